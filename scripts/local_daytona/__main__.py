@@ -1,0 +1,30 @@
+"""Local Daytona: python3 scripts/local_daytona serve|start|stop|status|env
+
+serve   run in the foreground until interrupted
+start   leave a healthy server running in the background; prints where, as JSON
+stop    end it; kept sandboxes stay, stopped, with their files
+status  what runs and what it can do, as JSON
+env     shell lines that point the Daytona SDK at it (the one command that prints a key: local Daytona's own)
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+SCRIPTS = Path(__file__).resolve().parent.parent
+sys.path[0] = str(SCRIPTS)  # `python3 scripts/local_daytona` puts the package itself first, where no relative import works
+
+import skill_env  # noqa: E402  (beside this package)
+
+
+def start_command_line() -> int:
+    """Enter the skill's environment, then hand over to the commands."""
+    skill_env.enter(extra=("aiohttp", "python-socketio"))
+    from local_daytona.commands import main
+
+    return main()
+
+
+if __name__ == "__main__":
+    raise SystemExit(start_command_line())

@@ -1,0 +1,103 @@
+"""The HTTP application: who may call, how errors look, which routes there are."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import re
+from collections.abc import Awaitable, Callable, Sequence
+
+from aiohttp import hdrs, web
+
+from .control import events
+from .control.unsupported import refusal
+from .wire import ApiError, answer
+
+log = logging.getLogger(__name__)
+LOCAL_HEADER = "X-Daytona-Local"
+KEEP_ALIVE_S = 75.0  # the real daemon's is 70; a shorter one invites the race in which the sync SDK sends a command again
+UPLOAD_LIMIT = 0  # none: uploads are streamed, and the sandbox's own disk limit holds
+JSON_LIMIT = 64 * 1024 * 1024
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Gate:
+    """Lets in who knows the key, speaks to this server by its own address, and is not a web page from elsewhere."""
+
+    def __init__(self, *, port: int, api_key: str, on_request: Callable[[], None]) -> None:
+        self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
+        self._origins = {f"http://{host}" for host in self._hosts}
+        self._api_key = api_key.encode()
+        self._on_request = on_request
+
+    def check(self, request: web.BaseRequest) -> None:
+        """Raises the 403 or 401."""
+        if request.headers.get(hdrs.HOST, "").lower() not in self._hosts:
+            raise ApiError(403, "this Host is not served: DNS rebinding is refused")
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin is not None and origin not in self._origins:
+            raise ApiError(403, "requests from web pages of another origin are refused")
+        # socket.io clients show their key in their first packet, see control.events
+        if not is_events(request.path) and not self._knows_key(request.headers.get(hdrs.AUTHORIZATION, "")):
+            raise ApiError(401, "Invalid credentials: the API key is not this server's")
+        self._on_request()
+
+    def _knows_key(self, header: str) -> bool:
+        scheme, _, token = header.partition(" ")
+        return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(errors="replace"), self._api_key)
+
+
+def is_events(path: str) -> bool:
+    return path.rstrip("/") == events.PATH
+
+
+def make_app(*, gate: Gate, routes: Sequence[web.RouteDef], channel: events.Events) -> web.Application:
+    """The application; every answer, errors included, is JSON and carries X-Daytona-Local."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            gate.check(request)
+            return await handler(request)
+        except ApiError as error:
+            return answer(error.envelope(request), status=error.status)
+        except web.HTTPException as error:
+            return answer(from_aiohttp(error, request).envelope(request), status=error.status)
+        except (ConnectionError, TimeoutError):
+            raise
+        except Exception:
+            log.exception("%s %s", request.method, request.path)
+            failure = ApiError(500, "local Daytona failed; its log has the reason")
+            return answer(failure.envelope(request), status=500)
+
+    app = web.Application(middlewares=[guard], client_max_size=JSON_LIMIT)
+    app.on_response_prepare.append(mark_as_local)
+    app.add_routes(routes)
+    channel.attach(app)
+    app.router.add_route("*", "/{path:.*}", unknown)
+    return app
+
+
+async def mark_as_local(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers[LOCAL_HEADER] = "1"
+    response.headers.pop(hdrs.SERVER, None)
+
+
+async def unknown(request: web.Request) -> web.StreamResponse:
+    """Doubled slashes are taken for one, Daytona's other routes answer 501, the rest 404."""
+    if "//" in request.path:
+        single = re.sub(r"/{2,}", "/", request.raw_path)
+        raise web.HTTPPermanentRedirect(single)
+    sentence = refusal(request.path)
+    if sentence is not None:
+        raise ApiError(501, sentence, code="NOT_IMPLEMENTED")
+    raise ApiError(404, f"Cannot {request.method} {request.path}")
+
+
+def from_aiohttp(error: web.HTTPException, request: web.Request) -> ApiError:
+    """aiohttp's own refusals in our envelope; a redirect stays one."""
+    if error.status < 400:
+        raise error
+    sentence = refusal(request.path) if error.status == 405 else None
+    return ApiError(501, sentence) if sentence else ApiError(error.status, error.reason)

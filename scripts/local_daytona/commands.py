@@ -1,0 +1,132 @@
+"""The command line of local Daytona: one function a command; stdout is JSON or shell lines, stderr is for people."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import skill_env
+
+from . import lifecycle
+from .engine.errors import EngineUnavailable
+from .lifecycle import LifecycleError, ServerFile
+
+OK, FAILED = 0, 1
+NOT_LINUX = "local Daytona needs Linux: its isolation is made of namespaces"
+NOT_LINUX_FIX = "use Daytona's cloud (export DAYTONA_API_KEY=...), or a Linux virtual machine"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = parser().parse_args(argv)
+    try:
+        if not sys.platform.startswith("linux"):
+            raise LifecycleError(NOT_LINUX, fix=NOT_LINUX_FIX)
+        return int(COMMANDS[arguments.command](arguments))
+    except (LifecycleError, EngineUnavailable) as error:
+        complain(str(error), error.fix)
+        return lifecycle.ALREADY_RUNNING if arguments.command == "serve" and is_taken(error) else FAILED
+    except OSError as error:
+        complain(f"{error.filename or 'local Daytona'}: {error.strerror or error}", "give --state-dir a folder that you may write")
+        return FAILED
+
+
+def complain(message: str, fix: str) -> None:
+    print(f"{' '.join(message.split())}\nfix: {fix}", file=sys.stderr)
+
+
+def is_taken(error: Exception) -> bool:
+    return isinstance(error, lifecycle.StateTaken)
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="local_daytona", description="Daytona's API on loopback, over Linux isolation.", allow_abbrev=False
+    )
+    commands = top.add_subparsers(dest="command", required=True)
+    for name, text in HELP.items():
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command.add_argument(
+            "--state-dir", type=Path, default=skill_env.local_state_dir(), help="where it keeps everything (default: %(default)s)"
+        )
+        if name == "serve":
+            command.add_argument("--port", type=int, default=0, help="a fixed port (default: any free one)")
+            command.add_argument("--minute", type=float, default=60.0, help="seconds in a minute of its timers, for tests")
+    return top
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    from .server import Settings, serve
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    state = arguments.state_dir.resolve()
+    with lifecycle.locked(state):
+        settings = Settings(state, skill_env.server_version(), port=arguments.port, minute=arguments.minute)
+        asyncio.run(serve(settings))
+    return OK
+
+
+def start(arguments: argparse.Namespace) -> int:
+    state = arguments.state_dir.resolve()
+    command = lifecycle.this_command("serve", "--state-dir", str(state))
+    server = lifecycle.start(state, version=skill_env.server_version(), serve=command)
+    show({"url": server.url, "pid": server.pid, "version": server.version, "state_dir": str(state)})
+    return OK
+
+
+def stop(arguments: argparse.Namespace) -> int:
+    state = arguments.state_dir.resolve()
+    stopped = lifecycle.stop(state)
+    show({"stopped": stopped, "state_dir": str(state)})
+    return OK
+
+
+def status(arguments: argparse.Namespace) -> int:
+    state = arguments.state_dir.resolve()
+    running = lifecycle.status_of(state)
+    show(running if running is not None else not_running(state))
+    return OK
+
+
+def not_running(state: Path) -> dict[str, Any]:
+    """What `start` would find: the engine is tried on a folder of its own, and the reason told when it does not work."""
+    from .engine.engine import Engine
+
+    try:
+        with lifecycle.locked(state):
+            engine = asyncio.run(Engine.open(state)).describe()
+    except EngineUnavailable as error:
+        engine = {"error": " ".join(str(error).split()), "fix": error.fix}
+    return {"running": False, "url": None, "pid": None, "version": skill_env.server_version(), "engine": engine, "sandboxes": []}
+
+
+def env(arguments: argparse.Namespace) -> int:
+    state = arguments.state_dir.resolve()
+    server = ServerFile.read(state)
+    if server is None or lifecycle.status_of(state) is None:
+        raise LifecycleError("local Daytona is not running", fix="python3 scripts/local_daytona start")
+    print(f"export DAYTONA_API_URL={shlex.quote(server.url + '/api')}")
+    print(f"export DAYTONA_API_KEY={shlex.quote(server.api_key)}")
+    print("export NO_PROXY=127.0.0.1,localhost" + (f",{os.environ['NO_PROXY']}" if os.environ.get("NO_PROXY") else ""))
+    return OK
+
+
+def show(value: dict[str, Any]) -> None:
+    print(json.dumps(value, indent=2))
+
+
+HELP = {
+    "serve": "run in the foreground until interrupted",
+    "start": "leave a healthy server running in the background",
+    "stop": "end it; kept sandboxes stay, stopped, with their files",
+    "status": "what runs and what it can do",
+    "env": "shell lines that point the Daytona SDK at it",
+}
+COMMANDS = {"serve": serve, "start": start, "stop": stop, "status": status, "env": env}

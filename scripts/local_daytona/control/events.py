@@ -1,0 +1,37 @@
+"""Telling clients at once that a sandbox changed, so that their state waits do not poll: Daytona's socket.io channel."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Any
+
+import socketio
+from aiohttp import web
+
+PATH = "/api/socket.io"
+
+
+class Events:
+    """The socket.io server; clients show their key in the CONNECT packet (wire-protocol, section 1.1)."""
+
+    def __init__(self, api_key: str) -> None:
+        self._api_key = api_key
+        self._server = socketio.AsyncServer(async_mode="aiohttp", cors_allowed_origins=[], transports=["websocket"])
+        self._server.on("connect", self._connect)
+
+    def attach(self, app: web.Application) -> None:
+        self._server.attach(app, socketio_path=PATH)
+
+    async def _connect(self, _sid: str, _environ: dict[str, Any], auth: Any = None) -> bool:
+        token = auth.get("token") if isinstance(auth, dict) else None
+        return isinstance(token, str) and hmac.compare_digest(token.encode(), self._api_key.encode())
+
+    async def created(self, sandbox: dict[str, Any]) -> None:
+        await self._server.emit("sandbox.created", sandbox)
+
+    async def state_changed(self, sandbox: dict[str, Any], *, old: str) -> None:
+        body = {"sandbox": sandbox, "oldState": old, "newState": sandbox["state"]}
+        await self._server.emit("sandbox.state.updated", body)
+
+    async def close(self) -> None:
+        await self._server.shutdown()

@@ -1,0 +1,107 @@
+"""What is known of a sandbox: the record that the store keeps and that clients see."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..engine.limits import Resources
+from ..wire import iso, now
+
+ORGANIZATION = "local"
+TARGET = "local"
+DEFAULT_AUTO_STOP_MIN = 15
+DEFAULT_AUTO_ARCHIVE_MIN = 7 * 24 * 60
+NO_AUTO_DELETE = -1
+
+
+@dataclass
+class Record:
+    """One sandbox. Times are seconds since the epoch, intervals minutes; 0 or -1 switch an interval off as Daytona's do."""
+
+    id: str
+    name: str
+    snapshot: str
+    cpu: int
+    memory: int
+    disk: int
+    state: str = "creating"
+    user: str = "daytona"
+    env: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    public: bool = False
+    auto_stop_interval: int = DEFAULT_AUTO_STOP_MIN
+    auto_archive_interval: int = DEFAULT_AUTO_ARCHIVE_MIN
+    auto_delete_interval: int = NO_AUTO_DELETE
+    ttl_minutes: int = 0
+    ttl_from: float = 0.0
+    created_at: float = field(default_factory=now)
+    updated_at: float = field(default_factory=now)
+    last_activity_at: float = field(default_factory=now)
+    stopped_at: float = 0.0
+    error_reason: str | None = None
+
+    @property
+    def resources(self) -> Resources:
+        return Resources(cpu=self.cpu, memory=self.memory, disk=self.disk)
+
+    @property
+    def ephemeral(self) -> bool:
+        """Daytona's meaning: deleted as soon as it stops."""
+        return self.auto_delete_interval == 0
+
+    def expires_at(self, minute: float) -> float | None:
+        """When the ttl ends it, with `minute` seconds to a minute; None without a ttl."""
+        return self.ttl_from + self.ttl_minutes * minute if self.ttl_minutes else None
+
+    def as_stored(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_stored(cls, values: dict[str, Any]) -> Record:
+        """A record written by this or an older version: unknown fields are dropped, new ones take their default."""
+        known = {item.name for item in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
+
+
+def list_item(record: Record, *, toolbox_url: str, minute: float) -> dict[str, Any]:
+    """SandboxListItem: what `list` shows (wire-protocol, section 2)."""
+    expires = record.expires_at(minute)
+    item = {
+        "id": record.id,
+        "organizationId": ORGANIZATION,
+        "name": record.name,
+        "user": record.user,
+        "labels": record.labels,
+        "public": record.public,
+        "networkBlockAll": True,
+        "target": TARGET,
+        "cpu": record.cpu,
+        "gpu": 0,
+        "memory": record.memory,
+        "disk": record.disk,
+        "state": record.state,
+        "desiredState": desired(record.state),
+        "snapshot": record.snapshot,
+        "errorReason": record.error_reason,
+        "autoStopInterval": record.auto_stop_interval,
+        "autoArchiveInterval": record.auto_archive_interval,
+        "autoDeleteInterval": record.auto_delete_interval,
+        "createdAt": iso(record.created_at),
+        "updatedAt": iso(record.updated_at),
+        "lastActivityAt": iso(record.last_activity_at),
+        "toolboxProxyUrl": toolbox_url,
+        "autoDestroyAt": None if expires is None else iso(expires),
+    }
+    return {name: value for name, value in item.items() if value is not None}
+
+
+def sandbox(record: Record, *, toolbox_url: str, minute: float) -> dict[str, Any]:
+    """Sandbox: the list item with what only `get` shows."""
+    return {**list_item(record, toolbox_url=toolbox_url, minute=minute), "env": record.env, "kvm": False, "volumes": []}
+
+
+def desired(state: str) -> str:
+    """Where a state is heading, in Daytona's words."""
+    return {"creating": "started", "starting": "started", "stopping": "stopped", "destroying": "destroyed"}.get(state, state)

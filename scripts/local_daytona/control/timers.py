@@ -1,0 +1,62 @@
+"""What time does to sandboxes: ttl, auto-stop, auto-delete; and the server's own end when nobody needs it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+
+from ..wire import ApiError, now
+from .records import Record
+from .sandboxes import Entry, Sandboxes
+
+log = logging.getLogger(__name__)
+TICKS_PER_MINUTE = 60
+IDLE_MINUTES = 10
+
+
+async def run(sandboxes: Sandboxes, *, last_request: Callable[[], float], exit_server: Callable[[], None]) -> None:
+    """Enforce every deadline, once a second; ends by asking the server to exit when it has been idle long enough."""
+    idle_since = now()
+    while True:
+        await asyncio.sleep(sandboxes.minute / TICKS_PER_MINUTE)
+        for entry in sandboxes:
+            await enforce(sandboxes, entry)
+        if any(is_needed(entry.record) for entry in sandboxes):
+            idle_since = now()
+        if now() - max(idle_since, last_request()) > IDLE_MINUTES * sandboxes.minute:
+            exit_server()
+            return
+
+
+async def enforce(sandboxes: Sandboxes, entry: Entry) -> None:
+    """Do what is due for one sandbox; a change that is under way (409) is looked at again at the next tick."""
+    record, minute, moment = entry.record, sandboxes.minute, now()
+    expires = record.expires_at(minute)
+    with contextlib.suppress(ApiError):
+        if expires is not None and moment >= expires:
+            log.info("sandbox %s reached its ttl", record.id)
+            await sandboxes.delete(entry)
+        elif is_idle(entry, moment, minute):
+            log.info("sandbox %s was idle", record.id)
+            await sandboxes.stop(entry)
+        elif is_left_stopped(record, moment, minute):
+            await sandboxes.delete(entry)
+
+
+def is_idle(entry: Entry, moment: float, minute: float) -> bool:
+    """Started, no toolbox request under way, and none for the auto-stop interval; background processes do not count."""
+    record = entry.record
+    interval = record.auto_stop_interval * minute
+    return record.state == "started" and interval > 0 and not entry.in_flight and moment - record.last_activity_at >= interval
+
+
+def is_left_stopped(record: Record, moment: float, minute: float) -> bool:
+    interval = record.auto_delete_interval * minute
+    return record.state == "stopped" and interval >= 0 and moment - record.stopped_at >= interval
+
+
+def is_needed(record: Record) -> bool:
+    """Whether the server must stay for this sandbox: it runs, or a timer of it is pending."""
+    return record.state != "stopped" or record.ttl_minutes > 0 or record.auto_delete_interval >= 0

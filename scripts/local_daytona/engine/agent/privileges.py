@@ -1,0 +1,43 @@
+"""What the agent gives up before it starts anything: capabilities, dumpability, and the right to gain any back."""
+
+from __future__ import annotations
+
+import ctypes
+
+PR_SET_DUMPABLE = 4
+PR_CAPBSET_DROP = 24
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+CAPABILITY_VERSION_3 = 0x20080522
+LAST_POSSIBLE_CAPABILITY = 63
+
+
+class NotConfined(RuntimeError):
+    """The kernel did not confine this process as asked; nothing may run in it."""
+
+
+def drop_everything():
+    """Drop every capability and verify that the kernel agrees; raises NotConfined."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    for capability in range(LAST_POSSIBLE_CAPABILITY + 1):
+        libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    empty = (ctypes.c_uint32 * 6)()
+    libc.capset(header, empty)
+    verify()
+
+
+def verify():
+    """Read back from the kernel that this process holds nothing and is filtered; raises NotConfined."""
+    status = {}
+    with open("/proc/self/status") as lines:
+        for line in lines:
+            name, _, value = line.partition(":")
+            status[name] = value.strip()
+    held = [name for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb") if int(status[name], 16)]
+    if held or status["NoNewPrivs"] != "1" or status["Seccomp"] != "2":
+        raise NotConfined("held %s, no_new_privs %s, seccomp %s" % (held, status["NoNewPrivs"], status["Seccomp"]))

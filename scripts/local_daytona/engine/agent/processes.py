@@ -1,0 +1,181 @@
+"""Starting, reaping and killing the processes of a sandbox, from its pid 1."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+
+MARKER = "DAYTONA_EXEC"  # in every environment: finds the children that left their session and their parent
+KILL_ROUNDS = 20
+LIMITS = {
+    "processes": resource.RLIMIT_NPROC,
+    "data": resource.RLIMIT_DATA,
+    "file_size": resource.RLIMIT_FSIZE,
+    "open_files": resource.RLIMIT_NOFILE,
+    "core": resource.RLIMIT_CORE,
+}
+
+
+class Processes:
+    """Children by the key that the server gave them."""
+
+    def __init__(self):
+        self.keys = {}
+
+    def spawn(self, request, fds):
+        """Start request["argv"] with the three given descriptors as stdio; its pid. Raises OSError as exec does."""
+        failed_r, failed_w = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            become(request, fds, failed_w)
+        os.close(failed_w)
+        code = read_all(failed_r)
+        os.close(failed_r)
+        if code:
+            os.waitpid(pid, 0)
+            raise OSError(int(code), os.strerror(int(code)))
+        self.keys[pid] = request["key"]
+        return pid
+
+    def fork(self, key, work):
+        """Run `work()` in a child that never returns here."""
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                work()
+                code = 0
+            finally:
+                os._exit(code)
+        self.keys[pid] = key
+
+    def reap(self):
+        """Every (key, code) that ended; code is the exit code, or minus the signal. Orphans are reaped silently."""
+        ended = []
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return ended
+            if pid == 0:
+                return ended
+            key = self.keys.pop(pid, None)
+            if key is not None:
+                ended.append((key, decode(status)))
+
+    def kill(self, key, number):
+        """Signal all that `key` started, double-forked children included; how many were signalled.
+
+        SIGKILL is repeated until a look at /proc finds none, because a process may fork while it is being read.
+        """
+        roots = {pid for pid, known in self.keys.items() if known == key}
+        signalled = set()
+        for _ in range(KILL_ROUNDS if number == signal.SIGKILL else 1):
+            found = family(roots, key)
+            if not found:
+                break
+            for pid in found:
+                send_signal(pid, number)
+            signalled |= found
+        return len(signalled)
+
+
+def become(request, fds, failed):
+    """In the child: stdio, session, limits, then exec; the errno goes to `failed`, which a good exec closes."""
+    try:
+        os.setsid()
+        for target, fd in enumerate(fds[:3]):
+            os.dup2(fd, target)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        limit(request.get("limits", {}))
+        os.chdir(request["cwd"])
+        environment = dict(request["env"], **{MARKER: request["key"]})
+        os.execvpe(request["argv"][0], request["argv"], environment)
+    except OSError as error:
+        os.write(failed, str(error.errno or errno.EIO).encode())
+    finally:
+        os._exit(127)
+
+
+def limit(limits):
+    with open("/proc/self/oom_score_adj", "w") as score:
+        score.write("800")
+    for name, value in limits.items():
+        resource.setrlimit(LIMITS[name], (value, value))
+
+
+def read_all(fd):
+    data = b""
+    while True:
+        chunk = os.read(fd, 64)
+        if not chunk:
+            return data
+        data += chunk
+
+
+def decode(status):
+    return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def send_signal(pid, number):
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def family(roots, key):
+    """Pids that descend from `roots`, share a session with one, or carry the marker of `key`; zombies left out."""
+    marker = ("%s=%s" % (MARKER, key)).encode()
+    found, table = set(), process_table()
+    for pid, (parent, session) in table.items():
+        if pid in roots or session in roots or marker in environment_of(pid):
+            found.add(pid)
+    grown = True
+    while grown:
+        children = {pid for pid, (parent, _) in table.items() if parent in found} - found
+        found |= children
+        grown = bool(children)
+    return found
+
+
+def process_table():
+    """{pid: (parent, session)} of all living processes but pid 1."""
+    table = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or name == "1":
+            continue
+        try:
+            with open("/proc/%s/stat" % name, "rb") as stat:
+                fields = stat.read().rpartition(b")")[2].split()
+        except OSError:
+            continue
+        if fields[0] not in (b"Z", b"X"):
+            table[int(name)] = (int(fields[1]), int(fields[3]))
+    return table
+
+
+def environment_of(pid):
+    try:
+        with open("/proc/%d/environ" % pid, "rb") as environ:
+            return environ.read().split(b"\0")
+    except OSError:
+        return []
+
+
+def stats():
+    """Resident bytes and number of the sandbox's processes, the agent left out."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    resident, count = 0, 0
+    for pid in process_table():
+        try:
+            with open("/proc/%d/statm" % pid) as statm:
+                resident += int(statm.read().split()[1]) * page
+        except OSError:
+            continue
+        count += 1
+    return {"memory": resident, "processes": count}

@@ -1,0 +1,302 @@
+"""One running sandbox: its bubblewrap process, its control socket, and what the server may ask of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .command import Host, base_environment, bwrap_command
+from .control import Answer, Control, close_all
+from .errors import EngineUnavailable, FileProblem, SandboxGone
+from .limits import Resources
+from .rootfs import SandboxFolders
+from .seccomp import program
+
+START_TIMEOUT_S = 20.0
+STOP_GRACE_S = 2.0
+FILE_ANSWER_LIMIT = 32 * 1024 * 1024  # bytes of JSON that one file operation may answer with
+FILE_TIMEOUT_S = 120.0
+READ_CHUNK = 256 * 1024
+
+
+@dataclass
+class Running:
+    """A process inside: `pid` is the sandbox's own number; `exited` holds its exit code, or minus the signal."""
+
+    key: str
+    pid: int
+    exited: asyncio.Future[int]
+
+
+class Box:
+    """A started sandbox. Create it with `Box.start`; it is over when `closed` is set."""
+
+    def __init__(self, host: Host, folders: SandboxFolders, *, sandbox_id: str, resources: Resources) -> None:
+        self.host = host
+        self.folders = folders
+        self.sandbox_id = sandbox_id
+        self.resources = resources
+        self.closed = asyncio.Event()
+        self._exits: dict[str, asyncio.Future[int]] = {}
+        self._control: Control
+        self._process: subprocess.Popen[bytes]
+        self._pid1 = -1
+
+    @classmethod
+    async def start(
+        cls, host: Host, folders: SandboxFolders, *, sandbox_id: str, name: str, resources: Resources
+    ) -> Box:
+        """Start bubblewrap and wait for the agent; raises EngineUnavailable with what bubblewrap said."""
+        box = cls(host, folders, sandbox_id=sandbox_id, resources=resources)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, tempfile.TemporaryFile() as complaints:
+            try:
+                info = await asyncio.to_thread(box._spawn, theirs, complaints.fileno(), name)
+            except BaseException:
+                ours.close()
+                raise
+            box._control = Control(ours, on_exit=box._on_exit, on_close=box._on_close)
+            theirs.close()
+            await box._become_ready(info, complaints.fileno())
+        return box
+
+    def _spawn(self, control: socket.socket, complaints: int, name: str) -> int:
+        """Run bubblewrap; the read end of its --info-fd. In a thread: fork and exec take milliseconds."""
+        filter_r, filter_w = os.pipe()
+        info_r, info_w = os.pipe()
+        try:
+            os.write(filter_w, program())
+            os.close(filter_w)
+            command = bwrap_command(
+                self.host, self.folders, name=name, control=control.fileno(), seccomp=filter_r, info=info_w
+            )
+            options = {} if self.host.python.hidden else self.host.owner.popen_options()
+            self._process = subprocess.Popen(
+                command, pass_fds=(control.fileno(), filter_r, info_w), env={}, cwd="/", stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=complaints, start_new_session=True, **options,  # type: ignore[call-overload]
+            )  # fmt: skip
+        except BaseException:
+            os.close(info_r)
+            raise
+        finally:
+            os.close(filter_r)
+            os.close(info_w)
+        return info_r
+
+    async def _become_ready(self, info: int, complaints: int) -> None:
+        try:
+            await asyncio.wait_for(asyncio.shield(self._control.ready), START_TIMEOUT_S)
+            self._pid1 = os.pidfd_open(json.loads(os.read(info, 65536))["child-pid"])
+        except (asyncio.TimeoutError, SandboxGone, ValueError, KeyError, OSError) as error:
+            await self.stop()
+            os.lseek(complaints, 0, os.SEEK_SET)
+            said = os.read(complaints, 4000).decode(errors="replace").strip()
+            raise EngineUnavailable(said or f"the sandbox did not start: {error}", fix=explain(said)) from error
+        finally:
+            os.close(info)
+
+    @property
+    def is_running(self) -> bool:
+        return self._control.is_open
+
+    async def stop(self) -> None:
+        """End every process of the sandbox; returns when the kernel has."""
+        self._control.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            await asyncio.to_thread(self._process.wait, STOP_GRACE_S)
+        if self._process.poll() is None:  # an agent that code inside took over may ignore the end of its socket
+            self._kill()
+            await asyncio.to_thread(self._process.wait)
+        if self._pid1 >= 0:
+            os.close(self._pid1)
+            self._pid1 = -1
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            if self._pid1 >= 0:
+                signal.pidfd_send_signal(self._pid1, signal.SIGKILL)
+            else:
+                self._process.kill()
+
+    def _on_exit(self, key: str, code: int) -> None:
+        future = self._exits.pop(key, None)
+        if future is not None and not future.done():
+            future.set_result(code)
+
+    def _on_close(self) -> None:
+        for future in self._exits.values():
+            if not future.done():
+                future.set_result(-signal.SIGKILL)
+        self._exits.clear()
+        self.closed.set()
+
+    def environment(self, *more: Mapping[str, str]) -> dict[str, str]:
+        """The base environment with `more` laid over it, the last winning."""
+        result = base_environment(self.host, sandbox_id=self.sandbox_id)
+        for variables in more:
+            result.update(variables)
+        return result
+
+    async def exec(
+        self, argv: Sequence[str], *, stdio: tuple[int, int, int], environment: Mapping[str, str], cwd: str
+    ) -> Running:
+        """Start a process with the given descriptors, which stay the caller's to close; raises FileProblem, SandboxGone."""
+        key, exited = self._expect_exit()
+        try:
+            answer = await self._control.request(
+                "exec", stdio, key=key, argv=list(argv), env=dict(environment), cwd=cwd, limits=self.resources.rlimits()
+            )
+            return Running(key=key, pid=int(answer.values["pid"]), exited=exited)
+        except BaseException:
+            self._exits.pop(key, None)
+            raise
+
+    def _expect_exit(self) -> tuple[str, asyncio.Future[int]]:
+        key = uuid.uuid4().hex
+        exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._exits[key] = exited
+        return key, exited
+
+    async def kill(self, running: Running, number: int = signal.SIGKILL) -> None:
+        """Signal the process and all that it started, double-forked children included."""
+        with contextlib.suppress(SandboxGone):
+            await self._control.request("kill", key=running.key, signal=int(number))
+
+    async def open_file(self, path: str, mode: str) -> int:
+        """A descriptor of a regular file, opened inside (`mode` "r" or "w", parents made); raises FileProblem."""
+        answer = await self._control.request("open", path=path, mode=mode)
+        return _only_descriptor(answer, stat.S_ISREG)
+
+    async def fifos(self, folder: str, *, readers: Sequence[str], writers: Sequence[str] = ()) -> tuple[int, ...]:
+        """Our ends of new FIFOs inside, never blocking: those we read, then those we write; the caller closes them."""
+        answer = await self._control.request("fifos", folder=folder, readers=list(readers), writers=list(writers))
+        if len(answer.fds) != len(readers) + len(writers) or not all(stat.S_ISFIFO(os.fstat(fd).st_mode) for fd in answer.fds):
+            close_all(answer.fds)
+            raise SandboxGone("the sandbox answered with something else than pipes")
+        for fd in answer.fds:
+            os.set_blocking(fd, False)
+        return answer.fds
+
+    async def files(self, action: str, **values: Any) -> Any:
+        """Run a file operation inside; its JSON value, unchecked. Raises FileProblem."""
+        key, _ = self._expect_exit()
+        read_end, write_end = os.pipe()
+        try:
+            await self._control.request("files", (write_end,), key=key, action=action, **values)
+        except BaseException:
+            os.close(read_end)
+            raise
+        finally:
+            os.close(write_end)
+        data = await read_all(read_end, limit=FILE_ANSWER_LIMIT, timeout_s=FILE_TIMEOUT_S)
+        return _file_value(data)
+
+    async def stats(self) -> dict[str, int]:
+        """Bytes of resident memory and number of processes, as the agent sees them."""
+        answer = await self._control.request("stats")
+        return {name: int(answer.values[name]) for name in ("memory", "processes")}
+
+
+def _only_descriptor(answer: Answer, kind: Any) -> int:
+    if len(answer.fds) == 1 and kind(os.fstat(answer.fds[0]).st_mode):
+        return answer.fds[0]
+    close_all(answer.fds)
+    raise SandboxGone("the sandbox answered with something else than a file")
+
+
+def _file_value(data: bytes) -> Any:
+    try:
+        reply = json.loads(data)
+        if "error" in reply:
+            raise FileProblem(int(reply["error"]), str(reply["message"])[:500])
+        return reply["value"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise FileProblem(0, "the file operation gave no answer") from error
+
+
+async def read_all(fd: int, *, limit: int, timeout_s: float | None = None) -> bytes:
+    """All of a pipe up to `limit` bytes (the rest is read and dropped); closes it. After `timeout_s` what came until then."""
+    data = bytearray()
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(_collect(fd, data, limit), timeout_s)
+    return bytes(data)
+
+
+async def _collect(fd: int, data: bytearray, limit: int) -> None:
+    async for chunk in chunks(fd):
+        data += chunk[: max(0, limit - len(data))]
+
+
+async def chunks(fd: int) -> AsyncIterator[bytes]:
+    """What arrives in a pipe, until every writer has closed it; closes `fd` at the end.
+
+    It waits before it reads: a FIFO that nobody has opened yet reads as ended.
+    """
+    os.set_blocking(fd, False)
+    try:
+        await readable(fd)
+        while True:
+            try:
+                chunk = os.read(fd, READ_CHUNK)
+            except BlockingIOError:
+                await readable(fd)
+                continue
+            if not chunk:
+                return
+            yield chunk
+    finally:
+        os.close(fd)
+
+
+async def readable(fd: int) -> None:
+    """Wait until `fd` has data or its end to read."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(fd, lambda: None if ready.done() else ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_reader(fd)
+
+
+async def writable(fd: int) -> None:
+    """Wait until `fd` takes data, or its reader is gone."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(fd, lambda: None if ready.done() else ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_writer(fd)
+
+
+def explain(said: str) -> str:
+    """What to type, from bubblewrap's own words (local-isolation, section 7)."""
+    for words, fix in REMEDIES:
+        if words in said:
+            return fix
+    return "run `python3 scripts/local_daytona status` on a Linux machine with user namespaces, or use Daytona's cloud"
+
+
+REMEDIES = (
+    ("setting up uid map", "sudo apt install bubblewrap apparmor-profiles && sudo cp "
+     "/usr/share/apparmor/extra-profiles/bwrap-userns-restrict /etc/apparmor.d/ && sudo apparmor_parser -r "
+     "/etc/apparmor.d/bwrap-userns-restrict"),
+    ("Failed RTM_NEWADDR", "sudo apt install bubblewrap apparmor-profiles && sudo cp "
+     "/usr/share/apparmor/extra-profiles/bwrap-userns-restrict /etc/apparmor.d/ && sudo apparmor_parser -r "
+     "/etc/apparmor.d/bwrap-userns-restrict"),
+    ("nesting depth or", "sudo sysctl -w user.max_user_namespaces=10000"),
+    ("No permissions to creat", "run it outside this container (its seccomp profile forbids namespaces), or use Daytona's cloud"),
+    ("Operation not permitted", "run it outside this container, or use Daytona's cloud"),
+)  # fmt: skip

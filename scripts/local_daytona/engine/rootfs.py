@@ -1,0 +1,172 @@
+"""A sandbox's file system: the host template it starts from, its own folders on the host, and their removal.
+
+Rule that every function here keeps: no mount point ever lies on storage that a sandbox wrote (local-isolation, section 3).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from .host import Owner
+
+HOME = "/home/daytona"
+BOUND = ("home", "root", "opt", "srv", "mnt", "media", "tmp")  # one folder of the sandbox's own for each
+LAYERED = ("etc", "var")  # over the template: a copy-on-write layer, or a copy where overlays do not work
+
+# An allow list: host configuration that programs need, nothing that can hold a secret. Only what everyone may read is copied.
+ETC_ALLOWED = (
+    "alternatives", "bash.bashrc", "ca-certificates", "ca-certificates.conf", "debian_version", "fonts", "gai.conf",
+    "host.conf", "inputrc", "issue", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "locale.alias",
+    "locale.conf", "lsb-release", "magic", "mime.types", "networks", "nsswitch.conf", "os-release", "pki",
+    "profile", "profile.d", "protocols", "python3", "python3.10", "python3.11", "python3.12", "python3.13",
+    "python3.14", "rpc", "security/limits.conf", "services", "shells", "skel", "ssl/certs", "ssl/openssl.cnf", "terminfo",
+    "xattr.conf",
+)  # fmt: skip
+VAR_FOLDERS = ("cache", "lib", "lib/misc", "lib/dpkg", "local", "log", "mail", "opt", "spool")
+PASSWD = f"daytona:x:0:0:daytona:{HOME}:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+GROUP = "daytona:x:0:\nnogroup:x:65534:\n"
+HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+
+
+@dataclass(frozen=True)
+class SandboxFolders:
+    """Where one sandbox's storage lies on the host."""
+
+    base: Path
+
+    @property
+    def data(self) -> Path:
+        return self.base / "data"
+
+    def bound(self, name: str) -> Path:
+        return self.data / name
+
+    def layer(self, name: str, part: str) -> Path:
+        """`part` is `up` (what the sandbox changed), `work` (overlayfs' own) or `copy` (copy mode)."""
+        return self.base / part / name
+
+    @property
+    def logs(self) -> Path:
+        """Session logs: the server's, never visible inside."""
+        return self.base.parent.parent / "logs" / self.base.name
+
+
+def make_template(template: Path, owner: Owner) -> None:
+    """Build the read-only starting point of /etc and /var, once per server start."""
+    if template.exists():
+        remove_tree(template)
+    owner.make_folder(template)
+    etc = owner.make_folder(template / "etc", 0o755)
+    for name in ETC_ALLOWED:
+        copy_readable(Path("/etc") / name, etc / name)
+    for name, text in (("passwd", PASSWD), ("group", GROUP), ("hosts", HOSTS), ("machine-id", ""), ("resolv.conf", "")):
+        (etc / name).write_text(text)
+        (etc / name).chmod(0o644)
+    var = owner.make_folder(template / "var", 0o755)
+    for name in VAR_FOLDERS:
+        (var / name).mkdir(mode=0o755)
+    (var / "tmp").mkdir()
+    (var / "tmp").chmod(0o1777)
+    (var / "run").symlink_to("/run")
+    give_tree(template, owner)
+
+
+def copy_readable(source: Path, target: Path) -> None:
+    """Copy what everyone may read below `source`; a symlink stays one, anything special is left out."""
+    status = source.lstat() if os.path.lexists(source) else None
+    if status is None:
+        return
+    if stat.S_ISLNK(status.st_mode):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(os.readlink(source))
+    elif stat.S_ISDIR(status.st_mode) and status.st_mode & 0o005 == 0o005:
+        target.mkdir(parents=True, exist_ok=True, mode=0o755)
+        for entry in source.iterdir():
+            copy_readable(entry, target / entry.name)
+    elif stat.S_ISREG(status.st_mode) and status.st_mode & 0o004:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+        target.chmod(0o755 if status.st_mode & 0o001 else 0o644)
+
+
+def give_tree(top: Path, owner: Owner) -> None:
+    if not owner.dropped:
+        return
+    owner.give(top)
+    for folder, folders, names in os.walk(top):
+        for name in folders + names:
+            owner.give(Path(folder) / name)
+
+
+def make_folders(base: Path, template: Path, owner: Owner, *, overlay: bool) -> SandboxFolders:
+    """Create a new sandbox's storage; raises OSError (a full disk) and then leaves nothing behind."""
+    folders = SandboxFolders(base)
+    try:
+        owner.make_folder(base)
+        owner.make_folder(folders.data)
+        for name in BOUND:
+            owner.make_folder(folders.bound(name), 0o1777 if name == "tmp" else 0o755)
+        owner.make_folder(folders.bound("home") / "daytona", 0o755)
+        _make_layers(folders, template, owner, overlay=overlay)
+    except OSError:
+        remove_tree(base)
+        raise
+    return folders
+
+
+def _make_layers(folders: SandboxFolders, template: Path, owner: Owner, *, overlay: bool) -> None:
+    if not overlay:
+        owner.make_folder(folders.base / "copy")
+        for name in LAYERED:
+            shutil.copytree(template / name, folders.layer(name, "copy"), symlinks=True)
+            give_tree(folders.layer(name, "copy"), owner)
+        return
+    for part in ("up", "work"):
+        owner.make_folder(folders.base / part)
+        for name in LAYERED:
+            owner.make_folder(folders.layer(name, part), 0o755)
+
+
+def remove_tree(top: Path) -> None:
+    """Delete a tree that hostile code wrote: no symlink is followed, no depth overflows the stack, no mode stops it.
+
+    Every folder found is first moved up to be a direct child of `top`, so nothing is ever more than two levels deep.
+    """
+    if top.is_symlink() or not os.path.lexists(top):
+        return
+    root = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        _empty_folder(root, root)
+        while folders := os.listdir(root):
+            for name in folders:
+                _remove_child(root, name)
+    finally:
+        os.close(root)
+    os.rmdir(top)
+
+
+def _remove_child(root: int, name: str) -> None:
+    os.chmod(name, 0o700, dir_fd=root)
+    child = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=root)
+    try:
+        _empty_folder(child, root)
+    finally:
+        os.close(child)
+    os.rmdir(name, dir_fd=root)
+
+
+def _empty_folder(folder: int, root: int) -> None:
+    """Unlink the files of `folder` and move its folders to `root` under fresh names."""
+    with os.scandir(folder) as entries:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in found:
+        if not is_folder:
+            os.unlink(name, dir_fd=folder)
+        elif folder != root:
+            os.chmod(name, 0o700, dir_fd=folder)
+            os.rename(name, f".removing-{uuid.uuid4().hex}", src_dir_fd=folder, dst_dir_fd=root)

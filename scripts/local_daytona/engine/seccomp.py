@@ -1,0 +1,118 @@
+"""The system call filter that every process of a sandbox inherits, as BPF for x86_64 and aarch64.
+
+Numbers: arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h of Linux.
+"""
+
+from __future__ import annotations
+
+import errno
+import platform
+import struct
+from dataclasses import dataclass, field
+
+LOAD, JUMP_EQ, JUMP_GE, JUMP_SET, RETURN, AND = 0x20, 0x15, 0x35, 0x45, 0x06, 0x54
+ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+NUMBER, ARCH, ARG0, ARG1, ARG2 = 0, 4, 16, 24, 32  # offsets in struct seccomp_data, low words (little endian)
+
+CLONE_NAMESPACES = 0x7E020080  # NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
+TIOCSTI, TIOCLINUX = 0x5412, 0x541C
+AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, NETLINK_ROUTE = 1, 2, 10, 16, 0
+X32_BIT = 0x40000000
+
+_COMMON = {
+    "setns": (308, 268), "unshare": (272, 97), "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41),
+    "chroot": (161, 51), "fsopen": (430, 430), "fsconfig": (431, 431), "fsmount": (432, 432), "fspick": (433, 433),
+    "open_tree": (428, 428), "move_mount": (429, 429), "mount_setattr": (442, 442), "add_key": (248, 217),
+    "request_key": (249, 218), "keyctl": (250, 219), "bpf": (321, 280), "perf_event_open": (298, 241),
+    "userfaultfd": (323, 282), "io_uring_setup": (425, 425), "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427), "kexec_load": (246, 104), "kexec_file_load": (320, 294),
+    "init_module": (175, 105), "finit_module": (313, 273), "delete_module": (176, 106),
+    "open_by_handle_at": (304, 265), "name_to_handle_at": (303, 264), "quotactl": (179, 60), "quotactl_fd": (443, 443),
+    "clock_settime": (227, 112), "clock_adjtime": (305, 266), "settimeofday": (164, 170), "adjtimex": (159, 171),
+    "sethostname": (170, 161), "setdomainname": (171, 162), "syslog": (103, 116), "acct": (163, 89),
+    "swapon": (167, 224), "swapoff": (168, 225), "reboot": (169, 142), "fanotify_init": (300, 262),
+    "lookup_dcookie": (212, 18), "nfsservctl": (180, 42), "vhangup": (153, 58), "move_pages": (279, 239),
+    "migrate_pages": (256, 238), "mbind": (237, 235), "pidfd_getfd": (438, 438), "kcmp": (312, 272),
+    "listmount": (458, 458), "statmount": (457, 457), "lsm_set_self_attr": (460, 460), "open_tree_attr": (467, 467),
+}  # fmt: skip
+_X86_ONLY = {"iopl": 172, "ioperm": 173, "modify_ldt": 154, "uselib": 134, "ustat": 136, "sysfs": 139, "_sysctl": 156}
+
+
+@dataclass(frozen=True)
+class Arch:
+    """One architecture's audit id and system call numbers."""
+
+    audit: int
+    denied: tuple[int, ...]
+    clone: int
+    clone3: int
+    ioctl: int
+    socket: int
+    x32: bool = field(default=False)
+
+
+ARCHES = {
+    "x86_64": Arch(
+        audit=0xC000003E,
+        denied=tuple(sorted([x86 for x86, _ in _COMMON.values()] + list(_X86_ONLY.values()))),
+        clone=56, clone3=435, ioctl=16, socket=41, x32=True,
+    ),
+    "aarch64": Arch(
+        audit=0xC00000B7,
+        denied=tuple(sorted(arm for _, arm in _COMMON.values())),
+        clone=220, clone3=435, ioctl=29, socket=198,
+    ),
+}  # fmt: skip
+
+
+def instruction(code: int, true: int, false: int, value: int) -> bytes:
+    return struct.pack("<HBBI", code, true, false, value)
+
+
+def load(offset: int) -> bytes:
+    return instruction(LOAD, 0, 0, offset)
+
+
+def answer(value: int) -> bytes:
+    return instruction(RETURN, 0, 0, value)
+
+
+def refuse(number: int, code: int) -> bytes:
+    """If the loaded word is `number`, the call fails with `code`."""
+    return instruction(JUMP_EQ, 0, 1, number) + answer(ERRNO | code)
+
+
+def when(number: int, body: bytes) -> bytes:
+    """Run `body`, which must return, only for the system call `number` (still loaded)."""
+    return instruction(JUMP_EQ, 0, len(body) // 8, number) + body
+
+
+def _clone_body() -> bytes:
+    denied = answer(ERRNO | errno.EPERM)
+    return load(ARG0) + instruction(JUMP_SET, 0, 1, CLONE_NAMESPACES) + denied + answer(ALLOW)
+
+
+def _ioctl_body() -> bytes:
+    return load(ARG1) + refuse(TIOCSTI, errno.EPERM) + refuse(TIOCLINUX, errno.EPERM) + answer(ALLOW)
+
+
+def _socket_body() -> bytes:
+    allowed = b"".join(instruction(JUMP_EQ, 0, 1, family) + answer(ALLOW) for family in (AF_UNIX, AF_INET, AF_INET6))
+    denied = answer(ERRNO | errno.EAFNOSUPPORT)
+    route_only = load(ARG2) + instruction(JUMP_EQ, 0, 1, NETLINK_ROUTE) + answer(ALLOW) + denied
+    return load(ARG0) + allowed + instruction(JUMP_EQ, 0, len(route_only) // 8, AF_NETLINK) + route_only + denied
+
+
+def program(machine: str | None = None) -> bytes:
+    """The filter for `machine` (default: this one), as bubblewrap's --seccomp reads it; raises KeyError if unknown.
+
+    A wrong architecture is killed; x32 and clone3 answer ENOSYS, so that libc falls back to clone, whose flags can be read.
+    """
+    arch = ARCHES[machine or platform.machine()]
+    head = load(ARCH) + instruction(JUMP_EQ, 1, 0, arch.audit) + answer(KILL) + load(NUMBER)
+    if arch.x32:
+        head += instruction(JUMP_GE, 0, 1, X32_BIT) + answer(ERRNO | errno.ENOSYS)
+    rules = refuse(arch.clone3, errno.ENOSYS)
+    rules += b"".join(refuse(number, errno.EPERM) for number in arch.denied)
+    rules += when(arch.clone, _clone_body()) + when(arch.ioctl, _ioctl_body()) + when(arch.socket, _socket_body())
+    return head + rules + answer(ALLOW)

@@ -1,0 +1,206 @@
+"""Running as a server and being found: the state folder, its lock, server.json, start, stop and status."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ANSWER_TIMEOUT_S = 5.0
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 30.0
+POLL_S = 0.02
+SERVER_LOG_LIMIT = 5 * 1024 * 1024
+
+
+class LifecycleError(Exception):
+    """A server could not be started, found or stopped; `fix` says what to type."""
+
+    def __init__(self, message: str, *, fix: str) -> None:
+        super().__init__(message)
+        self.fix = fix
+
+
+class StateTaken(LifecycleError):
+    """Another server holds the state folder."""
+
+
+@dataclass(frozen=True)
+class ServerFile:
+    """What server.json holds; the key never shows in a repr."""
+
+    url: str
+    pid: int
+    version: str
+    api_key: str
+
+    def __repr__(self) -> str:
+        return f"ServerFile(url={self.url!r}, pid={self.pid}, version={self.version!r})"
+
+    @staticmethod
+    def path(state: Path) -> Path:
+        return state / "server.json"
+
+    @classmethod
+    def read(cls, state: Path) -> ServerFile | None:
+        """The file of a server that runs or ran; None when there is none, or it is not ours."""
+        try:
+            values = json.loads(cls.path(state).read_text())
+            return cls(**{name: values[name] for name in ("url", "pid", "version", "api_key")})
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, state: Path) -> None:
+        """Put it in place at once, readable by its owner only."""
+        fresh = state / f".server.json.{os.getpid()}"
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(fd, "w") as file:
+            json.dump({"url": self.url, "pid": self.pid, "version": self.version, "api_key": self.api_key}, file)
+        os.replace(fresh, self.path(state))
+
+
+def new_key() -> str:
+    return f"dtn_local_{secrets.token_hex(24)}"
+
+
+@contextlib.contextmanager
+def locked(state: Path) -> Iterator[None]:
+    """Hold the state folder; raises LifecycleError when another server holds it. The kernel frees it with the process."""
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise StateTaken(
+            f"another local Daytona uses {state}", fix="python3 scripts/local_daytona status   (or give --state-dir another folder)"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def ask(server: ServerFile, path: str) -> Any:
+    """GET a JSON answer of a running server; raises OSError or ValueError when it does not answer as one."""
+    request = urllib.request.Request(server.url + path, headers={"Authorization": f"Bearer {server.api_key}"})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through a proxy
+    with opener.open(request, timeout=ANSWER_TIMEOUT_S) as response:
+        return json.load(response)
+
+
+def status_of(state: Path) -> dict[str, Any] | None:
+    """The running server's own status; None when none answers."""
+    server = ServerFile.read(state)
+    if server is None:
+        return None
+    try:
+        status = ask(server, "/local/status")
+    except (OSError, ValueError):
+        return None
+    return status if isinstance(status, dict) else None
+
+
+def start(state: Path, *, version: str, serve: list[str]) -> ServerFile:
+    """A healthy server of this version on `state`, started by the command `serve` if need be; raises LifecycleError."""
+    running = status_of(state)
+    if running is not None and running["version"] != version:
+        replace(state, running, version)
+        running = None
+    if running is None:
+        wait_until_healthy(state, spawn(state, serve))
+    server = ServerFile.read(state)
+    if server is None:
+        raise LifecycleError(f"{ServerFile.path(state)} went away", fix="python3 scripts/local_daytona start")
+    return server
+
+
+def replace(state: Path, running: dict[str, Any], version: str) -> None:
+    """Stop a server of another version, unless somebody's sandboxes are on it."""
+    if running["sandboxes"]:
+        raise LifecycleError(
+            f"local Daytona {running['version']} is running with {len(running['sandboxes'])} sandboxes; this skill is {version}",
+            fix="python3 scripts/local_daytona stop   (kept sandboxes stay, stopped, with their files)",
+        )
+    stop(state)
+
+
+def spawn(state: Path, serve: list[str]) -> subprocess.Popen[bytes]:
+    """Start the server detached from this terminal, its narration going to server.log."""
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with open_log(state) as log:
+        return subprocess.Popen(
+            serve, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, close_fds=True
+        )
+
+
+def open_log(state: Path) -> Any:
+    path = state / "server.log"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    if path.exists() and path.stat().st_size > SERVER_LOG_LIMIT:
+        flags |= os.O_TRUNC
+    return os.fdopen(os.open(path, flags, 0o600), "ab")
+
+
+def wait_until_healthy(state: Path, process: subprocess.Popen[bytes]) -> None:
+    """Until the server answers; one that ended may have lost a race against another start, which then answers."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        server = ServerFile.read(state)
+        if server is not None and status_of(state) is not None:
+            return
+        if process.poll() not in (None, ALREADY_RUNNING):
+            raise last_words(state)
+        time.sleep(POLL_S)
+    raise LifecycleError(f"local Daytona did not answer within {START_TIMEOUT_S:.0f} s", fix=f"read {state / 'server.log'}")
+
+
+ALREADY_RUNNING = 7  # how `serve` ends when another server holds the state folder
+
+
+def last_words(state: Path) -> LifecycleError:
+    """Why the server ended: the `message` and `fix:` lines that it left at the end of its log."""
+    lines = (state / "server.log").read_text(errors="replace").splitlines()[-20:]
+    fixes = [line.partition("fix: ")[2] for line in lines if line.startswith("fix: ")]
+    reasons = [line for line in lines if line and not line.startswith("fix: ")]
+    return LifecycleError(reasons[-1] if reasons else "it ended at once", fix=fixes[-1] if fixes else f"read {state / 'server.log'}")
+
+
+def stop(state: Path) -> bool:
+    """End the server and wait for it; False when none was running. Raises LifecycleError when it does not end."""
+    server = ServerFile.read(state)
+    if server is None or status_of(state) is None:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(server.pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if not is_held(state):
+            return True
+        time.sleep(POLL_S)
+    raise LifecycleError(f"local Daytona (pid {server.pid}) does not end", fix=f"kill -9 {server.pid}")
+
+
+def is_held(state: Path) -> bool:
+    try:
+        with locked(state):
+            return False
+    except LifecycleError:
+        return True
+
+
+def this_command(*arguments: str) -> list[str]:
+    """The command line of this package's own `python3 scripts/local_daytona ARGUMENTS`."""
+    return [sys.executable, str(Path(__file__).resolve().parent), *arguments]

@@ -1,0 +1,84 @@
+"""The log of one session command: both streams in one file on the host, framed by markers, followed while it grows."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+STDOUT, STDERR = b"\x01\x01\x01", b"\x02\x02\x02"  # wire-protocol, section 3.2
+LIMIT = 256 * 1024 * 1024  # bytes kept of one command's log; what comes after is read and dropped
+READ_CHUNK = 256 * 1024
+LONGEST_LINE = 64 * 1024  # a longer one is passed on in parts, so that memory stays bounded
+CUT = b"\n[local Daytona kept the first 256 MiB of this log]\n"
+
+
+class Log:
+    """Append-only; `finished` once both streams have ended."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._size = 0
+        self._cut = False
+        self._grown = asyncio.Condition()
+        self.finished = False
+
+    async def append(self, marker: bytes, lines: bytes) -> None:
+        """Add whole lines (or a part of a very long one) of one stream, each with the marker before it."""
+        if self._cut or not lines:
+            return
+        ends = lines.endswith(b"\n")
+        body = lines[:-1] if ends else lines
+        framed = marker + body.replace(b"\n", b"\n" + marker) + (b"\n" if ends else b"")
+        if self._size + len(framed) > LIMIT:
+            framed, self._cut = STDERR + CUT.lstrip(b"\n"), True
+        os.pwrite(self._fd, framed, self._size)
+        self._size += len(framed)
+        await self._tell()
+
+    async def finish(self) -> None:
+        self.finished = True
+        await self._tell()
+
+    async def _tell(self) -> None:
+        async with self._grown:
+            self._grown.notify_all()
+
+    async def follow(self) -> AsyncIterator[bytes]:
+        """The framed log from its start, until it is finished."""
+        place = 0
+        while True:
+            if place < self._size:
+                chunk = os.pread(self._fd, min(READ_CHUNK, self._size - place), place)
+                place += len(chunk)
+                yield chunk
+                continue
+            if self.finished:
+                return
+            async with self._grown:
+                await self._grown.wait_for(lambda: self.finished or self._size > place)
+
+    def read(self) -> bytes:
+        """The framed log so far."""
+        return os.pread(self._fd, self._size, 0)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def split(framed: bytes) -> tuple[bytes, bytes]:
+    """(stdout, stderr) of a framed log; what stands before the first marker is dropped, as the SDK does."""
+    streams = {STDOUT: bytearray(), STDERR: bytearray()}
+    current: bytearray | None = None
+    place = 0
+    while True:
+        found = [(at, marker) for marker in streams if (at := framed.find(marker, place)) >= 0]
+        upto, marker = min(found, default=(len(framed), b""))
+        if current is not None:
+            current += framed[place:upto]
+        if not found:
+            return bytes(streams[STDOUT]), bytes(streams[STDERR])
+        current = streams[marker]
+        place = upto + len(marker)

@@ -1,0 +1,101 @@
+"""exec and code_run: one program, its merged output, its exit code, as the real daemon gives them (wire-protocol, 3.1)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from ..engine.box import Running, read_all
+from ..engine.errors import FileProblem
+from ..wire import DAEMON, ApiError, Fields, answer
+from .shell import feed, shell
+from .toolbox import WORK_DIR, Toolbox, absolute, inside
+
+OUTPUT_LIMIT = 128 * 1024 * 1024  # the answer is one JSON string held in memory; more is dropped
+INTERPRETERS = {"python": ("python3", "-u", "-"), "javascript": ("node", "-")}
+COULD_NOT_START = -1
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The exit code as the daemon counts it (-1: could not start, or killed by a signal) and the merged output."""
+
+    exit_code: int
+    output: str
+
+
+async def execute(toolbox: Toolbox, request: web.Request) -> web.Response:
+    """POST /process/execute: the command is fed to a bare shell on its stdin."""
+    fields = await Fields.of_body(request)
+    command = fields.text("command")
+    if not command.strip():
+        raise ApiError(400, "command is required", source=DAEMON)
+    cwd = absolute(fields.text("cwd", "") or WORK_DIR)
+    ended = await run(
+        toolbox, [shell()], script=command.encode(), env=fields.texts("envs"), cwd=cwd, timeout_s=fields.integer("timeout", 0)
+    )
+    return answer({"exitCode": ended.exit_code, "result": ended.output})
+
+
+async def code_run(toolbox: Toolbox, request: web.Request) -> web.Response:
+    """POST /process/code-run: a fresh interpreter that reads the code from its stdin."""
+    fields = await Fields.of_body(request)
+    language = fields.text("language", "python")
+    interpreter = INTERPRETERS.get(language)
+    if interpreter is None:
+        known = " and ".join(INTERPRETERS)
+        raise ApiError(400, f"local Daytona runs {known}, not {language}; compile it first, or use the cloud", source=DAEMON)
+    argv = [*interpreter, *fields.list_of_texts("argv")]
+    code = fields.text("code").encode()
+    ended = await run(
+        toolbox, argv, script=code, env=fields.texts("envs"), cwd=WORK_DIR, timeout_s=fields.integer("timeout", 0)
+    )
+    return answer({"exitCode": ended.exit_code, "result": ended.output})
+
+
+async def run(
+    toolbox: Toolbox, argv: Sequence[str], *, script: bytes, env: Mapping[str, str], cwd: str, timeout_s: int
+) -> Ended:
+    """Run to the end of whoever holds the output; raises the 408 after `timeout_s` (0: never), with everything killed."""
+    environment = toolbox.environment(env)
+    stdin_r, stdin_w = os.pipe()
+    out_r, out_w = os.pipe()
+    try:
+        async with inside(cwd):
+            running = await toolbox.box.exec(argv, stdio=(stdin_r, out_w, out_w), environment=environment, cwd=cwd)
+    except ApiError as error:
+        os.close(stdin_w)
+        os.close(out_r)
+        if isinstance(error.__context__, FileProblem):
+            return Ended(COULD_NOT_START, f"{error.message}\n")
+        raise
+    finally:
+        os.close(stdin_r)
+        os.close(out_w)
+    feeder = asyncio.create_task(feed(stdin_w, script))
+    try:
+        return await collect(toolbox, running, out_r, timeout_s=timeout_s)
+    finally:
+        feeder.cancel()
+
+
+async def collect(toolbox: Toolbox, running: Running, out: int, *, timeout_s: int) -> Ended:
+    reader = asyncio.create_task(read_all(out, limit=OUTPUT_LIMIT))
+    try:
+        output = await asyncio.wait_for(asyncio.shield(reader), timeout_s or None)
+        code = await running.exited
+    except asyncio.TimeoutError:
+        await toolbox.box.kill(running, signal.SIGKILL)
+        raise ApiError(
+            408, "request timeout: command execution timeout", code="PROCESS_EXECUTION_TIMEOUT", source=DAEMON
+        ) from None
+    finally:
+        reader.cancel()
+    if not toolbox.box.is_running:
+        raise ApiError(410, "the sandbox was stopped while the command ran", code="SANDBOX_STOPPED", source=DAEMON)
+    return Ended(COULD_NOT_START if code < 0 else code, output.decode(errors="replace"))

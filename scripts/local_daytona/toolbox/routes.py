@@ -1,0 +1,151 @@
+"""HTTP of the toolbox, prefix /toolbox/{id}: which path is which operation of which sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+from aiohttp import WSCloseCode, web
+
+from ..control.sandboxes import Sandboxes
+from ..wire import ApiError, Fields, answer, nothing
+from . import files, process
+from .sessions import Command, logs_json
+from .toolbox import WORK_DIR, Toolbox, inside
+
+Operation = Callable[[Toolbox, web.Request], Awaitable[web.StreamResponse]]
+
+
+def routes(sandboxes: Sandboxes) -> list[web.RouteDef]:
+    """The served part of the toolbox API."""
+
+    def on(method: str, path: str, operation: Operation) -> web.RouteDef:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            async with sandboxes.toolbox(request.match_info["id"]) as toolbox, inside(path):
+                return await operation(toolbox, request)
+
+        return web.route(method, "/toolbox/{id}" + path, handler)
+
+    return [on(method, path, operation) for method, path, operation in TABLE]
+
+
+async def work_dir(_toolbox: Toolbox, _request: web.Request) -> web.Response:
+    return answer({"dir": WORK_DIR})
+
+
+async def create_session(toolbox: Toolbox, request: web.Request) -> web.Response:
+    await toolbox.sessions.create((await Fields.of_body(request)).text("sessionId"))
+    return nothing(201)
+
+
+async def list_sessions(toolbox: Toolbox, _request: web.Request) -> web.Response:
+    return answer([session_json(session.id, session.commands) for session in toolbox.sessions])
+
+
+async def get_session(toolbox: Toolbox, request: web.Request) -> web.Response:
+    session = toolbox.sessions.find(request.match_info["session"])
+    return answer(session_json(session.id, session.commands))
+
+
+async def delete_session(toolbox: Toolbox, request: web.Request) -> web.Response:
+    await toolbox.sessions.delete(request.match_info["session"])
+    return nothing(204)
+
+
+async def session_exec(toolbox: Toolbox, request: web.Request) -> web.Response:
+    """202 with only the id for an asynchronous command, else 200 with its logs and exit code."""
+    fields = await Fields.of_body(request)
+    text = fields.text("command")
+    if not text.strip():
+        raise ApiError(400, "command is required")
+    later = fields.boolean("runAsync") or fields.boolean("async")
+    session = toolbox.sessions.find(request.match_info["session"])
+    command = await session.run(text, wait=not later, echo=not fields.boolean("suppressInputEcho"))
+    if later:
+        return answer({"cmdId": command.id}, status=202)
+    await session.wait(command)
+    return answer({"cmdId": command.id, "exitCode": command.exit_code, **logs_json(command)})
+
+
+async def get_command(toolbox: Toolbox, request: web.Request) -> web.Response:
+    return answer(found_command(toolbox, request).as_json())
+
+
+async def send_input(toolbox: Toolbox, request: web.Request) -> web.Response:
+    data = (await Fields.of_body(request)).text("data")
+    session, command = toolbox.sessions.find_command(request.match_info["session"], request.match_info["command"])
+    await session.send_input(command, data)
+    return nothing(204)
+
+
+async def command_logs(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
+    """JSON of what there is, or with `follow=true` over a WebSocket all there is and all that comes."""
+    command = found_command(toolbox, request)
+    if not Fields.of_query(request).boolean("follow"):
+        return answer(logs_json(command))
+    socket = web.WebSocketResponse(heartbeat=30)
+    if not socket.can_prepare(request):
+        raise ApiError(400, "follow=true needs a WebSocket")
+    await socket.prepare(request)
+    await follow(toolbox, command, socket)
+    return socket
+
+
+async def follow(toolbox: Toolbox, command: Command, socket: web.WebSocketResponse) -> None:
+    """Send until the log ends, the client leaves, or the sandbox does; close code 1000 says that the log is complete."""
+    sender = asyncio.create_task(send_log(command, socket))
+    receiver = asyncio.create_task(until_closed(socket))
+    ended = asyncio.create_task(toolbox.closing.wait())
+    try:
+        await asyncio.wait((sender, receiver, ended), return_when=asyncio.FIRST_COMPLETED)
+        complete = sender.done() and not sender.exception()
+    finally:
+        for task in (sender, receiver, ended):
+            task.cancel()
+        await asyncio.gather(sender, receiver, ended, return_exceptions=True)
+    await socket.close(code=WSCloseCode.OK if complete else WSCloseCode.GOING_AWAY)
+
+
+async def send_log(command: Command, socket: web.WebSocketResponse) -> None:
+    async with contextlib.aclosing(command.log.follow()) as parts:
+        async for part in parts:
+            await socket.send_bytes(part)
+
+
+async def until_closed(socket: web.WebSocketResponse) -> None:
+    """Read and drop: reading is what answers pings and notices that the client left."""
+    async for _ in socket:
+        pass
+
+
+def found_command(toolbox: Toolbox, request: web.Request) -> Command:
+    _, command = toolbox.sessions.find_command(request.match_info["session"], request.match_info["command"])
+    return command
+
+
+def session_json(session_id: str, commands: dict[str, Command]) -> dict[str, object]:
+    return {"sessionId": session_id, "commands": [command.as_json() for command in commands.values()]}
+
+
+SESSION = "/process/session/{session}"
+TABLE: tuple[tuple[str, str, Operation], ...] = (
+    ("GET", "/work-dir", work_dir),
+    ("GET", "/user-home-dir", work_dir),
+    ("POST", "/process/execute", process.execute),
+    ("POST", "/process/code-run", process.code_run),
+    ("POST", "/process/session", create_session),
+    ("GET", "/process/session", list_sessions),
+    ("GET", SESSION, get_session),
+    ("DELETE", SESSION, delete_session),
+    ("POST", SESSION + "/exec", session_exec),
+    ("GET", SESSION + "/command/{command}", get_command),
+    ("POST", SESSION + "/command/{command}/input", send_input),
+    ("GET", SESSION + "/command/{command}/logs", command_logs),
+    ("POST", "/files/bulk-upload", files.upload),
+    ("POST", "/files/bulk-download", files.download),
+    ("GET", "/files", files.list_folder),
+    ("GET", "/files/info", files.info),
+    ("POST", "/files/folder", files.make_folder),
+    ("DELETE", "/files", files.delete),
+)

@@ -1,0 +1,253 @@
+"""Sessions: a long-lived shell, commands that run in it one after another, and their logs (wire-protocol, section 3.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shlex
+import signal
+import uuid
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..engine.box import Running, chunks, read_all
+from ..engine.errors import FileProblem, SandboxGone
+from ..wire import DAEMON, ApiError
+from .log import LONGEST_LINE, STDERR, STDOUT, Log, split
+from .shell import feed, shell
+
+if TYPE_CHECKING:
+    from .toolbox import Toolbox
+
+RUN_FOLDER = "/run/sessions"  # inside, on a tmpfs of its own; scripts and FIFOs of the commands
+KILL_GRACE_S = 1.0
+SETTLE_S = 0.1  # for what a shell wrote just before it ended
+SESSION_ID = re.compile(r"[^/\x00]{1,200}")
+TYPED_LOG_LIMIT = 64 * 1024 * 1024  # bytes of a log that one JSON answer may hold
+
+
+@dataclass
+class Command:
+    """One command of a session; `exit_code` is None while it runs, `ended` is set when its log is complete too."""
+
+    id: str
+    text: str
+    log: Log
+    stdin: int | None
+    echo: bool
+    exit_code: int | None = None
+    lost: bool = False  # the shell ended before it could report an exit code
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def as_json(self) -> dict[str, Any]:
+        """Without exitCode while it runs: the SDK takes its absence for that."""
+        found = {"id": self.id, "command": self.text}
+        return found if self.exit_code is None else {**found, "exitCode": self.exit_code}
+
+
+class Session:
+    """One shell and its commands, in order."""
+
+    def __init__(self, toolbox: Toolbox, session_id: str) -> None:
+        self.id = session_id
+        self.commands: dict[str, Command] = {}
+        self._toolbox = toolbox
+        self._folder = f"{RUN_FOLDER}/{uuid.uuid4().hex}"
+        self._running: Running
+        self._stdin = -1
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.over = False
+
+    async def open(self) -> None:
+        """Start the shell; raises FileProblem or SandboxGone."""
+        read_end, self._stdin = os.pipe()
+        null = os.open(os.devnull, os.O_RDWR)
+        try:
+            self._running = await self._toolbox.box.exec(
+                [shell()], stdio=(read_end, null, null), environment=self._toolbox.environment({}), cwd=self._toolbox.work_dir
+            )
+        finally:
+            os.close(read_end)
+            os.close(null)
+        os.set_blocking(self._stdin, False)
+        self._background(self._watch())
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _watch(self) -> None:
+        """When the shell ends by itself (a bare `exit`), commands without an exit code never get one."""
+        await self._running.exited
+        self.over = True
+
+    async def run(self, text: str, *, wait: bool, echo: bool) -> Command:
+        """Queue a command behind those that run; it is sourced, so cd, export and functions persist."""
+        if self.over:
+            raise session_ended()
+        command_id = str(uuid.uuid4())
+        folder = f"{self._folder}/{command_id}"
+        writers = [] if wait else ["in"]
+        out, err, code, *stdin = await self._toolbox.box.fifos(folder, readers=["out", "err", "code"], writers=writers)
+        await self._toolbox.write_file(f"{folder}/script", text.encode())
+        log = Log(self._toolbox.box.folders.logs / f"{command_id}.log")
+        command = Command(id=command_id, text=text, log=log, stdin=stdin[0] if stdin else None, echo=echo)
+        self.commands[command_id] = command
+        self._background(self._follow(command, folder, out=out, err=err, code=code))
+        await self._type(folder, has_stdin=not wait)
+        return command
+
+    async def _type(self, folder: str, *, has_stdin: bool) -> None:
+        stdin = f"{folder}/in" if has_stdin else "/dev/null"
+        place = shlex.quote(folder)
+        dot = "command ." if shell().endswith("/sh") else "."  # in a plain sh a bad script would end the shell
+        line = f"{{ {dot} {place}/script; }} <{stdin} >{place}/out 2>{place}/err; echo $? >{place}/code\n"
+        await feed(os.dup(self._stdin), line.encode())
+
+    async def _follow(self, command: Command, folder: str, *, out: int, err: int, code: int) -> None:
+        """Pump both streams into the log and learn the exit code; the shell's own end ends the waiting."""
+        pumps = asyncio.gather(pump(command.log, STDOUT, out), pump(command.log, STDERR, err))
+        answer = asyncio.create_task(read_all(code, limit=64))
+        shell_ended = asyncio.ensure_future(asyncio.shield(self._running.exited))
+        try:
+            await asyncio.wait((answer, shell_ended), return_when=asyncio.FIRST_COMPLETED)
+            with contextlib.suppress(asyncio.TimeoutError):
+                # A shell that ended may leave children that hold the output; one that answered has closed its own ends.
+                await asyncio.wait_for(asyncio.shield(pumps), None if answer.done() else KILL_GRACE_S)
+            await asyncio.wait((answer,), timeout=SETTLE_S)
+            command.exit_code = exit_code(answer)
+            command.lost = command.exit_code is None
+        finally:
+            for waiting in (pumps, answer, shell_ended):
+                waiting.cancel()
+            await asyncio.gather(pumps, answer, return_exceptions=True)
+            await self._end(command, folder)
+
+    async def _end(self, command: Command, folder: str) -> None:
+        if command.stdin is not None:
+            os.close(command.stdin)
+            command.stdin = None
+        command.ended.set()
+        await command.log.finish()
+        with contextlib.suppress(FileProblem, SandboxGone):
+            await self._toolbox.box.files("delete", path=folder, recursive=True)
+
+    async def wait(self, command: Command) -> None:
+        """Until the command and its log are complete; raises the 410 when the shell ended first."""
+        await command.ended.wait()
+        if command.lost:
+            raise session_ended()
+
+    async def send_input(self, command: Command, data: str) -> None:
+        """Text for a running asynchronous command's stdin, with a newline at its end; raises the 410 when it has ended."""
+        if command.ended.is_set() or command.stdin is None:
+            raise ApiError(410, "the command takes no more input", code="COMMAND_ALREADY_COMPLETED", source=DAEMON)
+        text = (data if data.endswith("\n") else data + "\n").encode()
+        if command.echo:
+            await command.log.append(STDOUT, text)
+        await feed(os.dup(command.stdin), text)
+
+    async def close(self) -> None:
+        """SIGTERM to the shell and all that it started, a grace, SIGKILL; every log ends, every stream closes."""
+        await self._toolbox.box.kill(self._running, signal.SIGTERM)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.shield(self._running.exited), KILL_GRACE_S)
+        await self._toolbox.box.kill(self._running, signal.SIGKILL)
+        await self.abandon()
+
+    async def abandon(self) -> None:
+        """Let go of everything on the server's side; the caller ends the processes."""
+        self.over = True
+        if self._stdin >= 0:
+            os.close(self._stdin)
+            self._stdin = -1
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for command in self.commands.values():
+            command.ended.set()
+            await command.log.finish()
+            command.log.close()
+
+
+class Sessions:
+    """The sessions of one toolbox by id."""
+
+    def __init__(self, toolbox: Toolbox) -> None:
+        self._toolbox = toolbox
+        self._sessions: dict[str, Session] = {}
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._sessions.values())
+
+    async def create(self, session_id: str) -> None:
+        """Raises the 409 for a known id, the 400 for one that cannot be in a path."""
+        if not SESSION_ID.fullmatch(session_id):
+            raise ApiError(400, "sessionId must be 1 to 200 characters without a slash", source=DAEMON)
+        if session_id in self._sessions:
+            raise ApiError(409, f"session {session_id} already exists", code="SESSION_ALREADY_EXISTS", source=DAEMON)
+        session = Session(self._toolbox, session_id)
+        self._sessions[session_id] = session
+        try:
+            await session.open()
+        except BaseException:
+            del self._sessions[session_id]
+            raise
+
+    def find(self, session_id: str) -> Session:
+        session = self._sessions.get(session_id)
+        if session is None:
+            raise ApiError(404, f"session {session_id} not found", code="SESSION_NOT_FOUND", source=DAEMON)
+        return session
+
+    def find_command(self, session_id: str, command_id: str) -> tuple[Session, Command]:
+        session = self.find(session_id)
+        command = session.commands.get(command_id)
+        if command is None:
+            raise ApiError(404, f"command {command_id} not found", code="COMMAND_NOT_FOUND", source=DAEMON)
+        return session, command
+
+    async def delete(self, session_id: str) -> None:
+        session = self.find(session_id)
+        del self._sessions[session_id]
+        await session.close()
+
+    async def close(self) -> None:
+        """All of them, at once: the box ends their processes anyway."""
+        sessions, self._sessions = list(self._sessions.values()), {}
+        await asyncio.gather(*(session.abandon() for session in sessions))
+
+
+async def pump(log: Log, marker: bytes, fd: int) -> None:
+    """Pass a stream on line by line; a last line without a newline gains one, as in the real daemon."""
+    rest = b""
+    async for chunk in chunks(fd):
+        data = rest + chunk
+        cut = data.rfind(b"\n") + 1
+        if not cut and len(data) > LONGEST_LINE:
+            cut = len(data)
+        await log.append(marker, data[:cut])
+        rest = data[cut:]
+    if rest:
+        await log.append(marker, rest + b"\n")
+
+
+def exit_code(answer: asyncio.Task[bytes]) -> int | None:
+    """What the shell wrote as the command's exit code; None when it ended before it could, or wrote something else."""
+    text = answer.result().strip() if answer.done() else b""
+    return int(text) if text.isdigit() and len(text) < 4 else None
+
+
+def session_ended() -> ApiError:
+    return ApiError(410, "the session's shell has ended", code="SESSION_ENDED", source=DAEMON)
+
+
+def logs_json(command: Command) -> dict[str, str]:
+    """SessionCommandLogsResponse: the raw framed log, and its two streams."""
+    framed = command.log.read()[:TYPED_LOG_LIMIT]
+    out, err = split(framed)
+    return {name: data.decode(errors="replace") for name, data in (("output", framed), ("stdout", out), ("stderr", err))}

@@ -1,0 +1,106 @@
+"""The toolbox of one started sandbox: what its parts share, and their common end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import posixpath
+import re
+from collections.abc import AsyncIterator, Mapping
+
+from ..engine.box import Box
+from ..engine.errors import FileProblem, SandboxGone
+from ..engine.rootfs import HOME
+from ..wire import DAEMON, ApiError
+from .sessions import Sessions
+
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+WORK_DIR = HOME
+
+
+class Toolbox:
+    """A box, the variables its processes start with, and the sessions that live in it."""
+
+    def __init__(self, box: Box, *, env: Mapping[str, str]) -> None:
+        self.box = box
+        self.env = dict(env)
+        self.sessions = Sessions(self)
+        self.closing = asyncio.Event()
+
+    def environment(self, more: Mapping[str, str]) -> dict[str, str]:
+        """Base, the sandbox's own, then the request's variables; raises the 400 for a name or value no process can have."""
+        for name, value in more.items():
+            if not ENV_NAME.fullmatch(name) or "\0" in value:
+                raise ApiError(400, f"invalid environment variable: {name!r}", source=DAEMON)
+        return self.box.environment(self.env, more)
+
+    @property
+    def work_dir(self) -> str:
+        return WORK_DIR
+
+    async def write_file(self, path: str, data: bytes) -> None:
+        """A small file of the server's own, such as a session's script; raises FileProblem."""
+        fd = await self.box.open_file(path, "w")
+        try:
+            write_all(fd, data)
+        except OSError as error:
+            raise FileProblem(error.errno or 0, error.strerror or "") from None
+        finally:
+            os.close(fd)
+
+    async def close(self) -> None:
+        """End sessions and every stream of this sandbox; the processes end with the box."""
+        self.closing.set()
+        await self.sessions.close()
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write the whole of `data` to a regular file; raises OSError when the disk or the size limit ends it."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def absolute(path: str) -> str:
+    """A path as the sandbox's programs see it: relative ones lie in the working directory, `~` is only a name."""
+    if not path or "\0" in path:
+        raise ApiError(400, "a path is required, without NUL", code="INVALID_FILE_PATH", source=DAEMON)
+    return posixpath.normpath(posixpath.join(WORK_DIR, path))
+
+
+def problem(error: FileProblem, path: str) -> ApiError:
+    """The daemon's status and code for an errno from inside (wire-protocol, section 3.5)."""
+    status, code = ERRORS.get(error.errno or 0, (500, "FILE_READ_FAILED"))
+    return ApiError(status, f"{path}: {error.strerror}", code=code, source=DAEMON)
+
+
+ERRORS = {
+    errno.ENOENT: (404, "FILE_NOT_FOUND"),
+    errno.ENOTDIR: (404, "FILE_NOT_FOUND"),
+    errno.EACCES: (403, "FILE_ACCESS_DENIED"),
+    errno.EPERM: (403, "FILE_ACCESS_DENIED"),
+    errno.EROFS: (403, "FILE_ACCESS_DENIED"),
+    errno.EISDIR: (400, "INVALID_FILE_PATH"),
+    errno.EINVAL: (400, "INVALID_FILE_PATH"),
+    errno.ENAMETOOLONG: (400, "INVALID_FILE_PATH"),
+    errno.ELOOP: (400, "INVALID_FILE_PATH"),
+    errno.EEXIST: (409, "FILE_EXISTS"),
+    errno.ENOSPC: (507, "DISK_FULL"),
+    errno.EFBIG: (507, "DISK_FULL"),
+    errno.ENXIO: (400, "INVALID_FILE_PATH"),
+}
+
+
+@contextlib.asynccontextmanager
+async def inside(path: str) -> AsyncIterator[None]:
+    """Engine failures of the block as the daemon's answers about `path`."""
+    try:
+        yield
+    except FileProblem as error:
+        raise problem(error, path) from None
+    except SandboxGone as error:
+        raise ApiError(410, f"{error}", code="SANDBOX_STOPPED", source=DAEMON) from None
+    except ValueError as error:
+        raise ApiError(400, str(error), source=DAEMON) from None

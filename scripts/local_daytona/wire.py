@@ -1,0 +1,148 @@
+"""What every handler shares with the wire: typed reading of requests, Daytona's error envelope, JSON answers."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+API = "DAYTONA_API"
+DAEMON = "DAYTONA_DAEMON"  # the SDK maps `code` to its own error classes only when this is the source
+REASONS = {
+    400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
+    409: "Conflict", 410: "Gone", 413: "Payload Too Large", 500: "Internal Server Error", 501: "Not Implemented",
+    503: "Service Unavailable", 507: "Insufficient Storage",
+}  # fmt: skip
+
+
+class ApiError(Exception):
+    """An answer that is an error; `code` as Daytona names it, where it does."""
+
+    def __init__(self, status: int, message: str, *, code: str | None = None, source: str = API) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.source = source
+
+    def envelope(self, request: web.BaseRequest) -> dict[str, Any]:
+        """Daytona's error body (wire-protocol, sections 2 and 3.5)."""
+        return {
+            "statusCode": self.status,
+            "error": REASONS.get(self.status, "Error"),
+            "message": self.message,
+            "code": self.code or REASONS.get(self.status, "Error").upper().replace(" ", "_"),
+            "source": self.source,
+            "path": request.path,
+            "method": request.method,
+            "timestamp": iso(now()),
+        }
+
+
+def now() -> float:
+    return datetime.datetime.now(datetime.timezone.utc).timestamp()
+
+
+def iso(timestamp: float) -> str:
+    """2026-01-02T03:04:05.678Z of seconds since the epoch."""
+    moment = datetime.datetime.fromtimestamp(timestamp, datetime.timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def answer(value: Any, *, status: int = 200) -> web.Response:
+    return web.Response(text=json.dumps(value), status=status, content_type="application/json")
+
+
+def nothing(status: int) -> web.Response:
+    return web.Response(status=status)
+
+
+class Fields:
+    """A JSON object or a query string, read by type; every surprise is a 400 that names the field."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    @classmethod
+    async def of_body(cls, request: web.Request) -> Fields:
+        data = await request.read()
+        if not data:
+            return cls({})
+        try:
+            values = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise ApiError(400, f"the body is not JSON: {error}") from None
+        if not isinstance(values, dict):
+            raise ApiError(400, "the body must be a JSON object")
+        return cls(values)
+
+    @classmethod
+    def of_query(cls, request: web.Request) -> Fields:
+        return cls(request.query)
+
+    def has(self, name: str) -> bool:
+        return self._values.get(name) is not None
+
+    def any(self, name: str) -> Any:
+        return self._values.get(name)
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """A string that UTF-8 can carry; without a default it must be there."""
+        value = self._values.get(name)
+        if value is None and default is not None:
+            return default
+        if not isinstance(value, str):
+            raise ApiError(400, f"{name} must be a string")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ApiError(400, f"{name} holds a lone surrogate, which is not text") from None
+        return value
+
+    def integer(self, name: str, default: int, *, least: int = 0, most: int = 2**31 - 1) -> int:
+        value = self._values.get(name)
+        if value is None:
+            return default
+        if isinstance(value, str):
+            value = integer(value, name)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise ApiError(400, f"{name} must be a whole number from {least} to {most}")
+        return value
+
+    def boolean(self, name: str, default: bool = False) -> bool:
+        value = self._values.get(name)
+        if value is None:
+            return default
+        if isinstance(value, str) and value.lower() in ("true", "false"):
+            return value.lower() == "true"
+        if not isinstance(value, bool):
+            raise ApiError(400, f"{name} must be true or false")
+        return value
+
+    def texts(self, name: str) -> dict[str, str]:
+        """An object whose values are strings, {} when absent."""
+        value = self._values.get(name)
+        if value is None:
+            return {}
+        if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+            raise ApiError(400, f"{name} must be an object of strings")
+        return dict(value)
+
+    def list_of_texts(self, name: str) -> list[str]:
+        value = self._values.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise ApiError(400, f"{name} must be a list of strings")
+        return list(value)
+
+
+def integer(text: str, name: str) -> int:
+    """A whole number from a path or query; raises the 400 that names it."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ApiError(400, f"{name} must be a whole number") from None
