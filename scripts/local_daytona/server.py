@@ -27,7 +27,7 @@ from .toolbox.routes import routes as toolbox_routes
 from .wire import now
 
 log = logging.getLogger(__name__)
-SHUTDOWN_S = 2.0
+SHUTDOWN_S = 0.3  # sandboxes are ended by then, so whoever still waits for an answer has got it
 
 
 @dataclass(frozen=True)

@@ -34,4 +34,7 @@ class Events:
         await self._server.emit("sandbox.state.updated", body)
 
     async def close(self) -> None:
+        """Hang up on every client; otherwise the HTTP server waits for them."""
+        for client in list(self._server.eio.sockets):
+            await self._server.eio.disconnect(client)
         await self._server.shutdown()

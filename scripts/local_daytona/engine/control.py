@@ -95,7 +95,9 @@ class Control:
             close_all(fds)
             self.close()
 
-    def _dispatch(self, message: dict[str, Any], fds: tuple[int, ...]) -> None:
+    def _dispatch(self, message: Any, fds: tuple[int, ...]) -> None:
+        if not isinstance(message, dict):
+            raise TypeError("a message is a JSON object")
         event = message.get("event")
         if event is None:
             self._resolve(message, fds)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 STDOUT, STDERR = b"\x01\x01\x01", b"\x02\x02\x02"  # wire-protocol, section 3.2
 LIMIT = 256 * 1024 * 1024  # bytes kept of one command's log; what comes after is read and dropped
-READ_CHUNK = 256 * 1024
+FRAME = 64 * 1024  # bytes of log that one message to a follower carries
 LONGEST_LINE = 64 * 1024  # a longer one is passed on in parts, so that memory stays bounded
 CUT = b"\n[local Daytona kept the first 256 MiB of this log]\n"
 
@@ -47,13 +47,14 @@ class Log:
             self._grown.notify_all()
 
     async def follow(self) -> AsyncIterator[bytes]:
-        """The framed log from its start, until it is finished."""
+        """The framed log from its start, until it is finished; cut at line ends where there are any."""
         place = 0
         while True:
             if place < self._size:
-                chunk = os.pread(self._fd, min(READ_CHUNK, self._size - place), place)
+                chunk = os.pread(self._fd, min(FRAME, self._size - place), place)
+                chunk = chunk[: chunk.rfind(b"\n") + 1] or chunk
                 place += len(chunk)
-                yield chunk
+                yield with_one_marker(chunk)
                 continue
             if self.finished:
                 return
@@ -66,6 +67,14 @@ class Log:
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def with_one_marker(chunk: bytes) -> bytes:
+    """Lines of one stream with their first marker only: the SDK's demultiplexer takes quadratic time in markers a message."""
+    for marker, other in ((STDOUT, STDERR), (STDERR, STDOUT)):
+        if chunk.startswith(marker) and other not in chunk:
+            return marker + chunk[len(marker) :].replace(b"\n" + marker, b"\n")
+    return chunk
 
 
 def split(framed: bytes) -> tuple[bytes, bytes]:

@@ -1,0 +1,1 @@
+"""The real SDK and the real scripts against a real local Daytona."""

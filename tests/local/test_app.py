@@ -1,0 +1,76 @@
+"""Who may talk to the server, and how it answers what it does not do."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import LocalServer
+
+
+def test_every_answer_carries_the_local_mark(server: LocalServer) -> None:
+    """Clients tell this engine from the cloud by it, errors included."""
+    for path, key in (("/api/sandbox", None), ("/api/sandbox/none", None), ("/nowhere", None), ("/api/sandbox", "wrong")):
+        assert server.request("GET", path, key=key).headers["X-Daytona-Local"] == "1"
+
+
+def test_a_wrong_key_is_401_in_daytonas_envelope(server: LocalServer) -> None:
+    """The SDK reads message; the body names neither key."""
+    reply = server.request("GET", "/api/sandbox", key="dtn_wrong")
+
+    assert reply.status == 401
+    assert {"statusCode", "message", "error", "path", "timestamp"} <= reply.json().keys()
+    assert server.api_key.encode() not in reply.body
+    assert b"dtn_wrong" not in reply.body
+
+
+@pytest.mark.parametrize("header", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}], ids=str)
+def test_web_pages_and_rebound_names_are_refused_even_with_the_key(server: LocalServer, header: dict[str, str]) -> None:
+    """A page in the user's browser must not drive this server."""
+    assert server.request("GET", "/api/sandbox", headers=header).status == 403
+
+
+def test_it_listens_on_loopback_only(server: LocalServer) -> None:
+    """No other machine can even connect."""
+    port = int(server.url.rpartition(":")[2])
+    with open("/proc/net/tcp") as table:
+        addresses = {line.split()[1] for line in table if line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A"}
+
+    assert addresses == {f"0100007F:{port:04X}"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/api/sandbox/x/fork"), ("GET", "/api/volumes"), ("POST", "/api/snapshots"), ("GET", "/toolbox/x/lsp/completions"),
+     ("POST", "/toolbox/x/git/clone"), ("POST", "/toolbox/x/computeruse/start"), ("GET", "/api/secret/paginated"),
+     ("POST", "/api/sandbox/x/ssh-access"), ("GET", "/toolbox/x/process/pty")],
+)  # fmt: skip
+def test_the_rest_of_daytona_answers_501_with_a_way_out(server: LocalServer, method: str, path: str) -> None:
+    """A sentence, not a stub: the caller learns what to use instead."""
+    reply = server.request(method, path)
+
+    assert (reply.status, reply.json()["code"]) == (501, "NOT_IMPLEMENTED")
+    assert any(word in reply.json()["message"] for word in ("use ", "run ", "choose ", "create ", "pass ", "upload ", "start in"))
+
+
+def test_what_is_not_daytonas_api_is_404(server: LocalServer) -> None:
+    """501 is for what Daytona has and this server has not."""
+    assert server.request("GET", "/nowhere").status == 404
+
+
+def test_a_method_that_daytona_does_not_have_is_405_as_json(server: LocalServer) -> None:
+    """Also aiohttp's own refusals come in the envelope."""
+    reply = server.request("PATCH", "/api/sandbox")
+
+    assert (reply.status, reply.json()["statusCode"]) in ((405, 405), (404, 404))
+
+
+def test_doubled_slashes_mean_one(server: LocalServer) -> None:
+    """An endpoint written with a trailing slash makes the SDK send them."""
+    reply = server.request("GET", "/api//sandbox?limit=1")
+
+    assert (reply.status, reply.headers["Location"]) == (308, "/api/sandbox?limit=1")
+
+
+def test_the_log_of_the_server_holds_no_key(server: LocalServer) -> None:
+    """Logs are what people paste into bug reports."""
+    assert server.api_key not in (server.state_dir / "server.log").read_text()

@@ -1,0 +1,213 @@
+"""What code in a sandbox cannot see, reach or change on the host. Probes run inside; each says what it found."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import LocalServer, host_processes_of
+
+
+@pytest.fixture(scope="module")
+def inside(server: LocalServer) -> Iterator[Any]:
+    """Runs Python code in one sandbox and returns what it printed."""
+    created = server.create()
+
+    def run(code: str) -> str:
+        reply = server.request("POST", f"/toolbox/{created['id']}/process/code-run", body={"code": code, "language": "python"})
+        assert reply.status == 200, reply.body
+        return str(reply.json()["result"]).strip()
+
+    yield run
+    server.request("DELETE", f"/api/sandbox/{created['id']}")
+
+
+def try_to(action: str) -> str:
+    """Code that prints `got` when `action` works, else the error's name."""
+    body = "\n    ".join(action.splitlines())
+    return f"import os, socket, ctypes\ntry:\n    {body}\n    print('got')\nexcept Exception as error:\n    print(type(error).__name__)"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [str(Path.home()), "/etc/shadow", "/etc/sudoers", "/etc/ssh", "/boot", "/sys/kernel", "/var/lib/dpkg/status", "/var/run/docker.sock",
+     "/run/dbus", "/run/systemd", "/dev/mem", "/dev/kmsg", "/dev/kvm", "/dev/vda", "/dev/sda", "/dev/fuse", "/dev/net/tun",
+     "/dev/loop-control", "/proc/kcore.real", "/oldroot"],
+)  # fmt: skip
+def test_host_places_are_not_there(inside: Any, path: str) -> None:
+    """Home folders, secrets, sockets and devices of the host do not exist inside."""
+    listing = inside(f"import os; print(os.path.exists({path!r}) and (not os.path.isdir({path!r}) or os.listdir({path!r})))")
+
+    assert listing in ("False", "[]", "['.bashrc', '.profile']")
+
+
+def test_a_file_of_the_hosts_tmp_is_not_visible(inside: Any, tmp_path: Path) -> None:
+    """/tmp inside is the sandbox's own."""
+    (tmp_path / "secret").write_text("x")
+
+    assert inside(f"import os; print(os.path.exists({str(tmp_path / 'secret')!r}))") == "False"
+
+
+def test_writes_do_not_reach_the_host(inside: Any) -> None:
+    """What a program writes under familiar names stays in the sandbox."""
+    name = f"daytona-isolation-{os.getpid()}"
+    for folder in ("/tmp", "/home", "/root", "/opt", "/etc", "/var/tmp", "/srv"):
+        assert inside(f"open('{folder}/{name}', 'w').write('x'); print('written')") == "written"
+        assert not Path(folder, name).exists()
+
+
+@pytest.mark.parametrize("path", ["/usr/bin/planted", "/planted", "/dev/planted", "/bin/planted"])
+def test_the_system_is_read_only(inside: Any, path: str) -> None:
+    """The host's programs are shared, so nobody inside may change them."""
+    assert inside(try_to(f"open({path!r}, 'w')")) in ("OSError", "PermissionError")
+
+
+def test_only_the_sandboxs_own_processes_exist(inside: Any) -> None:
+    """No host process can be seen, so none can be signalled or traced."""
+    names = inside("import os; print(sorted(open(f'/proc/{p}/comm').read().strip() for p in os.listdir('/proc') if p.isdigit()))")
+
+    assert names == "['python3', 'python3']"
+
+
+def test_the_host_cannot_be_signalled(inside: Any) -> None:
+    """Pid numbers of the host mean nothing inside."""
+    assert inside(try_to(f"os.kill({os.getpid()}, 0)")) == "ProcessLookupError"
+
+
+def test_nothing_of_the_hosts_environment_is_inherited(inside: Any) -> None:
+    """Keys in the server's environment stay there: neither programs nor pid 1 have it."""
+    names = inside("import os; print(' '.join(sorted(os.environ)))").split()
+    pid_1 = inside(try_to("open('/proc/1/environ').read()"))
+
+    assert set(names) <= {
+        "DAYTONA_EXEC", "DAYTONA_SANDBOX_ID", "HOME", "LANG", "LD_LIBRARY_PATH", "LOGNAME", "NPM_CONFIG_PREFIX", "PATH",
+        "PIP_BREAK_SYSTEM_PACKAGES", "SHELL", "USER",
+    }  # fmt: skip
+    assert pid_1 == "PermissionError"
+
+
+def test_no_capability_is_held_and_none_can_be_gained(inside: Any) -> None:
+    """Every exec inherits the empty sets, no_new_privs and the filter."""
+    status = inside("print(open('/proc/self/status').read())")
+    values = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+
+    assert [values[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")] == ["0" * 16] * 5
+    assert (values["NoNewPrivs"], values["Seccomp"]) == ("1", "2")
+
+
+@pytest.mark.parametrize(
+    "action",
+    ["os.unshare(0x10000000)" if hasattr(os, "unshare") else "assert ctypes.CDLL(None).unshare(0x10000000) == 0",
+     "assert ctypes.CDLL(None).mount(b'none', b'/tmp', b'tmpfs', 0, None) == 0",
+     "os.chroot('/tmp')",
+     "assert ctypes.CDLL(None).syscall(321, 0, 0, 0) != -1",
+     "assert ctypes.CDLL(None).syscall(425, 1, 0) != -1",
+     "assert ctypes.CDLL(None).syscall(250, 0, 0) != -1",
+     "import fcntl, termios; m, s = os.openpty(); fcntl.ioctl(s, termios.TIOCSTI, b'x')",
+     "open('/proc/sys/kernel/core_pattern', 'w').write('|/bin/x')",
+     "open('/proc/sysrq-trigger', 'w').write('h')",
+     "open('/proc/1/mem', 'rb').read(1)",
+     "os.mknod('/tmp/dev', 0o60666, os.makedev(8, 0))",
+     "socket.socket(socket.AF_PACKET, socket.SOCK_RAW)",
+     "socket.socket(40, socket.SOCK_STREAM)",
+     "socket.socket(38, socket.SOCK_SEQPACKET)",
+     "socket.socket(16, socket.SOCK_RAW, 12)",
+     "os.setuid(1)"],
+)  # fmt: skip
+def test_dangerous_calls_are_refused(inside: Any, action: str) -> None:
+    """Namespaces, mounts, keyrings, bpf, io_uring, terminal injection, raw and exotic sockets."""
+    assert inside(try_to(action)) != "got"
+
+
+def test_the_hosts_loopback_and_the_servers_api_are_unreachable(inside: Any, server: LocalServer) -> None:
+    """The sandbox's loopback is its own."""
+    port = int(server.url.rpartition(":")[2])
+
+    assert inside(try_to(f"socket.create_connection(('127.0.0.1', {port}), 3)")) == "ConnectionRefusedError"
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "169.254.169.254", "192.0.2.1", "8.8.8.8"])
+def test_there_is_no_network(inside: Any, address: str) -> None:
+    """No route leads anywhere (issue A gives sandboxes no egress)."""
+    assert inside(try_to(f"socket.create_connection(({address!r}, 80), 3)")) == "OSError"
+
+
+def test_abstract_sockets_of_the_host_are_unreachable(inside: Any) -> None:
+    """They belong to the network namespace, not to the file system."""
+    name = f"\0daytona-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(name)
+        listener.listen()
+        assert inside(try_to(f"socket.socket(socket.AF_UNIX).connect({name!r})")) == "ConnectionRefusedError"
+
+
+def test_bubblewrap_never_runs_as_root(server: LocalServer, sandbox: str) -> None:
+    """A root bubblewrap would leave the host's core_pattern writable from inside."""
+    pids = host_processes_of(server.state_dir / "sandboxes" / sandbox)
+
+    assert pids
+    assert all(os.stat(f"/proc/{pid}").st_uid != 0 for pid in pids)
+
+
+def test_a_symlink_planted_for_the_next_start_touches_nothing(server: LocalServer, tmp_path: Path) -> None:
+    """CVE-2026-87766: with a persisted root, the next start's mounts would follow it and write on the host."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    victim.chmod(0o777)
+    tmp_path.chmod(0o777)
+    created = server.create()
+    plant = " ; ".join(
+        f"rm -rf {place} 2>/dev/null; ln -s /oldroot{victim} {place}"
+        for place in ("/etc/alternatives", "/home/daytona", "/var/tmp", "/var/run", "/etc/hosts", "/tmp/x", "/run/agent", "/home/x")
+    )
+    server.exec(created["id"], plant)
+    server.request("POST", f"/api/sandbox/{created['id']}/stop")
+    server.request("POST", f"/api/sandbox/{created['id']}/start")
+    server.exec(created["id"], "true", cwd="/")
+    server.request("DELETE", f"/api/sandbox/{created['id']}")
+
+    assert list(victim.iterdir()) == []
+
+
+def test_one_sandbox_cannot_see_another(server: LocalServer, sandbox: str) -> None:
+    """Neither files nor processes nor ports are shared."""
+    other = server.create()["id"]
+    server.exec(other, "echo private > /tmp/note; python3 -m http.server 8000 >/dev/null 2>&1 </dev/null &")
+
+    seen = server.exec(sandbox, "cat /tmp/note; pgrep -f http.server; python3 -c \"import socket; socket.create_connection(('127.0.0.1', 8000))\"")
+    server.request("DELETE", f"/api/sandbox/{other}")
+
+    assert "private" not in seen["result"]
+    assert "ConnectionRefusedError" in seen["result"]
+
+
+def test_a_fork_bomb_stays_in_its_sandbox(server: LocalServer, sandbox: str) -> None:
+    """The process limit is per sandbox: the host and the other sandboxes go on."""
+    bomb = server.create()["id"]
+    thread = threading.Thread(target=lambda: server.exec(bomb, "bomb() { bomb | bomb & }; bomb; sleep 2; true"))
+    thread.start()
+    neighbour = server.exec(sandbox, "echo fine")
+    host = subprocess.run(["true"], timeout=20, check=False).returncode
+    server.request("DELETE", f"/api/sandbox/{bomb}")
+    thread.join()
+
+    assert (neighbour["result"], host) == ("fine\n", 0)
+
+
+def test_memory_beyond_the_size_is_refused_to_a_process(inside: Any) -> None:
+    """A small sandbox cannot take the host's memory in one allocation."""
+    assert inside(try_to("bytearray(3 * 1024**3)")) == "MemoryError"
+
+
+def test_the_agent_survives_what_its_own_code_may_do_to_it(server: LocalServer, sandbox: str) -> None:
+    """pid 1 cannot be killed, stopped or traced from inside."""
+    server.exec(sandbox, "kill -9 1; kill -STOP 1; kill -TERM 1; kill -CHLD 1; kill -SEGV 1")
+
+    assert server.exec(sandbox, "echo alive")["result"] == "alive\n"

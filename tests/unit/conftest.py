@@ -1,0 +1,1 @@
+"""Unit tests import the packages as the scripts do: from the folder `scripts`."""

@@ -1,0 +1,120 @@
+"""The server's end of the control socket against an agent that code inside took over."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import json
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from local_daytona.engine import control as control_module
+from local_daytona.engine.control import Control
+from local_daytona.engine.errors import FileProblem, SandboxGone
+
+Talk = Callable[[Control, socket.socket], Awaitable[Any]]
+
+
+def converse(talk: Talk) -> Any:
+    """Run `talk` with our end and the raw other end of a control socket."""
+
+    async def run() -> Any:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        control = Control(ours, on_exit=lambda key, code: None, on_close=lambda: None)
+        try:
+            return await talk(control, theirs)
+        finally:
+            control.close()
+            theirs.close()
+
+    return asyncio.run(run())
+
+
+async def answered(control: Control, theirs: socket.socket, reply: bytes, fds: tuple[int, ...] = ()) -> Any:
+    """Ask, let the other side say `reply`, return the outcome."""
+    asking = asyncio.create_task(control.request("stats"))
+    await asyncio.sleep(0)
+    theirs.sendmsg([reply], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [])
+    return await asking
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [b"not json", b"[]", b"5", b'{"event": "exit"}', b'{"event": "exit", "key": 1, "code": "x"}', b"\xff\xfe", b'{"id": 1, "error": "x"}',
+     b"[" * 100_000],
+    ids=["text", "list", "number", "no key", "bad code", "bytes", "bad error", "deep"],
+)  # fmt: skip
+def test_any_breach_of_the_protocol_ends_the_sandbox(reply: bytes) -> None:
+    """The server neither crashes nor waits."""
+
+    async def talk(control: Control, theirs: socket.socket) -> bool:
+        with pytest.raises(SandboxGone):
+            await answered(control, theirs, reply)
+        return control.is_open
+
+    assert converse(talk) is False
+
+
+def test_descriptors_that_nobody_asked_for_are_closed() -> None:
+    """A flood of them must not use up the server's."""
+
+    async def talk(control: Control, theirs: socket.socket) -> tuple[int, int]:
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(50):
+            theirs.sendmsg(
+                [json.dumps({"id": 999}).encode()],
+                [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))],
+            )
+            await asyncio.sleep(0.001)
+        return before, len(os.listdir("/proc/self/fd"))
+
+    before, after = converse(talk)
+
+    assert after == before
+
+
+def test_an_oversized_message_ends_the_sandbox() -> None:
+    """What does not fit is not half understood."""
+
+    async def talk(control: Control, theirs: socket.socket) -> None:
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**20)
+        with pytest.raises(SandboxGone):
+            await answered(control, theirs, b'{"id": 1, "x": "' + b"x" * (control_module.MAX_MESSAGE + 10) + b'"}')
+
+    converse(talk)
+
+
+def test_silence_ends_in_an_error_not_in_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent that answers nothing holds nobody for ever."""
+    monkeypatch.setattr(control_module, "ANSWER_TIMEOUT_S", 0.05)
+
+    async def talk(control: Control, theirs: socket.socket) -> None:
+        with pytest.raises(SandboxGone, match="does not answer"):
+            await control.request("stats")
+
+    converse(talk)
+
+
+def test_an_errno_from_inside_is_raised_as_one() -> None:
+    """File operations carry the kernel's own reason."""
+
+    async def talk(control: Control, theirs: socket.socket) -> int | None:
+        with pytest.raises(FileProblem) as caught:
+            await answered(control, theirs, b'{"id": 1, "error": 2, "message": "No such file"}')
+        return caught.value.errno
+
+    assert converse(talk) == 2
+
+
+def test_a_request_beyond_the_bound_is_refused_before_it_is_sent() -> None:
+    """The caller's fault ends in an answer, and the sandbox lives on."""
+
+    async def talk(control: Control, theirs: socket.socket) -> bool:
+        with pytest.raises(ValueError, match="a sandbox takes"):
+            await control.request("exec", env={"A": "x" * control_module.MAX_MESSAGE})
+        return control.is_open
+
+    assert converse(talk) is True
