@@ -1,0 +1,167 @@
+"""Where this skill lives on this machine: its interpreter, its folders, its version. Standard library only.
+
+Scripts are started with whatever python3 the caller has. `enter()` puts them into the skill's own environment, which
+`healthcheck.py --install` makes. The file parses on Python 3.8, so that an old interpreter gets a sentence, not a SyntaxError.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+TYPE_CHECKING = False  # as typing has it, without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+VERSION = "0.1.0"
+SKILL = Path(__file__).resolve().parent.parent
+OLDEST_PYTHON = (3, 10)
+SDK_FROM, SDK_BELOW = (0, 226), (2,)
+NEEDED = ("daytona", "python-dotenv", "pathspec")
+LOCAL_ENGINE = ("aiohttp", "python-socketio")
+STAMP = "daytona-sandbox.stamp"  # written last: an environment of ours without it was interrupted
+
+
+class NotInstalled(Exception):
+    """No interpreter here can run the skill; `kind` is `sdk_missing` or `sdk_version` (design, section 3)."""
+
+    def __init__(self, message: str, *, kind: str, fix: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.fix = fix
+
+
+def data_dir() -> Path:
+    """Where the skill's own environment lies, per user."""
+    return _user_dir("XDG_DATA_HOME", ".local/share")
+
+
+def client_state_dir() -> Path:
+    """Where the client keeps logs, per user, also for root."""
+    return _user_dir("XDG_STATE_HOME", ".local/state")
+
+
+def local_state_dir() -> Path:
+    """Where local Daytona keeps everything; a root server's spare uid must be able to pass through it."""
+    chosen = os.environ.get("DAYTONA_LOCAL_STATE")
+    if chosen:
+        return Path(chosen)
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/daytona-sandbox")
+    return client_state_dir() / "local"
+
+
+def _user_dir(variable: str, below_home: str) -> Path:
+    """XDG's rule: an absolute path in `variable`, else below the home; LOCALAPPDATA on Windows."""
+    chosen = os.environ.get("LOCALAPPDATA" if os.name == "nt" else variable, "")
+    base = Path(chosen) if os.path.isabs(chosen) else Path.home() / below_home
+    return base / "daytona-sandbox"
+
+
+def server_version() -> str:
+    """The version, and a digest of the server's sources: a server that runs older code is noticed."""
+    digest = hashlib.sha256()
+    for path in sorted((SKILL / "scripts" / "local_daytona").rglob("*.py")):
+        digest.update(path.read_bytes())
+    return f"{VERSION}+{digest.hexdigest()[:8]}"
+
+
+def enter(*, extra: Sequence[str] = ()) -> None:
+    """Go on in an interpreter that has the SDK in range, python-dotenv, pathspec and `extra`; this one if it does.
+
+    Otherwise this process is replaced by the same command line in the skill's environment. Raises NotInstalled.
+    """
+    if problem(sys.path, extra) is None:
+        return
+    last = None
+    for folder in environments():
+        python = python_of(folder)
+        if not python.exists() or Path(sys.prefix) == folder or not is_whole(folder):
+            continue
+        last = problem([str(path) for path in site_packages(folder)], extra)
+        if last is None:
+            _continue_in(python)
+    if last is not None and last.kind == "sdk_version":
+        raise last
+    raise NotInstalled("the skill's environment is not installed", kind="sdk_missing", fix=install_command())
+
+
+def environments() -> list[Path]:
+    """A developer's clone first, then what --install made; never anything in the working directory."""
+    return [SKILL / ".venv", data_dir() / "venv"]
+
+
+def install_command() -> str:
+    return f"python3 {quoted(SKILL / 'scripts' / 'healthcheck.py')} --install"
+
+
+def quoted(path: Path) -> str:
+    """As a shell takes it; shlex costs more than the rest of this file."""
+    text = str(path)
+    return text if all(c.isalnum() or c in "/._-+:\\" for c in text) else "'" + text.replace("'", "'\\''") + "'"
+
+
+def python_of(folder: Path) -> Path:
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def site_packages(folder: Path) -> list[Path]:
+    return list(folder.glob("Lib/site-packages" if os.name == "nt" else "lib/python3*/site-packages"))
+
+
+def is_whole(folder: Path) -> bool:
+    """Not one of ours that was interrupted; a developer's own has no stamp and is taken as it is."""
+    return (folder / STAMP).exists() or folder == SKILL / ".venv"
+
+
+def _continue_in(python: Path) -> None:
+    arguments = [str(python), *sys.argv]
+    if os.name != "nt":
+        os.execv(str(python), arguments)
+    import subprocess  # noqa: PLC0415  (Windows has no exec that keeps the console)
+
+    raise SystemExit(subprocess.call(arguments))
+
+
+def problem(path: Sequence[str], extra: Sequence[str] = ()) -> NotInstalled | None:
+    """What is missing or out of range on an import path, by package metadata: nothing is imported."""
+    if sys.version_info[:2] < OLDEST_PYTHON:
+        found = ".".join(str(part) for part in sys.version_info[:2])
+        return NotInstalled(f"Python {found} is too old; 3.10 or newer is needed", kind="sdk_missing", fix="sudo apt install python3.10")
+    versions = distributions(path)
+    missing = [name for name in (*NEEDED, *extra) if name.replace("-", "_") not in versions]
+    if missing:
+        return NotInstalled(f"{', '.join(missing)} not installed", kind="sdk_missing", fix=install_command())
+    sdk = versions["daytona"]
+    if not SDK_FROM <= sdk < SDK_BELOW:
+        shown = ".".join(str(part) for part in sdk)
+        return NotInstalled(f"daytona {shown} has another API; this skill needs 0.226 or newer, below 2", kind="sdk_version", fix=install_command())
+    return None
+
+
+def distributions(path: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """{name_with_underscores: version} of what is installed on `path`; importlib.metadata costs ten times as much."""
+    found: dict[str, tuple[int, ...]] = {}
+    for folder in path:
+        try:
+            names = os.listdir(folder or ".")
+        except OSError:
+            continue
+        for name in names:
+            if name.endswith(".dist-info"):
+                project, _, version = name[: -len(".dist-info")].partition("-")
+                found.setdefault(project.lower().replace("-", "_").replace(".", "_"), numbers(version))
+    return found
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """(0, 226, 1) of 0.226.1; what follows a number (rc1, .dev0) is left out."""
+    parts: list[int] = []
+    for part in version.split("."):
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        if not digits:
+            break
+        parts.append(int(digits))
+    return tuple(parts)

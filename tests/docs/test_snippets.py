@@ -1,0 +1,59 @@
+"""Every fenced bash and python block, run as a reader would paste it, against local Daytona."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.local.conftest import LocalServer, server  # noqa: F401  (the fixture)
+
+from .pages import ROOT, RUN_TAGS, SHOWN_TAGS, Block, blocks
+from .waiting import ANOTHER_MACHINE, WAITS_FOR_ISSUE_C
+
+ALL = list(blocks())
+NOT_RUN = {**WAITS_FOR_ISSUE_C, **ANOTHER_MACHINE}
+RUN = [block for block in ALL if block.tag in RUN_TAGS and block.name not in NOT_RUN]
+
+
+def test_the_extraction_finds_blocks() -> None:
+    """An empty extraction would pass everything below."""
+    assert len(RUN) >= 6
+
+
+@pytest.mark.parametrize("block", ALL, ids=lambda block: f"{block.page}:{block.line}")
+def test_every_fence_says_what_it_holds(block: Block) -> None:
+    """An untagged fence is neither run nor known not to be."""
+    assert block.tag in RUN_TAGS + SHOWN_TAGS
+
+
+def test_every_excuse_still_has_its_block() -> None:
+    """The list of blocks that are not run holds no leftovers."""
+    assert set(NOT_RUN) <= {block.name for block in ALL}
+
+
+@pytest.mark.parametrize("block", RUN, ids=lambda block: f"{block.page}:{block.line}")
+def test_the_block_runs(block: Block, server: LocalServer, tmp_path: Path) -> None:  # noqa: F811
+    """What the page tells the reader to type ends with 0, and leaves no sandbox unless it says so."""
+    command = ["bash", "-euo", "pipefail", "-c", block.text] if block.tag == "bash" else [sys.executable, "-c", block.text]
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "LANG": "C.UTF-8",
+        "XDG_DATA_HOME": os.environ.get("XDG_DATA_HOME", str(Path.home() / ".local/share")),
+        "CLAUDE_SKILL_DIR": str(ROOT),
+        "DAYTONA_API_URL": server.api_url,
+        "DAYTONA_API_KEY": server.api_key,
+        "DAYTONA_LOCAL_STATE": str(server.state_dir),
+        "PYTHONWARNINGS": "ignore",
+    }
+    ended = subprocess.run(
+        command, cwd=tmp_path if "CLAUDE_SKILL_DIR" in block.text or block.tag == "python" else ROOT, env=environment,
+        capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert [found["name"] for found in server.sandboxes() if "keep" not in block.text] == []
