@@ -1,0 +1,14 @@
+#!/usr/bin/env python3
+"""Can I use Daytona here, by which path, and what to fix. See --help."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from sandbox_kit.health import main  # noqa: E402  (the folder above must come first)
+
+if __name__ == "__main__":
+    raise SystemExit(main())

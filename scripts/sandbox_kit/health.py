@@ -1,0 +1,220 @@
+"""healthcheck.py: can Daytona be used here, by which path, and what to fix. Each check is one row; the verdict is the first that holds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import skill_env
+
+from . import local
+from .failures import Failure, UsageFailure
+from .options import HealthOptions, parse_health
+from .output import Narrator, plain, use_utf8
+from .settings import DEFAULT_ENDPOINT, Settings, endpoint_from, from_environment
+
+READY, LOCAL_ONLY, CLI_ONLY, NOT_READY = "READY", "LOCAL ONLY", "CLI ONLY", "NOT READY"
+EXIT = {READY: 0, LOCAL_ONLY: 3, CLI_ONLY: 4, NOT_READY: 5}
+CLI_TIMEOUT_S = 15
+PING_TIMEOUT_S = 20
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row: what was looked at, whether it is fine, what was found, what to type."""
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str | None = None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The whole script; returns the exit code."""
+    use_utf8()
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        options = parse_health(words)
+        if options.install:
+            return install_only(options)
+    except (UsageFailure, Failure) as failure:
+        if "--json" in words:
+            print(json.dumps({"verdict": NOT_READY, "engine": None, "checks": [], "error": failure.as_json()}))
+        Narrator().fail(failure.message, failure.fix)
+        return failure.exit_code
+    return report(options)
+
+
+def install_only(options: HealthOptions) -> int:
+    """Make the environment, then report in it; the exit code is 0 whenever it can be used, whatever the verdict."""
+    import skill_install
+
+    try:
+        folder = skill_install.install()
+    except skill_install.InstallFailed as failure:
+        raise Failure("internal", str(failure), fix=failure.fix) from None
+    Narrator().say(f"the skill's environment is ready: {folder}")
+    line = [str(skill_env.python_of(folder)), str(skill_env.SKILL / "scripts" / "healthcheck.py"), *(["--json"] if options.json else [])]
+    subprocess.run(line, stdin=subprocess.DEVNULL, check=False)
+    return 0
+
+
+def report(options: HealthOptions) -> int:
+    """All checks, the verdict, and what to do first."""
+    try:
+        skill_env.enter()
+    except skill_env.NotInstalled:
+        pass  # the SDK's row tells it
+    checks = run_checks()
+    verdict = verdict_of({check.name: check.ok for check in checks})
+    engine = from_environment().engine if verdict == READY else ("local" if verdict == LOCAL_ONLY else None)
+    if options.json:
+        print(json.dumps({"verdict": verdict, "engine": engine, "checks": [asdict(check) for check in checks]}))
+    else:
+        show(verdict, checks)
+    return EXIT[verdict]
+
+
+def show(verdict: str, checks: Sequence[Check]) -> None:
+    for check in checks:
+        print(plain(f"{'ok ' if check.ok else '-- '} {check.name}: {check.detail}"))
+        if not check.ok and check.fix:
+            print(plain(f"    fix: {check.fix}"))
+    print(f"{verdict}: {ADVICE[verdict]}")
+
+
+ADVICE = {
+    READY: "run run_in_sandbox.py as it is",
+    LOCAL_ONLY: "add --local (weaker than the cloud: it shares this machine's kernel)",
+    CLI_ONLY: "the daytona CLI is logged in, the SDK has no key: export DAYTONA_API_KEY, or use the CLI",
+    NOT_READY: "follow the fix lines above; do not run untrusted code on this machine instead",
+}
+
+
+def verdict_of(ok: dict[str, bool]) -> str:
+    """First that holds, in the order of the design."""
+    usable = ok["interpreter"] and ok["sdk"]
+    if usable and ok["key"] and ok["request"]:
+        return READY
+    if usable and ok["local engine"]:
+        return LOCAL_ONLY
+    return CLI_ONLY if ok["cli"] else NOT_READY
+
+
+def run_checks() -> list[Check]:
+    sdk = check_sdk()
+    settings, key = check_key()
+    request = check_request(settings) if settings and sdk.ok else Check("request", ok=False, detail="not tried: it needs the SDK and a key")
+    return [check_interpreter(), sdk, key, check_endpoint(), request, check_cli(), check_local(sdk.ok)]
+
+
+def check_interpreter() -> Check:
+    found = f"Python {platform.python_version()} at {sys.executable}"
+    if sys.version_info[:2] >= skill_env.OLDEST_PYTHON:
+        return Check("interpreter", ok=True, detail=found)
+    return Check("interpreter", ok=False, detail=f"{found} is too old", fix="use Python 3.10 or newer")
+
+
+def check_sdk() -> Check:
+    problem = skill_env.problem(sys.path)
+    if problem is not None:
+        return Check("sdk", ok=False, detail=str(problem), fix=problem.fix)
+    version = skill_env.distributions(sys.path)["daytona"]
+    return Check("sdk", ok=True, detail="daytona " + ".".join(str(part) for part in version))
+
+
+def check_key() -> tuple[Settings | None, Check]:
+    """Whether there is a key and where it comes from, never what it is."""
+    try:
+        settings = from_environment()
+    except Failure as failure:
+        return None, Check("key", ok=False, detail=failure.message, fix=failure.fix)
+    except ImportError:
+        return None, Check("key", ok=False, detail="not read: python-dotenv is missing", fix=skill_env.install_command())
+    kind = "API key" if settings.api_key else "JWT"
+    return settings, Check("key", ok=True, detail=f"{kind} from {settings.key_source}")
+
+
+def check_endpoint() -> Check:
+    import os
+
+    try:
+        endpoint = endpoint_from(os.environ)
+    except Failure as failure:
+        return Check("endpoint", ok=False, detail=failure.message, fix=failure.fix)
+    source = "the default" if endpoint == DEFAULT_ENDPOINT else "DAYTONA_API_URL"
+    return Check("endpoint", ok=True, detail=f"{endpoint} ({source})")
+
+
+def check_request(settings: Settings) -> Check:
+    """One cheap authenticated request, and what its failure means."""
+    try:
+        asyncio.run(ping(settings))
+    except Failure as failure:
+        return diagnosis(failure, settings)
+    return Check("request", ok=True, detail=f"{settings.engine} Daytona answers and knows the key")
+
+
+async def ping(settings: Settings) -> None:
+    from .sdk import Client
+
+    async with Client.open(settings) as client:
+        try:
+            await asyncio.wait_for(client.ping(), PING_TIMEOUT_S)
+        except asyncio.TimeoutError:
+            raise Failure("network", f"no answer within {PING_TIMEOUT_S} s") from None
+
+
+def diagnosis(failure: Failure, settings: Settings) -> Check:
+    """A wrong key, no network, a wrong path and a server that is not Daytona's look alike at first sight; each has its own fix."""
+    message = failure.message
+    for secret in settings.secrets:
+        message = message.replace(secret, "[redacted]")
+    if failure.kind == "unauthorized":
+        return Check("request", ok=False, detail=f"the key from {settings.key_source} is refused", fix="make a new key in the Daytona dashboard and export DAYTONA_API_KEY")
+    if failure.kind == "not_found":
+        return Check("request", ok=False, detail=f"{settings.endpoint} is not the API's address (404)", fix=f"export DAYTONA_API_URL={DEFAULT_ENDPOINT}")
+    if failure.kind == "network":
+        return Check("request", ok=False, detail=f"{settings.endpoint} cannot be reached: {message}", fix=failure.fix)
+    if failure.status is None and failure.kind in ("server_error", "internal"):
+        return Check("request", ok=False, detail=f"{settings.endpoint} answers, but not as Daytona does", fix=f"export DAYTONA_API_URL={DEFAULT_ENDPOINT}")
+    return Check("request", ok=False, detail=message, fix=failure.fix)
+
+
+def check_cli() -> Check:
+    """Whether the daytona CLI is logged in; its `list` never opens a browser."""
+    program = shutil.which("daytona")
+    if program is None:
+        return Check("cli", ok=False, detail="the daytona CLI is not on PATH (it is not needed)")
+    line = [program, "list", "-f", "json", "-l", "1"]
+    try:
+        done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, timeout=CLI_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return Check("cli", ok=False, detail=f"`daytona list` did not answer within {CLI_TIMEOUT_S} s")
+    if done.returncode == 0:
+        return Check("cli", ok=True, detail="the daytona CLI is logged in")
+    return Check("cli", ok=False, detail="the daytona CLI is not logged in", fix="the user runs: daytona login")
+
+
+def check_local(sdk_ok: bool) -> Check:
+    if not sdk_ok:
+        return Check("local engine", ok=False, detail="not tried: it needs the skill's environment", fix=skill_env.install_command())
+    try:
+        answer = local.run("status")
+    except Failure as failure:
+        return Check("local engine", ok=False, detail=failure.message, fix=failure.fix)
+    return local_row(answer.get("engine") or {})
+
+
+def local_row(engine: dict[str, Any]) -> Check:
+    if "error" in engine:
+        return Check("local engine", ok=False, detail=str(engine["error"]), fix=str(engine.get("fix")))
+    facts = ", ".join(f"{name} {engine[name]}" for name in ("bwrap", "limits", "egress") if name in engine)
+    return Check("local engine", ok=True, detail=f"works here ({facts})")

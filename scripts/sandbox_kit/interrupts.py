@@ -1,0 +1,55 @@
+"""SIGINT, SIGTERM and SIGHUP as one cancellation of the run; a second signal does not cut the cleanup short."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .failures import SIGNAL_BASE, Failure
+
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # not every system has them all
+
+
+class Interrupts:
+    """Which signal came first, if any."""
+
+    def __init__(self, *, on_repeat: Callable[[], None]) -> None:
+        self.number: int | None = None
+        self._on_repeat = on_repeat
+
+    def failure(self) -> Failure:
+        """What the run ends with after `number`."""
+        number = self.number or signal.SIGINT
+        return Failure("interrupted", f"interrupted by {signal.Signals(number).name}", exit_code=SIGNAL_BASE + number)
+
+    @contextlib.contextmanager
+    def cancel(self, task: asyncio.Task[Any]) -> Iterator[None]:
+        """While the block runs, the first signal cancels `task`."""
+        loop = asyncio.get_running_loop()
+        numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+        undo = [self._install(loop, number, task) for number in numbers]
+        try:
+            yield
+        finally:
+            for restore in undo:
+                restore()
+
+    def _install(self, loop: asyncio.AbstractEventLoop, number: int, task: asyncio.Task[Any]) -> Callable[[], object]:
+        try:
+            loop.add_signal_handler(number, self._receive, number, task)
+            return lambda: loop.remove_signal_handler(number)
+        except NotImplementedError:  # Windows' loops have no handlers of their own
+            before = signal.signal(number, lambda got, _frame: loop.call_soon_threadsafe(self._receive, got, task))
+            return lambda: signal.signal(number, before)
+        except (RuntimeError, ValueError):  # not the main thread: a test, or somebody else's program
+            return lambda: None
+
+    def _receive(self, number: int, task: asyncio.Task[Any]) -> None:
+        if self.number is None:
+            self.number = number
+            task.cancel()
+        else:
+            self._on_repeat()

@@ -1,0 +1,123 @@
+"""sandboxes.py: find and delete what this skill made, by its label; nobody else's sandbox is ever touched."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import skill_env
+
+from .failures import Failure, UsageFailure
+from .options import ListOptions, parse_list
+from .output import Narrator, plain, use_utf8
+
+if TYPE_CHECKING:
+    from .sdk import Client, SandboxInfo
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The whole script; returns the exit code."""
+    use_utf8()
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        options = parse_list(words)
+        skill_env.enter()
+    except UsageFailure as failure:
+        return report_failure(failure, None, as_json="--json" in words)
+    except skill_env.NotInstalled as missing:
+        return report_failure(Failure(missing.kind, str(missing), fix=missing.fix), None, as_json="--json" in words)
+    narrator = Narrator()
+    try:
+        show(asyncio.run(act(options, narrator)), options)
+    except Failure as failure:
+        if options.debug:
+            narrator.tell("".join(traceback.format_exception(failure)))
+        return report_failure(failure, narrator, as_json=options.json)
+    return 0
+
+
+def report_failure(failure: Failure, narrator: Narrator | None, *, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"engine": None, "sandboxes": [], "error": failure.as_json()}))
+    (narrator or Narrator()).fail(failure.message, failure.fix)
+    return failure.exit_code
+
+
+async def act(options: ListOptions, narrator: Narrator) -> dict[str, Any]:
+    """List or delete; the JSON of design section 3. Raises Failure."""
+    from .sdk import Client
+    from .settings import for_local, from_environment
+
+    settings = await asyncio.to_thread(for_local) if options.local else from_environment()
+    narrator.hide(settings.secrets)
+    narrator.tell(f"engine: {settings.describe()}")
+    async with Client.open(settings) as client:
+        found = await ours(client) if options.action == "list" else await delete(client, options, narrator)
+    return {"engine": settings.engine, "sandboxes": [as_json(info) for info in found], "error": None}
+
+
+async def ours(client: Client) -> list[SandboxInfo]:
+    """By the server's own label filter, newest last."""
+    from .lease import MANAGED_BY, MANAGER
+
+    found = [info async for info in client.list({MANAGED_BY: MANAGER})]
+    return sorted(found, key=lambda info: info.created_at or "")
+
+
+async def delete(client: Client, options: ListOptions, narrator: Narrator) -> list[SandboxInfo]:
+    """Delete every target; the first that cannot be deleted is raised after the others were tried."""
+    deleted, failures = [], []
+    for target in options.targets:
+        try:
+            deleted.append(await delete_one(client, target, local=options.local))
+            narrator.say(f"deleted {plain(target)}")
+        except Failure as failure:
+            narrator.tell(failure.message)
+            failures.append(failure)
+    if failures:
+        raise failures[0]
+    return deleted
+
+
+async def delete_one(client: Client, target: str, *, local: bool) -> SandboxInfo:
+    from .lease import DELETE_PAUSES_S, MANAGED_BY, MANAGER, WORTH_REPEATING
+
+    handle = await client.get(target)
+    if handle.info.labels.get(MANAGED_BY) != MANAGER:
+        raise Failure(
+            "forbidden", f"{target} was not made by this skill (no label {MANAGED_BY}={MANAGER}), so it is left alone",
+            fix=f"delete it where it was made, or with the CLI: daytona delete {target}" if not local else "delete it with the SDK that made it",
+        )  # fmt: skip
+    for pause in DELETE_PAUSES_S:
+        await asyncio.sleep(pause)
+        try:
+            await handle.delete()
+            break
+        except Failure as failure:
+            if failure.kind == "not_found":
+                break
+            if failure.kind not in WORTH_REPEATING or pause == DELETE_PAUSES_S[-1]:
+                raise
+    return handle.info
+
+
+def as_json(info: SandboxInfo) -> dict[str, Any]:
+    return {**asdict(info), "run_id": info.labels.get("run-id")}
+
+
+def show(answer: dict[str, Any], options: ListOptions) -> None:
+    """One JSON object, or a line a sandbox; names come from a server, so they are printed as plain text."""
+    if options.json:
+        print(json.dumps(answer))
+        return
+    for found in answer["sandboxes"]:
+        if options.action == "list":
+            ends = found["expires_at"] or "no ttl"
+            print(plain("\t".join((found["id"], found["name"], found["state"], f"created {found['created_at']}", f"until {ends}"))))
+    if options.action == "list" and not answer["sandboxes"]:
+        Narrator().say("none")

@@ -1,0 +1,166 @@
+"""Owning a sandbox: its name before it exists, its labels, and its deletion whatever happens.
+
+A create whose answer was lost may have made a sandbox, so every ambiguous failure is followed by a look for our name. What is found
+is deleted only when it carries this run's own label. Should all of that fail, the server's ttl still ends it, and the user is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .failures import Failure
+from .output import Narrator
+from .sdk import Client, CreateSpec, Handle
+
+MANAGED_BY = "managed-by"
+MANAGER = "daytona-sandbox"
+RUN_ID = "run-id"
+CREATE_TIMEOUT_S = 120.0
+BUILD_TIMEOUT_S = 1800.0
+CREATE_GRACE_S = 30.0  # after a signal a create under way may still tell us its id
+CLEANUP_LIMIT_S = 60.0
+DELETE_PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+LOOK_PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0)
+# These say that the server refused the create before it made anything.
+NOTHING_MADE = {401, 403, 404, 409, 413, 422, 429, 501}
+WORTH_REPEATING = {"conflict", "network", "server_error", "rate_limited", "timeout"}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The names of one run, chosen before anything is created."""
+
+    run_id: str
+    name: str
+
+    @classmethod
+    def new(cls, name: str | None = None) -> Identity:
+        run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
+        return cls(run_id=run_id, name=name or f"run-{run_id}")
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {MANAGED_BY: MANAGER, RUN_ID: self.run_id}
+
+
+class Lease:
+    """The right and the duty to delete one sandbox. `how_to_delete` makes the command that a user would type for an id."""
+
+    def __init__(self, client: Client, narrator: Narrator, *, how_to_delete: Callable[[str], str]) -> None:
+        self._client = client
+        self._narrator = narrator
+        self._how_to_delete = how_to_delete
+
+    @contextlib.asynccontextmanager
+    async def own(self, spec: CreateSpec, identity: Identity, *, keep: bool, before_delete: Callable[[], None]) -> AsyncIterator[Handle]:
+        """Create, hand out, delete (unless `keep`); raises Failure. `before_delete` flushes the output."""
+        handle = await self.create(spec, identity)
+        try:
+            yield handle
+        finally:
+            before_delete()
+            if not keep:
+                await self._to_the_end(self._delete(handle, spec))
+
+    async def create(self, spec: CreateSpec, identity: Identity) -> Handle:
+        """A started sandbox; when that fails nothing is left, or the Failure says what and until when."""
+        limit = BUILD_TIMEOUT_S if spec.image else CREATE_TIMEOUT_S
+        creating = asyncio.ensure_future(self._client.create(spec, timeout_s=limit, on_build_log=self._narrator.say))
+        try:
+            return await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            await self._to_the_end(self._abandon(creating, spec, identity))
+            raise
+        except Failure as failure:
+            if failure.status not in NOTHING_MADE:
+                await self._to_the_end(self._reconcile(failure, spec, identity))
+            raise as_create_failure(failure, limit) from failure
+
+    async def _abandon(self, creating: asyncio.Future[Handle], spec: CreateSpec, identity: Identity) -> None:
+        """After a signal during the create: its answer is waited for, because it carries the id."""
+        try:
+            handle = await asyncio.wait_for(creating, CREATE_GRACE_S)
+        except (Failure, asyncio.TimeoutError, asyncio.CancelledError) as error:
+            failure = error if isinstance(error, Failure) else Failure("create_timeout", "the create was interrupted")
+            if failure.status not in NOTHING_MADE:
+                await self._reconcile(failure, spec, identity)
+        else:
+            await self._delete(handle, spec)
+
+    async def _reconcile(self, failure: Failure, spec: CreateSpec, identity: Identity) -> None:
+        """Find out whether the failed create made a sandbox, and delete it if it is ours."""
+        self._narrator.say(f"looking whether {spec.name} exists all the same")
+        for pause in LOOK_PAUSES_S:
+            await asyncio.sleep(pause)
+            try:
+                handle = await self._client.get(failure.sandbox_id or spec.name)
+            except Failure as problem:
+                if problem.kind == "not_found" and failure.status is not None and failure.status < 500:
+                    return  # the server refused the create; there is nothing to wait for
+                last = problem
+            else:
+                if handle.info.labels.get(RUN_ID) == identity.run_id:
+                    await self._delete(handle, spec)
+                return
+        if last.kind != "not_found":
+            raise self._left_behind(spec, failure.sandbox_id or spec.name, last)
+
+    async def _delete(self, handle: Handle, spec: CreateSpec) -> None:
+        """Until the server accepts it; raises the Failure that tells the user what is left."""
+        info = handle.info
+        last: Failure | None = None
+        for pause in DELETE_PAUSES_S:
+            await asyncio.sleep(pause)
+            try:
+                await handle.delete()
+            except Failure as failure:
+                if failure.kind == "not_found":
+                    return
+                last = failure
+                if failure.kind not in WORTH_REPEATING:
+                    break
+            else:
+                return
+        assert last is not None  # noqa: S101  (the loop ended without a return)
+        raise self._left_behind(spec, info.id, last)
+
+    def _left_behind(self, spec: CreateSpec, id_or_name: str, cause: Failure) -> Failure:
+        message = (
+            f"sandbox {id_or_name} (name {spec.name}) may be left behind: {cause.message}; "
+            f"the server deletes it by itself within {spec.ttl_min} minutes of its creation"
+        )
+        failure = Failure(cause.kind, message, fix=self._how_to_delete(id_or_name), exit_code=125)
+        failure.sandbox_id = id_or_name
+        return failure
+
+    async def _to_the_end(self, work: Awaitable[None]) -> None:
+        """Run cleanup to its end, also when this task is cancelled meanwhile; bounded in time."""
+        task = asyncio.ensure_future(asyncio.wait_for(work, CLEANUP_LIMIT_S))
+        cancelled = False
+        while not task.done():
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError:
+                cancelled = True
+            except (Failure, asyncio.TimeoutError):
+                break
+        try:
+            task.result()
+        except asyncio.TimeoutError:
+            raise Failure("network", "the cleanup did not end in time; the server deletes the sandbox by its ttl") from None
+        if cancelled:
+            raise asyncio.CancelledError
+
+
+def as_create_failure(failure: Failure, limit: float) -> Failure:
+    """The kinds of a create: a wait that ran out, and a sandbox that ended in an error state."""
+    cause: Any = failure.__cause__
+    if "DaytonaTimeoutError" in {cls.__name__ for cls in type(cause).__mro__} and failure.status is None:
+        return Failure("create_timeout", f"the sandbox was not ready within {limit:.0f} s; what there was of it is deleted")
+    return failure

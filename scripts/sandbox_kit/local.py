@@ -1,0 +1,85 @@
+"""Finding or starting local Daytona for --local: its server.json, and its own command line as a subprocess."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from dataclasses import dataclass, field
+from typing import Any
+
+import skill_env
+
+from .failures import Failure
+
+START_TIMEOUT_S = 60
+ANSWER_TIMEOUT_S = 5
+
+
+@dataclass(frozen=True)
+class Server:
+    """What server.json says."""
+
+    url: str
+    version: str
+    api_key: str = field(repr=False)
+
+    @property
+    def endpoint(self) -> str:
+        return f"{self.url}/api"
+
+
+def read() -> Server | None:
+    """The server that runs or ran; None when there is no readable server.json."""
+    try:
+        values = json.loads((skill_env.local_state_dir() / "server.json").read_text())
+        return Server(url=values["url"], version=values["version"], api_key=values["api_key"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def find_or_start() -> Server:
+    """A healthy server of this skill's version; raises Failure local_unavailable with the server's own reason and fix."""
+    server = read()
+    if server is not None and server.version == skill_env.server_version() and answers(server):
+        return server
+    run("start")
+    server = read()
+    if server is None:
+        raise Failure("local_unavailable", "local Daytona started but left no server.json")
+    return server
+
+
+def answers(server: Server) -> bool:
+    request = urllib.request.Request(f"{server.url}/local/status", headers={"Authorization": f"Bearer {server.api_key}"})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through a proxy
+    try:
+        with opener.open(request, timeout=ANSWER_TIMEOUT_S) as response:
+            return bool(response.headers.get("X-Daytona-Local"))
+    except (OSError, ValueError):
+        return False
+
+
+def run(command: str) -> dict[str, Any]:
+    """`python3 scripts/local_daytona COMMAND`; its JSON. Raises Failure local_unavailable."""
+    line = [sys.executable, str(skill_env.SKILL / "scripts" / "local_daytona"), command]
+    try:
+        done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Failure("local_unavailable", f"local Daytona did not {command}: {error}") from None
+    if done.returncode:
+        raise complaint(done.stderr)
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError:
+        raise Failure("local_unavailable", f"local Daytona gave no answer to {command}") from None
+    return answer if isinstance(answer, dict) else {}
+
+
+def complaint(stderr: str) -> Failure:
+    """Its two lines, reason and fix, as ours."""
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    fixes = [line.partition("fix: ")[2] for line in lines if line.startswith("fix: ")]
+    reasons = [line for line in lines if not line.startswith("fix: ")]
+    return Failure("local_unavailable", reasons[-1] if reasons else "local Daytona did not start", fix=fixes[-1] if fixes else None)

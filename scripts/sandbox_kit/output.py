@@ -1,0 +1,253 @@
+"""stdout, stderr and the log: bounded, redacted, free of terminal escapes; narration with its mark. What a program prints is hostile."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TextIO
+
+import skill_env
+
+MARK = "[sandbox]"
+REDACTED = "[redacted]"
+SHORTEST_SECRET = 8
+LOG_LIMIT = 256 * 1024 * 1024
+LOG_DAYS = 7
+LONGEST_ESCAPE = 4096
+LOG_CUT = "\n[the log ends here: it reached 256 MB]\n"
+# CSI, OSC/DCS/PM/APC with their terminators, and two-character escapes (ECMA-48), 7-bit and 8-bit forms.
+ESCAPE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-~]")
+UNFINISHED = re.compile(r"(?:\x1b|\x9b|[\x90\x98\x9d-\x9f])[^\x07\x9c]*\Z")
+# Everything that moves a cursor, rings, reorders text or hides in it.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+
+
+class Redactor:
+    """Replaces secrets in a stream of text, also where one is split over chunks."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._secrets = sorted({secret for secret in secrets if len(secret) >= SHORTEST_SECRET}, key=len, reverse=True)
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        """The text so far without secrets; a possible beginning of one is held back."""
+        text = self.clean(self._held + text)
+        keep = self._possible_beginning(text)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+    def finish(self) -> str:
+        held, self._held = self._held, ""
+        return held
+
+    def clean(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, REDACTED)
+        return text
+
+    def _possible_beginning(self, text: str) -> int:
+        """How many characters at the end may begin a secret."""
+        return max((overlap(text, secret) for secret in self._secrets), default=0)
+
+
+def overlap(text: str, secret: str) -> int:
+    """Length of the longest end of `text` that is a beginning of `secret`, the whole secret left out."""
+    for size in range(min(len(secret) - 1, len(text)), 0, -1):
+        if text.endswith(secret[:size]):
+            return size
+    return 0
+
+
+class Plain:
+    """Takes terminal escapes and control characters out of a stream; newlines and tabs stay, a lone CR becomes a newline."""
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        text = ESCAPE.sub("", self._held + text)
+        match = UNFINISHED.search(text)
+        cut = match.start() if match and len(text) - match.start() < LONGEST_ESCAPE else len(text)
+        if cut and text[cut - 1] == "\r":  # its newline may be in the next chunk
+            cut -= 1
+        self._held = text[cut:]
+        return plain(text[:cut])
+
+    def finish(self) -> str:
+        held, self._held = self._held, ""
+        return plain(held)
+
+
+def plain(text: str) -> str:
+    return CONTROL.sub("", ESCAPE.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
+
+
+class HeadAndTail:
+    """Passes the first half of a budget on, keeps the last half, and says between them how much is left out."""
+
+    def __init__(self, limit: int, write: Callable[[str], None], *, notice: Callable[[int], str]) -> None:
+        self._head = limit // 2 if limit else None
+        self._room = limit - limit // 2
+        self._write = write
+        self._notice = notice
+        self._tail: deque[str] = deque()
+        self._tail_size = 0
+        self.left_out = 0
+
+    def feed(self, text: str) -> None:
+        if self._head is None:
+            self._write(text)
+            return
+        if self._head:
+            self._write(text[: self._head])
+            text, self._head = text[self._head :], max(0, self._head - len(text))
+        if text:
+            self._keep(text)
+
+    def _keep(self, text: str) -> None:
+        self._tail.append(text)
+        self._tail_size += len(text)
+        while self._tail_size - len(self._tail[0]) >= self._room:
+            dropped = self._tail.popleft()
+            self._tail_size -= len(dropped)
+            self.left_out += len(dropped)
+
+    def finish(self) -> None:
+        tail = "".join(self._tail)
+        surplus = max(0, len(tail) - self._room) if self._head is not None else 0
+        self.left_out += surplus
+        if self.left_out:
+            self._write(self._notice(self.left_out))
+        if tail:
+            self._write(tail[surplus:])
+        self._tail.clear()
+
+
+class Log:
+    """The whole output of a run in a file of its own, 0600, capped; made when the first text comes."""
+
+    def __init__(self, run_id: str) -> None:
+        self.path = logs_dir() / f"{run_id}.log"
+        self._file: TextIO | None = None
+        self._size = 0
+
+    def write(self, text: str) -> None:
+        if not text or self._size >= LOG_LIMIT:
+            return
+        if self._file is None:
+            self._file = self._open()
+        self._size += len(text)
+        self._file.write(text if self._size < LOG_LIMIT else text + LOG_CUT)
+
+    def _open(self) -> TextIO:
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        prune_logs(self.path.parent)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+        return os.fdopen(os.open(self.path, flags, 0o600), "w", encoding="utf-8", errors="replace", newline="\n")
+
+    def flush(self) -> None:
+        if self._file is not None:
+            self._file.flush()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def logs_dir() -> Path:
+    return skill_env.client_state_dir() / "logs"
+
+
+def prune_logs(folder: Path) -> None:
+    """Delete logs older than a week."""
+    oldest = time.time() - LOG_DAYS * 24 * 3600
+    for path in folder.glob("*.log"):
+        try:
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+        except OSError:
+            continue
+
+
+class Stream:
+    """One stream of the program on its way out: escapes, secrets, log, budget, and then `write`."""
+
+    def __init__(self, write: Callable[[str], None], *, limit: int, secrets: Iterable[str], log: Log) -> None:
+        self._plain = Plain() if limit else None  # --max-output 0 means raw
+        self._redactor = Redactor(secrets)
+        self._log = log
+        self._out = HeadAndTail(limit, write, notice=self._notice)
+
+    @property
+    def truncated(self) -> bool:
+        return self._out.left_out > 0
+
+    def feed(self, text: str) -> None:
+        self._pass(self._redactor.feed(self._plain.feed(text) if self._plain else text))
+
+    def finish(self) -> None:
+        """What was held back, the notice and the tail; the stream may not be fed afterwards."""
+        if self._plain:
+            self._pass(self._redactor.feed(self._plain.finish()))
+        self._pass(self._redactor.finish())
+        self._out.finish()
+
+    def _pass(self, text: str) -> None:
+        if text:
+            self._log.write(text)
+            self._out.feed(text)
+
+    def _notice(self, left_out: int) -> str:
+        return f"\n{MARK} {left_out} characters left out; all of it: {self._log.path}\n"
+
+
+class Narrator:
+    """Our own lines on stderr, each with the mark; secrets are taken out here too."""
+
+    def __init__(self, *, quiet: bool = False, secrets: Iterable[str] = ()) -> None:
+        self._quiet = quiet
+        self._redactor = Redactor(secrets)
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Secrets that became known later."""
+        self._redactor = Redactor([*self._redactor._secrets, *secrets])  # noqa: SLF001  (its own class's)
+
+    def clean(self, text: str) -> str:
+        return self._redactor.clean(text)
+
+    def say(self, text: str) -> None:
+        """Progress, dropped with --quiet."""
+        if not self._quiet:
+            self.tell(text)
+
+    def tell(self, text: str) -> None:
+        """What the user must know also with --quiet."""
+        write_quietly(sys.stderr, f"{MARK} {self.clean(text)}\n")
+
+    def fail(self, message: str, fix: str) -> None:
+        """The last two lines of a failed run."""
+        self.tell(message)
+        write_quietly(sys.stderr, f"fix: {self.clean(fix)}\n")
+
+
+def write_quietly(stream: TextIO, text: str) -> None:
+    """Write and flush; a reader that went away is no reason to stop cleaning up."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except (BrokenPipeError, ValueError):
+        pass
+
+
+def use_utf8() -> None:
+    """A Windows console of another code page must not end a run by a character it does not have."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(encoding="utf-8", errors="replace")

@@ -1,0 +1,276 @@
+"""The only module that imports the SDK: version gate, cheap import, one AsyncDaytona, its calls and errors as ours.
+
+The asynchronous client is used throughout: the synchronous one sends a toolbox POST up to four times when a connection closes
+without an answer, so that a command can run four times (wire-protocol, sections 4.2 and 5).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import skill_env
+
+from .failures import Failure, translate
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from daytona import AsyncDaytona, AsyncSandbox
+
+REQUEST_TIMEOUT_S = 60.0
+DELETE_TIMEOUT_S = 30.0
+# A `.env` in the working directory may not switch these on: it is often a stranger's repository.
+FORCED = {"DAYTONA_OTEL_ENABLED": "false", "DAYTONA_EXPERIMENTAL_OTEL_ENABLED": "false"}
+DEFAULTED = {"DAYTONA_USE_DEPRECATED_POLLING": "false", "DAYTONA_HAPPY_EYEBALLS_DELAY": "0.25"}
+
+
+@dataclass(frozen=True)
+class CreateSpec:
+    """What a sandbox shall be; sizes in GiB, times in minutes."""
+
+    name: str
+    labels: Mapping[str, str]
+    ephemeral: bool
+    auto_stop_min: int
+    ttl_min: int
+    language: str = "python"
+    snapshot: str | None = None
+    image: str | None = None
+    cpu: int | None = None
+    memory: int | None = None
+    disk: int | None = None
+
+
+@dataclass(frozen=True)
+class SandboxInfo:
+    """What is known of a sandbox, as lists show it."""
+
+    id: str
+    name: str
+    state: str
+    created_at: str | None
+    expires_at: str | None
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Whatever the SDK raises in the block as a Failure; cancellation passes."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  the SDK leaks ApiException, urllib3, aiohttp and pydantic errors (mistakes 5.1)
+        raise translate(error, doing) from error
+
+
+def require_sdk() -> None:
+    """Raises Failure sdk_missing or sdk_version, by package metadata."""
+    import sys
+
+    problem = skill_env.problem(sys.path)
+    if problem is not None:
+        raise Failure(problem.kind, str(problem), fix=problem.fix)
+
+
+@contextlib.contextmanager
+def paused_collector() -> Iterator[None]:
+    """Import under a paused garbage collector and freeze what came: a quarter of the import's time (performance, section 2)."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+class Handle:
+    """One sandbox of the SDK, by the calls that the scripts make."""
+
+    def __init__(self, sandbox: AsyncSandbox) -> None:
+        self._sandbox = sandbox
+
+    @property
+    def info(self) -> SandboxInfo:
+        return info_of(self._sandbox)
+
+    async def start(self, timeout_s: float) -> None:
+        with translated("starting the sandbox"):
+            await self._sandbox.start(timeout=timeout_s)
+
+    async def delete(self) -> None:
+        """Ask for the deletion; returns when the server accepted it."""
+        with translated("deleting the sandbox"):
+            await self._sandbox.delete(timeout=DELETE_TIMEOUT_S)
+
+    async def make_private_folder(self, path: str) -> None:
+        with translated("preparing the run"):
+            await self._sandbox.fs.create_folder(path, "700", request_timeout=REQUEST_TIMEOUT_S)
+
+    async def upload(self, files: Mapping[str, bytes]) -> None:
+        """All in one request, by path inside."""
+        from daytona import FileUpload
+
+        with translated("uploading"):
+            await self._sandbox.fs.upload_files([FileUpload(source=data, destination=path) for path, data in files.items()], timeout=300)
+
+    async def remove_folder(self, path: str) -> None:
+        with translated("removing the run's files"):
+            await self._sandbox.fs.delete_file(path, recursive=True, request_timeout=REQUEST_TIMEOUT_S)
+
+    async def clone(self, url: str, path: str, branch: str | None) -> None:
+        with translated("cloning"):
+            await self._sandbox.git.clone(url, path, branch=branch)
+
+    async def create_session(self, session: str) -> None:
+        with translated("starting the program"):
+            await self._sandbox.process.create_session(session, request_timeout=REQUEST_TIMEOUT_S)
+
+    async def start_command(self, session: str, command: str) -> str:
+        """Run in the background of the session; the command's id."""
+        from daytona import SessionExecuteRequest
+
+        with translated("starting the program"):
+            request = SessionExecuteRequest(command=command, run_async=True)
+            answer = await self._sandbox.process.execute_session_command(session, request, timeout=int(REQUEST_TIMEOUT_S))
+        if not answer.cmd_id:
+            raise Failure("server_error", "the server started the program without an id for it")
+        return str(answer.cmd_id)
+
+    async def follow(self, session: str, command: str, out: Callable[[str], None], err: Callable[[str], None]) -> None:
+        """Both streams from their start, until the server ends them."""
+        with translated("reading the output"):
+            await self._sandbox.process.get_session_command_logs_async(session, command, out, err)
+
+    async def logs(self, session: str, command: str) -> tuple[str, str]:
+        """Both streams as far as they are."""
+        with translated("reading the output"):
+            logs = await self._sandbox.process.get_session_command_logs(session, command, request_timeout=REQUEST_TIMEOUT_S)
+        return logs.stdout or "", logs.stderr or ""
+
+    async def exit_code(self, session: str, command: str) -> int | None:
+        """None while it runs."""
+        with translated("asking for the exit code"):
+            found = await self._sandbox.process.get_session_command(session, command, request_timeout=REQUEST_TIMEOUT_S)
+        return None if found.exit_code is None else int(found.exit_code)
+
+    async def delete_session(self, session: str) -> None:
+        """Kills the program and everything that it started."""
+        with translated("ending the program"):
+            await self._sandbox.process.delete_session(session, request_timeout=REQUEST_TIMEOUT_S)
+
+    async def refresh_activity(self) -> None:
+        with translated("keeping the sandbox awake"):
+            await self._sandbox.refresh_activity()
+
+
+class Client:
+    """One AsyncDaytona; open it with `async with Client.open(settings) as client`."""
+
+    def __init__(self, daytona: AsyncDaytona) -> None:
+        self._daytona = daytona
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, settings: Settings) -> AsyncIterator[Client]:
+        """Import the SDK and connect to nothing yet; raises Failure."""
+        require_sdk()
+        prepare_environment(settings)
+        with warnings.catch_warnings(), translated("preparing the SDK"):
+            warnings.simplefilter("ignore")
+            with paused_collector():
+                from daytona import AsyncDaytona, DaytonaConfig
+            leave_sigint_alone()
+            config = DaytonaConfig(
+                api_key=settings.api_key, jwt_token=settings.jwt_token, organization_id=settings.organization_id,
+                api_url=settings.endpoint, target=settings.target, otel_enabled=False,
+            )  # fmt: skip
+            daytona = AsyncDaytona(config)
+        try:
+            yield cls(daytona)
+        finally:
+            with contextlib.suppress(Exception):
+                await daytona.close()
+
+    async def create(self, spec: CreateSpec, *, timeout_s: float, on_build_log: Callable[[str], None]) -> Handle:
+        """Create and wait until it is started; raises Failure, whose sandbox_id tells what exists already."""
+        with translated("creating the sandbox"):
+            sandbox = await self._daytona.create(parameters(spec), timeout=timeout_s, on_snapshot_create_logs=on_build_log if spec.image else None)
+        return Handle(sandbox)
+
+    async def get(self, id_or_name: str) -> Handle:
+        with translated(f"looking for sandbox {id_or_name}"):
+            return Handle(await self._daytona.get(id_or_name, request_timeout=REQUEST_TIMEOUT_S))
+
+    async def list(self, labels: Mapping[str, str], *, page: int = 100) -> AsyncIterator[SandboxInfo]:
+        """Sandboxes that carry all of `labels`, by the server's filter."""
+        from daytona import ListSandboxesQuery
+
+        with translated("listing sandboxes"):
+            async for sandbox in self._daytona.list(ListSandboxesQuery(labels=dict(labels), limit=page)):
+                yield info_of(sandbox)
+
+    async def ping(self) -> None:
+        """One authenticated request, the same whatever the account holds; raises Failure."""
+        from daytona import ListSandboxesQuery
+
+        with translated("asking the server"):
+            async for _ in self._daytona.list(ListSandboxesQuery(limit=1)):
+                return
+
+
+def prepare_environment(settings: Settings) -> None:
+    """What the SDK and its libraries read from the process: no telemetry, no chatter, no proxy in front of loopback."""
+    os.environ.update(FORCED)
+    for name, value in DEFAULTED.items():
+        os.environ.setdefault(name, value)
+    if settings.engine == "local":
+        for name in ("NO_PROXY", "no_proxy"):
+            os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost"]))
+    for name in ("asyncio", "aiohttp", "socketio", "engineio", "daytona", "urllib3"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def leave_sigint_alone() -> None:
+    """engineio, below the SDK, would replace our SIGINT handler at its first connect; this is its own "already done" flag."""
+    import engineio.async_client
+
+    engineio.async_client.async_signal_handler_set = True
+
+
+def parameters(spec: CreateSpec) -> Any:
+    """The SDK's create parameters. It drops unknown keywords silently, so every name here is pinned by a test."""
+    from daytona import CreateSandboxFromImageParams, CreateSandboxFromSnapshotParams, Resources
+
+    common: dict[str, Any] = {
+        "name": spec.name,
+        "labels": dict(spec.labels),
+        "language": spec.language,
+        "auto_stop_interval": spec.auto_stop_min,
+        "ttl_minutes": spec.ttl_min,
+        "ephemeral": True if spec.ephemeral else None,
+    }
+    if spec.image is None:
+        return CreateSandboxFromSnapshotParams(snapshot=spec.snapshot, **common)
+    sized = any((spec.cpu, spec.memory, spec.disk))
+    resources = Resources(cpu=spec.cpu, memory=spec.memory, disk=spec.disk) if sized else None
+    return CreateSandboxFromImageParams(image=spec.image, resources=resources, **common)
+
+
+def info_of(sandbox: Any) -> SandboxInfo:
+    state = getattr(sandbox.state, "value", sandbox.state)
+    return SandboxInfo(
+        id=sandbox.id, name=sandbox.name, state=str(state), created_at=text_of(sandbox.created_at),
+        expires_at=text_of(getattr(sandbox, "auto_destroy_at", None)), labels=dict(sandbox.labels or {}),
+    )  # fmt: skip
+
+
+def text_of(moment: Any) -> str | None:
+    return moment.isoformat() if isinstance(moment, datetime) else (str(moment) if moment else None)

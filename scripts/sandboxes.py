@@ -1,0 +1,14 @@
+#!/usr/bin/env python3
+"""Find and delete the sandboxes that this skill made. See --help."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from sandbox_kit.inventory import main  # noqa: E402  (the folder above must come first)
+
+if __name__ == "__main__":
+    raise SystemExit(main())
