@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from sandbox_kit.health import main  # noqa: E402  (the folder above must come first)
+from sandbox_kit.health import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

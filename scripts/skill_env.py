@@ -120,7 +120,7 @@ def _continue_in(python: Path) -> None:
     arguments = [str(python), *sys.argv]
     if os.name != "nt":
         os.execv(str(python), arguments)
-    import subprocess  # noqa: PLC0415  (Windows has no exec that keeps the console)
+    import subprocess
 
     raise SystemExit(subprocess.call(arguments))
 
@@ -137,7 +137,9 @@ def problem(path: Sequence[str], extra: Sequence[str] = ()) -> NotInstalled | No
     sdk = versions["daytona"]
     if not SDK_FROM <= sdk < SDK_BELOW:
         shown = ".".join(str(part) for part in sdk)
-        return NotInstalled(f"daytona {shown} has another API; this skill needs 0.226 or newer, below 2", kind="sdk_version", fix=install_command())
+        return NotInstalled(
+            f"daytona {shown} has another API; this skill needs 0.226 or newer, below 2", kind="sdk_version", fix=install_command()
+        )
     return None
 
 

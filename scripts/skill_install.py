@@ -64,7 +64,7 @@ def is_current(target: Path, wanted: str) -> bool:
     try:
         if (target / skill_env.STAMP).read_text() != wanted:
             return False
-        command = [skill_env.python_of(target), "-I", "-c", "import daytona, dotenv, pathspec"]
+        command = [str(skill_env.python_of(target)), "-I", "-c", "import daytona, dotenv, pathspec"]
         return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
     except (OSError, subprocess.SubprocessError):
         return False
@@ -75,7 +75,7 @@ def only_one(target: Path) -> Iterator[None]:
     """Two installations at once take turns; the second then finds the work done."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle = open(target.parent / f".{target.name}.lock", "w")
+        handle = open(target.parent / f".{target.name}.lock", "w")  # noqa: SIM115  (held by the `with` below)
     except OSError as error:
         raise InstallFailed(f"{target.parent}: {error.strerror}", fix="set XDG_DATA_HOME to a folder that you may write") from None
     with handle:
@@ -144,7 +144,11 @@ def python_folder(folder: Path) -> Path:
 
 def run_pip(command: Sequence[str]) -> None:
     """Run pip; its last word becomes the reason."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_USER", "PIP_PREFIX")}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_USER", "PIP_PREFIX")
+    }
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, env=environment, check=False)
     except subprocess.TimeoutExpired:
@@ -215,7 +219,7 @@ def wheel_address(page: str, base: str) -> str:
     match = re.search(rf'href="([^"]*pip-{re.escape(PIP_VERSION)}-py3-none-any\.whl)[^"]*"', page)
     if match is None:
         raise ValueError(f"pip {PIP_VERSION} is not on the index")
-    return urllib.parse.urljoin(base, match[1].replace("&amp;", "&"))
+    return urllib.parse.urljoin(base, str(match[1]).replace("&amp;", "&"))
 
 
 def fetch(address: str) -> bytes:
@@ -251,7 +255,7 @@ def pip_setting(name: str) -> str | None:
             parser.read(path)
         for section in ("install", "global"):
             if parser.has_option(section, name):
-                return parser.get(section, name)
+                return str(parser.get(section, name))
     return None
 
 

@@ -18,13 +18,17 @@ sys.path[0] = str(SCRIPTS)  # `python3 scripts/local_daytona` puts the package i
 import skill_env  # noqa: E402  (beside this package)
 
 
-def start_command_line() -> int:
+def run() -> int:
     """Enter the skill's environment, then hand over to the commands."""
-    skill_env.enter(extra=("aiohttp", "python-socketio"))
+    try:
+        skill_env.enter(extra=skill_env.LOCAL_ENGINE)
+    except skill_env.NotInstalled as missing:
+        print(f"{missing}\nfix: {missing.fix}", file=sys.stderr)
+        return 125
     from local_daytona.commands import main
 
     return main()
 
 
 if __name__ == "__main__":
-    raise SystemExit(start_command_line())
+    raise SystemExit(run())

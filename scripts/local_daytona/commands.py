@@ -47,9 +47,7 @@ def is_taken(error: Exception) -> bool:
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        prog="local_daytona", description="Daytona's API on loopback, over Linux isolation.", allow_abbrev=False
-    )
+    top = argparse.ArgumentParser(prog="local_daytona", description="Daytona's API on loopback, over Linux isolation.", allow_abbrev=False)
     commands = top.add_subparsers(dest="command", required=True)
     for name, text in HELP.items():
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
@@ -111,7 +109,7 @@ def env(arguments: argparse.Namespace) -> int:
     state = arguments.state_dir.resolve()
     server = ServerFile.read(state)
     if server is None or lifecycle.status_of(state) is None:
-        raise LifecycleError("local Daytona is not running", fix="python3 scripts/local_daytona start")
+        raise LifecycleError("local Daytona is not running", fix=lifecycle.typed("start"))
     print(f"export DAYTONA_API_URL={shlex.quote(server.url + '/api')}")
     print(f"export DAYTONA_API_KEY={shlex.quote(server.api_key)}")
     print("export NO_PROXY=127.0.0.1,localhost" + (f",{os.environ['NO_PROXY']}" if os.environ.get("NO_PROXY") else ""))

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import skill_env
+
 ANSWER_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
@@ -71,6 +73,11 @@ class ServerFile:
         os.replace(fresh, self.path(state))
 
 
+def typed(*words: str) -> str:
+    """This package's command line as a user would type it, from any folder."""
+    return " ".join(["python3", skill_env.quoted(Path(__file__).resolve().parent), *words])
+
+
 def new_key() -> str:
     return f"dtn_local_{secrets.token_hex(24)}"
 
@@ -84,9 +91,7 @@ def locked(state: Path) -> Iterator[None]:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(fd)
-        raise StateTaken(
-            f"another local Daytona uses {state}", fix="python3 scripts/local_daytona status   (or give --state-dir another folder)"
-        ) from None
+        raise StateTaken(f"another local Daytona uses {state}", fix=f"{typed('status')}   (or give --state-dir another folder)") from None
     try:
         yield
     finally:
@@ -123,7 +128,7 @@ def start(state: Path, *, version: str, serve: list[str]) -> ServerFile:
         wait_until_healthy(state, spawn(state, serve))
     server = ServerFile.read(state)
     if server is None:
-        raise LifecycleError(f"{ServerFile.path(state)} went away", fix="python3 scripts/local_daytona start")
+        raise LifecycleError(f"{ServerFile.path(state)} went away", fix=typed("start"))
     return server
 
 
@@ -132,7 +137,7 @@ def replace(state: Path, running: dict[str, Any], version: str) -> None:
     if running["sandboxes"]:
         raise LifecycleError(
             f"local Daytona {running['version']} is running with {len(running['sandboxes'])} sandboxes; this skill is {version}",
-            fix="python3 scripts/local_daytona stop   (kept sandboxes stay, stopped, with their files)",
+            fix=f"{typed('stop')}   (kept sandboxes stay, stopped, with their files)",
         )
     stop(state)
 
@@ -141,9 +146,7 @@ def spawn(state: Path, serve: list[str]) -> subprocess.Popen[bytes]:
     """Start the server detached from this terminal, its narration going to server.log."""
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     with open_log(state) as log:
-        return subprocess.Popen(
-            serve, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, close_fds=True
-        )
+        return subprocess.Popen(serve, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, close_fds=True)
 
 
 def open_log(state: Path) -> Any:

@@ -52,9 +52,7 @@ class Server:
         port = listener.getsockname()[1]
         self.file = ServerFile(f"http://127.0.0.1:{port}", os.getpid(), settings.version, new_key())
         self._channel = Events(self.file.api_key)
-        self._sandboxes = Sandboxes(
-            engine, store, self._channel, toolbox_url=f"{self.file.url}/toolbox", minute=settings.minute
-        )
+        self._sandboxes = Sandboxes(engine, store, self._channel, toolbox_url=f"{self.file.url}/toolbox", minute=settings.minute)
 
     async def run(self) -> None:
         """Recover, serve until a signal or idleness ends it, and leave nothing running."""
@@ -63,9 +61,7 @@ class Server:
         await runner.setup()
         await web.SockSite(runner, self._listener).start()
         self.file.write(self._settings.state)
-        clock = asyncio.create_task(
-            timers.run(self._sandboxes, last_request=lambda: self._last_request, exit_server=self._ended.set)
-        )
+        clock = asyncio.create_task(timers.run(self._sandboxes, last_request=lambda: self._last_request, exit_server=self._ended.set))
         log.info("serving at %s, engine %s", self.file.url, self._engine.describe())
         try:
             await self._until_signalled()
@@ -77,13 +73,9 @@ class Server:
             await runner.cleanup()
 
     def _app(self) -> web.Application:
-        gate = Gate(
-            port=self._listener.getsockname()[1], api_key=self.file.api_key, on_request=self._note_request
-        )
+        gate = Gate(port=self._listener.getsockname()[1], api_key=self.file.api_key, on_request=self._note_request)
         control = ControlRoutes(self._sandboxes, status=self.status)
-        return make_app(
-            gate=gate, routes=[*control.routes(), *toolbox_routes(self._sandboxes)], channel=self._channel
-        )
+        return make_app(gate=gate, routes=[*control.routes(), *toolbox_routes(self._sandboxes)], channel=self._channel)
 
     def _note_request(self) -> None:
         self._last_request = now()

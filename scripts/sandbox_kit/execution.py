@@ -33,11 +33,12 @@ exec sh {folder}/script </dev/null
 """
 # The working directory is an import root, as in `python3 -c`, and tracebacks still show a file's lines.
 RUN_CODE = {
-    "python": 'PYTHONPATH="$PWD${{PYTHONPATH:+:$PYTHONPATH}}" exec python3 -u {folder}/code.py </dev/null\n',
-    "javascript": "exec node - <{folder}/code.js\n",
-    "typescript": "exec npx ts-node -T {folder}/code.ts </dev/null\n",
+    "python": 'PYTHONPATH="$PWD${{PYTHONPATH:+:$PYTHONPATH}}" exec python3 -u {folder}/snippet.py </dev/null\n',
+    "javascript": "exec node - <{folder}/snippet.js\n",
+    "typescript": "exec npx ts-node -T {folder}/snippet.ts </dev/null\n",
 }
-SUFFIX = {"python": "code.py", "javascript": "code.js", "typescript": "code.ts"}
+# Not code.py: its folder comes first on the import path, and `code` is a module of the standard library.
+SNIPPET = {"python": "snippet.py", "javascript": "snippet.js", "typescript": "snippet.ts"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Program:
         if self.language is None:
             name, run = "script", RUN_COMMAND
         else:
-            name, run = SUFFIX[self.language], RUN_CODE[self.language]
+            name, run = SNIPPET[self.language], RUN_CODE[self.language]
         exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in env.items())
         launch = LAUNCH.format(folder=folder, run=run.format(folder=folder))
         texts = {name: self.text, "environment": exports, "launch": launch}
@@ -95,10 +96,18 @@ class Follower:
 
 
 async def run(
-    handle: Handle, program: Program, *, run_id: str, env: Mapping[str, str], timeout_s: int, follower: Follower, narrator: Narrator, tidy: bool
+    handle: Handle,
+    program: Program,
+    *,
+    run_id: str,
+    env: Mapping[str, str],
+    timeout_s: int,
+    follower: Follower,
+    narrator: Narrator,
+    tidy: bool,
 ) -> Ended:
     """Run to the end or the deadline; raises Failure. `tidy` removes what was uploaded, for a sandbox that lives on."""
-    folder, session = f"/tmp/daytona-sandbox-{run_id}", f"run-{run_id}"  # noqa: S108  (inside the sandbox)
+    folder, session = f"/tmp/daytona-sandbox-{run_id}", f"run-{run_id}"
     await handle.make_private_folder(folder)
     try:
         await handle.upload(program.files(folder, env))

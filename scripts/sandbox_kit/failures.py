@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import skill_env
+
 TIMED_OUT, TOOL_FAILED, USAGE = 124, 125, 2
 SIGNAL_BASE = 128
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a kind means to the caller: the exit code, and what to type unless the failure knows better."""
+    """What a kind means to the caller: the exit code, and what to type unless the failure knows better.
+
+    In a fix, {scripts} stands for the folder of the scripts, because the caller is in another one.
+    """
 
     exit_code: int
     fix: str
@@ -21,24 +26,32 @@ KINDS: dict[str, Row] = {
     "usage": Row(USAGE, "see --help"),
     "timeout": Row(TIMED_OUT, "give it more time with --timeout SECONDS, or do less in one run"),
     "interrupted": Row(SIGNAL_BASE + 2, "run it again; nothing was left behind"),
-    "sdk_missing": Row(TOOL_FAILED, "python3 scripts/healthcheck.py --install"),
-    "sdk_version": Row(TOOL_FAILED, "python3 scripts/healthcheck.py --install"),
+    "sdk_missing": Row(TOOL_FAILED, "python3 {scripts}/healthcheck.py --install"),
+    "sdk_version": Row(TOOL_FAILED, "python3 {scripts}/healthcheck.py --install"),
     "no_credentials": Row(TOOL_FAILED, "export DAYTONA_API_KEY=... (from the Daytona dashboard), or add --local"),
-    "unauthorized": Row(TOOL_FAILED, "check DAYTONA_API_KEY: the server does not know this key; healthcheck.py says where it comes from"),
+    "unauthorized": Row(
+        TOOL_FAILED, "check DAYTONA_API_KEY: the server does not know this key; python3 {scripts}/healthcheck.py says where it comes from"
+    ),
     "forbidden": Row(TOOL_FAILED, "give the API key the scopes write:sandboxes and delete:sandboxes in the Daytona dashboard"),
-    "not_found": Row(TOOL_FAILED, "list what there is: python3 scripts/sandboxes.py list"),
+    "not_found": Row(TOOL_FAILED, "list what there is: python3 {scripts}/sandboxes.py list"),
     "conflict": Row(TOOL_FAILED, "wait a moment and repeat it, or choose another --name"),
-    "quota": Row(TOOL_FAILED, "delete what is not needed: python3 scripts/sandboxes.py list, then delete; or choose a smaller --snapshot"),
-    "tier_network": Row(TOOL_FAILED, "leave the network options out, or raise the organization's tier: this tier's network cannot be changed"),
+    "quota": Row(
+        TOOL_FAILED, "delete what is not needed: python3 {scripts}/sandboxes.py list, then delete; or choose a smaller --snapshot"
+    ),
+    "tier_network": Row(
+        TOOL_FAILED, "leave the network options out, or raise the organization's tier: this tier's network cannot be changed"
+    ),
     "rate_limited": Row(TOOL_FAILED, "wait a minute and repeat it"),
     "invalid_request": Row(TOOL_FAILED, "change what the message names"),
     "image": Row(TOOL_FAILED, "use --snapshot daytona-small, daytona-medium or daytona-large; an image needs a tag other than latest"),
-    "network": Row(TOOL_FAILED, "check the network and DAYTONA_API_URL, then run healthcheck.py; behind a proxy set HTTPS_PROXY"),
-    "server_error": Row(TOOL_FAILED, "repeat it in a minute; healthcheck.py tells whether the endpoint is Daytona's"),
+    "network": Row(
+        TOOL_FAILED, "check the network and DAYTONA_API_URL, then run python3 {scripts}/healthcheck.py; behind a proxy set HTTPS_PROXY"
+    ),
+    "server_error": Row(TOOL_FAILED, "repeat it in a minute; python3 {scripts}/healthcheck.py tells whether the endpoint is Daytona's"),
     "create_timeout": Row(TOOL_FAILED, "repeat it; a new image takes minutes to build, a snapshot does not: --snapshot daytona-small"),
     "create_failed": Row(TOOL_FAILED, "repeat it; when it fails again, choose another --snapshot"),
     "exec_failed": Row(TOOL_FAILED, "repeat it; with --keep the sandbox stays for a look"),
-    "local_unavailable": Row(TOOL_FAILED, "python3 scripts/local_daytona status"),
+    "local_unavailable": Row(TOOL_FAILED, "python3 {scripts}/local_daytona status"),
     "host_access": Row(TOOL_FAILED, "name a path inside the working directory"),
     "archive": Row(TOOL_FAILED, "look at the files in the sandbox before you fetch them"),
     "internal": Row(TOOL_FAILED, "run it again with --debug and report what it prints"),
@@ -53,7 +66,7 @@ class Failure(Exception):
         row = KINDS[kind]
         self.kind = kind
         self.message = " ".join(message.split())
-        self.fix = fix or row.fix
+        self.fix = (fix or row.fix).replace("{scripts}", skill_env.quoted(skill_env.SKILL / "scripts"))
         self.exit_code = row.exit_code if exit_code is None else exit_code
         self.status: int | None = None
         self.sandbox_id: str | None = None
@@ -73,8 +86,14 @@ class UsageFailure(Failure):
 BY_WORDS = (
     (re.compile(r"network access is restricted", re.I), "tier_network"),
     (re.compile(r"limit exceeded|exceeds maximum allowed|quota", re.I), "quota"),
-    (re.compile(r"snapshot .{0,200}(not found|inactive|not available)|has no images|pull access denied|manifest unknown|invalid image|image .{0,200}"
-                r"(not found|must|tag)", re.I), "image"),
+    (
+        re.compile(
+            r"snapshot .{0,200}(not found|inactive|not available)|has no images|pull access denied|manifest unknown"
+            r"|invalid image|image .{0,200}(not found|must|tag)",
+            re.IGNORECASE,
+        ),
+        "image",
+    ),
     (re.compile(r"entered error state|failed to start", re.I), "create_failed"),
 )  # fmt: skip
 BY_STATUS = {
@@ -82,8 +101,11 @@ BY_STATUS = {
     422: "invalid_request", 429: "rate_limited", 501: "invalid_request", 504: "server_error",
 }  # fmt: skip
 NETWORK_CLASSES = {"DaytonaConnectionError", "ClientError", "HTTPError", "TransportError", "ConnectionError", "gaierror", "SSLError"}
-NETWORK_WORDS = re.compile(r"max retries exceeded|cannot connect|connection (refused|reset|closed|aborted)|server disconnected|name or service not known|"
-                           r"temporary failure in name resolution|certificate|websocket (error|closed)|close code", re.I)  # fmt: skip
+NETWORK_WORDS = re.compile(
+    r"max retries exceeded|cannot connect|connection (refused|reset|closed|aborted)|server disconnected|name or service not known"
+    r"|temporary failure in name resolution|certificate|websocket (error|closed)|close code",
+    re.IGNORECASE,
+)
 NOT_DAYTONA = re.compile(r"unsupported content type|validation error|expecting value|'NoneType' object", re.I)
 LONGEST_MESSAGE = 600
 

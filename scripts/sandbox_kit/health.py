@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import platform
 import shutil
@@ -68,10 +69,8 @@ def install_only(options: HealthOptions) -> int:
 
 def report(options: HealthOptions) -> int:
     """All checks, the verdict, and what to do first."""
-    try:
+    with contextlib.suppress(skill_env.NotInstalled):  # the SDK's row tells it
         skill_env.enter()
-    except skill_env.NotInstalled:
-        pass  # the SDK's row tells it
     checks = run_checks()
     verdict = verdict_of({check.name: check.ok for check in checks})
     engine = from_environment().engine if verdict == READY else ("local" if verdict == LOCAL_ONLY else None)
@@ -178,13 +177,28 @@ def diagnosis(failure: Failure, settings: Settings) -> Check:
     for secret in settings.secrets:
         message = message.replace(secret, "[redacted]")
     if failure.kind == "unauthorized":
-        return Check("request", ok=False, detail=f"the key from {settings.key_source} is refused", fix="make a new key in the Daytona dashboard and export DAYTONA_API_KEY")
+        return Check(
+            "request",
+            ok=False,
+            detail=f"the key from {settings.key_source} is refused",
+            fix="make a new key in the Daytona dashboard and export DAYTONA_API_KEY",
+        )
     if failure.kind == "not_found":
-        return Check("request", ok=False, detail=f"{settings.endpoint} is not the API's address (404)", fix=f"export DAYTONA_API_URL={DEFAULT_ENDPOINT}")
+        return Check(
+            "request",
+            ok=False,
+            detail=f"{settings.endpoint} is not the API's address (404)",
+            fix=f"export DAYTONA_API_URL={DEFAULT_ENDPOINT}",
+        )
     if failure.kind == "network":
         return Check("request", ok=False, detail=f"{settings.endpoint} cannot be reached: {message}", fix=failure.fix)
     if failure.status is None and failure.kind in ("server_error", "internal"):
-        return Check("request", ok=False, detail=f"{settings.endpoint} answers, but not as Daytona does", fix=f"export DAYTONA_API_URL={DEFAULT_ENDPOINT}")
+        return Check(
+            "request",
+            ok=False,
+            detail=f"{settings.endpoint} answers, but not as Daytona does",
+            fix=f"export DAYTONA_API_URL={DEFAULT_ENDPOINT}",
+        )
     return Check("request", ok=False, detail=message, fix=failure.fix)
 
 

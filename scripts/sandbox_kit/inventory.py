@@ -77,8 +77,9 @@ async def delete(client: Client, options: ListOptions, narrator: Narrator) -> li
             deleted.append(await delete_one(client, target, local=options.local))
             narrator.say(f"deleted {plain(target)}")
         except Failure as failure:
-            narrator.tell(failure.message)
             failures.append(failure)
+    for another in failures[1:]:
+        narrator.tell(another.message)
     if failures:
         raise failures[0]
     return deleted
@@ -91,7 +92,7 @@ async def delete_one(client: Client, target: str, *, local: bool) -> SandboxInfo
     if handle.info.labels.get(MANAGED_BY) != MANAGER:
         raise Failure(
             "forbidden", f"{target} was not made by this skill (no label {MANAGED_BY}={MANAGER}), so it is left alone",
-            fix=f"delete it where it was made, or with the CLI: daytona delete {target}" if not local else "delete it with the SDK that made it",
+            fix="delete it with the SDK that made it" if local else f"delete it where it was made, or: daytona delete {target}",
         )  # fmt: skip
     for pause in DELETE_PAUSES_S:
         await asyncio.sleep(pause)

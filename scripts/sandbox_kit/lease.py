@@ -127,7 +127,7 @@ class Lease:
                     break
             else:
                 return
-        assert last is not None  # noqa: S101  (the loop ended without a return)
+        assert last is not None
         raise self._left_behind(spec, info.id, last)
 
     def _left_behind(self, spec: CreateSpec, id_or_name: str, cause: Failure) -> Failure:

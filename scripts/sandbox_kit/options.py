@@ -105,7 +105,11 @@ def minutes(seconds: int) -> int:
 
 def run_parser() -> Parser:
     parser = Parser(
-        prog="run_in_sandbox.py", description=RUN_HELP, epilog=RUN_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog="run_in_sandbox.py",
+        description=RUN_HELP,
+        epilog=RUN_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     _add_what(parser.add_argument_group("what to run (one of --command, --code)"))
     _add_where(parser.add_argument_group("where"))
@@ -125,7 +129,9 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
 
 def _add_where(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--local", action="store_true", help="use local Daytona on this machine: no account, weaker isolation")
-    group.add_argument("--snapshot", metavar="NAME", help="what to start from (default: the server's); sizes: daytona-small, -medium, -large")
+    group.add_argument(
+        "--snapshot", metavar="NAME", help="what to start from (default: the server's); sizes: daytona-small, -medium, -large"
+    )
     group.add_argument("--image", metavar="REF", help="build from this image instead (minutes; another user, other tools)")
     for name, unit in (("cpu", "vCPUs"), ("memory", "GiB"), ("disk", "GiB")):
         group.add_argument(f"--{name}", metavar="N", type=whole(1, 1024), help=f"{unit}; only with --image")
@@ -136,7 +142,11 @@ def _add_where(group: argparse._ArgumentGroup) -> None:
 
 def _add_how_long(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--timeout", metavar="S", type=whole(1, LONGEST_TIMEOUT_S), default=DEFAULT_TIMEOUT_S, help="seconds for the program (default: %(default)s)"
+        "--timeout",
+        metavar="S",
+        type=whole(1, LONGEST_TIMEOUT_S),
+        default=DEFAULT_TIMEOUT_S,
+        help="seconds for the program (default: %(default)s)",
     )
     group.add_argument(
         "--ttl", metavar="MIN", type=whole(1, 60 * 24 * 30),
@@ -215,7 +225,9 @@ def refuse_conflicts(given: argparse.Namespace) -> None:
     refuse_resources(given)
     refuse_choices_for_existing(given)
     if given.name is not None and not SANDBOX_NAME.fullmatch(given.name):
-        raise UsageFailure(f"--name {given.name!r} is not a sandbox name", fix="letters, digits, dots, dashes and underscores, such as --name work-1")
+        raise UsageFailure(
+            f"--name {given.name!r} is not a sandbox name", fix="letters, digits, dots, dashes and underscores, such as --name work-1"
+        )
 
 
 def refuse_odd_repository(url: str) -> None:
@@ -263,7 +275,9 @@ def variable(text: str) -> tuple[str, str]:
 
 def parse_list(argv: Sequence[str] | None = None) -> ListOptions:
     """sandboxes.py: raises UsageFailure with the fix."""
-    parser = Parser(prog="sandboxes.py", description="Find and delete what this skill made (label managed-by=daytona-sandbox).", allow_abbrev=False)
+    parser = Parser(
+        prog="sandboxes.py", description="Find and delete what this skill made (label managed-by=daytona-sandbox).", allow_abbrev=False
+    )
     actions = parser.add_subparsers(dest="action", required=True, parser_class=Parser)
     listing = actions.add_parser("list", help="sandboxes that this skill made", allow_abbrev=False)
     deleting = actions.add_parser("delete", help="delete sandboxes that this skill made", allow_abbrev=False)
@@ -280,7 +294,8 @@ def parse_health(argv: Sequence[str] | None = None) -> HealthOptions:
     """healthcheck.py: raises UsageFailure with the fix."""
     parser = Parser(
         prog="healthcheck.py", allow_abbrev=False,
-        description="Can I use Daytona here, by which path, and what to fix. Verdicts: READY (0), LOCAL ONLY (3), CLI ONLY (4), NOT READY (5).",
+        description="Can I use Daytona here, by which path, and what to fix.",
+        epilog="Verdicts and exit codes: READY 0, LOCAL ONLY 3, CLI ONLY 4, NOT READY 5. --install ends with 0 when the environment works.",
     )  # fmt: skip
     parser.add_argument("--install", action="store_true", help="make or repair the skill's own environment first")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -21,7 +21,9 @@ LOG_DAYS = 7
 LONGEST_ESCAPE = 4096
 LOG_CUT = "\n[the log ends here: it reached 256 MB]\n"
 # CSI, OSC/DCS/PM/APC with their terminators, and two-character escapes (ECMA-48), 7-bit and 8-bit forms.
-ESCAPE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-~]")
+ESCAPE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-~]"
+)
 UNFINISHED = re.compile(r"(?:\x1b|\x9b|[\x90\x98\x9d-\x9f])[^\x07\x9c]*\Z")
 # Everything that moves a cursor, rings, reorders text or hides in it.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
@@ -31,7 +33,7 @@ class Redactor:
     """Replaces secrets in a stream of text, also where one is split over chunks."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        self._secrets = sorted({secret for secret in secrets if len(secret) >= SHORTEST_SECRET}, key=len, reverse=True)
+        self.secrets = sorted({secret for secret in secrets if len(secret) >= SHORTEST_SECRET}, key=len, reverse=True)
         self._held = ""
 
     def feed(self, text: str) -> str:
@@ -46,13 +48,13 @@ class Redactor:
         return held
 
     def clean(self, text: str) -> str:
-        for secret in self._secrets:
+        for secret in self.secrets:
             text = text.replace(secret, REDACTED)
         return text
 
     def _possible_beginning(self, text: str) -> int:
         """How many characters at the end may begin a secret."""
-        return max((overlap(text, secret) for secret in self._secrets), default=0)
+        return max((overlap(text, secret) for secret in self.secrets), default=0)
 
 
 def overlap(text: str, secret: str) -> int:
@@ -216,7 +218,7 @@ class Narrator:
 
     def hide(self, secrets: Iterable[str]) -> None:
         """Secrets that became known later."""
-        self._redactor = Redactor([*self._redactor._secrets, *secrets])  # noqa: SLF001  (its own class's)
+        self._redactor = Redactor([*self._redactor.secrets, *secrets])
 
     def clean(self, text: str) -> str:
         return self._redactor.clean(text)

@@ -287,7 +287,11 @@ class Run:
 
     def _tell_what_is_kept(self, handle: Any) -> None:
         self.collected.finish()
-        until = f"the server deletes it at {self.report.expires_at}" if self.report.expires_at else "it has no ttl: nothing deletes it by itself"
+        until = (
+            f"the server deletes it at {self.report.expires_at}"
+            if self.report.expires_at
+            else "it has no ttl: nothing deletes it by itself"
+        )
         self.narrator.tell(f"kept: {handle.info.name} ({handle.info.id}); {until}")
         self.narrator.tell(f"delete it with: {self._delete_command(handle.info.id)}")
 
@@ -297,4 +301,3 @@ class Run:
 
 
 LARGER = "--snapshot daytona-medium or daytona-large"
-

@@ -65,7 +65,7 @@ def translated(doing: str) -> Iterator[None]:
     """Whatever the SDK raises in the block as a Failure; cancellation passes."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001  the SDK leaks ApiException, urllib3, aiohttp and pydantic errors (mistakes 5.1)
+    except Exception as error:
         raise translate(error, doing) from error
 
 
@@ -197,12 +197,14 @@ class Client:
             yield cls(daytona)
         finally:
             with contextlib.suppress(Exception):
-                await daytona.close()
+                await daytona.close()  # type: ignore[no-untyped-call]  # the SDK left it unannotated
 
     async def create(self, spec: CreateSpec, *, timeout_s: float, on_build_log: Callable[[str], None]) -> Handle:
         """Create and wait until it is started; raises Failure, whose sandbox_id tells what exists already."""
         with translated("creating the sandbox"):
-            sandbox = await self._daytona.create(parameters(spec), timeout=timeout_s, on_snapshot_create_logs=on_build_log if spec.image else None)
+            sandbox = await self._daytona.create(
+                parameters(spec), timeout=timeout_s, on_snapshot_create_logs=on_build_log if spec.image else None
+            )
         return Handle(sandbox)
 
     async def get(self, id_or_name: str) -> Handle:
@@ -240,7 +242,7 @@ def prepare_environment(settings: Settings) -> None:
 
 def leave_sigint_alone() -> None:
     """engineio, below the SDK, would replace our SIGINT handler at its first connect; this is its own "already done" flag."""
-    import engineio.async_client
+    import engineio.async_client  # type: ignore[import-untyped]  # ships no types
 
     engineio.async_client.async_signal_handler_set = True
 

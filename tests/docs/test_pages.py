@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,19 @@ def our_flags() -> set[str]:
     return found
 
 
-def help_texts() -> list[object]:
-    raise NotImplementedError
+def help_texts() -> list[Callable[[], object]]:
+    """One call a parser, each printing its --help."""
+    from local_daytona import commands
+    from sandbox_kit import options
+
+    sandboxes = [("list", "--help"), ("delete", "--help")]
+    server = [(name, "--help") for name in commands.COMMANDS]
+    return [
+        lambda: options.parse_run(["--help"]),
+        lambda: options.parse_health(["--help"]),
+        *(lambda words=words: options.parse_list(words) for words in sandboxes),
+        *(lambda words=words: commands.parser().parse_args(words) for words in server),
+    ]
 
 
 @pytest.mark.parametrize("page", ALL, ids=lambda page: str(page.relative_to(ROOT)))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.local.conftest import LocalServer, server  # noqa: F401  (the fixture)
+from tests.local.conftest import LocalServer
 
 from .pages import ROOT, RUN_TAGS, SHOWN_TAGS, Block, blocks
 from .waiting import ANOTHER_MACHINE, WAITS_FOR_ISSUE_C
@@ -36,7 +36,7 @@ def test_every_excuse_still_has_its_block() -> None:
 
 
 @pytest.mark.parametrize("block", RUN, ids=lambda block: f"{block.page}:{block.line}")
-def test_the_block_runs(block: Block, server: LocalServer, tmp_path: Path) -> None:  # noqa: F811
+def test_the_block_runs(block: Block, server: LocalServer, tmp_path: Path) -> None:
     """What the page tells the reader to type ends with 0, and leaves no sandbox unless it says so."""
     command = ["bash", "-euo", "pipefail", "-c", block.text] if block.tag == "bash" else [sys.executable, "-c", block.text]
     environment = {

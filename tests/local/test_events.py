@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-import socketio
+import socketio  # type: ignore[import-untyped]  # ships no types
 
 from .conftest import LocalServer
 
@@ -30,7 +30,7 @@ def test_every_change_of_state_is_told(server: LocalServer) -> None:
         created = await asyncio.to_thread(server.create)
         await asyncio.to_thread(server.request, "POST", f"/api/sandbox/{created['id']}/stop")
         await asyncio.to_thread(server.request, "DELETE", f"/api/sandbox/{created['id']}")
-        told = []
+        told: list[tuple[str, str]] = []
         while not told or told[-1][1] != "destroyed":
             name, data = await asyncio.wait_for(heard.get(), 10)
             assert data.get("sandbox", data)["id"] == created["id"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ ODD_NAMES = ["a b.txt", "ünï-✓.txt", 'quo"te.txt', "semi;colon.txt", "new\nl
 
 
 @pytest.fixture
-def fs(sdk: Any, sandbox: str) -> Iterator[Any]:
+def fs(sdk: Any, sandbox: str) -> Any:
     """The file calls of a sandbox."""
-    yield sdk.get(sandbox).fs
+    return sdk.get(sandbox).fs
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", bytes(range(256)) * 5000], ids=["empty", "text", "binary"])

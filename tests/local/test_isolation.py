@@ -181,7 +181,9 @@ def test_one_sandbox_cannot_see_another(server: LocalServer, sandbox: str) -> No
     other = server.create()["id"]
     server.exec(other, "echo private > /tmp/note; python3 -m http.server 8000 >/dev/null 2>&1 </dev/null &")
 
-    seen = server.exec(sandbox, "cat /tmp/note; pgrep -f http.server; python3 -c \"import socket; socket.create_connection(('127.0.0.1', 8000))\"")
+    seen = server.exec(
+        sandbox, "cat /tmp/note; pgrep -f http.server; python3 -c \"import socket; socket.create_connection(('127.0.0.1', 8000))\""
+    )
     server.request("DELETE", f"/api/sandbox/{other}")
 
     assert "private" not in seen["result"]
@@ -191,7 +193,8 @@ def test_one_sandbox_cannot_see_another(server: LocalServer, sandbox: str) -> No
 def test_a_fork_bomb_stays_in_its_sandbox(server: LocalServer, sandbox: str) -> None:
     """The process limit is per sandbox: the host and the other sandboxes go on."""
     bomb = server.create()["id"]
-    thread = threading.Thread(target=lambda: server.exec(bomb, "bomb() { bomb | bomb & }; bomb; sleep 2; true"))
+    body = {"command": "bomb() { bomb | bomb & }; bomb; sleep 2; true"}
+    thread = threading.Thread(target=lambda: server.request("POST", f"/toolbox/{bomb}/process/execute", body=body))
     thread.start()
     neighbour = server.exec(sandbox, "echo fine")
     host = subprocess.run(["true"], timeout=20, check=False).returncode

@@ -56,10 +56,8 @@ def test_a_missing_working_directory_is_minus_one_with_the_reason(server: LocalS
 def test_a_timeout_kills_children_that_left_session_and_parent(server: LocalServer, sandbox: str) -> None:
     """A double-forked child must not survive the 408, while an earlier daemon does."""
     server.exec(sandbox, "sleep 1001 >/dev/null 2>&1 </dev/null &")
-    escape = "python3 -c \"import os,time; os.fork() and os._exit(0); os.setsid(); os.fork() and os._exit(0); time.sleep(1002)\""
-    reply = server.request(
-        "POST", f"/toolbox/{sandbox}/process/execute", body={"command": f"{escape}; sleep 60", "timeout": 1}
-    )
+    escape = 'python3 -c "import os,time; os.fork() and os._exit(0); os.setsid(); os.fork() and os._exit(0); time.sleep(1002)"'
+    reply = server.request("POST", f"/toolbox/{sandbox}/process/execute", body={"command": f"{escape}; sleep 60", "timeout": 1})
 
     assert reply.status == 408
     assert (reply.json()["code"], reply.json()["source"]) == ("PROCESS_EXECUTION_TIMEOUT", "DAYTONA_DAEMON")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,10 +24,8 @@ def fresh(sdk: Any) -> Iterator[Any]:
 def delete_quietly(sandbox: Any) -> None:
     from daytona import DaytonaNotFoundError
 
-    try:
+    with contextlib.suppress(DaytonaNotFoundError):
         sandbox.delete()
-    except DaytonaNotFoundError:
-        pass
 
 
 def test_create_answers_started_with_what_was_asked_for(sdk: Any) -> None:
@@ -149,13 +148,13 @@ def test_intervals_and_ttl_are_set_and_read_back(sdk: Any, fresh: Any) -> None:
 
 def test_list_pages_filters_and_orders(sdk: Any) -> None:
     """The label filter is the server's, a page is not the whole, and no sandbox shows twice."""
-    from daytona import CreateSandboxFromSnapshotParams, ListSandboxesQuery
+    from daytona import CreateSandboxFromSnapshotParams, ListSandboxesQuery, SandboxState
 
     made = [sdk.create(CreateSandboxFromSnapshotParams(name=f"listed-{n}", labels={"batch": "x"})) for n in range(5)]
     made[0].stop()
     query = ListSandboxesQuery(labels={"batch": "x"}, limit=2)
     names = [sandbox.name for sandbox in sdk.list(query)]
-    started = [sandbox.name for sandbox in sdk.list(ListSandboxesQuery(labels={"batch": "x"}, states=["started"]))]
+    started = [sandbox.name for sandbox in sdk.list(ListSandboxesQuery(labels={"batch": "x"}, states=[SandboxState.STARTED]))]
     prefixed = [sandbox.name for sandbox in sdk.list(ListSandboxesQuery(name="LISTED-3"))]
     for sandbox in made:
         sandbox.delete()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,11 +11,11 @@ from .conftest import LocalServer, until
 
 
 @pytest.fixture
-def process(sdk: Any, sandbox: str) -> Iterator[Any]:
+def process(sdk: Any, sandbox: str) -> Any:
     """The process calls of a sandbox that has a session named `s`."""
     process = sdk.get(sandbox).process
     process.create_session("s")
-    yield process
+    return process
 
 
 def execute(process: Any, command: str, **options: Any) -> Any:
@@ -122,7 +121,7 @@ def test_a_syntax_error_is_the_commands_own(process: Any) -> None:
 
 def test_deleting_a_session_kills_its_whole_tree_and_ends_its_streams(process: Any) -> None:
     """That is how a client enforces a deadline: nothing of the command may go on."""
-    escape = "python3 -c \"import os,time; os.fork() and os._exit(0); os.setsid(); time.sleep(1003)\""
+    escape = 'python3 -c "import os,time; os.fork() and os._exit(0); os.setsid(); time.sleep(1003)"'
     started = execute(process, f"trap '' TERM; {escape}; echo going; sleep 1004", run_async=True)
     until(lambda: "going" in process.get_session_command_logs("s", started.cmd_id).stdout)
 

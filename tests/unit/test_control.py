@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+
 from local_daytona.engine import control as control_module
 from local_daytona.engine.control import Control
 from local_daytona.engine.errors import FileProblem, SandboxGone

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from local_daytona.engine.host import Owner
 from local_daytona.engine.rootfs import copy_readable, make_folders, make_template, remove_tree
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from typing import Any
 
-import socketio
+import socketio  # type: ignore[import-untyped]  # ships no types
 from aiohttp import web
 
 PATH = "/api/socket.io"

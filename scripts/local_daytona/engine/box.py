@@ -54,9 +54,7 @@ class Box:
         self._pid1 = -1
 
     @classmethod
-    async def start(
-        cls, host: Host, folders: SandboxFolders, *, sandbox_id: str, name: str, resources: Resources
-    ) -> Box:
+    async def start(cls, host: Host, folders: SandboxFolders, *, sandbox_id: str, name: str, resources: Resources) -> Box:
         """Start bubblewrap and wait for the agent; raises EngineUnavailable with what bubblewrap said."""
         box = cls(host, folders, sandbox_id=sandbox_id, resources=resources)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -78,9 +76,7 @@ class Box:
         try:
             os.write(filter_w, program())
             os.close(filter_w)
-            command = bwrap_command(
-                self.host, self.folders, name=name, control=control.fileno(), seccomp=filter_r, info=info_w
-            )
+            command = bwrap_command(self.host, self.folders, name=name, control=control.fileno(), seccomp=filter_r, info=info_w)
             options = {} if self.host.python.hidden else self.host.owner.popen_options()
             self._process = subprocess.Popen(
                 command, pass_fds=(control.fileno(), filter_r, info_w), env={}, cwd="/", stdin=subprocess.DEVNULL,
@@ -148,9 +144,7 @@ class Box:
             result.update(variables)
         return result
 
-    async def exec(
-        self, argv: Sequence[str], *, stdio: tuple[int, int, int], environment: Mapping[str, str], cwd: str
-    ) -> Running:
+    async def exec(self, argv: Sequence[str], *, stdio: tuple[int, int, int], environment: Mapping[str, str], cwd: str) -> Running:
         """Start a process with the given descriptors, which stay the caller's to close; raises FileProblem, SandboxGone."""
         key, exited = self._expect_exit()
         try:
@@ -286,7 +280,7 @@ def explain(said: str) -> str:
     for words, fix in REMEDIES:
         if words in said:
             return fix
-    return "run `python3 scripts/local_daytona status` on a Linux machine with user namespaces, or use Daytona's cloud"
+    return "use a Linux machine with user namespaces, or Daytona's cloud (export DAYTONA_API_KEY=...)"
 
 
 REMEDIES = (

@@ -79,9 +79,7 @@ class Control:
 
     def _receive(self) -> None:
         try:
-            data, ancillary, flags, _ = self._socket.recvmsg(
-                MAX_MESSAGE, socket.CMSG_LEN(MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC
-            )
+            data, ancillary, flags, _ = self._socket.recvmsg(MAX_MESSAGE, socket.CMSG_LEN(MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return
         except OSError:
@@ -126,7 +124,8 @@ class Control:
         self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
         gone = SandboxGone("the sandbox was stopped")
-        for future in [*self._waiting.values(), self.ready]:
+        futures: list[asyncio.Future[Any]] = [*self._waiting.values(), self.ready]
+        for future in futures:
             if not future.done():
                 future.set_exception(gone)
                 future.exception()

@@ -76,9 +76,7 @@ class Engine:
     async def make(self, sandbox_id: str) -> None:
         """Create a sandbox's storage; raises OSError when the disk is full."""
         base = self.folders.sandbox(sandbox_id).base
-        await asyncio.to_thread(
-            make_folders, base, self.host.template, self.host.owner, overlay=self.host.overlay
-        )
+        await asyncio.to_thread(make_folders, base, self.host.template, self.host.owner, overlay=self.host.overlay)
 
     async def start(self, sandbox_id: str, *, name: str, resources: Resources) -> Box:
         """Start a sandbox on its storage; raises EngineUnavailable."""
@@ -111,7 +109,7 @@ def prepare(folders: StateFolders, owner: Owner) -> None:
     if not owner.may_reach_folder(folders.state):
         raise EngineUnavailable(
             f"{folders.state} cannot be reached by uid {owner.uid}, which sandboxes of a root server run as",
-            fix="python3 scripts/local_daytona start --state-dir /var/lib/daytona-sandbox",
+            fix="give --state-dir /var/lib/daytona-sandbox, or leave it out",
         )
     for path in (folders.sandboxes, folders.installed, folders.state / "python"):
         path.mkdir(exist_ok=True, mode=0o711)
@@ -166,5 +164,3 @@ async def run_nothing(box: Box) -> None:
 
 
 TRIAL_FIX = "use Daytona's cloud (set DAYTONA_API_KEY), or report the line above"
-
-

@@ -97,7 +97,7 @@ def copy_public(source: Path, target: Path) -> None:
 def read_version(path: Path) -> tuple[int, ...]:
     """(0, 11, 0) of `bubblewrap 0.11.0`; an unreadable answer sorts last."""
     try:
-        text = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, env={}).stdout
+        text = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, env={}, check=False).stdout
     except (OSError, subprocess.SubprocessError):
         return (0,)
     return tuple(int(part) for part in re.findall(r"\d+", text)[:3]) or (0,)
@@ -107,7 +107,7 @@ def missing_bwrap_fix() -> str:
     """The one command that brings bubblewrap to this system."""
     if Path("/etc/alpine-release").exists():
         return "apk add bubblewrap"
-    return "python3 scripts/healthcheck.py --install   (or: sudo apt install bubblewrap)"
+    return "sudo apt install bubblewrap   (or run healthcheck.py --install again)"
 
 
 def find_python(owner: Owner) -> Python:
@@ -123,17 +123,15 @@ def running_python(owner: Owner) -> Python:
     prefix = Path(sys.base_prefix).resolve()
     path = Path(getattr(sys, "_base_executable", None) or sys.executable).resolve()
     if not path.is_relative_to(prefix):
-        raise EngineUnavailable(
-            f"no python3 in /usr, and {path} is not below its prefix {prefix}", fix="sudo apt install python3"
-        )
+        raise EngineUnavailable(f"no python3 in /usr, and {path} is not below its prefix {prefix}", fix="sudo apt install python3")
     inside = Path(PYTHON_INSIDE) / path.relative_to(prefix)
     return Python(path=str(inside), prefix=prefix, hidden=not owner.may_reach(path))
 
 
 def python_version(path: Path) -> tuple[int, ...]:
-    command = [path, "-I", "-S", "-c", "import sys; print(*sys.version_info[:2])"]
+    command = [str(path), "-I", "-S", "-c", "import sys; print(*sys.version_info[:2])"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, env={})
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, env={}, check=False)
         return tuple(int(part) for part in done.stdout.split())
     except (OSError, ValueError, subprocess.SubprocessError):
         return (0,)

@@ -40,9 +40,7 @@ async def upload(toolbox: Toolbox, request: web.Request) -> web.Response:
     return answer({"files": written})
 
 
-async def receive(
-    toolbox: Toolbox, path: str, part: BodyPartReader, *, written: list[dict[str, Any]], errors: list[str]
-) -> None:
+async def receive(toolbox: Toolbox, path: str, part: BodyPartReader, *, written: list[dict[str, Any]], errors: list[str]) -> None:
     try:
         async with inside(path):
             fd = await toolbox.box.open_file(absolute(path), "w")
@@ -76,9 +74,7 @@ async def download(toolbox: Toolbox, request: web.Request) -> web.StreamResponse
     return response
 
 
-async def send_part(
-    toolbox: Toolbox, request: web.Request, response: web.StreamResponse, path: str, *, boundary: str
-) -> None:
+async def send_part(toolbox: Toolbox, request: web.Request, response: web.StreamResponse, path: str, *, boundary: str) -> None:
     try:
         async with inside(path):
             fd = await toolbox.box.open_file(absolute(path), "r")
@@ -108,10 +104,10 @@ async def send_exactly(response: web.StreamResponse, fd: int, size: int) -> None
 
 def part_head(boundary: str, name: str, path: str, content_type: str, size: int) -> bytes:
     """Headers of one part; the path is echoed as it was asked for, also where it is not latin-1."""
-    plain = re.sub(r'[^ !#-\[\]-~]', "_", path)
+    plain = re.sub(r"[^ !#-\[\]-~]", "_", path)
     encoded = urllib.parse.quote(path, safe="/", errors="replace")
     return (
-        f"--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{plain}\"; filename*=utf-8''{encoded}\r\n"
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{plain}"; filename*=utf-8\'\'{encoded}\r\n'
         f"Content-Type: {content_type}\r\nContent-Length: {size}\r\n\r\n"
     ).encode()
 
@@ -146,5 +142,3 @@ async def delete(toolbox: Toolbox, request: web.Request) -> web.Response:
     async with inside(path):
         await toolbox.box.files("delete", path=path, recursive=query.boolean("recursive"))
     return nothing(204)
-
-

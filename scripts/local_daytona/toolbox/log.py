@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 STDOUT, STDERR = b"\x01\x01\x01", b"\x02\x02\x02"  # wire-protocol, section 3.2
@@ -46,7 +46,7 @@ class Log:
         async with self._grown:
             self._grown.notify_all()
 
-    async def follow(self) -> AsyncIterator[bytes]:
+    async def follow(self) -> AsyncGenerator[bytes, None]:
         """The framed log from its start, until it is finished; cut at line ends where there are any."""
         place = 0
         while True:
@@ -59,7 +59,8 @@ class Log:
             if self.finished:
                 return
             async with self._grown:
-                await self._grown.wait_for(lambda: self.finished or self._size > place)
+                while not self.finished and self._size <= place:
+                    await self._grown.wait()
 
     def read(self) -> bytes:
         """The framed log so far."""

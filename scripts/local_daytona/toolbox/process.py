@@ -52,15 +52,11 @@ async def code_run(toolbox: Toolbox, request: web.Request) -> web.Response:
         raise ApiError(400, f"local Daytona runs {known}, not {language}; compile it first, or use the cloud", source=DAEMON)
     argv = [*interpreter, *fields.list_of_texts("argv")]
     code = fields.text("code").encode()
-    ended = await run(
-        toolbox, argv, script=code, env=fields.texts("envs"), cwd=WORK_DIR, timeout_s=fields.integer("timeout", 0)
-    )
+    ended = await run(toolbox, argv, script=code, env=fields.texts("envs"), cwd=WORK_DIR, timeout_s=fields.integer("timeout", 0))
     return answer({"exitCode": ended.exit_code, "result": ended.output})
 
 
-async def run(
-    toolbox: Toolbox, argv: Sequence[str], *, script: bytes, env: Mapping[str, str], cwd: str, timeout_s: int
-) -> Ended:
+async def run(toolbox: Toolbox, argv: Sequence[str], *, script: bytes, env: Mapping[str, str], cwd: str, timeout_s: int) -> Ended:
     """Run to the end of whoever holds the output; raises the 408 after `timeout_s` (0: never), with everything killed."""
     environment = toolbox.environment(env)
     stdin_r, stdin_w = os.pipe()
@@ -91,9 +87,7 @@ async def collect(toolbox: Toolbox, running: Running, out: int, *, timeout_s: in
         code = await running.exited
     except asyncio.TimeoutError:
         await toolbox.box.kill(running, signal.SIGKILL)
-        raise ApiError(
-            408, "request timeout: command execution timeout", code="PROCESS_EXECUTION_TIMEOUT", source=DAEMON
-        ) from None
+        raise ApiError(408, "request timeout: command execution timeout", code="PROCESS_EXECUTION_TIMEOUT", source=DAEMON) from None
     finally:
         reader.cancel()
     if not toolbox.box.is_running:

@@ -18,6 +18,14 @@ import files
 import processes
 from privileges import drop_everything
 
+TYPE_CHECKING = False  # as typing has it; importing typing would cost every sandbox milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    Values = dict[str, Any]
+    Reply = tuple[dict[str, Any], Sequence[int]]
+
 MAX_MESSAGE = 128 * 1024
 MAX_FDS = 4
 
@@ -25,10 +33,10 @@ MAX_FDS = 4
 class Agent:
     """The control socket and the processes started over it."""
 
-    def __init__(self, control):
+    def __init__(self, control: socket.socket) -> None:
         self.control = control
         self.processes = processes.Processes()
-        self.operations = {
+        self.operations: dict[str, Callable[[Values, list[int]], Reply]] = {
             "exec": self.exec,
             "kill": self.kill,
             "open": self.open,
@@ -37,7 +45,7 @@ class Agent:
             "stats": self.stats,
         }
 
-    def serve(self):
+    def serve(self) -> None:
         """Answer until the server closes its end; then the kernel ends every process of this pid namespace."""
         wakeup_r, wakeup_w = os.pipe()
         os.set_blocking(wakeup_r, False)
@@ -56,15 +64,13 @@ class Agent:
             if self.control.fileno() in ready and not self.answer_one():
                 return
 
-    def report_exits(self):
+    def report_exits(self) -> None:
         for key, code in self.processes.reap():
             self.send({"event": "exit", "key": key, "code": code})
 
-    def answer_one(self):
+    def answer_one(self) -> bool:
         fds = array.array("i")
-        data, ancillary, _, _ = self.control.recvmsg(
-            MAX_MESSAGE, socket.CMSG_LEN(MAX_FDS * fds.itemsize), socket.MSG_CMSG_CLOEXEC
-        )
+        data, ancillary, _, _ = self.control.recvmsg(MAX_MESSAGE, socket.CMSG_LEN(MAX_FDS * fds.itemsize), socket.MSG_CMSG_CLOEXEC)
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
@@ -77,8 +83,9 @@ class Agent:
                 os.close(fd)
         return True
 
-    def answer(self, request, fds):
-        reply, out = {"id": request["id"]}, []
+    def answer(self, request: Values, fds: list[int]) -> None:
+        reply: Values = {"id": request["id"]}
+        out: Sequence[int] = []
         try:
             values, out = self.operations[request["op"]](request, fds)
             reply.update(values)
@@ -90,33 +97,33 @@ class Agent:
             for fd in out:
                 os.close(fd)
 
-    def send(self, message, fds=()):
+    def send(self, message: Values, fds: Sequence[int] = ()) -> None:
         data = json.dumps(message).encode()
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         self.control.sendmsg([data], rights)
 
-    def exec(self, request, fds):
+    def exec(self, request: Values, fds: list[int]) -> Reply:
         return {"pid": self.processes.spawn(request, fds)}, []
 
-    def kill(self, request, _fds):
+    def kill(self, request: Values, _fds: list[int]) -> Reply:
         return {"killed": self.processes.kill(request["key"], request["signal"])}, []
 
-    def open(self, request, _fds):
+    def open(self, request: Values, _fds: list[int]) -> Reply:
         return {}, [files.open_regular(request)]
 
-    def files(self, request, fds):
+    def files(self, request: Values, fds: list[int]) -> Reply:
         """Run a file operation that may take long in a child, which writes its answer to the pipe it was given."""
         self.processes.fork(request["key"], lambda: files.run(request, fds[0], keep=(fds[0],)))
         return {}, []
 
-    def fifos(self, request, _fds):
+    def fifos(self, request: Values, _fds: list[int]) -> Reply:
         return {}, files.make_fifos(request["folder"], request["readers"], request["writers"])
 
-    def stats(self, _request, _fds):
+    def stats(self, _request: Values, _fds: list[int]) -> Reply:
         return processes.stats(), []
 
 
-def drain(fd):
+def drain(fd: int) -> None:
     try:
         while os.read(fd, 4096):
             pass
@@ -124,7 +131,7 @@ def drain(fd):
         pass
 
 
-def main():
+def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):

@@ -9,10 +9,17 @@ import os
 import shutil
 import stat
 
+TYPE_CHECKING = False  # as typing has it; importing typing would cost every sandbox milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    Values = dict[str, Any]
+
 WRITE_CHUNK = 64 * 1024
 
 
-def open_regular(request):
+def open_regular(request: Values) -> int:
     """A descriptor of a regular file; a FIFO, device or folder is refused without being waited for."""
     path = request["path"]
     if request["mode"] == "r":
@@ -30,7 +37,7 @@ def open_regular(request):
     return fd
 
 
-def make_fifos(folder, readers, writers):
+def make_fifos(folder: str, readers: Sequence[str], writers: Sequence[str]) -> list[int]:
     """Ends of new FIFOs in the new private `folder`: one to read from each of `readers`, one to write to each of `writers`.
 
     A writer is opened for both directions: that never blocks, and keeps the FIFO open for the program that reads it.
@@ -44,7 +51,7 @@ def make_fifos(folder, readers, writers):
     return opened
 
 
-def run(request, answer, *, keep):
+def run(request: Values, answer: int, *, keep: Sequence[int]) -> None:
     """In a child of the agent: do the named operation and write {"value": …} or {"error", "message"} to `answer`."""
     leave_only(keep)
     try:
@@ -56,7 +63,7 @@ def run(request, answer, *, keep):
         os.write(answer, data[start : start + WRITE_CHUNK])
 
 
-def leave_only(keep):
+def leave_only(keep: Sequence[int]) -> None:
     """Close what the agent held, above all the control socket: this child must not keep the sandbox alive."""
     for name in os.listdir("/proc/self/fd"):
         if int(name) not in keep:
@@ -66,15 +73,15 @@ def leave_only(keep):
                 pass
 
 
-def info(request):
+def info(request: Values) -> Values:
     return describe(request["path"])
 
 
-def list_folder(request):
+def list_folder(request: Values) -> list[Values]:
     """The folder's entries, `depth` levels down, each with its full path; symlinked folders are not entered."""
-    entries = []
+    entries: list[Values] = []
 
-    def visit(folder, depth):
+    def visit(folder: str, depth: int) -> None:
         for name in sorted(os.listdir(folder)):
             path = os.path.join(folder, name)
             try:
@@ -89,7 +96,7 @@ def list_folder(request):
     return entries
 
 
-def describe(path):
+def describe(path: str) -> Values:
     """FileInfo of the toolbox API (wire-protocol 3.5): owner and group numeric, permissions as in `0644`."""
     try:
         status = os.stat(path)
@@ -110,12 +117,12 @@ def describe(path):
     }
 
 
-def make_folder(request):
+def make_folder(request: Values) -> None:
     os.makedirs(request["path"], mode=0o755, exist_ok=True)
     os.chmod(request["path"], request["mode"])
 
 
-def delete(request):
+def delete(request: Values) -> None:
     path = request["path"]
     if not os.path.isdir(path) or os.path.islink(path):
         os.unlink(path)
@@ -125,4 +132,4 @@ def delete(request):
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
 
 
-OPERATIONS = {"info": info, "list": list_folder, "mkdir": make_folder, "delete": delete}
+OPERATIONS: dict[str, Callable[[Values], object]] = {"info": info, "list": list_folder, "mkdir": make_folder, "delete": delete}

@@ -17,7 +17,7 @@ class NotConfined(RuntimeError):
     """The kernel did not confine this process as asked; nothing may run in it."""
 
 
-def drop_everything():
+def drop_everything() -> None:
     """Drop every capability and verify that the kernel agrees; raises NotConfined."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -31,7 +31,7 @@ def drop_everything():
     verify()
 
 
-def verify():
+def verify() -> None:
     """Read back from the kernel that this process holds nothing and is filtered; raises NotConfined."""
     status = {}
     with open("/proc/self/status") as lines:
@@ -40,4 +40,4 @@ def verify():
             status[name] = value.strip()
     held = [name for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb") if int(status[name], 16)]
     if held or status["NoNewPrivs"] != "1" or status["Seccomp"] != "2":
-        raise NotConfined("held %s, no_new_privs %s, seccomp %s" % (held, status["NoNewPrivs"], status["Seccomp"]))
+        raise NotConfined(f"held {held}, no_new_privs {status['NoNewPrivs']}, seccomp {status['Seccomp']}")

@@ -7,6 +7,13 @@ import os
 import resource
 import signal
 
+TYPE_CHECKING = False  # as typing has it; importing typing would cost every sandbox milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
+
+    Values = dict[str, Any]
+
 MARKER = "DAYTONA_EXEC"  # in every environment: finds the children that left their session and their parent
 KILL_ROUNDS = 20
 LIMITS = {
@@ -21,10 +28,10 @@ LIMITS = {
 class Processes:
     """Children by the key that the server gave them."""
 
-    def __init__(self):
-        self.keys = {}
+    def __init__(self) -> None:
+        self.keys: dict[int, str] = {}
 
-    def spawn(self, request, fds):
+    def spawn(self, request: Values, fds: Sequence[int]) -> int:
         """Start request["argv"] with the three given descriptors as stdio; its pid. Raises OSError as exec does."""
         failed_r, failed_w = os.pipe()
         pid = os.fork()
@@ -39,7 +46,7 @@ class Processes:
         self.keys[pid] = request["key"]
         return pid
 
-    def fork(self, key, work):
+    def fork(self, key: str, work: Callable[[], None]) -> None:
         """Run `work()` in a child that never returns here."""
         pid = os.fork()
         if pid == 0:
@@ -51,9 +58,9 @@ class Processes:
                 os._exit(code)
         self.keys[pid] = key
 
-    def reap(self):
+    def reap(self) -> list[tuple[str, int]]:
         """Every (key, code) that ended; code is the exit code, or minus the signal. Orphans are reaped silently."""
-        ended = []
+        ended: list[tuple[str, int]] = []
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -65,13 +72,13 @@ class Processes:
             if key is not None:
                 ended.append((key, decode(status)))
 
-    def kill(self, key, number):
+    def kill(self, key: str, number: int) -> int:
         """Signal all that `key` started, double-forked children included; how many were signalled.
 
         SIGKILL is repeated until a look at /proc finds none, because a process may fork while it is being read.
         """
         roots = {pid for pid, known in self.keys.items() if known == key}
-        signalled = set()
+        signalled: set[int] = set()
         for _ in range(KILL_ROUNDS if number == signal.SIGKILL else 1):
             found = family(roots, key)
             if not found:
@@ -82,7 +89,7 @@ class Processes:
         return len(signalled)
 
 
-def become(request, fds, failed):
+def become(request: Values, fds: Sequence[int], failed: int) -> None:
     """In the child: stdio, session, limits, then exec; the errno goes to `failed`, which a good exec closes."""
     try:
         os.setsid()
@@ -101,14 +108,14 @@ def become(request, fds, failed):
         os._exit(127)
 
 
-def limit(limits):
+def limit(limits: dict[str, int]) -> None:
     with open("/proc/self/oom_score_adj", "w") as score:
         score.write("800")
     for name, value in limits.items():
         resource.setrlimit(LIMITS[name], (value, value))
 
 
-def read_all(fd):
+def read_all(fd: int) -> bytes:
     data = b""
     while True:
         chunk = os.read(fd, 64)
@@ -117,22 +124,22 @@ def read_all(fd):
         data += chunk
 
 
-def decode(status):
+def decode(status: int) -> int:
     return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
-def send_signal(pid, number):
+def send_signal(pid: int, number: int) -> None:
     try:
         os.kill(pid, number)
     except ProcessLookupError:
         pass
 
 
-def family(roots, key):
+def family(roots: Iterable[int], key: str) -> set[int]:
     """Pids that descend from `roots`, share a session with one, or carry the marker of `key`; zombies left out."""
-    marker = ("%s=%s" % (MARKER, key)).encode()
-    found, table = set(), process_table()
-    for pid, (parent, session) in table.items():
+    marker, table = f"{MARKER}={key}".encode(), process_table()
+    found: set[int] = set()
+    for pid, (_, session) in table.items():
         if pid in roots or session in roots or marker in environment_of(pid):
             found.add(pid)
     grown = True
@@ -143,14 +150,14 @@ def family(roots, key):
     return found
 
 
-def process_table():
+def process_table() -> dict[int, tuple[int, int]]:
     """{pid: (parent, session)} of all living processes but pid 1."""
     table = {}
     for name in os.listdir("/proc"):
         if not name.isdigit() or name == "1":
             continue
         try:
-            with open("/proc/%s/stat" % name, "rb") as stat:
+            with open(f"/proc/{name}/stat", "rb") as stat:
                 fields = stat.read().rpartition(b")")[2].split()
         except OSError:
             continue
@@ -159,21 +166,21 @@ def process_table():
     return table
 
 
-def environment_of(pid):
+def environment_of(pid: int) -> list[bytes]:
     try:
-        with open("/proc/%d/environ" % pid, "rb") as environ:
+        with open(f"/proc/{pid}/environ", "rb") as environ:
             return environ.read().split(b"\0")
     except OSError:
         return []
 
 
-def stats():
+def stats() -> dict[str, int]:
     """Resident bytes and number of the sandbox's processes, the agent left out."""
     page = os.sysconf("SC_PAGE_SIZE")
     resident, count = 0, 0
     for pid in process_table():
         try:
-            with open("/proc/%d/statm" % pid) as statm:
+            with open(f"/proc/{pid}/statm") as statm:
                 resident += int(statm.read().split()[1]) * page
         except OSError:
             continue

@@ -1,0 +1,162 @@
+"""What reaches the user's terminal and log: bounded, redacted, without escapes."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from pathlib import Path
+
+import pytest
+from sandbox_kit import output
+from sandbox_kit.output import HeadAndTail, Log, Narrator, Plain, Redactor, Stream, prune_logs
+
+SECRET = "dtn_0123456789abcdef"
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Log:
+    """A log in a state folder of its own."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    return Log("run-1")
+
+
+def fed(stage: Redactor | Plain, chunks: list[str]) -> str:
+    return "".join(stage.feed(chunk) for chunk in chunks) + stage.finish()
+
+
+@pytest.mark.parametrize("cut", range(1, len(SECRET)))
+def test_a_secret_split_over_two_chunks_is_found(cut: int) -> None:
+    """Streams are cut anywhere."""
+    assert fed(Redactor([SECRET]), [f"a{SECRET[:cut]}", f"{SECRET[cut:]}b"]) == "a[redacted]b"
+
+
+def test_a_secret_that_drips_in_is_found() -> None:
+    """One character at a time is the worst case."""
+    assert fed(Redactor([SECRET]), list(f"x{SECRET}{SECRET}y")) == "x[redacted][redacted]y"
+
+
+def test_text_that_only_begins_like_a_secret_comes_out_whole() -> None:
+    """What was held back is not lost."""
+    assert fed(Redactor([SECRET]), ["dtn_", "0123", " and more"]) == "dtn_0123 and more"
+
+
+def test_ordinary_text_is_not_held_back() -> None:
+    """A prompt without a newline must show at once."""
+    assert Redactor([SECRET]).feed("Continue? ") == "Continue? "
+
+
+def test_short_values_are_not_redacted() -> None:
+    """`--env DEBUG=1` would otherwise blank every 1."""
+    assert fed(Redactor(["1"]), ["1 + 1"]) == "1 + 1"
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [("\x1b[31mred\x1b[0m", "red"), ("a\x1b]0;title\x07b", "ab"), ("a\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "alink"), ("10%\r20%\r\n", "10%\n20%\n"),
+     ("a\x08\x07b\x00", "ab"), ("\u202eevil\u2066", "evil"), ("\x9b2Jx", "x"), ("\x1bcx", "x"), ("tab\tnew\n", "tab\tnew\n"), ("a\x1bP1;2q\x1b\\b", "ab"),
+     ("\x1b[?25l", "")],
+)  # fmt: skip
+def test_escapes_and_controls_do_not_reach_the_terminal(raw: str, shown: str) -> None:
+    """Output of a sandbox may try to rewrite the screen, the title, the clipboard."""
+    assert fed(Plain(), [raw]) == shown
+    assert fed(Plain(), list(raw)) == shown
+
+
+def test_an_escape_that_never_ends_does_not_swallow_the_output() -> None:
+    """Holding back has a bound, and the control character goes all the same."""
+    text = fed(Plain(), ["\x1b]0;", "x" * 10_000, "end"])
+
+    assert text.endswith("end")
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("limit", "text", "shown"),
+    [(10, "abc", "abc"), (10, "0123456789", "0123456789"), (4, "abcdefgh", "ab<4>gh"), (0, "abcdefgh", "abcdefgh")],
+)
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_head_and_tail_are_shown_and_the_middle_counted(limit: int, text: str, shown: str, size: int) -> None:
+    """However the text is cut into chunks."""
+    written: list[str] = []
+    bounded = HeadAndTail(limit, written.append, notice=lambda left: f"<{left}>")
+    for start in range(0, len(text), size):
+        bounded.feed(text[start : start + size])
+    bounded.finish()
+
+    assert "".join(written) == shown
+
+
+def test_the_head_is_passed_on_at_once() -> None:
+    """Live output is live until the budget is used."""
+    written: list[str] = []
+    HeadAndTail(100, written.append, notice=str).feed("first\n")
+
+    assert written == ["first\n"]
+
+
+def test_memory_is_bounded_by_the_limit() -> None:
+    """A gigabyte of output must not be held for its tail."""
+    bounded = HeadAndTail(1000, lambda text: None, notice=str)
+    for _ in range(10_000):
+        bounded.feed("x" * 100)
+
+    assert sum(map(len, bounded._tail)) <= 700
+
+
+def test_the_log_has_everything_without_secrets_and_only_for_its_owner(log: Log) -> None:
+    """What was left out of the terminal can be read there."""
+    written: list[str] = []
+    stream = Stream(written.append, limit=20, secrets=[SECRET], log=log)
+    stream.feed(f"start {SECRET} " + "x" * 100 + "\x1b[0m end")
+    stream.finish()
+    log.close()
+
+    assert log.path.read_text() == "start [redacted] " + "x" * 100 + " end"
+    assert stat.S_IMODE(log.path.stat().st_mode) == 0o600
+    assert stream.truncated
+    assert str(log.path) in "".join(written)
+
+
+def test_raw_output_keeps_escapes_but_not_secrets(log: Log) -> None:
+    """--max-output 0 is for pipes; a key is redacted there too."""
+    written: list[str] = []
+    stream = Stream(written.append, limit=0, secrets=[SECRET], log=log)
+    stream.feed(f"\x1b[31m{SECRET}\x1b[0m")
+    stream.finish()
+
+    assert "".join(written) == "\x1b[31m[redacted]\x1b[0m"
+
+
+def test_the_log_is_capped(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's disk is not the program's to fill."""
+    monkeypatch.setattr(output, "LOG_LIMIT", 1000)
+    for _ in range(100):
+        log.write("x" * 100)
+    log.close()
+
+    assert log.path.stat().st_size < 1200
+    assert "the log ends here" in log.path.read_text()
+
+
+def test_logs_older_than_a_week_are_pruned(tmp_path: Path) -> None:
+    """And nothing but logs."""
+    for name in ("old.log", "new.log", "old.txt"):
+        (tmp_path / name).write_text("")
+    week = time.time() - 8 * 24 * 3600
+    for name in ("old.log", "old.txt"):
+        os.utime(tmp_path / name, (week, week))
+
+    prune_logs(tmp_path)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.log", "old.txt"]
+
+
+def test_narration_is_marked_and_redacted(capsys: pytest.CaptureFixture[str]) -> None:
+    """Our lines can be told from the program's; quiet keeps what matters."""
+    narrator = Narrator(quiet=True, secrets=[SECRET])
+    narrator.say("dropped")
+    narrator.tell(f"told {SECRET}")
+    narrator.fail("it failed", "type this")
+
+    assert capsys.readouterr().err == "[sandbox] told [redacted]\n[sandbox] it failed\nfix: type this\n"

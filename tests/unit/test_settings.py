@@ -1,0 +1,77 @@
+"""Where endpoint and key come from, and that a stranger's folder cannot redirect them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sandbox_kit.failures import Failure
+from sandbox_kit.settings import DEFAULT_ENDPOINT, from_environment
+
+KEY = "dtn_secret_key_value"
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No local server is known here."""
+    monkeypatch.setenv("DAYTONA_LOCAL_STATE", str(tmp_path / "none"))
+
+
+def test_the_environment_comes_before_the_files(tmp_path: Path) -> None:
+    """In the SDK's own order: environment, .env.local, .env."""
+    (tmp_path / ".env").write_text("DAYTONA_API_KEY=from-env-file\nDAYTONA_TARGET=eu\n")
+    (tmp_path / ".env.local").write_text("DAYTONA_API_KEY=from-env-local\n")
+
+    in_files = from_environment({}, tmp_path)
+    in_environment = from_environment({"DAYTONA_API_KEY": KEY}, tmp_path)
+
+    assert (in_files.api_key, in_files.key_source, in_files.target) == ("from-env-local", ".env.local", "eu")
+    assert (in_environment.api_key, in_environment.key_source) == (KEY, "the environment")
+
+
+def test_a_file_cannot_say_where_the_key_is_sent(tmp_path: Path) -> None:
+    """The working directory is often a stranger's repository."""
+    (tmp_path / ".env").write_text("DAYTONA_API_URL=https://evil.example/api\n")
+
+    assert from_environment({"DAYTONA_API_KEY": KEY}, tmp_path).endpoint == DEFAULT_ENDPOINT
+
+
+def test_a_file_cannot_read_the_environment(tmp_path: Path) -> None:
+    """No expansion: ${HOME} in a .env is text."""
+    (tmp_path / ".env").write_text("DAYTONA_API_KEY=${HOME}\n")
+
+    assert from_environment({}, tmp_path).api_key == "${HOME}"
+
+
+def test_a_jwt_needs_its_organization(tmp_path: Path) -> None:
+    """As in the SDK."""
+    both = from_environment({"DAYTONA_JWT_TOKEN": "jwt", "DAYTONA_ORGANIZATION_ID": "org"}, tmp_path)
+
+    assert (both.jwt_token, both.organization_id, both.api_key) == ("jwt", "org", None)
+    with pytest.raises(Failure) as caught:
+        from_environment({"DAYTONA_JWT_TOKEN": "jwt"}, tmp_path)
+    assert caught.value.kind == "no_credentials"
+
+
+def test_secrets_are_in_no_repr_and_no_description(tmp_path: Path) -> None:
+    """Both end up in tracebacks and on terminals."""
+    settings = from_environment({"DAYTONA_API_KEY": KEY}, tmp_path)
+
+    assert KEY not in repr(settings) + settings.describe()
+
+
+@pytest.mark.parametrize("endpoint", ["app.daytona.io/api", "file:///etc/passwd", "ftp://x"])
+def test_an_endpoint_that_is_no_web_address_is_refused(tmp_path: Path, endpoint: str) -> None:
+    """Before anything is sent."""
+    with pytest.raises(Failure) as caught:
+        from_environment({"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": endpoint}, tmp_path)
+
+    assert "DAYTONA_API_URL" in caught.value.message
+
+
+def test_a_trailing_slash_of_the_endpoint_is_taken_off(tmp_path: Path) -> None:
+    """The SDK would send doubled slashes."""
+    assert (
+        from_environment({"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": "https://x.example/api/"}, tmp_path).endpoint
+        == "https://x.example/api"
+    )
