@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from sandbox_kit.run import main
+from sandbox_kit.entry import run_in_sandbox as main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -16,9 +16,9 @@ from typing import Any
 import skill_env
 
 from . import local
-from .failures import Failure, UsageFailure
-from .options import HealthOptions, parse_health
-from .output import Narrator, plain, use_utf8
+from .failures import Failure
+from .options import HealthOptions
+from .output import Narrator, plain
 from .settings import DEFAULT_ENDPOINT, Settings, endpoint_from, from_environment
 
 READY, LOCAL_ONLY, CLI_ONLY, NOT_READY = "READY", "LOCAL ONLY", "CLI ONLY", "NOT READY"
@@ -37,23 +37,7 @@ class Check:
     fix: str | None = None
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The whole script; returns the exit code."""
-    use_utf8()
-    words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        options = parse_health(words)
-        if options.install:
-            return install_only(options)
-    except (UsageFailure, Failure) as failure:
-        if "--json" in words:
-            print(json.dumps({"verdict": NOT_READY, "engine": None, "checks": [], "error": failure.as_json()}))
-        Narrator().fail(failure.message, failure.fix)
-        return failure.exit_code
-    return report(options)
-
-
-def install_only(options: HealthOptions) -> int:
+def install(options: HealthOptions) -> int:
     """Make the environment, then report in it; the exit code is 0 whenever it can be used, whatever the verdict."""
     import skill_install
 
@@ -69,8 +53,6 @@ def install_only(options: HealthOptions) -> int:
 
 def report(options: HealthOptions) -> int:
     """All checks, the verdict, and what to do first."""
-    with contextlib.suppress(skill_env.NotInstalled):  # the SDK's row tells it
-        skill_env.enter()
     checks = run_checks()
     verdict = verdict_of({check.name: check.ok for check in checks})
     engine = from_environment().engine if verdict == READY else ("local" if verdict == LOCAL_ONLY else None)
@@ -142,8 +124,6 @@ def check_key() -> tuple[Settings | None, Check]:
 
 
 def check_endpoint() -> Check:
-    import os
-
     try:
         endpoint = endpoint_from(os.environ)
     except Failure as failure:

@@ -4,55 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import traceback
-from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import skill_env
-
-from .failures import Failure, UsageFailure
-from .options import ListOptions, parse_list
-from .output import Narrator, plain, use_utf8
-
-if TYPE_CHECKING:
-    from .sdk import Client, SandboxInfo
+from .failures import Failure
+from .lease import DELETE_PAUSES_S, MANAGED_BY, MANAGER, WORTH_REPEATING
+from .options import ListOptions
+from .output import Narrator, plain
+from .sdk import Client, SandboxInfo
+from .settings import for_local, from_environment
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The whole script; returns the exit code."""
-    use_utf8()
-    words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        options = parse_list(words)
-        skill_env.enter()
-    except UsageFailure as failure:
-        return report_failure(failure, None, as_json="--json" in words)
-    except skill_env.NotInstalled as missing:
-        return report_failure(Failure(missing.kind, str(missing), fix=missing.fix), None, as_json="--json" in words)
+def main(options: ListOptions) -> int:
+    """List or delete, and show it; raises Failure."""
     narrator = Narrator()
     try:
         show(asyncio.run(act(options, narrator)), options)
     except Failure as failure:
         if options.debug:
             narrator.tell("".join(traceback.format_exception(failure)))
-        return report_failure(failure, narrator, as_json=options.json)
+        raise
     return 0
-
-
-def report_failure(failure: Failure, narrator: Narrator | None, *, as_json: bool) -> int:
-    if as_json:
-        print(json.dumps({"engine": None, "sandboxes": [], "error": failure.as_json()}))
-    (narrator or Narrator()).fail(failure.message, failure.fix)
-    return failure.exit_code
 
 
 async def act(options: ListOptions, narrator: Narrator) -> dict[str, Any]:
     """List or delete; the JSON of design section 3. Raises Failure."""
-    from .sdk import Client
-    from .settings import for_local, from_environment
-
     settings = await asyncio.to_thread(for_local) if options.local else from_environment()
     narrator.hide(settings.secrets)
     narrator.tell(f"engine: {settings.describe()}")
@@ -63,8 +40,6 @@ async def act(options: ListOptions, narrator: Narrator) -> dict[str, Any]:
 
 async def ours(client: Client) -> list[SandboxInfo]:
     """By the server's own label filter, newest last."""
-    from .lease import MANAGED_BY, MANAGER
-
     found = [info async for info in client.list({MANAGED_BY: MANAGER})]
     return sorted(found, key=lambda info: info.created_at or "")
 
@@ -86,8 +61,6 @@ async def delete(client: Client, options: ListOptions, narrator: Narrator) -> li
 
 
 async def delete_one(client: Client, target: str, *, local: bool) -> SandboxInfo:
-    from .lease import DELETE_PAUSES_S, MANAGED_BY, MANAGER, WORTH_REPEATING
-
     handle = await client.get(target)
     if handle.info.labels.get(MANAGED_BY) != MANAGER:
         raise Failure(

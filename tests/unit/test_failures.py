@@ -6,12 +6,35 @@ from typing import Any
 
 import daytona
 import pytest
+
 from sandbox_kit.failures import KINDS, Failure, translate
 
-DESIGN_KINDS = (
-    "usage timeout interrupted sdk_missing sdk_version no_credentials unauthorized forbidden not_found conflict quota tier_network rate_limited "
-    "invalid_request image network server_error create_timeout create_failed exec_failed local_unavailable host_access archive internal"
-).split()
+DESIGN_KINDS = [
+    "usage",
+    "timeout",
+    "interrupted",
+    "sdk_missing",
+    "sdk_version",
+    "no_credentials",
+    "unauthorized",
+    "forbidden",
+    "not_found",
+    "conflict",
+    "quota",
+    "tier_network",
+    "rate_limited",
+    "invalid_request",
+    "image",
+    "network",
+    "server_error",
+    "create_timeout",
+    "create_failed",
+    "exec_failed",
+    "local_unavailable",
+    "host_access",
+    "archive",
+    "internal",
+]
 
 
 def test_the_kinds_are_the_designs_and_each_has_a_fix() -> None:

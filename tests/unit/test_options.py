@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from sandbox_kit.failures import UsageFailure
 from sandbox_kit.options import LONGEST_TIMEOUT_S, parse_health, parse_list, parse_run
 

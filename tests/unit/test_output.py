@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from sandbox_kit import output
 from sandbox_kit.output import HeadAndTail, Log, Narrator, Plain, Redactor, Stream, prune_logs
 
@@ -53,10 +54,21 @@ def test_short_values_are_not_redacted() -> None:
 
 @pytest.mark.parametrize(
     ("raw", "shown"),
-    [("\x1b[31mred\x1b[0m", "red"), ("a\x1b]0;title\x07b", "ab"), ("a\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "alink"), ("10%\r20%\r\n", "10%\n20%\n"),
-     ("a\x08\x07b\x00", "ab"), ("\u202eevil\u2066", "evil"), ("\x9b2Jx", "x"), ("\x1bcx", "x"), ("tab\tnew\n", "tab\tnew\n"), ("a\x1bP1;2q\x1b\\b", "ab"),
-     ("\x1b[?25l", "")],
-)  # fmt: skip
+    [
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("a\x1b]0;title\x07b", "ab"),
+        ("a\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "alink"),
+        ("10%\r20%\r\n", "10%\n20%\n"),
+        ("a\x08\x07b\x00", "ab"),
+        ("\u202eevil\u2066", "evil"),
+        ("\x9b2Jx", "x"),
+        ("\x1bcx", "x"),
+        ("tab\tnew\n", "tab\tnew\n"),
+        ("a\x1bP1;2q\x1b\\b", "ab"),
+        ("\x1b[?25l", ""),
+        ("\x1b(Bx", "x"),
+    ],
+)
 def test_escapes_and_controls_do_not_reach_the_terminal(raw: str, shown: str) -> None:
     """Output of a sandbox may try to rewrite the screen, the title, the clipboard."""
     assert fed(Plain(), [raw]) == shown
@@ -124,6 +136,8 @@ def test_raw_output_keeps_escapes_but_not_secrets(log: Log) -> None:
     stream = Stream(written.append, limit=0, secrets=[SECRET], log=log)
     stream.feed(f"\x1b[31m{SECRET}\x1b[0m")
     stream.finish()
+
+    log.close()
 
     assert "".join(written) == "\x1b[31m[redacted]\x1b[0m"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from sandbox_kit.failures import Failure
 from sandbox_kit.settings import DEFAULT_ENDPOINT, from_environment
 

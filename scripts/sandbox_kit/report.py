@@ -1,0 +1,101 @@
+"""What a run came to: its JSON, its exit code, and where the program's two streams went."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .failures import TIMED_OUT, Failure
+from .options import RunOptions
+from .output import Log, Stream
+
+
+@dataclass
+class Report:
+    """What the run came to; the JSON of design section 3."""
+
+    engine: str | None = None
+    endpoint: str | None = None
+    sandbox_id: str | None = None
+    sandbox_name: str | None = None
+    kept: bool = False
+    expires_at: str | None = None
+    exit_code: int | None = None
+    timed_out: bool = False
+    seconds: float = 0.0
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    failure: Failure | None = None
+
+    def as_json(self, collected: Collected) -> dict[str, Any]:
+        sandbox = {"id": self.sandbox_id, "name": self.sandbox_name, "kept": self.kept, "expires_at": self.expires_at}
+        return {
+            "engine": self.engine,
+            "endpoint": self.endpoint,
+            "sandbox": sandbox if self.sandbox_name else None,
+            "exit_code": self.exit_code,
+            "timed_out": self.timed_out,
+            "seconds": round(self.seconds, 3),
+            "stdout": "".join(collected.out),
+            "stderr": "".join(collected.err),
+            "streams": "split",
+            "truncated": collected.truncated,
+            "log": collected.log_path,
+            "steps": self.steps,
+            "files": [],
+            "charts": [],
+            "preview": None,
+            "error": self.failure.as_json() if self.failure else None,
+        }
+
+    def exit(self) -> int:
+        if self.failure is not None:
+            return self.failure.exit_code
+        return TIMED_OUT if self.timed_out else int(self.exit_code or 0)
+
+
+class Collected:
+    """Where the program's two streams go: to our own as they come, or into the JSON."""
+
+    def __init__(self, options: RunOptions, *, run_id: str, secrets: Sequence[str]) -> None:
+        self.out: list[str] = []
+        self.err: list[str] = []
+        self._log = Log(run_id)
+        writers = (self.out.append, self.err.append) if options.json else (Pipe(sys.stdout).write, Pipe(sys.stderr).write)
+        self.stdout, self.stderr = (Stream(write, limit=options.max_output, secrets=secrets, log=self._log) for write in writers)
+        self._finished = False
+
+    @property
+    def truncated(self) -> bool:
+        return self.stdout.truncated or self.stderr.truncated
+
+    @property
+    def log_path(self) -> str | None:
+        return str(self._log.path) if self._log.path.exists() else None
+
+    def finish(self) -> None:
+        """Everything that was held back goes out now; called before the sandbox's deletion is sent."""
+        if not self._finished:
+            self._finished = True
+            for stream in (self.stdout, self.stderr):
+                stream.finish()
+            self._log.close()
+
+
+class Pipe:
+    """One of our own streams; when its reader goes away the run ends, because nobody is left to read it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._broken = False
+
+    def write(self, text: str) -> None:
+        if self._broken:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except BrokenPipeError:
+            self._broken = True
+            raise Failure("interrupted", "nobody reads the output any more", exit_code=125) from None
