@@ -22,6 +22,8 @@ FOLLOW_TRIES = 4
 POLL_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 LATE_OUTPUT_S = 2.0  # after a kill, for what the server still has
 
+# In a subshell, because a bare `exit` would end the session; a server that swallowed the upload must not look like a program's failure.
+START = "(test -r {folder}/launch || exit 125; exec sh {folder}/launch)"
 LAUNCH = """\
 chmod 600 {folder}/*
 . {folder}/environment
@@ -77,6 +79,14 @@ class Follower:
     err: Callable[[str], None]
     seen_out: int = 0
     seen_err: int = 0
+    failure: Failure | None = None  # of our own side: the SDK would hand it back as one of its errors
+
+    def _pass(self, write: Callable[[str], None], text: str) -> None:
+        try:
+            write(text)
+        except Failure as failure:
+            self.failure = failure
+            raise
 
     def fresh(self) -> tuple[Callable[[str], None], Callable[[str], None]]:
         """Callbacks for one more connection."""
@@ -85,12 +95,12 @@ class Follower:
         def on_out(text: str) -> None:
             new, skip["out"] = text[skip["out"] :], max(0, skip["out"] - len(text))
             self.seen_out += len(new)
-            self.out(new)
+            self._pass(self.out, new)
 
         def on_err(text: str) -> None:
             new, skip["err"] = text[skip["err"] :], max(0, skip["err"] - len(text))
             self.seen_err += len(new)
-            self.err(new)
+            self._pass(self.err, new)
 
         return on_out, on_err
 
@@ -113,7 +123,7 @@ async def run(
         await handle.upload(program.files(folder, env))
         await handle.create_session(session)
         began = time.monotonic()
-        command = await handle.start_command(session, f"sh {folder}/launch")
+        command = await handle.start_command(session, START.format(folder=folder))
         awake = asyncio.create_task(keep_awake(handle, narrator))
         try:
             code = await with_deadline(handle, session, command, follower=follower, timeout_s=timeout_s)
@@ -151,6 +161,8 @@ async def to_the_end(handle: Handle, session: str, command: str, follower: Follo
         try:
             await handle.follow(session, command, *follower.fresh())
         except Failure as failure:
+            if follower.failure is not None:
+                raise follower.failure from None
             if failure.kind not in ("network", "server_error") or (attempt and seen == (follower.seen_out, follower.seen_err)):
                 break
             continue

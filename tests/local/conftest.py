@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -194,3 +194,72 @@ def host_processes_of(state: Path) -> list[int]:
                 if b"bwrap" in words.split(b"\0")[0] and str(state).encode() in words:
                     found.append(int(entry))
     return found
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a script did: its exit code and its two streams."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    def json(self) -> dict[str, Any]:
+        """stdout as the one JSON object that --json promises."""
+        answer: dict[str, Any] = json.loads(self.stdout)
+        return answer
+
+    @property
+    def fix(self) -> str:
+        """The last line of stderr, which a failure ends with."""
+        last = self.stderr.splitlines()[-1] if self.stderr else ""
+        return last.partition("fix: ")[2]
+
+
+Script = Callable[..., Result]
+
+
+@pytest.fixture
+def scripts_environment(server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The scripts find the test's server with --local, keep their state in `tmp_path`, and have no key of the user's."""
+    for name in [name for name in os.environ if name.startswith("DAYTONA_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DAYTONA_LOCAL_STATE", str(server.state_dir))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def run(scripts_environment: Path, capsys: pytest.CaptureFixture[str]) -> Script:
+    """run_in_sandbox.py's main, in this process."""
+    from sandbox_kit.entry import run_in_sandbox
+
+    return called(run_in_sandbox, capsys)
+
+
+@pytest.fixture
+def sandboxes_script(scripts_environment: Path, capsys: pytest.CaptureFixture[str]) -> Script:
+    """sandboxes.py's main, in this process."""
+    from sandbox_kit.entry import sandboxes
+
+    return called(sandboxes, capsys)
+
+
+@pytest.fixture
+def healthcheck(scripts_environment: Path, capsys: pytest.CaptureFixture[str]) -> Script:
+    """healthcheck.py's main, in this process."""
+    from sandbox_kit.entry import healthcheck
+
+    return called(healthcheck, capsys)
+
+
+def called(main: Callable[[Sequence[str]], int], capsys: pytest.CaptureFixture[str]) -> Script:
+    def run(*argv: str) -> Result:
+        capsys.readouterr()
+        code = main(argv)
+        shown = capsys.readouterr()
+        return Result(code, shown.out, shown.err)
+
+    return run

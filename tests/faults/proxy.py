@@ -1,0 +1,145 @@
+"""A proxy that passes everything on, but for the faults it is told to inject."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+import aiohttp
+from aiohttp import web
+
+HOP_HEADERS = {"host", "connection", "transfer-encoding", "content-length", "content-encoding", "keep-alive", "upgrade"}
+
+
+@dataclass
+class Fault:
+    """What happens to requests that match `method` and `path`: to all, or to the first `times` of them.
+
+    `action`: a status code to answer; "drop-before" (the server never sees it) or "drop-after" (it acted, the answer is lost);
+    "garbage" (an answer that is not JSON); "cut" (a WebSocket that is closed after its first message).
+    """
+
+    method: str
+    path: str
+    action: int | str
+    times: int = 10**6
+    message: str = "injected"
+    hits: int = 0
+
+    def takes(self, method: str, path: str) -> bool:
+        if self.hits >= self.times or method != self.method or not re.fullmatch(self.path, path):
+            return False
+        self.hits += 1
+        return True
+
+
+@dataclass
+class Proxy:
+    """A running proxy; `seen` lists what came, in order."""
+
+    upstream: str
+    url: str = ""
+    faults: list[Fault] = field(default_factory=list)
+    seen: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def api_url(self) -> str:
+        return f"{self.url}/api"
+
+    def count(self, method: str, path: str) -> int:
+        return sum(1 for got, where in self.seen if got == method and re.fullmatch(path, where))
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.seen.append((request.method, request.path))
+        fault = next((fault for fault in self.faults if fault.takes(request.method, request.path)), None)
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            return await self._tunnel(request, cut=fault is not None)
+        if fault is None:
+            return await self._forward(request)
+        return await self._inject(request, fault)
+
+    async def _inject(self, request: web.Request, fault: Fault) -> web.StreamResponse:
+        if isinstance(fault.action, int):
+            return web.json_response({"statusCode": fault.action, "message": fault.message}, status=fault.action)
+        if fault.action == "garbage":
+            return web.Response(text="<html>not Daytona</html>", content_type="text/html")
+        if fault.action == "drop-after":
+            await self._forward(request)
+        assert request.transport is not None
+        request.transport.abort()
+        raise ConnectionResetError("injected")
+
+    async def _forward(self, request: web.Request) -> web.StreamResponse:
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_HEADERS}
+        async with (
+            aiohttp.ClientSession(auto_decompress=False) as session,
+            session.request(request.method, self.upstream + request.raw_path, headers=headers, data=await request.read()) as answer,
+        ):
+            body = (await answer.read()).replace(self.upstream.encode(), self.url.encode())
+            kept = {name: value for name, value in answer.headers.items() if name.lower() not in HOP_HEADERS}
+            return web.Response(body=body, status=answer.status, headers=kept)
+
+    async def _tunnel(self, request: web.Request, *, cut: bool) -> web.StreamResponse:
+        headers = {name: value for name, value in request.headers.items() if name.lower() == "authorization"}
+        async with aiohttp.ClientSession() as session:
+            try:
+                upstream = await session.ws_connect(self.upstream + request.raw_path, headers=headers)
+            except aiohttp.WSServerHandshakeError as error:
+                return web.Response(status=error.status)
+            client = web.WebSocketResponse()
+            await client.prepare(request)
+            backward = asyncio.ensure_future(pump(client, upstream))
+            try:
+                await pump(upstream, client, cut=cut, rewrite=(self.upstream, self.url))
+            finally:
+                backward.cancel()
+                await asyncio.gather(backward, return_exceptions=True)
+                await upstream.close()
+                await client.close(code=1011 if cut else upstream.close_code or 1000)
+            return client
+
+
+Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
+
+
+async def pump(source: Socket, target: Socket, *, cut: bool = False, rewrite: tuple[str, str] = ("", "")) -> None:
+    """Pass messages on until `source` ends; with `cut`, only the first. Events name the server's address, so texts are rewritten."""
+    async for message in source:
+        with suppress(ConnectionError):
+            if message.type == aiohttp.WSMsgType.BINARY:
+                await target.send_bytes(message.data)
+            else:
+                await target.send_str(message.data.replace(*rewrite) if rewrite[0] else message.data)
+        if cut:
+            return
+
+
+@contextmanager
+def running_proxy(upstream: str) -> Iterator[Proxy]:
+    """A proxy in a thread of its own."""
+    proxy, ready, stop = Proxy(upstream), threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        app = web.Application(client_max_size=2**30)
+        app.router.add_route("*", "/{path:.*}", proxy.handle)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        ready.set()
+        await asyncio.to_thread(stop.wait)
+        await runner.cleanup()
+        await asyncio.sleep(0.05)  # transports of closed connections say goodbye in the loop's next rounds
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    ready.wait(20)
+    try:
+        yield proxy
+    finally:
+        stop.set()
+        thread.join(20)

@@ -1,0 +1,224 @@
+"""No sandbox is left behind, whatever fails at whichever request; and where it must be, the user is told its id."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.local.conftest import SCRIPTS, LocalServer, Script
+
+from .proxy import Fault, Proxy
+
+# The SDK drops connections of answers that it could not read; aiohttp notices when they are collected. Users never see it.
+pytestmark = pytest.mark.filterwarnings("ignore:.*Connection.__del__.*:pytest.PytestUnraisableExceptionWarning")
+
+CREATE = ("POST", "/api/sandbox")
+DELETE = ("DELETE", "/api/sandbox/.*")
+GET = ("GET", "/api/sandbox/.*")
+FOLLOW = ("GET", "/toolbox/.*/logs")
+
+
+def test_without_a_fault_the_requests_are_these(run: Script, proxy: Proxy) -> None:
+    """Each request of a plain run has its reason (execution); a further one must be justified here."""
+    result = run("--command", "echo hello")
+    requests = [f"{method} {re.sub(r'[0-9a-f-]{36}|run-[0-9a-f-]+', 'X', path)}" for method, path in proxy.seen if "socket.io" not in path]
+
+    assert (result.code, result.stdout) == (0, "hello\n")
+    assert requests == [
+        "POST /api/sandbox",
+        "POST /toolbox/X/files/folder",  # private, so that the script and the variables are nobody else's
+        "POST /toolbox/X/files/bulk-upload",
+        "POST /toolbox/X/process/session",
+        "POST /toolbox/X/process/session/X/exec",
+        "GET /toolbox/X/process/session/X/command/X/logs",  # the stream
+        "GET /toolbox/X/process/session/X/command/X",  # the exit code
+        "DELETE /api/sandbox/X",
+    ]
+
+
+def test_a_lost_answer_to_the_create_is_followed_by_a_look_and_a_delete(run: Script, proxy: Proxy, server: LocalServer) -> None:
+    """The sandbox exists and nobody told us its id: it is found by the name we chose."""
+    proxy.faults.append(Fault(*CREATE, "drop-after", times=1))
+    result = run("--json", "--command", "true")
+
+    assert (result.code, result.json()["error"]["kind"]) == (125, "network")
+    assert proxy.count(*CREATE) == 1
+    assert server.sandboxes() == []
+
+
+@pytest.mark.parametrize("action", [500, 502, 503, "drop-before", "garbage"])
+def test_a_create_that_made_nothing_is_reported_once(run: Script, proxy: Proxy, server: LocalServer, action: int | str) -> None:
+    """It is not sent again, and the look that follows finds nothing."""
+    proxy.faults.append(Fault(*CREATE, action))
+    result = run("--json", "--command", "true")
+
+    assert result.code == 125
+    assert result.json()["error"]["kind"] in ("server_error", "network")
+    assert result.fix
+    assert proxy.count(*CREATE) == 1
+    assert server.sandboxes() == []
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kind"),
+    [(401, "Invalid credentials", "unauthorized"), (403, "Forbidden", "forbidden"), (429, "slow down", "rate_limited"),
+     (403, "Total CPU limit exceeded. Maximum allowed: 10", "quota"), (400, "Network access is restricted and cannot be overridden", "tier_network")],
+)  # fmt: skip
+def test_a_refused_create_is_translated(run: Script, proxy: Proxy, server: LocalServer, status: int, message: str, kind: str) -> None:
+    """The server's words decide, and nothing is deleted."""
+    proxy.faults.append(Fault(*CREATE, status, message=message))
+    result = run("--json", "--command", "true")
+
+    assert (result.code, result.json()["error"]["kind"]) == (125, kind)
+    assert proxy.count(*DELETE) == 0
+
+
+def test_a_name_that_somebody_else_took_is_never_deleted(run: Script, proxy: Proxy, server: LocalServer) -> None:
+    """A 409 on create means: not ours."""
+    server.create(name="theirs")
+    proxy.faults.append(Fault("GET", "/api/sandbox/theirs", 404, times=1))
+    result = run("--json", "--name", "theirs", "--command", "true")
+
+    assert (result.code, result.json()["error"]["kind"]) == (125, "conflict")
+    assert proxy.count(*DELETE) == 0
+    assert server.get("theirs") is not None
+
+
+def test_a_sandbox_of_our_name_with_another_run_id_is_left_alone(run: Script, proxy: Proxy, server: LocalServer) -> None:
+    """After a lost answer the name alone proves nothing."""
+    server.create(name="shared", labels={"managed-by": "daytona-sandbox", "run-id": "another"})
+    proxy.faults.append(Fault("GET", "/api/sandbox/shared", 404, times=1))
+    proxy.faults.append(Fault(*CREATE, 502))
+    result = run("--json", "--name", "shared", "--command", "true")
+
+    assert result.code == 125
+    assert proxy.count(*DELETE) == 0
+    assert server.get("shared") is not None
+
+
+@pytest.mark.parametrize("action", [409, 500, 502, 503, 429, "drop-before"])
+def test_a_delete_that_fails_once_is_repeated(run: Script, proxy: Proxy, server: LocalServer, action: int | str) -> None:
+    """The output is shown, the exit code is the program's."""
+    proxy.faults.append(Fault(*DELETE, action, times=1))
+    result = run("--command", "echo done; exit 3")
+
+    assert (result.code, result.stdout) == (3, "done\n")
+    assert server.sandboxes() == []
+
+
+def test_a_delete_whose_answer_is_lost_is_done(run: Script, proxy: Proxy, server: LocalServer) -> None:
+    """The second try finds nothing, and that is success."""
+    proxy.faults.append(Fault(*DELETE, "drop-after", times=1))
+
+    assert run("--command", "true").code == 0
+    assert server.sandboxes() == []
+
+
+def test_a_sandbox_that_cannot_be_deleted_is_told_with_id_end_and_command(run: Script, proxy: Proxy, server: LocalServer) -> None:
+    """125 although the program succeeded: somebody has to act, or to know that the ttl will."""
+    proxy.faults.append(Fault(*DELETE, 503))
+    result = run("--command", "echo done")
+    left = server.sandboxes()
+
+    assert (result.code, result.stdout) == (125, "done\n")
+    assert len(left) == 1
+    assert left[0]["id"] in result.stderr
+    assert "within 60 minutes" in result.stderr
+    assert result.fix.endswith(f"sandboxes.py delete {left[0]['id']}")
+
+
+def test_a_key_without_the_right_to_delete_is_told_at_once(run: Script, proxy: Proxy, server: LocalServer) -> None:
+    """Repeating a 403 helps nobody."""
+    proxy.faults.append(Fault(*DELETE, 403, message="Forbidden"))
+    result = run("--json", "--command", "true")
+
+    assert (result.code, result.json()["error"]["kind"]) == (125, "forbidden")
+    assert proxy.count(*DELETE) == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/toolbox/.*/files/folder", "/toolbox/.*/files/bulk-upload", "/toolbox/.*/process/session", "/toolbox/.*/process/session/.*/exec"],
+)
+@pytest.mark.parametrize("action", [500, "drop-before", "drop-after", "garbage"])
+def test_a_fault_before_the_program_ran_deletes_the_sandbox(
+    run: Script, proxy: Proxy, server: LocalServer, path: str, action: int | str
+) -> None:
+    """And no command is sent twice."""
+    proxy.faults.append(Fault("POST", path, action))
+    result = run("--json", "--command", "true")
+
+    # An answer without a body that is read is as good as the right one: then the run goes on and ends well.
+    assert result.code == 125 or (action == "garbage" and result.code == 0)
+    assert proxy.count("POST", "/toolbox/.*/process/session/.*/exec") <= 1
+    assert server.sandboxes() == []
+
+
+def test_a_stream_that_is_cut_goes_on_without_losing_or_repeating_a_line(run: Script, proxy: Proxy) -> None:
+    """Long runs lose their connection; the server replays, we skip."""
+    proxy.faults.append(Fault(*FOLLOW, "cut", times=2))
+    result = run("--command", "for i in 1 2 3 4 5 6; do echo $i; sleep 0.1; done")
+
+    assert (result.code, result.stdout) == (0, "1\n2\n3\n4\n5\n6\n")
+    assert proxy.count(*FOLLOW) >= 3
+
+
+def test_without_websockets_the_output_is_polled(run: Script, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some networks let none through."""
+
+    async def refuse(*_: object, **__: object) -> None:
+        from sandbox_kit.failures import Failure
+
+        raise Failure("network", "no websockets here")
+
+    from sandbox_kit.sdk import Handle
+
+    monkeypatch.setattr(Handle, "follow", refuse)
+    result = run("--command", "echo one; sleep 0.3; echo two >&2; exit 5")
+
+    assert (result.code, result.stdout) == (5, "one\n")
+    assert "two\n" in result.stderr
+
+
+def test_a_broken_exit_code_request_still_deletes(run: Script, proxy: Proxy, server: LocalServer) -> None:
+    """The program ran, its code is not known: the tool failed, the sandbox is gone."""
+    proxy.faults.append(Fault("GET", "/toolbox/.*/command/[^/]*", 500))
+    result = run("--json", "--command", "echo x")
+
+    assert result.code == 125
+    assert server.sandboxes() == []
+
+
+@pytest.mark.parametrize("stage", ["create", "run"])
+def test_sigterm_at_any_stage_leaves_nothing(proxy: Proxy, server: LocalServer, stage: str) -> None:
+    """During the create the answer is waited for, because it carries the id."""
+    command = "echo started; sleep 60"
+    line = [sys.executable, str(SCRIPTS / "run_in_sandbox.py"), "--command", command]
+    process = subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env=os.environ.copy()
+    )
+    assert process.stderr is not None
+    assert process.stdout is not None
+    wait_for, stream = ("creating sandbox", process.stderr) if stage == "create" else ("started", process.stdout)
+    for text in stream:
+        if wait_for in text:
+            break
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+
+    assert process.returncode == 143
+    assert server.sandboxes() == []
+
+
+def test_sandboxes_delete_repeats_and_reports(sandboxes_script: Script, proxy: Proxy, server: LocalServer) -> None:
+    """What --keep printed must work on a bad day too."""
+    made = server.create(labels={"managed-by": "daytona-sandbox"})
+    proxy.faults.append(Fault(*DELETE, 409, times=1, message="Sandbox state change in progress"))
+
+    assert sandboxes_script("delete", made["id"]).code == 0
+    assert server.get(made["id"]) is None

@@ -1,0 +1,62 @@
+"""sandboxes.py: what this skill made can be found and deleted, nothing else is touched."""
+
+from __future__ import annotations
+
+from .conftest import LocalServer, Script
+
+OURS = {"managed-by": "daytona-sandbox", "run-id": "r1"}
+
+
+def test_list_shows_ours_only(sandboxes_script: Script, server: LocalServer) -> None:
+    """By the server's label filter."""
+    mine, other = server.create(name="mine", labels=OURS, ttlMinutes=30), server.create(name="other")
+    shown = sandboxes_script("list", "--local")
+    as_json = sandboxes_script("list", "--local", "--json").json()
+    for made in (mine, other):
+        server.request("DELETE", f"/api/sandbox/{made['id']}")
+
+    assert "mine" in shown.stdout
+    assert "other" not in shown.stdout
+    assert as_json["engine"] == "local"
+    (found,) = as_json["sandboxes"]
+    assert set(found) == {"id", "name", "state", "created_at", "expires_at", "labels", "run_id"}
+    assert (found["name"], found["state"], found["run_id"]) == ("mine", "started", "r1")
+    assert found["expires_at"]
+
+
+def test_delete_takes_ids_and_names(sandboxes_script: Script, server: LocalServer) -> None:
+    """Several at once."""
+    first, second = server.create(labels=OURS), server.create(name="second", labels=OURS)
+
+    assert sandboxes_script("delete", first["id"], "second", "--local").code == 0
+    assert server.get(first["id"]) is None
+    assert server.get(second["id"]) is None
+
+
+def test_what_others_made_is_refused(sandboxes_script: Script, server: LocalServer) -> None:
+    """The label is what makes it ours."""
+    server.create(name="theirs")
+    result = sandboxes_script("delete", "theirs", "--local", "--json")
+    found = server.get("theirs")
+    server.request("DELETE", "/api/sandbox/theirs")
+
+    assert (result.code, result.json()["error"]["kind"]) == (125, "forbidden")
+    assert found is not None
+
+
+def test_an_unknown_one_is_told_and_the_others_are_deleted(sandboxes_script: Script, server: LocalServer) -> None:
+    """One mistake must not keep the rest alive."""
+    made = server.create(labels=OURS)
+    result = sandboxes_script("delete", "no-such", made["id"], "--local")
+
+    assert result.code == 125
+    assert "no-such" in result.stderr
+    assert "sandboxes.py list" in result.fix
+    assert server.get(made["id"]) is None
+
+
+def test_a_usage_error_is_json_too(sandboxes_script: Script) -> None:
+    """Whoever asks for JSON gets it."""
+    result = sandboxes_script("delete", "--json")
+
+    assert (result.code, result.json()["error"]["kind"]) == (2, "usage")
