@@ -36,6 +36,10 @@ class Interrupts:
         finally:
             for restore in undo:
                 restore()
+            if self.number is not None:  # the process is about to end: one more Ctrl-C must not turn that into a traceback
+                for number in numbers:
+                    with contextlib.suppress(ValueError):
+                        signal.signal(number, signal.SIG_IGN)
 
     def _install(self, loop: asyncio.AbstractEventLoop, number: int, task: asyncio.Task[Any]) -> Callable[[], object]:
         try:

@@ -32,10 +32,11 @@ class Newcomer:
         environment = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
         environment |= {"HOME": str(self.home), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **dict(self.extra)}
         user = {} if self.name == pwd.getpwuid(os.geteuid()).pw_name else {"user": self.name, "group": self.name, "extra_groups": []}
-        return subprocess.run(
+        done: subprocess.CompletedProcess[str] = subprocess.run(
             ["sh", "-c", line], cwd=cwd or self.clone, env=environment, capture_output=True, text=True, timeout=timeout,
             stdin=subprocess.DEVNULL, check=False, **user,  # type: ignore[call-overload]  # user and group take names
         )  # fmt: skip
+        return done
 
 
 def copy_tracked(target: Path) -> None:

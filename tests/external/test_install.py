@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -62,12 +61,12 @@ def test_no_sandbox_process_of_root_runs_as_root(root: Newcomer) -> None:
 
 
 @pytest.fixture
-def without_ensurepip(ordinary: Newcomer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
+def without_ensurepip(ordinary: Newcomer) -> Newcomer:
     """Debian without python3-venv, played by a sitecustomize; and an environment folder of its own."""
     folder = ordinary.home / "without-ensurepip"
     ordinary.type(f"mkdir -p {folder}")
     (folder / "sitecustomize.py").write_text(NO_ENSUREPIP)
-    yield Newcomer(ordinary.name, ordinary.home, ordinary.clone, (("PYTHONPATH", str(folder)), ("XDG_DATA_HOME", str(folder / "data"))))
+    return Newcomer(ordinary.name, ordinary.home, ordinary.clone, (("PYTHONPATH", str(folder)), ("XDG_DATA_HOME", str(folder / "data"))))
 
 
 @pytest.mark.network

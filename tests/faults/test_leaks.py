@@ -14,9 +14,6 @@ from tests.local.conftest import SCRIPTS, LocalServer, Script
 
 from .proxy import Fault, Proxy
 
-# The SDK drops connections of answers that it could not read; aiohttp notices when they are collected. Users never see it.
-pytestmark = pytest.mark.filterwarnings("ignore:.*Connection.__del__.*:pytest.PytestUnraisableExceptionWarning")
-
 CREATE = ("POST", "/api/sandbox")
 DELETE = ("DELETE", "/api/sandbox/.*")
 GET = ("GET", "/api/sandbox/.*")

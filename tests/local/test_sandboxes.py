@@ -218,15 +218,17 @@ def stopped(sandbox: dict[str, Any] | None) -> dict[str, Any] | None:
     return sandbox if sandbox is not None and sandbox["state"] == "stopped" else None
 
 
+@pytest.fixture(scope="module")
+def quick() -> Iterator[LocalServer]:
+    """A server whose minutes last a tenth of a second."""
+    from .conftest import new_state_dir
+
+    with running_server(new_state_dir(), minute=0.1) as server:
+        yield server
+
+
 class TestTimers:
-    """Minutes last a tenth of a second here."""
-
-    @pytest.fixture(scope="class")
-    def quick(self) -> Iterator[LocalServer]:
-        from .conftest import new_state_dir
-
-        with running_server(new_state_dir(), minute=0.1) as server:
-            yield server
+    """What time alone does to a sandbox."""
 
     def test_the_ttl_deletes_a_busy_sandbox(self, quick: LocalServer) -> None:
         """The ttl is the safety net for a script that was killed: it counts in every state."""
