@@ -51,15 +51,6 @@ def test_root_in_its_closed_home_gets_4950(root: Newcomer) -> None:
     check_without_install(root)
 
 
-def test_no_sandbox_process_of_root_runs_as_root(root: Newcomer) -> None:
-    """The drop happened: the program's own uid on the host is the spare one."""
-    done = root.type("python3 scripts/run_in_sandbox.py --local --command 'cat /proc/self/uid_map'")
-    inside, outside, count = done.stdout.split()
-
-    assert (inside, count) == ("0", "1")
-    assert int(outside) != 0
-
-
 @pytest.fixture
 def without_ensurepip(ordinary: Newcomer) -> Newcomer:
     """Debian without python3-venv, played by a sitecustomize; and an environment folder of its own."""
