@@ -131,6 +131,25 @@ def test_deleting_a_session_kills_its_whole_tree_and_ends_its_streams(process: A
     assert process.list_sessions() == []
 
 
+def test_deleting_the_sandbox_ends_every_stream(server: LocalServer, process: Any, sandbox: str) -> None:
+    """Whoever follows a log must not wait for a sandbox that is gone."""
+    from daytona import DaytonaError
+
+    started = execute(process, "echo ready; sleep 1000", run_async=True)
+    heard: list[str] = []
+
+    async def delete_when_ready(chunk: str) -> None:
+        heard.append(chunk)
+        await asyncio.to_thread(server.request, "DELETE", f"/api/sandbox/{sandbox}")
+
+    async def run() -> None:
+        await process.get_session_command_logs_async("s", started.cmd_id, delete_when_ready, heard.append)
+
+    with pytest.raises(DaytonaError):  # closed as going away, not as complete
+        asyncio.run(run())
+    assert heard == ["ready\n"]
+
+
 def test_a_taken_session_id_is_a_conflict_and_an_unknown_one_not_found(process: Any) -> None:
     """Clients choose ids, so both answers matter."""
     from daytona import DaytonaConflictError, DaytonaNotFoundError

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from .errors import EngineUnavailable
+
 # Outside every range that distributions and systemd hand out (local-isolation, section 1). Bubblewrap run by uid 0 would leave
 # kernel files such as core_pattern writable from inside, so a root server never runs it as itself.
 SPARE_UID = 1900000001
@@ -22,10 +24,15 @@ class Owner:
 
     @classmethod
     def of_this_server(cls) -> Owner:
+        """The server's own user, or the spare one below root; raises EngineUnavailable where there is none."""
         if os.geteuid() != 0:
             return cls(uid=os.getuid(), gid=os.getgid(), dropped=False)
-        uid = SPARE_UID if is_mapped(SPARE_UID) else SPARE_UID_IN_SMALL_NAMESPACES
-        return cls(uid=uid, gid=uid, dropped=True)
+        for uid in (SPARE_UID, SPARE_UID_IN_SMALL_NAMESPACES):
+            if is_mapped(uid):
+                return cls(uid=uid, gid=uid, dropped=True)
+        raise EngineUnavailable(
+            "this is root of a namespace that has no other user, and bubblewrap must not run as root", fix="run it as an ordinary user"
+        )
 
     def popen_options(self) -> dict[str, object]:
         """Arguments of subprocess.Popen that make the child this owner."""

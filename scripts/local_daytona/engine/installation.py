@@ -18,6 +18,7 @@ from .host import Owner
 # Older releases let a symlink in a persisted root make the next start write on the host (CVE-2026-87766). Our layout has no mount
 # point on such storage, so an older one is still safe; a fixed one comes first all the same.
 FIXED_BWRAP = (0, 12)
+SYSTEM_FOLDERS = ("/usr/bin", "/usr/local/bin", "/bin")
 OLDEST_AGENT_PYTHON = (3, 8)
 COMMAND_TIMEOUT_S = 20
 
@@ -60,7 +61,7 @@ def find_bwraps(installed: Path, owner: Owner) -> list[Bwrap]:
 
 def system_paths() -> list[Path]:
     """The system's bwrap from fixed places, never from PATH (a working directory may be on it); a setuid one is refused."""
-    paths = [Path(folder) / "bwrap" for folder in ("/usr/bin", "/usr/local/bin", "/bin")]
+    paths = [Path(folder) / "bwrap" for folder in SYSTEM_FOLDERS]
     real = {path.resolve() for path in paths if path.is_file()}
     return sorted(path for path in real if not path.stat().st_mode & (stat.S_ISUID | stat.S_ISGID))
 
