@@ -18,6 +18,7 @@ from local_daytona.engine import installation
 from local_daytona.engine.box import Box, read_all
 from local_daytona.engine.command import Host
 from local_daytona.engine.engine import Engine
+from local_daytona.engine.errors import EngineUnavailable
 from local_daytona.engine.host import Owner
 from local_daytona.engine.installation import Bwrap, Python
 from local_daytona.engine.limits import Resources
@@ -60,7 +61,7 @@ def test_copied_storage_serves_where_overlays_do_not(state_dir: Path, monkeypatc
 
     async def refuse_overlays(host: Host, *args: Any, **options: Any) -> Box:
         if host.overlay:
-            raise engine_module.EngineUnavailable("overlay: EINVAL", fix="none")
+            raise EngineUnavailable("overlay: EINVAL", fix="none")
         return await real(host, *args, **options)
 
     monkeypatch.setattr(Box, "start", refuse_overlays)
@@ -156,7 +157,7 @@ def test_without_any_bubblewrap_the_package_is_named(tmp_path: Path, monkeypatch
     """Nothing to try means nothing to fall back to."""
     monkeypatch.setattr(installation, "system_paths", list)
     monkeypatch.setattr(installation, "bundled_copy", lambda installed, owner: None)
-    with pytest.raises(engine_module.EngineUnavailable) as caught:
+    with pytest.raises(EngineUnavailable) as caught:
         installation.find_bwraps(tmp_path, Owner(uid=1, gid=1, dropped=False))
 
     assert "bubblewrap" in caught.value.fix
