@@ -15,11 +15,16 @@ from pathlib import Path
 SCRIPTS = Path(__file__).resolve().parent.parent
 sys.path[0] = str(SCRIPTS)  # `python3 scripts/local_daytona` puts the package itself first, where no relative import works
 
+NOT_LINUX_FIX = "use Daytona's cloud (export DAYTONA_API_KEY=...), or a Linux virtual machine"
+
 import skill_env  # noqa: E402  (beside this package)
 
 
 def run() -> int:
     """Enter the skill's environment, then hand over to the commands."""
+    if not sys.platform.startswith("linux"):
+        print(f"local Daytona needs Linux: its isolation is made of namespaces\nfix: {NOT_LINUX_FIX}", file=sys.stderr)
+        return 1
     try:
         skill_env.enter(extra=skill_env.LOCAL_ENGINE)
     except skill_env.NotInstalled as missing:

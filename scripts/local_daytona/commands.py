@@ -20,15 +20,11 @@ from .engine.errors import EngineUnavailable
 from .lifecycle import LifecycleError, ServerFile
 
 OK, FAILED = 0, 1
-NOT_LINUX = "local Daytona needs Linux: its isolation is made of namespaces"
-NOT_LINUX_FIX = "use Daytona's cloud (export DAYTONA_API_KEY=...), or a Linux virtual machine"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
-        if not sys.platform.startswith("linux"):
-            raise LifecycleError(NOT_LINUX, fix=NOT_LINUX_FIX)
         return int(COMMANDS[arguments.command](arguments))
     except (LifecycleError, EngineUnavailable) as error:
         complain(str(error), error.fix)

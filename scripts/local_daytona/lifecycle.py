@@ -86,6 +86,8 @@ def new_key() -> str:
 def locked(state: Path) -> Iterator[None]:
     """Hold the state folder; raises LifecycleError when another server holds it. The kernel frees it with the process."""
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if state.stat().st_uid != os.geteuid():
+        raise LifecycleError(f"{state} belongs to another user", fix="give --state-dir a folder of your own")
     fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,7 +12,7 @@ import skill_env
 from . import execution
 from .failures import KINDS, Failure, UsageFailure
 from .interrupts import Interrupts
-from .lease import CREATE_TIMEOUT_S, Identity, Lease
+from .lease import CREATE_TIMEOUT_S, MANAGED_BY, MANAGER, Identity, Lease
 from .options import RunOptions
 from .output import Narrator
 from .report import Collected, Report
@@ -41,6 +41,8 @@ class Run:
             self.report.failure = self._as_failure(error)
         with contextlib.suppress(Failure):
             self.collected.finish()
+        if self.report.failure is not None:  # before it is dumped: JSON would spell a secret's quotes and newlines otherwise
+            self.report.failure.message = self.narrator.clean(self.report.failure.message)
         if self.options.json:
             print(self.narrator.clean(json.dumps(self.report.as_json(self.collected))), flush=True)
         if self.report.failure is not None:
@@ -100,7 +102,12 @@ class Run:
                 raise
         else:
             return
-        await self._in_a_new_one(lease)
+        try:
+            await self._in_a_new_one(lease)
+        except Failure as failure:
+            if failure.kind != "conflict" or self.report.sandbox_id is not None:
+                raise
+            await self._in_an_existing_one(client, self.identity.name)  # somebody else was quicker
 
     async def _in_a_new_one(self, lease: Lease) -> None:
         spec = self._spec()
@@ -165,7 +172,8 @@ class Run:
             else "it has no ttl: nothing deletes it by itself"
         )
         self.narrator.tell(f"kept: {handle.info.name} ({handle.info.id}); {until}")
-        self.narrator.tell(f"delete it with: {self._delete_command(handle.info.id)}")
+        if handle.info.labels.get(MANAGED_BY) == MANAGER:
+            self.narrator.tell(f"delete it with: {self._delete_command(handle.info.id)}")
 
     def _delete_command(self, id_or_name: str) -> str:
         script = skill_env.quoted(skill_env.SKILL / "scripts" / "sandboxes.py")

@@ -137,6 +137,14 @@ def test_a_command_longer_than_any_argument_list_runs(server: LocalServer, sandb
     assert server.exec(sandbox, command)["result"] == "done\n"
 
 
+def test_output_beyond_the_bound_is_cut_with_a_notice(server: LocalServer, sandbox: str) -> None:
+    """One answer must fit into memory; nothing is dropped silently."""
+    result = server.exec(sandbox, "head -c 40000000 /dev/zero | tr '\\0' x")["result"]
+
+    assert len(result) < 34_000_000
+    assert result.endswith("[local Daytona kept the first 32 MiB of this output]\n")
+
+
 def test_a_flood_of_output_ends_at_the_timeout_and_the_server_lives(server: LocalServer, sandbox: str) -> None:
     """Output beyond the bound is read and dropped, not held."""
     reply = server.request("POST", f"/toolbox/{sandbox}/process/execute", body={"command": "yes", "timeout": 1})

@@ -155,7 +155,10 @@ class Sandboxes:
 
     async def _remove(self, entry: Entry) -> None:
         record = entry.record
-        await self._halt(entry)
+        try:
+            await self._halt(entry)
+        except Exception:
+            log.exception("ending sandbox %s", record.id)
         self._engine.discard(record.id)
         self._store.forget(record.id)
         self._entries.pop(record.id, None)

@@ -22,7 +22,10 @@ async def run(sandboxes: Sandboxes, *, last_request: Callable[[], float], exit_s
     while True:
         await asyncio.sleep(sandboxes.minute / TICKS_PER_MINUTE)
         for entry in sandboxes:
-            await enforce(sandboxes, entry)
+            try:
+                await enforce(sandboxes, entry)
+            except Exception:
+                log.exception("timer of sandbox %s", entry.record.id)
         if any(is_needed(entry.record) for entry in sandboxes):
             idle_since = now()
         if now() - max(idle_since, last_request()) > IDLE_MINUTES * sandboxes.minute:

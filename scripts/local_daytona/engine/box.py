@@ -25,6 +25,7 @@ from .seccomp import program
 
 START_TIMEOUT_S = 20.0
 STOP_GRACE_S = 2.0
+KILL_GRACE_S = 10.0
 FILE_ANSWER_LIMIT = 32 * 1024 * 1024  # bytes of JSON that one file operation may answer with
 FILE_TIMEOUT_S = 120.0
 READ_CHUNK = 256 * 1024
@@ -113,7 +114,8 @@ class Box:
             await asyncio.to_thread(self._process.wait, STOP_GRACE_S)
         if self._process.poll() is None:  # an agent that code inside took over may ignore the end of its socket
             self._kill()
-            await asyncio.to_thread(self._process.wait)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # the kernel may still hold it in a system call
+                await asyncio.to_thread(self._process.wait, KILL_GRACE_S)
         if self._pid1 >= 0:
             os.close(self._pid1)
             self._pid1 = -1

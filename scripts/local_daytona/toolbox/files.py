@@ -32,12 +32,20 @@ async def upload(toolbox: Toolbox, request: web.Request) -> web.Response:
         if match is None or not isinstance(part, BodyPartReader):
             errors.append("unexpected field in the upload")
         elif match[2] == "path":
-            paths[match[1]] = (await part.read_chunk(LONGEST_PATH)).decode(errors="replace")
+            paths[match[1]] = await path_of(part)
         else:
             await receive(toolbox, paths.get(match[1], ""), part, written=written, errors=errors)
     if errors:
         return answer({"errors": errors, "files": written}, status=400)
     return answer({"files": written})
+
+
+async def path_of(part: BodyPartReader) -> str:
+    """The field's text; one that no path can be comes back too long, and is refused where it is opened."""
+    data = b""
+    while len(data) <= LONGEST_PATH and (chunk := await part.read_chunk(LONGEST_PATH)):
+        data += chunk
+    return data.decode(errors="replace")
 
 
 async def receive(toolbox: Toolbox, path: str, part: BodyPartReader, *, written: list[dict[str, Any]], errors: list[str]) -> None:

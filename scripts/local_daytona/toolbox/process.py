@@ -16,7 +16,7 @@ from ..wire import DAEMON, ApiError, Fields, answer
 from .shell import feed, shell
 from .toolbox import WORK_DIR, Toolbox, absolute, inside
 
-OUTPUT_LIMIT = 128 * 1024 * 1024  # the answer is one JSON string held in memory; more is dropped
+OUTPUT_LIMIT = 32 * 1024 * 1024  # the answer is one JSON string held in memory, up to six times as long; more is dropped
 INTERPRETERS = {"python": ("python3", "-u", "-"), "javascript": ("node", "-")}
 COULD_NOT_START = -1
 
@@ -80,8 +80,15 @@ async def run(toolbox: Toolbox, argv: Sequence[str], *, script: bytes, env: Mapp
         feeder.cancel()
 
 
+def shown(output: bytes) -> str:
+    """As text, cut with a notice where it is too long for one answer."""
+    if len(output) <= OUTPUT_LIMIT:
+        return output.decode(errors="replace")
+    return output[:OUTPUT_LIMIT].decode(errors="replace") + f"\n[local Daytona kept the first {OUTPUT_LIMIT >> 20} MiB of this output]\n"
+
+
 async def collect(toolbox: Toolbox, running: Running, out: int, *, timeout_s: int) -> Ended:
-    reader = asyncio.create_task(read_all(out, limit=OUTPUT_LIMIT))
+    reader = asyncio.create_task(read_all(out, limit=OUTPUT_LIMIT + 1))
     try:
         output = await asyncio.wait_for(asyncio.shield(reader), timeout_s or None)
         code = await running.exited
@@ -92,4 +99,4 @@ async def collect(toolbox: Toolbox, running: Running, out: int, *, timeout_s: in
         reader.cancel()
     if not toolbox.box.is_running:
         raise ApiError(410, "the sandbox was stopped while the command ran", code="SANDBOX_STOPPED", source=DAEMON)
-    return Ended(COULD_NOT_START if code < 0 else code, output.decode(errors="replace"))
+    return Ended(COULD_NOT_START if code < 0 else code, shown(output))

@@ -26,7 +26,7 @@ RUN_FOLDER = "/run/sessions"  # inside, on a tmpfs of its own; scripts and FIFOs
 KILL_GRACE_S = 1.0
 SETTLE_S = 0.1  # for what a shell wrote just before it ended
 SESSION_ID = re.compile(r"[^/\x00]{1,200}")
-TYPED_LOG_LIMIT = 64 * 1024 * 1024  # bytes of a log that one JSON answer may hold
+TYPED_LOG_LIMIT = 16 * 1024 * 1024  # bytes of a log that one JSON answer may hold
 
 
 @dataclass
