@@ -19,6 +19,9 @@ from .sdk import Handle
 
 KEEP_AWAKE_S = 300.0
 FOLLOW_TRIES = 4
+USEFUL_CONNECTION_S = 10.0  # proxies cut long streams after minutes; one that lasted so long is worth opening again
+RECONNECT_PAUSE_S = 0.2
+WORTH_RECONNECTING = ("network", "server_error")
 POLL_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 LATE_OUTPUT_S = 2.0  # after a kill, for what the server still has
 
@@ -155,20 +158,24 @@ async def with_deadline(handle: Handle, session: str, command: str, *, follower:
 
 
 async def to_the_end(handle: Handle, session: str, command: str, follower: Follower) -> int:
-    """Follow the output, connecting again when the stream breaks; when it keeps breaking, poll instead."""
-    for attempt in range(FOLLOW_TRIES):
-        seen = (follower.seen_out, follower.seen_err)
+    """Follow the output, connecting again whenever the stream breaks; when it brings nothing time after time, poll instead."""
+    in_vain = 0
+    while in_vain < FOLLOW_TRIES:
+        seen, began = (follower.seen_out, follower.seen_err), time.monotonic()
         try:
             await handle.follow(session, command, *follower.fresh())
         except Failure as failure:
             if follower.failure is not None:
                 raise follower.failure from None
-            if failure.kind not in ("network", "server_error") or (attempt and seen == (follower.seen_out, follower.seen_err)):
+            if failure.kind not in WORTH_RECONNECTING:
                 break
-            continue
-        code = await wait_for_exit(handle, session, command)
-        if code is not None:
-            return code
+        else:
+            code = await wait_for_exit(handle, session, command)
+            if code is not None:
+                return code
+        useful = seen != (follower.seen_out, follower.seen_err) or time.monotonic() - began > USEFUL_CONNECTION_S
+        in_vain = 0 if useful else in_vain + 1
+        await asyncio.sleep(RECONNECT_PAUSE_S)
     return await poll(handle, session, command, follower)
 
 

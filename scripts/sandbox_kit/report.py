@@ -20,6 +20,7 @@ class Report:
     endpoint: str | None = None
     sandbox_id: str | None = None
     sandbox_name: str | None = None
+    created: bool = False
     kept: bool = False
     expires_at: str | None = None
     exit_code: int | None = None

@@ -113,6 +113,7 @@ class Run:
         spec = self._spec()
         self.narrator.say(f"creating sandbox {spec.name} (the server deletes it within {spec.ttl_min} min whatever happens)")
         async with lease.own(spec, self.identity, keep=self.options.keeps, before_delete=self.collected.finish) as handle:
+            self.report.created = True
             await self._execute(handle)
 
     def _spec(self) -> CreateSpec:
@@ -164,14 +165,17 @@ class Run:
         elif ended.exit_code == OUT_OF_MEMORY:
             self.narrator.tell(f"exit code 137 is a kill, most often for lack of memory; a larger sandbox: {LARGER}")
 
+    def _until(self) -> str:
+        """When the server ends a kept sandbox, as far as it is known."""
+        if self.report.expires_at:
+            return f"the server deletes it at {self.report.expires_at}"
+        if self.options.sandbox is None and self.report.created:
+            return f"the server deletes it within {self.options.ttl_min} minutes of its creation"
+        return "the server names no end for it"
+
     def _tell_what_is_kept(self, handle: Handle) -> None:
         self.collected.finish()
-        until = (
-            f"the server deletes it at {self.report.expires_at}"
-            if self.report.expires_at
-            else "it has no ttl: nothing deletes it by itself"
-        )
-        self.narrator.tell(f"kept: {handle.info.name} ({handle.info.id}); {until}")
+        self.narrator.tell(f"kept: {handle.info.name} ({handle.info.id}); {self._until()}")
         if handle.info.labels.get(MANAGED_BY) == MANAGER:
             self.narrator.tell(f"delete it with: {self._delete_command(handle.info.id)}")
 
