@@ -87,8 +87,8 @@ class Follower:
     def _pass(self, write: Callable[[str], None], text: str) -> None:
         try:
             write(text)
-        except Failure as failure:
-            self.failure = failure
+        except Exception as error:
+            self.failure = error if isinstance(error, Failure) else Failure("internal", f"the output could not be passed on: {error}")
             raise
 
     def fresh(self) -> tuple[Callable[[str], None], Callable[[str], None]]:

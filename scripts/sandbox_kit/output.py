@@ -137,16 +137,19 @@ class Log:
 
     def __init__(self, run_id: str) -> None:
         self.path = logs_dir() / f"{run_id}.log"
+        self.problem: str | None = None  # why there is no log; a run goes on without one
         self._file: TextIO | None = None
         self._size = 0
 
     def write(self, text: str) -> None:
-        if not text or self._size >= LOG_LIMIT:
+        if not text or self._size >= LOG_LIMIT or self.problem:
             return
-        if self._file is None:
-            self._file = self._open()
-        self._size += len(text)
-        self._file.write(text if self._size < LOG_LIMIT else text + LOG_CUT)
+        try:
+            self._file = self._file or self._open()
+            self._size += len(text)
+            self._file.write(text if self._size < LOG_LIMIT else text + LOG_CUT)
+        except OSError as error:
+            self.problem = f"no full log: {error.filename or self.path}: {error.strerror or error}"
 
     def _open(self) -> TextIO:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -154,13 +157,12 @@ class Log:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
         return os.fdopen(os.open(self.path, flags, 0o600), "w", encoding="utf-8", errors="replace", newline="\n")
 
-    def flush(self) -> None:
-        if self._file is not None:
-            self._file.flush()
-
     def close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            try:
+                self._file.close()
+            except OSError as error:  # a disk that is full says so when the last buffer is written
+                self.problem = f"the full log {self.path} is incomplete: {error.strerror}"
             self._file = None
 
 
@@ -208,7 +210,8 @@ class Stream:
             self._out.feed(text)
 
     def _notice(self, left_out: int) -> str:
-        return f"\n{MARK} {left_out} characters left out; all of it: {self._log.path}\n"
+        where = self._log.problem or f"all of it: {self._log.path}"
+        return f"\n{MARK} {left_out} characters left out; {where}\n"
 
 
 class Narrator:

@@ -75,6 +75,10 @@ class Collected:
     def log_path(self) -> str | None:
         return str(self._log.path) if self._log.path.exists() else None
 
+    @property
+    def log_problem(self) -> str | None:
+        return self._log.problem
+
     def finish(self) -> None:
         """Everything that was held back goes out now; called before the sandbox's deletion is sent."""
         if not self._finished:

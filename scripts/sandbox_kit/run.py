@@ -41,6 +41,8 @@ class Run:
             self.report.failure = self._as_failure(error)
         with contextlib.suppress(Failure):
             self.collected.finish()
+        if self.collected.log_problem:
+            self.narrator.tell(self.collected.log_problem)
         if self.report.failure is not None:  # before it is dumped: JSON would spell a secret's quotes and newlines otherwise
             self.report.failure.message = self.narrator.clean(self.report.failure.message)
         if self.options.json:

@@ -90,7 +90,9 @@ def test_every_class_in_the_prose_exists() -> None:
 
 def test_every_keyword_in_the_prose_exists() -> None:
     """`name=` in inline code is a parameter of the SDK."""
-    spoken = {name for text in PROSE.values() for code in re.findall(r"`([^`\n]+)`", text) for name in re.findall(r"(?<![\w-])([a-z_]+)=", code)}
+    spoken = {
+        name for text in PROSE.values() for code in re.findall(r"`([^`\n]+)`", text) for name in re.findall(r"(?<![\w-])([a-z_]+)=", code)
+    }
     deliberately_wrong = {"network_block_al"}  # the page shows that a misspelling has no effect
 
     assert spoken - known_names() - deliberately_wrong == {"follow"} & spoken

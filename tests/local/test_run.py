@@ -157,6 +157,15 @@ def test_output_is_bounded_and_the_log_has_all(run: Script) -> None:
     assert Path(answer["log"]).read_text() == "".join(f"{n}\n" for n in range(1, 10001))
 
 
+def test_without_a_place_for_the_log_the_output_still_comes(run: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read-only home must cost the log, nothing else, and be told."""
+    monkeypatch.setenv("XDG_STATE_HOME", "/proc/nowhere")
+    result = run("--local", "--command", "echo still here")
+
+    assert (result.code, result.stdout) == (0, "still here\n")
+    assert "no full log: /proc/nowhere" in result.stderr
+
+
 def test_terminal_escapes_are_taken_out_unless_raw(run: Script) -> None:
     """Output is hostile data."""
     command = r"printf '\033]0;owned\007\033[31mred\033[0m\n'"
