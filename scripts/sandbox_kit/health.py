@@ -57,7 +57,7 @@ def report(options: HealthOptions) -> int:
     verdict = verdict_of({check.name: check.ok for check in checks})
     engine = from_environment().engine if verdict == READY else ("local" if verdict == LOCAL_ONLY else None)
     if options.json:
-        print(json.dumps({"verdict": verdict, "engine": engine, "checks": [asdict(check) for check in checks]}))
+        print(json.dumps({"verdict": verdict, "engine": engine, "checks": [asdict(check) for check in checks]}), flush=True)
     else:
         show(verdict, checks)
     return EXIT[verdict]
@@ -68,7 +68,7 @@ def show(verdict: str, checks: Sequence[Check]) -> None:
         print(plain(f"{'ok ' if check.ok else '-- '} {check.name}: {check.detail}"))
         if not check.ok and check.fix:
             print(plain(f"    fix: {check.fix}"))
-    print(f"{verdict}: {ADVICE[verdict]}")
+    print(f"{verdict}: {ADVICE[verdict]}", flush=True)
 
 
 ADVICE = {

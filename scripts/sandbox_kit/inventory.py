@@ -87,11 +87,14 @@ def as_json(info: SandboxInfo) -> dict[str, Any]:
 def show(answer: dict[str, Any], options: ListOptions) -> None:
     """One JSON object, or a line a sandbox; names come from a server, so they are printed as plain text."""
     if options.json:
-        print(json.dumps(answer))
+        print(json.dumps(answer), flush=True)
         return
     for found in answer["sandboxes"]:
         if options.action == "list":
             ends = found["expires_at"] or "no ttl"
-            print(plain("\t".join((found["id"], found["name"], found["state"], f"created {found['created_at']}", f"until {ends}"))))
+            print(
+                plain("\t".join((found["id"], found["name"], found["state"], f"created {found['created_at']}", f"until {ends}"))),
+                flush=True,
+            )
     if options.action == "list" and not answer["sandboxes"]:
         Narrator().say("none")

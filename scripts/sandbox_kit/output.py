@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -248,8 +249,18 @@ def write_quietly(stream: TextIO, text: str) -> None:
     try:
         stream.write(text)
         stream.flush()
-    except (BrokenPipeError, ValueError):
+    except BrokenPipeError:
+        silence(stream)
+    except ValueError:  # it is closed already
         pass
+
+
+def silence(stream: TextIO) -> None:
+    """Point a stream whose reader went away at nothing; otherwise Python's own flush at the end fails, with exit code 120."""
+    with contextlib.suppress(OSError, ValueError):
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, stream.fileno())
+        os.close(nothing)
 
 
 def use_utf8() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from .failures import TIMED_OUT, Failure
 from .options import RunOptions
-from .output import Log, Stream
+from .output import Log, Stream, silence
 
 
 @dataclass
@@ -103,4 +103,5 @@ class Pipe:
             self._stream.flush()
         except BrokenPipeError:
             self._broken = True
+            silence(self._stream)
             raise Failure("interrupted", "nobody reads the output any more", exit_code=125) from None

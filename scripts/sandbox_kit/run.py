@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 import traceback
 
 import skill_env
@@ -14,7 +15,7 @@ from .failures import KINDS, Failure, UsageFailure
 from .interrupts import Interrupts
 from .lease import CREATE_TIMEOUT_S, MANAGED_BY, MANAGER, Identity, Lease
 from .options import RunOptions
-from .output import Narrator
+from .output import Narrator, write_quietly
 from .report import Collected, Report
 from .sdk import Client, CreateSpec, Handle
 from .settings import for_local, from_environment
@@ -46,7 +47,7 @@ class Run:
         if self.report.failure is not None:  # before it is dumped: JSON would spell a secret's quotes and newlines otherwise
             self.report.failure.message = self.narrator.clean(self.report.failure.message)
         if self.options.json:
-            print(self.narrator.clean(json.dumps(self.report.as_json(self.collected))), flush=True)
+            write_quietly(sys.stdout, self.narrator.clean(json.dumps(self.report.as_json(self.collected))) + "\n")
         if self.report.failure is not None:
             self.narrator.fail(self.report.failure.message, self.report.failure.fix)
         return self.report.exit()

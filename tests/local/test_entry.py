@@ -154,6 +154,20 @@ def test_a_symlinked_skill_folder_works(bare: dict[str, str], clone: Path, tmp_p
     assert '"verdict": "LOCAL ONLY"' in done.stdout
 
 
+@pytest.mark.parametrize("script", ["healthcheck.py", "sandboxes.py list --local", "run_in_sandbox.py --local --json --command true"])
+def test_a_reader_that_goes_away_is_no_traceback(bare: dict[str, str], clone: Path, tmp_path: Path, script: str) -> None:
+    """`… | true` closes stdout before anything is written."""
+    with_environment(clone, clone / ".venv")
+    bare["DAYTONA_LOCAL_STATE"] = str(new_state(tmp_path))
+    name, *arguments = script.split()
+    line = f"{PYTHON} '{clone / 'scripts' / name}' {' '.join(arguments)} | true"
+    done = subprocess.run(["bash", "-c", line], env=bare, capture_output=True, text=True, timeout=120, check=False)
+    start(clone / "scripts" / "local_daytona", "stop", env=bare, cwd=tmp_path)
+
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
 @pytest.mark.skipif(os.name == "nt", reason="file modes")
 def test_the_scripts_can_be_run_as_programs() -> None:
     """They carry a shebang and the bit."""

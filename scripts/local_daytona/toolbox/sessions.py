@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 RUN_FOLDER = "/run/sessions"  # inside, on a tmpfs of its own; scripts and FIFOs of the commands
 KILL_GRACE_S = 1.0
+INPUT_TIMEOUT_S = 5.0
 SETTLE_S = 0.1  # for what a shell wrote just before it ended
 SESSION_ID = re.compile(r"[^/\x00]{1,200}")
 TYPED_LOG_LIMIT = 16 * 1024 * 1024  # bytes of a log that one JSON answer may hold
@@ -149,7 +150,10 @@ class Session:
         text = (data if data.endswith("\n") else data + "\n").encode()
         if command.echo:
             await command.log.append(STDOUT, text)
-        await feed(os.dup(command.stdin), text)
+        try:
+            await asyncio.wait_for(feed(os.dup(command.stdin), text), INPUT_TIMEOUT_S)
+        except asyncio.TimeoutError:
+            raise ApiError(409, "the command does not read its input", source=DAEMON) from None
 
     async def close(self) -> None:
         """SIGTERM to the shell and all that it started, a grace, SIGKILL; every log ends, every stream closes."""

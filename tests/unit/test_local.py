@@ -1,0 +1,68 @@
+"""How the client reads what local Daytona's own command line says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sandbox_kit import local
+from sandbox_kit.failures import Failure
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty state folder."""
+    monkeypatch.setenv("DAYTONA_LOCAL_STATE", str(tmp_path))
+    return tmp_path
+
+
+def test_reason_and_fix_are_passed_on() -> None:
+    """The engine knows better than we what would help."""
+    failure = local.complaint("12:00 serving\nsetting up uid map: Permission denied\nfix: sudo apt install bubblewrap\n")
+
+    assert (failure.kind, failure.message) == ("local_unavailable", "setting up uid map: Permission denied")
+    assert failure.fix == "sudo apt install bubblewrap"
+
+
+def test_silence_is_a_failure_too() -> None:
+    """A crash without words still ends in a line and a fix."""
+    failure = local.complaint("")
+
+    assert failure.message
+    assert "local_daytona status" in failure.fix
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"url": 1}', '{"url": "http://127.0.0.1:1", "version": "x"}'])
+def test_an_unreadable_server_file_is_no_server(state: Path, text: str) -> None:
+    """Half a file, or somebody else's, is as good as none."""
+    (state / "server.json").write_text(text)
+
+    assert local.read() is None
+
+
+def test_the_key_is_in_no_repr(state: Path) -> None:
+    """Tracebacks show objects."""
+    (state / "server.json").write_text(json.dumps({"url": "http://127.0.0.1:1", "pid": 1, "version": "x", "api_key": "dtn_local_secret"}))
+    server = local.read()
+
+    assert server is not None
+    assert server.api_key == "dtn_local_secret"
+    assert "dtn_local_secret" not in repr(server)
+    assert server.endpoint == "http://127.0.0.1:1/api"
+
+
+def test_a_server_that_does_not_answer_is_not_used() -> None:
+    """A crash leaves its file behind."""
+    assert local.answers(local.Server(url="http://127.0.0.1:9", version="x", api_key="k")) is False
+
+
+def test_an_engine_that_cannot_work_is_local_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real command, on a state folder that cannot be made."""
+    monkeypatch.setenv("DAYTONA_LOCAL_STATE", "/proc/nowhere/state")
+    with pytest.raises(Failure) as caught:
+        local.find_or_start()
+
+    assert caught.value.kind == "local_unavailable"
+    assert "--state-dir" in caught.value.fix
