@@ -209,11 +209,11 @@ class TestWithoutEnsurepip:
         assert "apt install" in caught.value.fix
 
 
-def real_pip() -> bytes | None:
-    import ensurepip
+REAL_PIP = skill_install.bundled_wheel()  # this interpreter's own, before a test hides it
 
-    found = sorted(Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl")) + sorted(Path("/usr/share/python-wheels").glob("pip-*.whl"))
-    return found[-1].read_bytes() if found else None
+
+def real_pip() -> bytes | None:
+    return REAL_PIP.read_bytes() if REAL_PIP else None
 
 
 def test_pips_own_configuration_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
