@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 import re
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ def known_names() -> set[str]:
             except (ValueError, TypeError):
                 continue
     found |= {"message", "status_code", "code", "cmd_id", "exit_code", "result", "stdout", "stderr"}
-    return found
+    return found | set(inspect.signature(asyncio.gather).parameters)
 
 
 def test_there_is_something_to_check() -> None:
