@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import http.client
 import json
@@ -96,6 +97,7 @@ def new_state_dir() -> Path:
     """A folder that a root server's spare uid can pass through; pytest's own are closed."""
     folder = Path(tempfile.mkdtemp(prefix="local-daytona-test-"))
     folder.chmod(0o711)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder / "state"
 
 
@@ -138,15 +140,12 @@ def server() -> Iterator[LocalServer]:
     state = new_state_dir()
     with running_server(state) as running:
         yield running
-    shutil.rmtree(state.parent, ignore_errors=True)
 
 
 @pytest.fixture
-def state_dir() -> Iterator[Path]:
+def state_dir() -> Path:
     """A state folder for a test that starts its own servers."""
-    state = new_state_dir()
-    yield state
-    shutil.rmtree(state.parent, ignore_errors=True)
+    return new_state_dir()
 
 
 @pytest.fixture
