@@ -27,6 +27,7 @@ LATE_OUTPUT_S = 2.0  # after a kill, for what the server still has
 
 # In a subshell, because a bare `exit` would end the session; a server that swallowed the upload must not look like a program's failure.
 START = "(test -r {folder}/launch || exit 125; exec sh {folder}/launch)"
+NOT_THERE = 125
 LAUNCH = """\
 chmod 600 {folder}/*
 . {folder}/environment
@@ -84,6 +85,10 @@ class Follower:
     seen_err: int = 0
     failure: Failure | None = None  # of our own side: the SDK would hand it back as one of its errors
 
+    @property
+    def seen_any(self) -> bool:
+        return bool(self.seen_out or self.seen_err)
+
     def _pass(self, write: Callable[[str], None], text: str) -> None:
         try:
             write(text)
@@ -132,6 +137,8 @@ async def run(
             code = await with_deadline(handle, session, command, follower=follower, timeout_s=timeout_s)
         finally:
             awake.cancel()
+        if code == NOT_THERE and not follower.seen_any and not await handle.has_file(f"{folder}/launch"):
+            raise Failure("exec_failed", "the server accepted the program, but it is not in the sandbox")
         return Ended(exit_code=code, timed_out=code is None, seconds=time.monotonic() - began)
     except asyncio.CancelledError:
         if tidy:  # a signal ends the program too; a sandbox that is about to be deleted needs no request for that

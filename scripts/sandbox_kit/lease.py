@@ -29,7 +29,7 @@ DELETE_PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 LOOK_PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0)
 # These say that the server refused the create before it made anything.
 NOTHING_MADE = {401, 403, 404, 409, 413, 422, 429, 501}
-WORTH_REPEATING = {"conflict", "network", "server_error", "rate_limited", "timeout"}
+WORTH_REPEATING = {"conflict", "network", "server_error", "rate_limited", "timeout", "not_found"}
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Lease:
             try:
                 await handle.delete()
             except Failure as failure:
-                if failure.kind == "not_found":
+                if failure.kind == "not_found" and await self._is_gone(info.id):
                     return
                 last = failure
                 if failure.kind not in WORTH_REPEATING:
@@ -129,6 +129,14 @@ class Lease:
                 return
         assert last is not None
         raise self._left_behind(spec, info.id, last)
+
+    async def _is_gone(self, sandbox_id: str) -> bool:
+        """A 404 to the delete can come from something before the server, so the sandbox itself is asked for."""
+        try:
+            await self._client.get(sandbox_id)
+        except Failure as failure:
+            return failure.kind == "not_found"
+        return False
 
     def _left_behind(self, spec: CreateSpec, id_or_name: str, cause: Failure) -> Failure:
         message = (

@@ -125,6 +125,16 @@ class Handle:
         with translated("removing the run's files"):
             await self._sandbox.fs.delete_file(path, recursive=True, request_timeout=REQUEST_TIMEOUT_S)
 
+    async def has_file(self, path: str) -> bool:
+        try:
+            with translated("looking for a file"):
+                await self._sandbox.fs.get_file_info(path, request_timeout=REQUEST_TIMEOUT_S)
+        except Failure as failure:
+            if failure.kind == "not_found":
+                return False
+            raise
+        return True
+
     async def clone(self, url: str, path: str, branch: str | None) -> None:
         with translated("cloning"):
             await self._sandbox.git.clone(url, path, branch=branch)

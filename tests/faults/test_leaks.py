@@ -109,6 +109,30 @@ def test_a_delete_that_fails_once_is_repeated(run: Script, proxy: Proxy, server:
     assert server.sandboxes() == []
 
 
+def test_a_404_to_the_delete_is_not_believed_while_the_sandbox_is_there(run: Script, proxy: Proxy, server: LocalServer) -> None:
+    """Something before the server can answer it."""
+    proxy.faults.append(Fault(*DELETE, 404, times=1))
+
+    assert run("--command", "true").code == 0
+    assert server.sandboxes() == []
+
+
+def test_an_upload_that_the_server_swallowed_is_the_tools_failure(run: Script, proxy: Proxy, server: LocalServer) -> None:
+    """Not the program's exit code: it never ran."""
+    proxy.faults.append(Fault("POST", "/toolbox/.*/files/bulk-upload", "garbage"))
+    result = run("--json", "--command", "true")
+
+    assert (result.code, result.json()["error"]["kind"]) == (125, "exec_failed")
+    assert server.sandboxes() == []
+
+
+def test_a_program_that_ends_with_125_is_believed(run: Script, proxy: Proxy) -> None:
+    """The tool's own code is not reserved for the tool."""
+    result = run("--json", "--command", "exit 125")
+
+    assert (result.code, result.json()["exit_code"], result.json()["error"]) == (125, 125, None)
+
+
 def test_a_delete_whose_answer_is_lost_is_done(run: Script, proxy: Proxy, server: LocalServer) -> None:
     """The second try finds nothing, and that is success."""
     proxy.faults.append(Fault(*DELETE, "drop-after", times=1))
