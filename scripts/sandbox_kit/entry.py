@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import signal
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec
 
 import skill_env
 
-from .failures import TOOL_FAILED, Failure
+from .failures import SIGNAL_BASE, TOOL_FAILED, Failure
 from .options import RunOptions, parse_health, parse_list, parse_run
 from .output import Narrator, silence, use_utf8, write_quietly
 from .report import Collected, Report
 
+P = ParamSpec("P")
 
+
+def quiet_at_the_end(main: Callable[P, int]) -> Callable[P, int]:
+    """Neither Ctrl-C before anything was created nor a reader that goes away is worth a traceback."""
+
+    @functools.wraps(main)
+    def run(*args: P.args, **kwargs: P.kwargs) -> int:
+        try:
+            return main(*args, **kwargs)
+        except KeyboardInterrupt:
+            return SIGNAL_BASE + signal.SIGINT
+        except BrokenPipeError:  # `… | head -1`
+            silence(sys.stdout)
+            return TOOL_FAILED
+
+    return run
+
+
+@quiet_at_the_end
 def run_in_sandbox(argv: Sequence[str] | None = None) -> int:
     """run_in_sandbox.py."""
     words = words_of(argv)
@@ -29,6 +50,7 @@ def run_in_sandbox(argv: Sequence[str] | None = None) -> int:
     return Run(options).to_the_end()
 
 
+@quiet_at_the_end
 def sandboxes(argv: Sequence[str] | None = None) -> int:
     """sandboxes.py."""
     words = words_of(argv)
@@ -38,14 +60,13 @@ def sandboxes(argv: Sequence[str] | None = None) -> int:
         from . import inventory
 
         return inventory.main(options)
-    except BrokenPipeError:
-        return reader_went_away()
     except Failure as failure:
         if "--json" in words:
             print_json({"engine": None, "sandboxes": [], "error": failure.as_json()})
         return complain(failure)
 
 
+@quiet_at_the_end
 def healthcheck(argv: Sequence[str] | None = None) -> int:
     """healthcheck.py; it must work without the environment too, to say what is missing."""
     words = words_of(argv)
@@ -58,18 +79,10 @@ def healthcheck(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(skill_env.NotInstalled):  # the SDK's row tells it
             skill_env.enter()
         return health.report(options)
-    except BrokenPipeError:
-        return reader_went_away()
     except Failure as failure:
         if "--json" in words:
             print_json({"verdict": "NOT READY", "engine": None, "checks": [], "error": failure.as_json()})
         return complain(failure)
-
-
-def reader_went_away() -> int:
-    """`… | head -1`: nothing is left to say, and nobody to say it to."""
-    silence(sys.stdout)
-    return TOOL_FAILED
 
 
 def words_of(argv: Sequence[str] | None) -> list[str]:
