@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 VERSION = "0.1.0"
 SKILL = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON = (3, 10)
+NEWER_PYTHONS = ("python3.14", "python3.13", "python3.12", "python3.11", "python3.10")
 SDK_FROM, SDK_BELOW = (0, 226), (2,)
 NEEDED = ("daytona", "python-dotenv", "pathspec")
 LOCAL_ENGINE = ("aiohttp", "python-socketio")
@@ -78,14 +79,14 @@ def enter(*, extra: Sequence[str] = ()) -> None:
     last = None
     for folder in environments():
         python = python_of(folder)
-        if not python.exists() or Path(sys.prefix) == folder or not is_whole(folder):
+        if not python.exists() or os.path.realpath(sys.prefix) == os.path.realpath(folder) or not is_whole(folder):
             continue
-        last = problem([str(path) for path in site_packages(folder)], extra)
+        last = lack([str(path) for path in site_packages(folder)], extra)
         if last is None:
             _continue_in(python)
     if last is not None and last.kind == "sdk_version":
         raise last
-    raise NotInstalled("the skill's environment is not installed", kind="sdk_missing", fix=install_command())
+    raise too_old() or NotInstalled("the skill's environment is not installed", kind="sdk_missing", fix=install_command())
 
 
 def environments() -> list[Path]:
@@ -93,8 +94,8 @@ def environments() -> list[Path]:
     return [SKILL / ".venv", data_dir() / "venv"]
 
 
-def install_command() -> str:
-    return f"python3 {quoted(SKILL / 'scripts' / 'healthcheck.py')} --install"
+def install_command(python: str = "python3") -> str:
+    return f"{python} {quoted(SKILL / 'scripts' / 'healthcheck.py')} --install"
 
 
 def quoted(path: Path) -> str:
@@ -117,19 +118,37 @@ def is_whole(folder: Path) -> bool:
 
 
 def _continue_in(python: Path) -> None:
+    """Returns only when that interpreter cannot be started, as after some system upgrades."""
     arguments = [str(python), *sys.argv]
-    if os.name != "nt":
-        os.execv(str(python), arguments)
-    import subprocess
+    try:
+        if os.name != "nt":
+            os.execv(str(python), arguments)
+        import subprocess
 
-    raise SystemExit(subprocess.call(arguments))
+        raise SystemExit(subprocess.call(arguments))
+    except OSError:
+        return
 
 
 def problem(path: Sequence[str], extra: Sequence[str] = ()) -> NotInstalled | None:
+    """Why this interpreter cannot run the skill with that import path."""
+    return too_old() or lack(path, extra)
+
+
+def too_old() -> NotInstalled | None:
+    """This interpreter's age; the fix names a newer one where PATH has it, and its environment then serves the old one too."""
+    if sys.version_info[:2] >= OLDEST_PYTHON:
+        return None
+    import shutil
+
+    found = ".".join(str(part) for part in sys.version_info[:2])
+    newer = next((name for name in NEWER_PYTHONS if shutil.which(name)), None)
+    fix = install_command(newer) if newer else f"install Python 3.10 or newer, then: {install_command('python3.X')}"
+    return NotInstalled(f"Python {found} is too old; 3.10 or newer is needed", kind="sdk_missing", fix=fix)
+
+
+def lack(path: Sequence[str], extra: Sequence[str] = ()) -> NotInstalled | None:
     """What is missing or out of range on an import path, by package metadata: nothing is imported."""
-    if sys.version_info[:2] < OLDEST_PYTHON:
-        found = ".".join(str(part) for part in sys.version_info[:2])
-        return NotInstalled(f"Python {found} is too old; 3.10 or newer is needed", kind="sdk_missing", fix="sudo apt install python3.10")
     versions = distributions(path)
     missing = [name for name in (*NEEDED, *extra) if name.replace("-", "_") not in versions]
     if missing:

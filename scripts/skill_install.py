@@ -25,6 +25,7 @@ from pathlib import Path
 
 import skill_env
 
+IMPORTED = {"daytona": "daytona", "python-dotenv": "dotenv", "pathspec": "pathspec"}  # what a check of an environment imports
 LOCK = skill_env.SKILL / "scripts" / "requirements.lock"
 PIP_VERSION = "26.3"
 PIP_SHA256 = "f3b60b20ffaadd4415ed7957212a38ac63fa4c5fa375bd0f4a797777940fad13"
@@ -44,12 +45,23 @@ class InstallFailed(Exception):
 
 
 def install(folder: Path | None = None, *, lock: Path = LOCK) -> Path:
-    """A whole, current environment in `folder` (default: the user's); raises InstallFailed. Repeating it costs milliseconds."""
+    """A whole, current environment in `folder` (default: the user's); raises InstallFailed. Repeating it costs half a second.
+
+    The user's own may stay as it was when it cannot be renewed (no network after an update) and still serves.
+    """
+    old = skill_env.too_old()
+    if old is not None:
+        raise InstallFailed(str(old), fix=old.fix)
     target = folder or skill_env.data_dir() / "venv"
     wanted = stamp_for(lock)
     with only_one(target):
-        if not is_current(target, wanted):
-            build(target, lock, wanted)
+        if not is_current(target, lock, wanted):
+            try:
+                build(target, lock, wanted)
+            except InstallFailed as failure:
+                if folder is not None or not still_serves(target, lock):
+                    raise
+                say(f"not renewed: {failure}; the older environment goes on")
     return target
 
 
@@ -59,12 +71,32 @@ def stamp_for(lock: Path) -> str:
     return f"{digest}\n{sys.version}\n{sys.base_prefix}\n"
 
 
-def is_current(target: Path, wanted: str) -> bool:
-    """Made from this lock by this interpreter, and its python still starts (a system upgrade can take it away)."""
+def is_current(target: Path, lock: Path, wanted: str) -> bool:
+    """Made from this lock by this interpreter; every package is still there in its version, and it starts."""
     try:
-        if (target / skill_env.STAMP).read_text() != wanted:
-            return False
-        command = [str(skill_env.python_of(target)), "-I", "-c", "import daytona, dotenv, pathspec"]
+        stamp = (target / skill_env.STAMP).read_text()
+    except OSError:
+        return False
+    packages = set(stamp[len(wanted) :].split())
+    return stamp.startswith(wanted) and bool(packages) and packages <= packages_in(target) and starts(target, lock)
+
+
+def still_serves(target: Path, lock: Path) -> bool:
+    """Older than the lock, but whole, in range and alive."""
+    path = [str(folder) for folder in skill_env.site_packages(target)]
+    return skill_env.is_whole(target) and skill_env.lack(path, skill_env.LOCAL_ENGINE) is None and starts(target, lock)
+
+
+def packages_in(target: Path) -> set[str]:
+    """Names and versions, as their metadata folders have them."""
+    return {info.name for folder in skill_env.site_packages(target) for info in folder.glob("*.dist-info")}
+
+
+def starts(target: Path, lock: Path) -> bool:
+    """Its python runs (a system upgrade can take it away) and imports what the skill imports."""
+    modules = [module for name, module in IMPORTED.items() if re.search(rf"^{name}==", lock.read_text(), re.MULTILINE)]
+    command = [str(skill_env.python_of(target)), "-I", "-c", "; ".join(f"import {module}" for module in modules)]
+    try:
         return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
     except (OSError, subprocess.SubprocessError):
         return False
@@ -96,7 +128,7 @@ def build(target: Path, lock: Path, stamp: str) -> None:
         with pip_command(fresh) as pip, usable_lock(lock) as wanted:
             run_pip([*pip, "install", "--require-hashes", "--only-binary", ":all:", "--no-deps", "--no-input", "--quiet",
                      "--compile", "--disable-pip-version-check", "--no-warn-script-location", "--requirement", str(wanted)])  # fmt: skip
-        (fresh / skill_env.STAMP).write_text(stamp)
+        (fresh / skill_env.STAMP).write_text(stamp + "\n".join(sorted(packages_in(fresh))))
         put_in_place(fresh, target)
     except OSError as error:
         raise InstallFailed(f"{error.filename or target}: {error.strerror or error}", fix="free some disk space and repeat it") from error
@@ -165,7 +197,7 @@ def run_pip(command: Sequence[str]) -> None:
     environment = {
         name: value
         for name, value in os.environ.items()
-        if name not in ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_USER", "PIP_PREFIX")
+        if name not in ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_USER", "PIP_PREFIX", "PIP_ROOT", "PIP_CONSTRAINT")
     }
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, env=environment, check=False)
@@ -216,16 +248,27 @@ def bundled_wheel() -> Path | None:
 
 
 def downloaded_pip() -> bytes:
-    """pip's wheel from the configured index; raises InstallFailed when it is not the pinned one."""
+    """pip's wheel from a local PIP_FIND_LINKS folder or the configured index; raises InstallFailed when it is not the pinned one."""
     say("this Python has no ensurepip: fetching pip")
     try:
-        page = fetch(f"{index_url().rstrip('/')}/pip/")
-        data = fetch(wheel_address(page.decode(errors="replace"), f"{index_url().rstrip('/')}/pip/"))
+        linked = linked_pip()
+        data = linked.read_bytes() if linked else pip_from_index(f"{index_url().rstrip('/')}/pip/")
     except (OSError, ValueError) as error:
         raise InstallFailed(f"pip could not be fetched: {without_credentials(str(error))}", fix=no_pip_fix()) from None
     if hashlib.sha256(data).hexdigest() != PIP_SHA256:
         raise InstallFailed("the index served another pip than the pinned one", fix=no_pip_fix())
     return data
+
+
+def pip_from_index(project: str) -> bytes:
+    return fetch(wheel_address(fetch(project).decode(errors="replace"), project))
+
+
+def linked_pip() -> Path | None:
+    """The pinned wheel in one of the folders where pip would look before the index."""
+    folders = (pip_setting("find-links") or "").split()
+    found = (Path(folder) / f"pip-{PIP_VERSION}-py3-none-any.whl" for folder in folders if os.path.isdir(folder))
+    return next((wheel for wheel in found if wheel.is_file()), None)
 
 
 def no_pip_fix() -> str:

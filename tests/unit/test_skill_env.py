@@ -89,3 +89,74 @@ def test_an_old_interpreter_gets_a_sentence(monkeypatch: pytest.MonkeyPatch) -> 
 def test_paths_are_quoted_as_a_shell_takes_them(path: str, shown: str) -> None:
     """The fix line is pasted."""
     assert skill_env.quoted(Path(path)) == shown
+
+
+def test_an_old_interpreter_is_sent_to_a_newer_one_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`apt install python3.10` would be wrong nearly everywhere; --install with the newer one serves the old one too."""
+    monkeypatch.setattr(sys, "version_info", (3, 9, 6, "final", 0))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    nothing = skill_env.too_old()
+    (tmp_path / "python3.12").write_text("#!/bin/sh\n")
+    (tmp_path / "python3.12").chmod(0o755)
+    newer = skill_env.too_old()
+
+    assert nothing is not None
+    assert "install Python 3.10 or newer" in nothing.fix
+    assert newer is not None
+    assert newer.fix == skill_env.install_command("python3.12")
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """enter() from an interpreter without packages; what it would start is written down."""
+    programs: list[str] = []
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setattr(skill_env, "SKILL", tmp_path / "skill")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setattr(os, "execv", lambda program, arguments: programs.append(program))
+    return programs
+
+
+def environment(folder: Path, sdk: str = "0.226.1") -> Path:
+    """A whole environment, as metadata."""
+    site(folder / "lib" / "python3.12" / "site-packages", f"daytona-{sdk}", "python_dotenv-1.0", "pathspec-1.0")
+    (folder / "bin").mkdir()
+    (folder / "bin" / "python").write_text("")
+    (folder / skill_env.STAMP).write_text("")
+    return folder
+
+
+def test_an_old_interpreter_goes_on_in_a_newer_ones_environment(started: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS has a python3 of 3.9: the environment's interpreter counts, not the one that was typed."""
+    monkeypatch.setattr(sys, "version_info", (3, 9, 6, "final", 0))
+    folder = environment(skill_env.data_dir() / "venv")
+    with pytest.raises(skill_env.NotInstalled):  # a real exec does not come back
+        skill_env.enter()
+
+    assert started == [str(folder / "bin" / "python")]
+
+
+def test_an_environment_whose_python_cannot_start_is_passed_over(started: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is tried, and the last word is a sentence."""
+
+    def refuse(program: str, _: list[str]) -> None:
+        started.append(program)
+        raise OSError(8, "Exec format error")
+
+    monkeypatch.setattr(os, "execv", refuse)
+    folders = [environment(skill_env.SKILL / ".venv"), environment(skill_env.data_dir() / "venv")]
+    with pytest.raises(skill_env.NotInstalled, match="not installed"):
+        skill_env.enter()
+
+    assert started == [str(folder / "bin" / "python") for folder in folders]
+
+
+def test_it_never_starts_itself_again(started: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An environment that looks right from outside and is not from inside would be entered for ever; however its path is spelled."""
+    folder = environment(skill_env.data_dir() / "venv")
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "link"))
+    with pytest.raises(skill_env.NotInstalled):
+        skill_env.enter()
+
+    assert started == []

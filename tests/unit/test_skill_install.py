@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import concurrent.futures
 import functools
 import hashlib
 import http.server
 import re
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -97,7 +99,7 @@ def test_an_environment_is_whole_compiled_and_not_made_twice(lock: Path, tmp_pat
 
 
 def test_a_broken_or_outdated_environment_is_repaired(lock: Path, tmp_path: Path) -> None:
-    """A package taken away, an interpreter that is gone, another lock."""
+    """A package taken away, an interpreter that is gone, an SDK put over ours by hand, another lock."""
     target = install(tmp_path / "venv", lock=lock)
     next(target.rglob("dotenv.py")).unlink()
     install(target, lock=lock)
@@ -106,6 +108,11 @@ def test_a_broken_or_outdated_environment_is_repaired(lock: Path, tmp_path: Path
     skill_env.python_of(target).unlink()
     install(target, lock=lock)
     assert skill_env.python_of(target).exists()
+
+    (info,) = target.rglob("daytona-*.dist-info")
+    info.rename(info.with_name("daytona-2.0.1.dist-info"))
+    install(target, lock=lock)
+    assert list(target.rglob("daytona-0.226.1.dist-info"))
 
     lock.write_text(lock.read_text() + "# another\n")
     before = (target / skill_env.STAMP).read_text()
@@ -124,6 +131,53 @@ def test_files_of_another_hash_are_refused_and_the_old_environment_stays(lock: P
     assert skill_env.is_whole(target)
     assert list(target.rglob("dotenv.py"))
     assert not (tmp_path / ".venv.new").exists()
+
+
+def with_local_engine(target: Path) -> None:
+    """What else counts for an environment that serves; the tiny index has only the SDK's part."""
+    (site,) = skill_env.site_packages(target)
+    for name in skill_env.LOCAL_ENGINE:
+        (site / f"{name.replace('-', '_')}-5.0.dist-info").mkdir()
+
+
+@pytest.mark.parametrize("serves", [True, False])
+def test_an_older_environment_goes_on_where_it_cannot_be_renewed(
+    serves: bool, lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A plugin update brings a new lock, and there is no network: said, not failed. Unless the old one is of no use."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    target = install(lock=lock)
+    if serves:
+        with_local_engine(target)
+    lock.write_text(lock.read_text() + "# another\n")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    if not serves:
+        with pytest.raises(InstallFailed):
+            install(lock=lock)
+        return
+
+    assert install(lock=lock) == target
+    assert "the older environment goes on" in capsys.readouterr().err
+
+
+def test_two_installations_at_once_take_turns(lock: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second waits, finds the work done, and nothing is left half made."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        first, second = pool.map(lambda _: install(tmp_path / "venv", lock=lock), range(2))
+
+    assert first == second
+    assert skill_install.is_current(first, lock, skill_install.stamp_for(lock))
+    assert capsys.readouterr().err.count("[sandbox] installed\n") == 1
+
+
+def test_an_old_interpreter_installs_nothing(lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip would only say that no version of some package fits."""
+    monkeypatch.setattr(sys, "version_info", (3, 9, 6, "final", 0))
+    with pytest.raises(InstallFailed, match=r"3\.9 is too old"):
+        install(tmp_path / "venv", lock=lock)
+
+    assert not (tmp_path / "venv").exists()
 
 
 def test_an_interrupted_installation_does_not_look_whole(tmp_path: Path) -> None:
@@ -194,6 +248,18 @@ class TestWithoutEnsurepip:
 
         assert skill_env.is_whole(target)
         assert (f"/pip/pip-{skill_install.PIP_VERSION}-py3-none-any.whl", "Basic " + base64.b64encode(b"me:pw").decode()) in Index.seen
+
+    def test_a_folder_of_wheels_comes_before_the_index(
+        self, index: Path, lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """PIP_FIND_LINKS serves machines without an index; the pinned hash counts there too."""
+        (tmp_path / "wheels").mkdir()
+        (tmp_path / "wheels" / f"pip-{skill_install.PIP_VERSION}-py3-none-any.whl").write_bytes(b"not pip")
+        monkeypatch.setenv("PIP_FIND_LINKS", f"/nonexistent {tmp_path / 'wheels'}")
+        with pytest.raises(InstallFailed, match="another pip"):
+            install(tmp_path / "venv", lock=lock)
+
+        assert Index.seen == []
 
     def test_another_pip_than_the_pinned_one_is_never_run(self, index: Path, lock: Path, tmp_path: Path) -> None:
         """Its hash is compared before anything of it is executed."""
