@@ -96,11 +96,7 @@ class Fields:
             return default
         if not isinstance(value, str):
             raise ApiError(400, f"{name} must be a string")
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise ApiError(400, f"{name} holds a lone surrogate, which is not text") from None
-        return value
+        return as_text(value, name)
 
     def integer(self, name: str, default: int, *, least: int = 0, most: int = 2**31 - 1) -> int:
         value = self._values.get(name)
@@ -129,7 +125,7 @@ class Fields:
             return {}
         if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
             raise ApiError(400, f"{name} must be an object of strings")
-        return dict(value)
+        return {as_text(key, name): as_text(item, name) for key, item in value.items()}
 
     def list_of_texts(self, name: str) -> list[str]:
         value = self._values.get(name)
@@ -137,7 +133,16 @@ class Fields:
             return []
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise ApiError(400, f"{name} must be a list of strings")
-        return list(value)
+        return [as_text(item, name) for item in value]
+
+
+def as_text(value: str, name: str) -> str:
+    """The value, if UTF-8 can carry it; raises the 400."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ApiError(400, f"{name} holds a lone surrogate, which is not text") from None
+    return value
 
 
 def integer(text: str, name: str) -> int:

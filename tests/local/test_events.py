@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
+import aiohttp
 import pytest
 import socketio  # type: ignore[import-untyped]  # ships no types
 
@@ -44,11 +46,54 @@ def test_every_change_of_state_is_told(server: LocalServer) -> None:
     assert [state for _, state in told if state] == ["started", "stopping", "stopped", "destroying", "destroyed"]
 
 
-def test_a_wrong_token_is_refused(server: LocalServer) -> None:
+def test_variables_of_a_sandbox_are_not_sent_round(server: LocalServer) -> None:
+    """They may be secrets, and nobody waits for them."""
+
+    async def run() -> str:
+        client, heard = await connect(server, token=server.api_key)
+        created = await asyncio.to_thread(server.create, env={"A": "hunter22"})
+        await asyncio.to_thread(server.request, "DELETE", f"/api/sandbox/{created['id']}")
+        told: list[tuple[str, Any]] = []
+        while not told or told[-1][1].get("newState") != "destroyed":
+            told.append(await asyncio.wait_for(heard.get(), 10))
+        await client.disconnect()
+        return str(told)
+
+    assert "hunter22" not in asyncio.run(run())
+
+
+def test_a_token_that_is_no_text_is_refused(server: LocalServer) -> None:
+    """A lone surrogate made the check itself fail, and the client stayed connected."""
+
+    async def run() -> list[str]:
+        address = server.url.replace("http", "ws") + "/api/socket.io/?EIO=4&transport=websocket"
+        async with aiohttp.ClientSession() as session, session.ws_connect(address) as socket:
+            await socket.receive_str()
+            await socket.send_str('40{"token":"\\ud800"}')
+            refused = await asyncio.wait_for(socket.receive(), 10)
+            created = await asyncio.to_thread(server.create)
+            await asyncio.to_thread(server.request, "DELETE", f"/api/sandbox/{created['id']}")
+            heard = [str(refused.data)]
+            with contextlib.suppress(asyncio.TimeoutError):
+                while True:
+                    message = await asyncio.wait_for(socket.receive(), 0.5)
+                    if message.type != aiohttp.WSMsgType.TEXT:
+                        break
+                    heard.append(message.data)
+            return heard
+
+    heard = asyncio.run(run())
+
+    assert heard[0].startswith("44")
+    assert not any("sandbox" in text for text in heard)
+
+
+@pytest.mark.parametrize("token", ["wrong", "", "\u00e9"])
+def test_a_wrong_token_is_refused(server: LocalServer, token: str) -> None:
     """Names and labels of sandboxes are not for everybody on this machine."""
 
     async def run() -> None:
         with pytest.raises(socketio.exceptions.ConnectionError):
-            await connect(server, token="wrong")
+            await connect(server, token=token)
 
     asyncio.run(run())

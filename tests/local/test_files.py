@@ -135,6 +135,37 @@ def test_devices_and_pipes_are_refused_at_once(server: LocalServer, fs: Any, san
             fs.download_file(path)
 
 
+@pytest.mark.parametrize("path", ["/proc/sys/kernel/ns_last_pid", "/proc/self/oom_score_adj", "/proc/1/timerslack_ns", "planted"])
+def test_the_kernels_files_are_not_written_with_the_servers_rights(server: LocalServer, fs: Any, sandbox: str, path: str) -> None:
+    """procfs asks who writes, and the server may be root: a confused deputy."""
+    from daytona import DaytonaError
+
+    server.exec(sandbox, "ln -s /proc/1/oom_score_adj planted")
+    with pytest.raises(DaytonaError):
+        fs.upload_file(b"5", path)
+    with pytest.raises(DaytonaError):
+        fs.download_file(path)
+
+
+def test_a_path_that_is_no_text_is_400_and_the_sandbox_lives(server: LocalServer, sandbox: str) -> None:
+    """It ended the agent, and with it an ephemeral sandbox."""
+    for path, body in (
+        ("files/bulk-download", {"paths": ["\ud800"]}),
+        ("process/execute", {"command": "true", "envs": {"A": "\ud800"}}),
+        ("process/code-run", {"code": "1", "argv": ["\ud800"]}),
+    ):
+        assert server.request("POST", f"/toolbox/{sandbox}/{path}", body=body).status == 400
+    assert server.exec(sandbox, "echo alive")["result"] == "alive\n"
+
+
+def test_odd_times_and_closed_folders_do_not_break_a_listing(server: LocalServer, fs: Any, sandbox: str) -> None:
+    """Metadata is the sandbox's own making."""
+    server.exec(sandbox, "mkdir -p odd/closed; touch -d @99999999999999 /dev/shm/z; touch odd/f; chmod 0 odd/closed")
+
+    assert [entry.name for entry in fs.list_files("/dev/shm")] == ["z"]
+    assert sorted(entry.name for entry in fs.list_files("odd", depth=3)) == ["closed", "f"]
+
+
 def test_a_folder_of_ten_thousand_entries_lists(server: LocalServer, fs: Any, sandbox: str) -> None:
     """An answer larger than one control message still arrives whole."""
     server.exec(sandbox, "mkdir n && cd n && seq 1 10000 | xargs touch")

@@ -177,6 +177,7 @@ def test_list_pages_filters_and_orders(sdk: Any) -> None:
         ({"labels": {"code-toolbox-language": "cobol"}}, 400, "must be one of"),
         ({"autoStopInterval": "soon"}, 400, "whole number"),
         ({"env": {"A": 1}}, 400, "object of strings"),
+        ({"env": {"A": "x" * 70_000}}, 400, "upload a file instead"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )  # fmt: skip

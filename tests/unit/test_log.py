@@ -26,6 +26,13 @@ def test_split_takes_the_streams_apart_again() -> None:
     assert split(b"") == (b"", b"")
 
 
+def test_many_short_lines_are_split_in_one_pass() -> None:
+    """400 KB of empty lines of one stream once held the server for minutes: each line looked for the other stream's marker."""
+    framed = (STDOUT + b"\n") * 1_000_000
+
+    assert split(framed) == (b"\n" * 1_000_000, b"")
+
+
 def test_a_follower_sees_what_is_written_after_it_came(tmp_path: Path) -> None:
     """And ends when the log does."""
 

@@ -24,13 +24,14 @@ class Events:
 
     async def _connect(self, _sid: str, _environ: dict[str, Any], auth: Any = None) -> bool:
         token = auth.get("token") if isinstance(auth, dict) else None
-        return isinstance(token, str) and hmac.compare_digest(token.encode(), self._api_key.encode())
+        # An exception here would leave the client connected; and a lone surrogate has no UTF-8.
+        return isinstance(token, str) and hmac.compare_digest(token.encode(errors="replace"), self._api_key.encode())
 
     async def created(self, sandbox: dict[str, Any]) -> None:
-        await self._server.emit("sandbox.created", sandbox)
+        await self._server.emit("sandbox.created", without_env(sandbox))
 
     async def state_changed(self, sandbox: dict[str, Any], *, old: str) -> None:
-        body = {"sandbox": sandbox, "oldState": old, "newState": sandbox["state"]}
+        body = {"sandbox": without_env(sandbox), "oldState": old, "newState": sandbox["state"]}
         await self._server.emit("sandbox.state.updated", body)
 
     async def close(self) -> None:
@@ -38,3 +39,8 @@ class Events:
         for client in list(self._server.eio.sockets):
             await self._server.eio.disconnect(client)
         await self._server.shutdown()
+
+
+def without_env(sandbox: dict[str, Any]) -> dict[str, Any]:
+    """Nobody waits for a sandbox's variables, so they are not sent round."""
+    return {**sandbox, "env": {}}

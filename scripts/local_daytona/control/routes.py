@@ -21,6 +21,7 @@ ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LANGUAGES = ("python", "typescript", "javascript")
 LANGUAGE_LABEL = "code-toolbox-language"
 PAGE_SIZE, LARGEST_PAGE = 100, 200
+LARGEST_ENV = 64 * 1024  # it travels with every exec in one message of 128 KiB
 # What only the cloud can do, with the way out; refused at create rather than ignored.
 CLOUD_ONLY = {
     "buildInfo": (400, "local Daytona has no images; use --snapshot daytona-small, daytona-medium or daytona-large, or the cloud"),
@@ -176,6 +177,8 @@ def checked_env(env: dict[str, str]) -> dict[str, str]:
     for name, value in env.items():
         if not ENV_NAME.fullmatch(name) or "\0" in value:
             raise ApiError(400, f"Invalid environment variable name or value: {name!r}")
+    if sum(len(name) + len(value.encode()) for name, value in env.items()) > LARGEST_ENV:
+        raise ApiError(400, f"env is larger than {LARGEST_ENV} bytes; upload a file instead")
     return env
 
 

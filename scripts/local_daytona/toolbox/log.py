@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
 STDOUT, STDERR = b"\x01\x01\x01", b"\x02\x02\x02"  # wire-protocol, section 3.2
+MARKER = re.compile(STDOUT + b"|" + STDERR)
 LIMIT = 256 * 1024 * 1024  # bytes kept of one command's log; what comes after is read and dropped
 FRAME = 64 * 1024  # bytes of log that one message to a follower carries
 LONGEST_LINE = 64 * 1024  # a longer one is passed on in parts, so that memory stays bounded
@@ -79,16 +81,14 @@ def with_one_marker(chunk: bytes) -> bytes:
 
 
 def split(framed: bytes) -> tuple[bytes, bytes]:
-    """(stdout, stderr) of a framed log; what stands before the first marker is dropped, as the SDK does."""
+    """(stdout, stderr) of a framed log, in one pass; what stands before the first marker is dropped, as the SDK does."""
     streams = {STDOUT: bytearray(), STDERR: bytearray()}
     current: bytearray | None = None
     place = 0
-    while True:
-        found = [(at, marker) for marker in streams if (at := framed.find(marker, place)) >= 0]
-        upto, marker = min(found, default=(len(framed), b""))
+    for match in MARKER.finditer(framed):
         if current is not None:
-            current += framed[place:upto]
-        if not found:
-            return bytes(streams[STDOUT]), bytes(streams[STDERR])
-        current = streams[marker]
-        place = upto + len(marker)
+            current += framed[place : match.start()]
+        current, place = streams[match[0]], match.end()
+    if current is not None:
+        current += framed[place:]
+    return bytes(streams[STDOUT]), bytes(streams[STDERR])

@@ -65,7 +65,7 @@ async def session_exec(toolbox: Toolbox, request: web.Request) -> web.Response:
     if later:
         return answer({"cmdId": command.id}, status=202)
     await session.wait(command)
-    return answer({"cmdId": command.id, "exitCode": command.exit_code, **logs_json(command)})
+    return answer({"cmdId": command.id, "exitCode": command.exit_code, **await asyncio.to_thread(logs_json, command)})
 
 
 async def get_command(toolbox: Toolbox, request: web.Request) -> web.Response:
@@ -83,7 +83,7 @@ async def command_logs(toolbox: Toolbox, request: web.Request) -> web.StreamResp
     """JSON of what there is, or with `follow=true` over a WebSocket all there is and all that comes."""
     command = found_command(toolbox, request)
     if not Fields.of_query(request).boolean("follow"):
-        return answer(logs_json(command))
+        return answer(await asyncio.to_thread(logs_json, command))
     socket = web.WebSocketResponse(heartbeat=30)
     if not socket.can_prepare(request):
         raise ApiError(400, "follow=true needs a WebSocket")

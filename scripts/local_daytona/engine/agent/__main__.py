@@ -7,6 +7,7 @@ has (3.8 or newer). One SOCK_SEQPACKET message is one JSON object of at most 128
 from __future__ import annotations
 
 import array
+import errno
 import json
 import os
 import select
@@ -91,6 +92,8 @@ class Agent:
             reply.update(values)
         except OSError as error:
             reply.update(error=error.errno or 0, message=error.strerror or str(error))
+        except (ValueError, TypeError, LookupError, OverflowError) as error:  # a request that makes no sense ends no sandbox
+            reply.update(error=errno.EINVAL, message=str(error))
         try:
             self.send(reply, out)
         finally:

@@ -27,14 +27,28 @@ def open_regular(request: Values) -> int:
     else:
         os.makedirs(os.path.dirname(path) or "/", mode=0o755, exist_ok=True)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
-    kind = os.fstat(fd).st_mode
-    if not stat.S_ISREG(kind):
+    try:
+        refuse_unless_plain(fd)
+        if request["mode"] == "w":
+            os.ftruncate(fd, 0)
+    except OSError:
         os.close(fd)
-        code = errno.EISDIR if stat.S_ISDIR(kind) else errno.EINVAL
-        raise OSError(code, os.strerror(code))
-    if request["mode"] == "w":
-        os.ftruncate(fd, 0)
+        raise
     return fd
+
+
+def refuse_unless_plain(fd: int) -> None:
+    """Only regular files on storage: /proc checks the writer, and the server that gets this descriptor may be root."""
+    status = os.fstat(fd)
+    code = 0
+    if stat.S_ISDIR(status.st_mode):
+        code = errno.EISDIR
+    elif not stat.S_ISREG(status.st_mode):
+        code = errno.EINVAL
+    elif status.st_dev == os.stat("/proc").st_dev:
+        code = errno.EACCES
+    if code:
+        raise OSError(code, os.strerror(code))
 
 
 def make_fifos(folder: str, readers: Sequence[str], writers: Sequence[str]) -> list[int]:
@@ -90,7 +104,10 @@ def list_folder(request: Values) -> list[Values]:
                 continue
             entries.append(entry)
             if depth > 1 and entry["isDir"] and not os.path.islink(path):
-                visit(path, depth - 1)
+                try:
+                    visit(path, depth - 1)
+                except OSError:  # a folder that may not be read is shown, not entered
+                    continue
 
     visit(request["path"], request["depth"])
     return entries
@@ -102,7 +119,10 @@ def describe(path: str) -> Values:
         status = os.stat(path)
     except FileNotFoundError:
         status = os.lstat(path)
-    modified = datetime.datetime.fromtimestamp(status.st_mtime, datetime.timezone.utc)
+    try:
+        modified = datetime.datetime.fromtimestamp(status.st_mtime, datetime.timezone.utc)
+    except (OverflowError, ValueError, OSError):  # a time of its own making, beyond the calendar
+        modified = datetime.datetime.fromtimestamp(0, datetime.timezone.utc)
     return {
         "name": os.path.basename(path.rstrip("/")) or "/",
         "path": path,
