@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import skill_env
 
+SCRIPT = re.compile(r"\{scripts\}/(\w+(?:\.py)?)")
 TIMED_OUT, TOOL_FAILED, USAGE = 124, 125, 2
 SIGNAL_BASE = 128
 
@@ -66,7 +67,7 @@ class Failure(Exception):
         row = KINDS[kind]
         self.kind = kind
         self.message = " ".join(message.split())
-        self.fix = (fix or row.fix).replace("{scripts}", skill_env.quoted(skill_env.SKILL / "scripts"))
+        self.fix = SCRIPT.sub(lambda match: skill_env.quoted(skill_env.SKILL / "scripts" / match[1]), fix or row.fix)
         self.exit_code = row.exit_code if exit_code is None else exit_code
         self.status: int | None = None
         self.sandbox_id: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,7 +50,7 @@ def test_the_block_runs(block: Block, server: LocalServer, tmp_path: Path) -> No
         "DAYTONA_API_KEY": server.api_key,
         "DAYTONA_LOCAL_STATE": str(server.state_dir),
     }
-    if "local_daytona st" in block.text:  # it starts and stops a server: one of its own
+    if re.search(r'local_daytona"? st', block.text):  # it starts and stops a server: one of its own
         environment["DAYTONA_LOCAL_STATE"] = str(new_state_dir())
     ended = subprocess.run(
         command, cwd=tmp_path if "CLAUDE_SKILL_DIR" in block.text or block.tag == "python" else ROOT, env=environment,

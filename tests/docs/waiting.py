@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # Emptied by issue C, which brings git and egress to local Daytona.
 WAITS_FOR_ISSUE_C: dict[str, str] = {
-    "examples/clone-and-test.md: python3 ${CLAUDE_SKILL_DIR}/scripts/run_in_sandbox.py --repo https://github.com/pypa/sampleproject.git "
+    'examples/clone-and-test.md: python3 "${CLAUDE_SKILL_DIR}/scripts/run_in_sandbox.py" --repo https://github.com/pypa/sampleproject.git '
     '--branch main --timeout 900 --command "cd repo && python3 -m pip install -q -e . pytest && python3 -m pytest -q"': (
         "clones and installs: needs git and egress; its flags are checked by test_pages"
     ),

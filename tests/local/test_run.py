@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -177,7 +178,7 @@ def test_terminal_escapes_are_taken_out_unless_raw(run: Script) -> None:
 def test_keep_says_how_to_delete_and_that_works(run: Script, sandboxes_script: Script, server: LocalServer) -> None:
     """id, name, when it dies, and the exact command."""
     result = run("--local", "--keep", "--command", "echo kept > file")
-    command = result.stderr.rpartition("delete it with: python3 ")[2].splitlines()[0].split()
+    command = shlex.split(result.stderr.rpartition("delete it with: python3 ")[2].splitlines()[0])
     kept = server.get(command[2])
     deleted = sandboxes_script(*command[1:])
 

@@ -7,6 +7,7 @@ from typing import Any
 import daytona
 import pytest
 
+import skill_env
 from sandbox_kit.failures import KINDS, Failure, translate
 
 DESIGN_KINDS = [
@@ -113,5 +114,5 @@ def test_the_id_of_a_sandbox_that_was_left_survives() -> None:
 
 def test_fixes_name_the_scripts_by_their_whole_path() -> None:
     """The caller stands in another folder."""
-    assert "/scripts/sandboxes.py list" in Failure("not_found", "x").fix
+    assert f"python3 {skill_env.quoted(skill_env.SKILL / 'scripts' / 'sandboxes.py')} list" in Failure("not_found", "x").fix
     assert "{scripts}" not in "".join(Failure(kind, "x").fix for kind in KINDS)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
+import skill_env
 from sandbox_kit import local
 from sandbox_kit.failures import Failure
 
@@ -31,7 +33,7 @@ def test_silence_is_a_failure_too() -> None:
     failure = local.complaint("")
 
     assert failure.message
-    assert "local_daytona status" in failure.fix
+    assert shlex.split(failure.fix)[1:] == [str(skill_env.SKILL / "scripts" / "local_daytona"), "status"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"url": 1}', '{"url": "http://127.0.0.1:1", "version": "x"}'])
