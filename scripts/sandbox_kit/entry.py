@@ -43,6 +43,10 @@ def run_in_sandbox(argv: Sequence[str] | None = None) -> int:
     try:
         options = parse_run(words)
         enter()
+        from . import inputs
+        from .host_access import HostAccess
+
+        options = inputs.gather(options, HostAccess.of())
     except Failure as failure:
         return refuse_run(failure, as_json="--json" in words)
     from .run import Run

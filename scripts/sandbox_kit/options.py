@@ -42,13 +42,16 @@ class RunOptions:
 
     command: str | None = None
     code: str | None = None
-    language: str = "python"
+    file: str | None = None
+    language: str | None = None
     image: str | None = None
     snapshot: str | None = None
     cpu: int | None = None
     memory: int | None = None
     disk: int | None = None
     env: dict[str, str] = field(default_factory=dict, repr=False)
+    env_names: tuple[str, ...] = ()
+    env_files: tuple[str, ...] = ()
     repo: str | None = None
     branch: str | None = None
     timeout_s: int = DEFAULT_TIMEOUT_S
@@ -111,7 +114,7 @@ def run_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    _add_what(parser.add_argument_group("what to run (one of --command, --code)"))
+    _add_what(parser.add_argument_group("what to run (one of --command, --code, --file)"))
     _add_where(parser.add_argument_group("where"))
     _add_how_long(parser.add_argument_group("how long"))
     _add_output(parser.add_argument_group("output"))
@@ -121,8 +124,12 @@ def run_parser() -> Parser:
 def _add_what(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--command", metavar="CMD", help="a bash script; stdin is empty")
     group.add_argument("--code", metavar="TEXT", help="source code")
-    group.add_argument("--language", choices=LANGUAGES, help="of --code (default: python)")
-    group.add_argument("--env", metavar="K=V", action="append", default=[], help="variable of the program; repeatable")
+    group.add_argument("--file", metavar="PATH", help="source code from a file here: .py, .js, .ts, .sh")
+    group.add_argument("--language", choices=LANGUAGES, help="of --code or --file (default: python, or by the file's ending)")
+    group.add_argument(
+        "--env", metavar="K=V", action="append", default=[], help="variable of the program; NAME alone: from here, if allowed"
+    )
+    group.add_argument("--env-file", metavar="PATH", action="append", default=[], help="NAME=VALUE lines from a file here")
     group.add_argument("--repo", metavar="URL", help="clone it first, to `repo` in the working directory")
     group.add_argument("--branch", metavar="NAME", help="branch of --repo")
 
@@ -186,13 +193,16 @@ def parse_run(argv: Sequence[str] | None = None) -> RunOptions:
     return RunOptions(
         command=given.command,
         code=given.code,
-        language=given.language or "python",
+        file=given.file,
+        language=given.language or ("python" if given.code is not None else None),
         image=given.image,
         snapshot=given.snapshot,
         cpu=given.cpu,
         memory=given.memory,
         disk=given.disk,
-        env=dict(variable(text) for text in given.env),
+        env=dict(variable(text) for text in given.env if "=" in text),
+        env_names=tuple(variable_name(text) for text in given.env if "=" not in text),
+        env_files=tuple(given.env_file),
         repo=given.repo,
         branch=given.branch,
         timeout_s=given.timeout,
@@ -210,11 +220,11 @@ def parse_run(argv: Sequence[str] | None = None) -> RunOptions:
 
 def refuse_conflicts(given: argparse.Namespace) -> None:
     """Combinations that cannot mean anything, each with the way out; raises UsageFailure."""
-    if given.command is not None and given.code is not None:
-        raise UsageFailure("--command and --code exclude each other", fix="use one of them; a command may start any interpreter")
-    if not (given.command or given.code or "").strip():
-        raise UsageFailure("nothing to run", fix='--command "..." or --code "..."')
-    if given.language and given.code is None:
+    if sum(source is not None for source in (given.command, given.code, given.file)) > 1:
+        raise UsageFailure("--command, --code and --file exclude each other", fix="use one of them; a command may start any interpreter")
+    if not (given.command or given.code or given.file or "").strip():
+        raise UsageFailure("nothing to run", fix='--command "...", --code "..." or --file PATH')
+    if given.language and given.command is not None:
         raise UsageFailure("--language says what --code is written in", fix="leave it out, or use --code")
     if given.local and given.language == "typescript":
         raise UsageFailure("local Daytona runs python and javascript", fix="compile it to javascript, or leave out --local")
@@ -265,12 +275,14 @@ def ttl(given: argparse.Namespace) -> int:
 
 def variable(text: str) -> tuple[str, str]:
     """NAME and value of K=V; the value is never repeated in a message."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise UsageFailure("--env needs NAME=VALUE", fix="--env NAME=VALUE")
+    name, _, value = text.partition("=")
+    return variable_name(name), value
+
+
+def variable_name(name: str) -> str:
     if not ENV_NAME.fullmatch(name):
         raise UsageFailure("--env: a variable's name has letters, digits and underscores, no digit first", fix="--env NAME=VALUE")
-    return name, value
+    return name
 
 
 def parse_list(argv: Sequence[str] | None = None) -> ListOptions:

@@ -10,7 +10,7 @@ import traceback
 
 import skill_env
 
-from . import execution
+from . import execution, inputs
 from .failures import KINDS, Failure, UsageFailure
 from .interrupts import Interrupts
 from .lease import CREATE_TIMEOUT_S, MANAGED_BY, MANAGER, Identity, Lease
@@ -75,6 +75,7 @@ class Run:
         self.narrator.hide(secrets)
         self.collected = Collected(self.options, run_id=self.identity.run_id, secrets=secrets)
         self.narrator.tell(f"engine: {settings.describe()}")
+        inputs.refuse_foreign_account(self.options, settings)
         if settings.engine == "local" and self.options.language == "typescript":
             raise UsageFailure("local Daytona runs python and javascript", fix="compile it to javascript, or use the cloud")
         async with Client.open(settings) as client:
@@ -123,7 +124,7 @@ class Run:
         options = self.options
         return CreateSpec(
             name=self.identity.name, labels=self.identity.labels, ephemeral=not options.keeps, auto_stop_min=options.auto_stop_min,
-            ttl_min=options.ttl_min, language=options.language, snapshot=options.snapshot, image=options.image,
+            ttl_min=options.ttl_min, language=options.language or "python", snapshot=options.snapshot, image=options.image,
             cpu=options.cpu, memory=options.memory, disk=options.disk,
         )  # fmt: skip
 
@@ -158,7 +159,7 @@ class Run:
 
     def _note_end(self, ended: execution.Ended) -> None:
         self.report.exit_code, self.report.timed_out, self.report.seconds = ended.exit_code, ended.timed_out, ended.seconds
-        text = self.narrator.clean(self.options.command or self.options.code or "")
+        text = self.narrator.clean(self.options.file or self.options.command or self.options.code or "")
         self.report.steps.append({"command": text, "exit_code": ended.exit_code, "seconds": round(ended.seconds, 3)})
         if ended.timed_out:
             self.report.failure = Failure(

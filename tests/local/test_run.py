@@ -411,3 +411,45 @@ def test_stdout_is_json_only(scripts_environment: Path) -> None:
     out, _ = process.communicate(timeout=60)
 
     assert json.loads(out)["stdout"] == "x\n"
+
+
+def test_a_file_of_the_working_directory_runs(run: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No quoting, and tracebacks with its lines; the JSON names the file, not its text."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "found.py").write_text("print('from a file')\n")
+    result = run("--local", "--file", "found.py", "--json")
+
+    assert json.loads(result.stdout)["stdout"] == "from a file\n"
+    assert json.loads(result.stdout)["steps"][0]["command"] == "found.py"
+
+
+def test_host_variables_reach_the_program_and_nobody_else(run: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By name and by file, and redacted in what comes back."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DAYTONA_SANDBOX_PASS_ENV", "PASSED")
+    monkeypatch.setenv("PASSED", "hunter2-by-name")
+    (tmp_path / "app.env").write_text("FILED=hunter2-by-file\n")
+    result = run("--local", "--env", "PASSED", "--env-file", "app.env", "--command", "echo ${#PASSED} $PASSED; echo ${#FILED} $FILED >&2")
+
+    assert result.code == 0
+    assert result.stdout.startswith("15 ")
+    assert "hunter2" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("--file", "/etc/passwd"), ("--file", "../x.py"), ("--env-file", ".env"), ("--env", "HOME")],
+    ids=" ".join,
+)
+def test_what_is_not_open_is_refused_before_anything_is_created(
+    run: Script, server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, str]
+) -> None:
+    """This is what makes a pre-approval of the script safe."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("SECRET=1\n")
+    result = run("--local", *flags, *([] if flags[0] == "--file" else ["--command", "env"]))
+
+    assert result.code == 125
+    assert "fix: " in result.stderr
+    assert "created" not in result.stderr
+    assert server.sandboxes() == []

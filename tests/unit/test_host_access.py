@@ -1,0 +1,137 @@
+"""What a flag may touch on this machine: the tree of the working directory, and what the user's own variables open."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sandbox_kit.failures import Failure
+from sandbox_kit.host_access import KEY_LIKE, MORE_PATHS, PASSED_NAMES, HostAccess
+
+LIMIT = 1 << 20
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with a plain file, and a secret beside it."""
+    folder = tmp_path / "project"
+    (folder / "src").mkdir(parents=True)
+    (folder / "src" / "main.py").write_text("print(1)")
+    (tmp_path / "outside.txt").write_text("secret")
+    return folder
+
+
+def access(project: Path, **environ: str) -> HostAccess:
+    return HostAccess.of(environ, project)
+
+
+def refusal(gate: HostAccess, given: str) -> Failure:
+    with pytest.raises(Failure) as caught:
+        gate.read("--file", given, limit=LIMIT)
+    return caught.value
+
+
+@pytest.mark.parametrize("given", ["src/main.py", "./src/../src/main.py", "ABSOLUTE/src/main.py", "alias.py"])
+def test_files_of_the_working_directory_are_open(project: Path, given: str) -> None:
+    """However they are spelt, also through a link that stays inside."""
+    (project / "alias.py").symlink_to("src/main.py")
+
+    assert access(project).read("--file", given.replace("ABSOLUTE", str(project)), limit=LIMIT) == b"print(1)"
+
+
+@pytest.mark.parametrize(
+    "given", ["../outside.txt", "OUTSIDE", "src/../../outside.txt", "link", "folder/outside.txt", "/etc/passwd", "/proc/self/environ"]
+)
+def test_nothing_outside_is(project: Path, given: str) -> None:
+    """Neither by `..`, nor whole paths, nor links to files or folders."""
+    (project / "link").symlink_to("../outside.txt")
+    (project / "folder").symlink_to("..")
+    failure = refusal(access(project), given.replace("OUTSIDE", str(project.parent / "outside.txt")))
+
+    assert (failure.kind, failure.exit_code) == ("host_access", 125)
+    assert MORE_PATHS in failure.fix
+
+
+@pytest.mark.parametrize(
+    "name", [".env", ".ssh/config", "src/.git/config", "server.pem", "ID_RSA", "id_ed25519.pub", "credentials.json", "terraform.tfstate"]
+)
+def test_dotfiles_and_keys_are_not_read_even_inside(project: Path, name: str) -> None:
+    """A project's secrets lie in its own tree; case is no way round."""
+    (project / name).parent.mkdir(parents=True, exist_ok=True)
+    (project / name).write_text("x")
+    (project / "plain.txt").symlink_to(name)
+
+    assert refusal(access(project), name).kind == "host_access"
+    assert refusal(access(project), "plain.txt").kind == "host_access"
+
+
+def test_every_pattern_is_in_lower_case() -> None:
+    """Names are compared in lower case, so another pattern would never match."""
+    assert [pattern for pattern in KEY_LIKE if pattern != pattern.lower()] == []
+
+
+def test_the_users_variable_opens_a_folder_but_not_its_dotfiles(project: Path) -> None:
+    """Exported before the session, so no approved command line can set it."""
+    more = project.parent / "data"
+    more.mkdir()
+    (more / "in.txt").write_text("in")
+    (more / ".env").write_text("SECRET=1")
+    gate = access(project, **{MORE_PATHS: f"{more}{os.pathsep}relative"})
+
+    assert gate.read("--file", str(more / "in.txt"), limit=LIMIT) == b"in"
+    assert refusal(gate, str(more / ".env")).kind == "host_access"
+
+
+def test_a_file_that_is_named_whole_is_open_whatever_its_name(project: Path) -> None:
+    """The user said exactly this one."""
+    (project / ".env.test").write_text("A=1")
+
+    assert access(project, **{MORE_PATHS: str(project / ".env.test")}).read("--env-file", ".env.test", limit=LIMIT) == b"A=1"
+
+
+@pytest.mark.parametrize("folder", ["/", "/etc", "/proc"])
+def test_the_machine_itself_is_no_project(folder: str) -> None:
+    """Started in /, everything would lie inside the working directory."""
+    assert refusal(HostAccess.of({}, Path(folder)), "/etc/passwd" if folder != "/proc" else "/proc/version").kind == "host_access"
+
+
+@pytest.mark.parametrize("given", ["missing.py", "src", "pipe", "large.py", "x" * 5000, "a\0b"])
+def test_what_is_no_readable_file_is_a_usage_error(project: Path, given: str) -> None:
+    """One line that says so; a pipe must not hang the run."""
+    os.mkfifo(project / "pipe")
+    (project / "large.py").write_bytes(b"x" * (LIMIT + 1))
+    failure = refusal(access(project), given)
+
+    assert (failure.kind, failure.exit_code) == ("usage", 2)
+    assert len(failure.message) < 400
+
+
+def test_existence_outside_is_not_told(project: Path) -> None:
+    """The same words for what is there and what is not."""
+    there, missing = (refusal(access(project), given).message for given in ("../outside.txt", "../nothere.txt"))
+
+    assert there.replace("outside.txt", "") == missing.replace("nothere.txt", "")
+
+
+def test_variables_pass_only_by_the_users_word(project: Path) -> None:
+    """NAME@host is a git token's and passes to no program; our own credentials never do."""
+    gate = access(
+        project,
+        **{PASSED_NAMES: "ALLOWED, TOKEN@github.com DAYTONA_API_KEY", "ALLOWED": "yes", "TOKEN": "t", "OTHER": "o", "DAYTONA_API_KEY": "k"},
+    )
+
+    assert gate.variable("ALLOWED") == "yes"
+    for name in ("OTHER", "TOKEN", "DAYTONA_API_KEY", "daytona_api_key"):
+        with pytest.raises(Failure) as caught:
+            gate.variable(name)
+        assert caught.value.kind == "host_access"
+
+
+def test_an_allowed_variable_that_is_not_set_is_a_usage_error(project: Path) -> None:
+    """An empty value in its place would be a riddle."""
+    with pytest.raises(Failure) as caught:
+        access(project, **{PASSED_NAMES: "MISSING"}).variable("MISSING")
+
+    assert caught.value.kind == "usage"
