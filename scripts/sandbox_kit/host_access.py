@@ -123,5 +123,5 @@ def shown(given: str) -> str:
 def refused(flag: str, given: str, why: str) -> Failure:
     return Failure(
         "host_access", f"{flag} {shown(given)} {why}",
-        fix=f"put a copy into the working directory, plainly named; or the user allows it by export {MORE_PATHS}=/its/path before the session",
+        fix=f"put a plainly named copy into the working directory, or the user allows it: export {MORE_PATHS}=/path before the session",
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +18,13 @@ SHOWN_TAGS = ("text", "json", "yaml")  # what comes back, or a file's content: r
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block; `name` is stable while the page around it changes: page and first line."""
+    """One fenced block; `name` is stable while the page around it changes: page, heading, place below that heading."""
 
     page: str
     line: int
     tag: str
     text: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.page}: {self.text.strip().splitlines()[0] if self.text.strip() else ''}"
+    name: str
 
 
 def pages() -> list[Path]:
@@ -37,10 +35,23 @@ def pages() -> list[Path]:
 
 def blocks() -> Iterator[Block]:
     for page in pages():
-        text = page.read_text()
+        text, counts = page.read_text(), Counter[str]()
         for match in FENCE.finditer(text):
+            name = f"{page.relative_to(ROOT)}#{heading_above(text, match.start())}"
+            counts[name] += 1
             line = text.count("\n", 0, match.start()) + 1
-            yield Block(str(page.relative_to(ROOT)), line, match["tag"].strip(), match["text"])
+            yield Block(str(page.relative_to(ROOT)), line, match["tag"].strip(), match["text"], f"{name}-{counts[name]}")
+
+
+def heading_above(text: str, place: int) -> str:
+    """The anchor of the last heading before `place`; code is no heading."""
+    titles = re.findall(r"^#+ +(.+)$", FENCE.sub("", text[:place]), re.MULTILINE)
+    return anchor(titles[-1]) if titles else ""
+
+
+def anchor(title: str) -> str:
+    """As GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-")
 
 
 def links(page: Path) -> list[str]:
@@ -51,7 +62,7 @@ def links(page: Path) -> list[str]:
 def headings(page: Path) -> set[str]:
     """Anchors of the page's headings, as GitHub makes them."""
     titles = re.findall(r"^#+ +(.+)$", FENCE.sub("", page.read_text()), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles}
+    return {anchor(title) for title in titles}
 
 
 def front_matter(page: Path) -> str:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from .pages import FLAG, ROOT, body, front_matter, headings, links, pages
+from . import daytona_cli
+from .pages import FLAG, ROOT, blocks, body, front_matter, headings, links, pages
 
 ALL = pages()
-# Flags of other programs that the pages show; everything else must be one of ours.
+# Flags of other programs that the pages show (python3, http.server, uv, npx, claude, git, pytest); every other one must be ours or the daytona CLI's.
 FOREIGN_FLAGS = {
-    "--version", "--bind", "--max-time", "--no-cache-dir", "--user", "--upgrade",
-}  # fmt: skip
+    "--version",
+    "--bind",
+    "--cloud",
+    "--generate-hashes",
+    "--plugin-dir",
+    "--python-version",
+    "--extra",
+    "--universal",
+    "--no-header",
+}
 SIX_FIELDS = {"name", "description", "license", "compatibility", "metadata", "allowed-tools"}
 
 
@@ -52,6 +63,51 @@ def help_texts() -> list[Callable[[], object]]:
         *(lambda words=words: options.parse_list(words) for words in sandboxes),
         *(lambda words=words: commands.parser().parse_args(words) for words in server),
     ]
+
+
+def unknown_flags(text: str) -> set[str]:
+    of_the_cli = {flag for flags in daytona_cli.COMMANDS.values() for flag in flags}
+    return set(FLAG.findall(text)) - our_flags() - of_the_cli - set(daytona_cli.EVERY) - FOREIGN_FLAGS
+
+
+@pytest.mark.parametrize("page", ALL, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_flag_exists(page: Path) -> None:
+    """A flag that the pages name is one of our parsers', the daytona CLI's, or a named foreign program's."""
+    assert unknown_flags(page.read_text()) == set()
+
+
+def test_a_wrong_flag_would_be_found() -> None:
+    """The check itself can fail."""
+    assert len(our_flags()) > 25
+    assert unknown_flags("run it with `--no-such-flag` or --timeout") == {"--no-such-flag"}
+
+
+COMMAND_LINE = re.compile(r"(run_in_sandbox|sandboxes|healthcheck)\.py\"? ([^\n]*)")
+
+
+def command_lines() -> list[tuple[str, list[str]]]:
+    """(script, words) of every call of our scripts in a bash block, up to what the shell separates."""
+    found = []
+    for block in blocks():
+        for match in COMMAND_LINE.finditer(block.text if block.tag == "bash" else ""):
+            lexer = shlex.shlex(match[2], posix=True, punctuation_chars=True)
+            lexer.whitespace_split = True
+            words = list(itertools.takewhile(lambda word: word not in ("|", "||", "&&", ";", ">", ")"), lexer))
+            found.append((match[1], words))
+    return found
+
+
+@pytest.mark.parametrize(("script", "words"), command_lines(), ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else value)
+def test_every_command_line_is_taken_by_its_parser(script: str, words: list[str]) -> None:
+    """Also in blocks that cannot run here."""
+    from sandbox_kit import options
+
+    {"run_in_sandbox": options.parse_run, "sandboxes": options.parse_list, "healthcheck": options.parse_health}[script](words)
+
+
+def test_there_are_command_lines() -> None:
+    """An empty extraction would pass everything above."""
+    assert len(command_lines()) > 12
 
 
 @pytest.mark.parametrize("page", ALL, ids=lambda page: str(page.relative_to(ROOT)))

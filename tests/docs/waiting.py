@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-# Emptied by issue C, which brings git and egress to local Daytona.
+# Emptied by issue C, which brings the rest of Daytona's API to local Daytona. Their names and keywords are type-checked all the same.
 WAITS_FOR_ISSUE_C: dict[str, str] = {
-    'examples/clone-and-test.md: python3 "${CLAUDE_SKILL_DIR}/scripts/run_in_sandbox.py" --repo https://github.com/pypa/sampleproject.git '
-    '--branch main --timeout 900 --command "cd repo && python3 -m pip install -q -e . pytest && python3 -m pytest -q"': (
-        "clones and installs: needs git and egress; its flags are checked by test_pages"
-    ),
+    "reference/exec.md#calls-2": "interpreter contexts",
+    "reference/files.md#change-1": "replace, move, search, find, permissions",
+    "reference/files.md#git-1": "git, and a way out for it",
+    "reference/files.md#volumes-1": "volumes",
+    "reference/preview.md#serve-1": "signed links",
+    "reference/preview.md#egress-1": "network settings at runtime",
+    "reference/sandboxes.md#snapshots-1": "a snapshot from a sandbox",
+    "examples/clone-and-test.md#does-this-repositorys-test-suite-pass-1": "git and a way out for it and for pip",
+    "examples/serve-preview.md#start-the-dev-server-and-give-me-a-link-1": "signed links",
+    "examples/serve-preview.md#start-the-dev-server-and-give-me-a-link-2": "deletes what the block before it keeps",
+    "examples/plot-data.md#plot-this-data-1": "charts of code_run",
 }
 
 # Needs a tool or an account that the suite does not have; checked in another way, which the reason names.
 ANOTHER_MACHINE: dict[str, str] = {
-    'README.md: python3 scripts/healthcheck.py --install && python3 scripts/run_in_sandbox.py --local --code "print(sum(range(100)))"': (
-        "installs from the package index: run whole by tests/external/test_install.py, as root and as an ordinary user"
-    ),
-    "README.md: python3 -m tests": "this very suite; run by .ci/run",
+    "README.md#daytona-sandbox-1": "installs from the package index: run whole by tests/external/test_install.py, as root and as an ordinary user",
+    "README.md#daytona-sandbox-2": "this very suite; run by .ci/run",
+    "reference/sdk-vs-mcp.md#cli-1": "the daytona CLI and an account; its commands and flags are checked against tests/docs/daytona_cli.py",
 }

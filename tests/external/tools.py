@@ -1,7 +1,11 @@
-"""python3 -m tests.external.tools: other projects' validators, pinned and hashed, into <clone>/.external; a second call is quick."""
+"""python3 -m tests.external.tools: other projects' tools, pinned and hashed, into <clone>/.external; a second call is quick."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,14 +16,56 @@ import skill_install  # noqa: E402  (the folder above must come first)
 
 FOLDER = ROOT / ".external" / "python"
 LOCK = Path(__file__).with_name("requirements.lock")  # needs Python 3.11: skills-ref does
+NODE_FOLDER = ROOT / ".external" / "node"
+NODE_LOCK = Path(__file__).with_name("node") / "package-lock.json"
+NODE_INSTALL_TIMEOUT_S = 900
+
+
+def node_environment() -> dict[str, str]:
+    """This environment with the pinned Node first on PATH: `skills` needs a newer one than many machines have."""
+    return {**os.environ, "PATH": f"{FOLDER / 'bin'}{os.pathsep}{os.environ['PATH']}", "NO_UPDATE_NOTIFIER": "1"}
+
+
+def node_tool(name: str) -> Path:
+    """The entry point of a Node tool; fails loudly when .ci/run has not installed it."""
+    tool = NODE_FOLDER / "node_modules" / ".bin" / name
+    assert tool.exists(), f"{name} is missing: python3 -m tests.external.tools installs it"
+    return tool
+
+
+def claude_code() -> Path:
+    """The Claude Code CLI: the binary itself, which npm's wrapper would only start."""
+    found = sorted((NODE_FOLDER / "node_modules" / "@anthropic-ai").glob("claude-code-*/claude"))
+    assert found, "the Claude Code CLI is missing: python3 -m tests.external.tools installs it"
+    return found[0]
+
+
+def install_node_tools() -> None:
+    """What package-lock.json names, checked by its hashes; no install script runs. Raises CalledProcessError."""
+    stamp, wanted = NODE_FOLDER / "installed", hashlib.sha256(NODE_LOCK.read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    shutil.rmtree(NODE_FOLDER, ignore_errors=True)
+    NODE_FOLDER.mkdir(parents=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(NODE_LOCK.with_name(name), NODE_FOLDER)
+    subprocess.run(
+        [str(FOLDER / "bin" / "npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+        cwd=NODE_FOLDER, env=node_environment(), stdin=subprocess.DEVNULL, timeout=NODE_INSTALL_TIMEOUT_S, check=True,
+    )  # fmt: skip
+    stamp.write_text(wanted)
 
 
 def main() -> int:
     """0, or 1 when a tool could not be installed."""
     try:
         skill_install.install(FOLDER, lock=LOCK)
+        install_node_tools()
     except skill_install.InstallFailed as failure:
         print(f"[sandbox] {failure}\nfix: {failure.fix}", file=sys.stderr)
+        return 1
+    except (subprocess.SubprocessError, OSError) as error:
+        print(f"[sandbox] the Node tools could not be installed: {error}\nfix: see npm's words above", file=sys.stderr)
         return 1
     return 0
 
