@@ -44,14 +44,24 @@ class ScriptedModel:
     requests: list[dict[str, Any]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def turn(self, _request: dict[str, Any], place: int) -> Turn:
+        """What comes next; after the script's end the model says so."""
+        return self.turns[place] if place < len(self.turns) else Say("The script has ended.")
+
     def answer(self, request: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Server-sent events of the next turn; after the script's end the model says so."""
+        """Server-sent events of the next turn."""
         with self.lock:
             place = len(self.requests)
             self.requests.append(request)
-        start, delta, reason = (self.turns[place] if place < len(self.turns) else Say("The script has ended.")).block(place)
+        start, delta, reason = self.turn(request, place).block(place)
         usage = {"input_tokens": 1, "output_tokens": 1}
-        message: dict[str, Any] = {"id": f"msg_{place}", "type": "message", "role": "assistant", "model": request.get("model"), "content": []}
+        message: dict[str, Any] = {
+            "id": f"msg_{place}",
+            "type": "message",
+            "role": "assistant",
+            "model": request.get("model"),
+            "content": [],
+        }
         yield "message_start", {"message": {**message, "stop_reason": None, "stop_sequence": None, "usage": usage}}
         yield "content_block_start", {"index": 0, "content_block": start}
         yield "content_block_delta", {"index": 0, "delta": delta}

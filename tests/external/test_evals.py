@@ -1,0 +1,93 @@
+"""evals/: their form, and that the real CLI loads, runs and scores every case. What a real model scores is not measured here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import ROOT, copy_tracked
+from .scripted_model import Call, Say, ScriptedModel, Turn, serving
+from .tools import claude_code
+
+EVALS = ROOT / "evals"
+CASES = sorted(path.parent.name for path in EVALS.glob("*/prompt.md"))
+DETERMINISTIC = ("tool_used", "tool_order", "regex", "file_exists")
+
+
+def graders(case: str) -> list[str]:
+    return [path.read_text() for path in sorted((EVALS / case / "graders").glob("*.md"))]
+
+
+def test_there_are_enough_cases_and_queries() -> None:
+    """Twelve at least; twenty requests each way, none twice."""
+    queries = json.loads((EVALS / "triggers.json").read_text())
+    every = queries["should_trigger"] + queries["should_not_trigger"]
+
+    assert len(CASES) >= 12
+    assert (len(queries["should_trigger"]), len(queries["should_not_trigger"])) == (20, 20)
+    assert len(set(every)) == 40
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_case_has_a_deterministic_grader(case: str) -> None:
+    """A judge alone is an opinion."""
+    kinds = [re.search(r"^type: (\w+)$", text, re.MULTILINE) for text in graders(case)]
+
+    assert all(kinds)
+    assert any(kind is not None and kind[1] in DETERMINISTIC for kind in kinds)
+
+
+class OneConversationEach(ScriptedModel):
+    """The same short script in every conversation: load the skill, then say what the first case wants to hear."""
+
+    def turn(self, request: dict[str, Any], place: int) -> Turn:
+        told = json.dumps(request["messages"])
+        return Say("It printed 4950.") if "tool_result" in told or not request.get("tools") else Call("Skill", {"skill": "daytona-sandbox"})
+
+
+def run_evals(folder: Path, model: ScriptedModel, *flags: str) -> tuple[dict[str, Any], str]:
+    """The result that `claude plugin eval` writes, and what it prints."""
+    result = folder.parent / "result.json"
+    with serving(model) as address:
+        done = subprocess.run(
+            [
+                str(claude_code()), "plugin", "eval", str(folder), "--runs", "1", "--ablation", "none", "--trust-plugin", "--no-publish",
+                "--concurrency", "4", "--threshold", "0", "--json", str(result), *flags,
+            ],
+            env={
+                "HOME": str(folder.parent), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "ANTHROPIC_BASE_URL": address, "ANTHROPIC_API_KEY": "none",
+                "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_TELEMETRY": "1", "DISABLE_AUTOUPDATER": "1",
+                "CLAUDE_CODE_TMPDIR": str(folder.parent),
+            },
+            cwd=folder.parent, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+    assert result.exists(), done.stdout + done.stderr
+    found: dict[str, Any] = json.loads(result.read_text())
+    return found, done.stdout + done.stderr
+
+
+def test_the_cli_runs_and_scores_every_case(tmp_path: Path) -> None:
+    """A case that does not load is reported by nobody else; a script that only loads the skill must not pass them all.
+
+    Bash is not granted: the CLI would confine it by a bubblewrap of its own. So what forbids a Bash call passes, what wants one fails.
+    """
+    folder = tmp_path / "daytona-sandbox"
+    copy_tracked(folder)
+    result, printed = run_evals(folder, OneConversationEach(()))
+    runs = {case["name"]: case["arms"]["with"][0] for case in result["cases"]}
+    verdicts = {(name, grader["name"]): grader["passed"] for name, run in runs.items() for grader in run["graders"]}
+
+    assert sorted(runs) == CASES, printed
+    assert {name for name, run in runs.items() if run.get("error")} == set()
+    assert verdicts["trigger", "loads-the-skill"]
+    assert verdicts["trigger", "says-the-result"]
+    assert verdicts["trigger", "not-here"]
+    assert not verdicts["trigger", "runs-in-a-sandbox"]
+    assert not verdicts["no-trigger", "leaves-the-skill-alone"]
+    assert all(run["score"] < 1 for run in runs.values())
