@@ -12,7 +12,7 @@ import pytest
 
 from .claude_code import NAME, Installed, Session, installed
 from .conftest import ROOT
-from .scripted_model import Call, Say
+from .scripted_model import Call, Say, Turn
 
 SECRET = "hunter2-hunter2-hunter2"
 BODY_BEGINS = "# Daytona sandbox"
@@ -58,7 +58,7 @@ def test_the_slash_command_injects_the_guide_and_the_arguments(how: str, request
 
 
 def whole_job(user: Installed) -> Session:
-    turns = [
+    turns: list[Turn] = [
         Call("Skill", {"skill": NAME}),
         Call("Read", {"file_path": str(user.skill / "reference" / "exec.md")}),
         Call("Bash", {"command": user.script("healthcheck.py"), "description": "what works here"}),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,35 +13,82 @@ import pytest
 from . import tools
 from .conftest import ROOT, copy_tracked
 
-TOOLS = tools.FOLDER  # filled by .ci/run
-# Issue B adds here: `claude plugin validate`, `npx skills add --list`, skill-check, markdownlint, and the real CLI.
-
 
 @pytest.fixture(scope="module")
-def skill(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder named as the skill, because validators compare the names."""
-    folder = tmp_path_factory.mktemp("skills") / "daytona-sandbox"
-    copy_tracked(folder)
+def skills(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """T/skills with the skill in a folder of its own name: the only place where `claude plugin validate` really reads SKILL.md."""
+    folder = tmp_path_factory.mktemp("validators") / "skills"
+    copy_tracked(folder / "daytona-sandbox")
     return folder
 
 
-def test_the_agent_skills_validator_accepts_it(skill: Path) -> None:
-    """skills-ref, the specification's own."""
-    tool = TOOLS / "bin" / "agentskills"
-    assert tool.exists(), "run .ci/run, which installs it"
-    done = subprocess.run([str(tool), "validate", str(skill)], capture_output=True, text=True, timeout=120, check=False)
+@pytest.fixture
+def broken(skills: Path, tmp_path: Path) -> Path:
+    """A skill whose front matter no validator should like."""
+    folder = tmp_path / "skills" / "daytona-sandbox"
+    folder.mkdir(parents=True)
+    text = (skills / "daytona-sandbox" / "SKILL.md").read_text()
+    (folder / "SKILL.md").write_text(text.replace("name: daytona-sandbox", "name: Wrong_Name: [").replace("license:", "licence:"))
+    return folder
 
-    assert done.returncode == 0, done.stdout + done.stderr
+
+def check(command: Sequence[str | Path], home: Path, *, cwd: Path | None = None) -> tuple[int, str]:
+    """Exit code and output of a validator, in a home of its own."""
+    done = subprocess.run(
+        [str(word) for word in command], cwd=cwd or home, env={**tools.node_environment(), "HOME": str(home), "CI": "1", "DISABLE_TELEMETRY": "1"},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180, check=False,
+    )  # fmt: skip
+    return done.returncode, re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", done.stdout + done.stderr)
 
 
-def test_the_validator_would_notice(skill: Path, tmp_path: Path) -> None:
+def agentskills(skill: Path) -> list[str | Path]:
+    return [tools.FOLDER / "bin" / "agentskills", "validate", skill]
+
+
+def as_a_plugin(skill: Path) -> list[str | Path]:
+    return [tools.claude_code(), "plugin", "validate", "--strict", "--profile", "directory", skill]
+
+
+def as_skills(skill: Path) -> list[str | Path]:
+    return [tools.claude_code(), "plugin", "validate", "--strict", skill.parent]
+
+
+def skill_check(skill: Path) -> list[str | Path]:
+    return [tools.node_tool("skill-check"), "check", skill, "--no-security-scan"]
+
+
+@pytest.mark.parametrize("validator", [agentskills, as_a_plugin, as_skills, skill_check], ids=lambda found: found.__name__)
+def test_the_validator_accepts_it(validator: type, skills: Path, tmp_path: Path) -> None:
+    """The specification's own, the plugin directory's, Claude Code's for skills, and skill-check."""
+    code, said = check(validator(skills / "daytona-sandbox"), tmp_path)
+
+    assert code == 0, said
+    assert not re.search(r"[1-9]\d* (plugin directory )?warning", said), said
+
+
+@pytest.mark.parametrize("validator", [agentskills, as_a_plugin, as_skills, skill_check], ids=lambda found: found.__name__)
+def test_the_validator_would_notice(validator: type, broken: Path, tmp_path: Path) -> None:
     """A validator that accepts anything proves nothing."""
-    broken = tmp_path / "daytona-sandbox"
-    broken.mkdir()
-    (broken / "SKILL.md").write_text((skill / "SKILL.md").read_text().replace("name: daytona-sandbox", "name: Wrong_Name"))
-    done = subprocess.run([str(TOOLS / "bin" / "agentskills"), "validate", str(broken)], capture_output=True, timeout=120, check=False)
+    code, said = check(validator(broken), tmp_path)
 
-    assert done.returncode != 0
+    assert code != 0, said
+
+
+def test_the_skills_installer_finds_it(skills: Path, tmp_path: Path) -> None:
+    """npx skills add PATH --list: one skill, with its description."""
+    code, said = check([tools.node_tool("skills"), "add", skills / "daytona-sandbox", "--list"], tmp_path)
+
+    assert code == 0, said
+    assert "daytona-sandbox" in said
+    assert "Found 1 skill" in said
+
+
+def test_markdownlint_is_content(tmp_path: Path) -> None:
+    """Every page, by the rules of .markdownlint-cli2.jsonc."""
+    code, said = check([tools.node_tool("markdownlint-cli2")], tmp_path, cwd=ROOT)
+
+    assert code == 0, said
+    assert "Linting: 0 files" not in said
 
 
 def test_this_suite_runs_in_the_clones_environment() -> None:

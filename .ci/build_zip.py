@@ -1,0 +1,48 @@
+"""python3 .ci/build_zip.py [FOLDER]: daytona-sandbox.zip for claude.ai, with only what a skill needs, the same bytes every time."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NAME = "daytona-sandbox"  # the folder must lie inside the zip and bear the skill's name
+PARTS = ("SKILL.md", "LICENSE", "reference/*.md", "examples/*.md", "scripts/**/*.py", "scripts/*.lock")
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time that a zip can hold
+READABLE = 0o644 << 16
+
+
+def files() -> list[Path]:
+    """What goes in; raises ValueError for a pattern that matches nothing."""
+    found: list[Path] = []
+    for pattern in PARTS:
+        matched = sorted(ROOT.glob(pattern))
+        if not matched:
+            raise ValueError(f"nothing matches {pattern}")
+        found += matched
+    return found
+
+
+def build(folder: Path) -> Path:
+    """Write the zip into `folder` and return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{NAME}.zip"
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in files():
+            entry = zipfile.ZipInfo(f"{NAME}/{path.relative_to(ROOT).as_posix()}", EPOCH)
+            entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, READABLE
+            archive.writestr(entry, path.read_bytes())
+    return target
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the path of the zip."""
+    words = sys.argv[1:] if argv is None else argv
+    print(build(Path(words[0]) if words else ROOT / "dist"))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
