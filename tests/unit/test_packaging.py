@@ -78,3 +78,26 @@ def test_a_wrong_version_changes_nothing(words: list[str], capsys: pytest.Captur
     """Usage, and exit code 2."""
     assert set_version.main(words) == 2
     assert "X.Y.Z" in capsys.readouterr().err
+
+
+def requirements(text: str, opening: str) -> list[str]:
+    """The strings of the list that begins with `opening`."""
+    match = re.search(rf"^{re.escape(opening)}\[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
+    assert match is not None, opening
+    found = [plain or single for plain, single in re.findall(r'^\s*(?:"([^"]+)"|\'([^\']+)\'),', match[1], re.MULTILINE)]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("script", ["healthcheck", "run_in_sandbox", "sandboxes"])
+def test_a_script_carries_the_projects_requirements(script: str) -> None:
+    """`uv run SCRIPT` installs what its PEP 723 header says: the same ranges as pyproject, the local engine with them."""
+    project = (ROOT / "pyproject.toml").read_text()
+    header = re.search(r"^# /// script\n((?:#.*\n)+?)# ///$", (ROOT / "scripts" / f"{script}.py").read_text(), re.MULTILINE)
+    assert header is not None
+    text = re.sub(r"^# ?", "", header[1], flags=re.MULTILINE)
+    python = re.search(r'^requires-python = ".+"$', project, re.MULTILINE)
+
+    assert python is not None
+    assert python[0] in text
+    assert requirements(text, "dependencies = ") == requirements(project, "dependencies = ") + requirements(project, "local = ")

@@ -1,0 +1,11 @@
+"""The README's recorded session is what a session prints today."""
+
+from __future__ import annotations
+
+from .recording import in_the_readme, plain, record
+
+
+def test_the_recording_is_what_the_commands_print() -> None:
+    """Names, ids and ports apart; `python3 -m tests.docs.recording` makes it anew."""
+    assert plain(in_the_readme()) == plain(record())
+    assert "4950" in in_the_readme()
