@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from . import tools
 from .conftest import ROOT, Newcomer
 
 FIRST = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("python3 scripts/healthcheck.py --install"))
@@ -68,3 +69,13 @@ def test_a_debian_without_ensurepip_fetches_the_pinned_pip(without_ensurepip: Ne
     assert done.returncode == 0, done.stderr
     assert "fetching pip" in done.stderr
     assert re.search(r"ok  sdk: daytona 0\.", done.stdout)
+
+
+def test_uv_runs_a_script_by_its_header(ordinary: Newcomer) -> None:
+    """The README's terminal with uv: no --install, the dependencies come from the PEP 723 header."""
+    line = next(found for found in (ROOT / "README.md").read_text().splitlines() if "`uv run " in found)
+    command = line.split("`")[1].replace("uv run", f"'{tools.FOLDER / 'bin' / 'uv'}' run")
+    done = ordinary.type(command)
+
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+    assert "Installed" in done.stderr
