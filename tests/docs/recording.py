@@ -32,7 +32,12 @@ VARYING = (
 def record() -> str:
     """A terminal's view: each command behind `$`, its two streams as they came."""
     state = new_state_dir()
-    environment = {"PATH": os.environ["PATH"], "HOME": tempfile.mkdtemp(prefix="recording-"), "LANG": "C.UTF-8", "DAYTONA_LOCAL_STATE": str(state)}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": tempfile.mkdtemp(prefix="recording-"),
+        "LANG": "C.UTF-8",
+        "DAYTONA_LOCAL_STATE": str(state),
+    }
     environment["XDG_DATA_HOME"] = os.environ.get("XDG_DATA_HOME", str(Path.home() / ".local/share"))
     shown = []
     try:
