@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import stat
 import subprocess
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,8 @@ FILE_ANSWER_LIMIT = 32 * 1024 * 1024  # bytes of JSON that one file operation ma
 FILE_TIMEOUT_S = 120.0
 READ_CHUNK = 256 * 1024
 LIBC = ctypes.CDLL(None, use_errno=True)
+CONNECT_TIMEOUT_S = 5.0
+TERMINAL_MASTER = (5, 2)  # device numbers of /dev/ptmx
 KERNEL_FILE_SYSTEMS = (0x9FA0, 0x62656572)  # PROC_SUPER_MAGIC, SYSFS_MAGIC of include/uapi/linux/magic.h
 
 
@@ -175,7 +178,7 @@ class Box:
     async def open_file(self, path: str, mode: str) -> int:
         """A descriptor of a regular file, opened inside (`mode` "r" or "w", parents made); raises FileProblem."""
         answer = await self._control.request("open", path=path, mode=mode)
-        return _only_descriptor(answer, stat.S_ISREG)
+        return only_descriptor(answer, is_plain_file)
 
     async def fifos(self, folder: str, *, readers: Sequence[str], writers: Sequence[str] = ()) -> tuple[int, ...]:
         """Our ends of new FIFOs inside, never blocking: those we read, then those we write; the caller closes them."""
@@ -186,6 +189,54 @@ class Box:
         for fd in answer.fds:
             os.set_blocking(fd, False)
         return answer.fds
+
+    async def terminal(self, argv: Sequence[str], *, environment: Mapping[str, str], cwd: str) -> tuple[Running, int]:
+        """Start a process on a terminal of its own; the descriptor is the master's side, never blocking, the caller's to close."""
+        key, exited = self._expect_exit()
+        try:
+            answer = await self._control.request(
+                "terminal", key=key, argv=list(argv), env=dict(environment), cwd=cwd, limits=self.resources.rlimits()
+            )
+            master = only_descriptor(answer, is_terminal_master)
+        except BaseException:
+            self._exits.pop(key, None)
+            raise
+        os.set_blocking(master, False)
+        return Running(key=key, pid=int(answer.values["pid"]), exited=exited), master
+
+    async def connect(self, port: int) -> socket.socket:
+        """A socket connected to a loopback port inside, over IPv4 or else IPv6; raises FileProblem when nothing listens there."""
+        try:
+            return await self._connect("127.0.0.1", port)
+        except FileProblem:
+            return await self._connect("::1", port)
+
+    async def _connect(self, host: str, port: int) -> socket.socket:
+        answer = await self._control.request("connect", host=host, port=port)
+        found = socket.socket(fileno=only_descriptor(answer, is_stream_socket))
+        found.setblocking(False)
+        try:
+            await asyncio.wait_for(writable(found.fileno()), CONNECT_TIMEOUT_S)
+            code = found.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        except BaseException as error:
+            found.close()
+            if isinstance(error, asyncio.TimeoutError):
+                raise FileProblem(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
+            raise
+        if code:
+            found.close()
+            raise FileProblem(code, os.strerror(code))
+        return found
+
+    async def listen(self, host: str, port: int) -> socket.socket:
+        """A socket that listens inside and is accepted here; raises FileProblem when the port is taken."""
+        answer = await self._control.request("listen", host=host, port=port)
+        found = socket.socket(fileno=only_descriptor(answer, is_stream_socket))
+        if not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            found.close()
+            raise SandboxGone("the sandbox answered with a socket that does not listen")
+        found.setblocking(False)
+        return found
 
     async def files(self, action: str, **values: Any) -> Any:
         """Run a file operation inside; its JSON value, unchecked. Raises FileProblem."""
@@ -207,11 +258,29 @@ class Box:
         return {name: int(answer.values[name]) for name in ("memory", "processes")}
 
 
-def _only_descriptor(answer: Answer, kind: Any) -> int:
-    if len(answer.fds) == 1 and kind(os.fstat(answer.fds[0]).st_mode) and not is_kernel_file(answer.fds[0]):
+def only_descriptor(answer: Answer, wanted: Callable[[int], bool]) -> int:
+    """The one descriptor of an answer; raises SandboxGone unless it is what was `wanted`: the agent is not believed."""
+    if len(answer.fds) == 1 and wanted(answer.fds[0]):
         return answer.fds[0]
     close_all(answer.fds)
-    raise SandboxGone("the sandbox answered with something else than a file")
+    raise SandboxGone("the sandbox answered with something else than what was asked for")
+
+
+def is_plain_file(fd: int) -> bool:
+    return stat.S_ISREG(os.fstat(fd).st_mode) and not is_kernel_file(fd)
+
+
+def is_terminal_master(fd: int) -> bool:
+    status = os.fstat(fd)
+    return stat.S_ISCHR(status.st_mode) and (os.major(status.st_rdev), os.minor(status.st_rdev)) == TERMINAL_MASTER
+
+
+def is_stream_socket(fd: int) -> bool:
+    """TCP, of IPv4 or IPv6: a UNIX socket could carry more descriptors."""
+    if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+        return False
+    with socket.socket(fileno=os.dup(fd)) as found:
+        return found.family in (socket.AF_INET, socket.AF_INET6) and found.type == socket.SOCK_STREAM
 
 
 def is_kernel_file(fd: int) -> bool:

@@ -17,6 +17,7 @@ import sys
 
 import files
 import processes
+import sockets
 from privileges import drop_everything
 
 TYPE_CHECKING = False  # as typing has it; importing typing would cost every sandbox milliseconds
@@ -43,6 +44,9 @@ class Agent:
             "open": self.open,
             "files": self.files,
             "fifos": self.fifos,
+            "connect": self.connect,
+            "listen": self.listen,
+            "terminal": self.terminal,
             "stats": self.stats,
         }
 
@@ -121,6 +125,24 @@ class Agent:
 
     def fifos(self, request: Values, _fds: list[int]) -> Reply:
         return {}, files.make_fifos(request["folder"], request["readers"], request["writers"])
+
+    def connect(self, request: Values, _fds: list[int]) -> Reply:
+        return {}, [sockets.connect(request)]
+
+    def listen(self, request: Values, _fds: list[int]) -> Reply:
+        return {}, [sockets.listen(request)]
+
+    def terminal(self, request: Values, _fds: list[int]) -> Reply:
+        """Start a program on a new terminal of the sandbox's own; the server gets the master's side."""
+        master, slave = os.openpty()
+        try:
+            pid = self.processes.spawn(request, [slave, slave, slave])
+        except OSError:
+            os.close(master)
+            raise
+        finally:
+            os.close(slave)
+        return {"pid": pid}, [master]
 
     def stats(self, _request: Values, _fds: list[int]) -> Reply:
         return processes.stats(), []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import signal
+import termios
 
 TYPE_CHECKING = False  # as typing has it; importing typing would cost every sandbox milliseconds
 if TYPE_CHECKING:
@@ -95,6 +97,8 @@ def become(request: Values, fds: Sequence[int], failed: int) -> None:
         os.setsid()
         for target, fd in enumerate(fds[:3]):
             os.dup2(fd, target)
+        if request["op"] == "terminal":
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
