@@ -13,7 +13,7 @@ from typing import Any, ParamSpec
 import skill_env
 
 from .failures import SIGNAL_BASE, TOOL_FAILED, Failure
-from .options import RunOptions, parse_health, parse_list, parse_run
+from .options import RunOptions, parse_health, parse_run, parse_sandboxes
 from .output import Narrator, silence, use_utf8, write_quietly
 from .report import Collected, Report
 
@@ -46,12 +46,13 @@ def run_in_sandbox(argv: Sequence[str] | None = None) -> int:
         from . import inputs
         from .host_access import HostAccess
 
-        options = inputs.gather(options, HostAccess.of())
+        access = HostAccess.of()
+        options = inputs.gather(options, access)
     except Failure as failure:
         return refuse_run(failure, as_json="--json" in words)
     from .run import Run
 
-    return Run(options).to_the_end()
+    return Run(options, access).to_the_end()
 
 
 @quiet_at_the_end
@@ -59,7 +60,7 @@ def sandboxes(argv: Sequence[str] | None = None) -> int:
     """sandboxes.py."""
     words = words_of(argv)
     try:
-        options = parse_list(words)
+        options = parse_sandboxes(words)
         enter()
         from . import inventory
 

@@ -1,6 +1,6 @@
-"""One command or piece of code in a sandbox: uploaded as files, run with a closed stdin, streams apart, a deadline, partial output kept.
+"""Commands and code in a sandbox: uploaded as files, run with a closed stdin, streams apart, a deadline, partial output kept.
 
-It runs in a session of its own, because sessions split and stream the output and `delete_session` kills the whole tree. Sessions
+They run in a session of their own, because sessions split and stream the output and `delete_session` kills the whole tree. Sessions
 take no variables, so these travel in a file beside the script and show in no command line.
 """
 
@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import shlex
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .failures import Failure
@@ -26,44 +26,60 @@ POLL_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 LATE_OUTPUT_S = 2.0  # after a kill, for what the server still has
 
 # In a subshell, because a bare `exit` would end the session; a server that swallowed the upload must not look like a program's failure.
-START = "(test -r {folder}/launch || exit 125; exec sh {folder}/launch)"
+START = "(test -r {folder}/launch-{number} || exit 125; exec sh {folder}/launch-{number})"
 NOT_THERE = 125
 LAUNCH = """\
 chmod 600 {folder}/*
 . {folder}/environment
+{cd}set -- {arguments}
 {run}
 """
 RUN_COMMAND = """\
-command -v bash >/dev/null 2>&1 && exec bash {folder}/script </dev/null
-exec sh {folder}/script </dev/null
+command -v bash >/dev/null 2>&1 && exec bash {folder}/{name} "$@" <{stdin}
+exec sh {folder}/{name} "$@" <{stdin}
 """
 # The working directory is an import root, as in `python3 -c`, and tracebacks still show a file's lines.
 RUN_CODE = {
-    "python": 'PYTHONPATH="$PWD${{PYTHONPATH:+:$PYTHONPATH}}" exec python3 -u {folder}/snippet.py </dev/null\n',
-    "javascript": "exec node - <{folder}/snippet.js\n",
-    "typescript": "exec npx ts-node -T {folder}/snippet.ts </dev/null\n",
+    "python": 'PYTHONPATH="$PWD${{PYTHONPATH:+:$PYTHONPATH}}" exec python3 -u {folder}/{name} "$@" <{stdin}\n',
+    "javascript": 'exec node - "$@" <{folder}/{name}\n',
+    "typescript": 'exec npx ts-node -T {folder}/{name} "$@" <{stdin}\n',
 }
-# Not code.py: its folder comes first on the import path, and `code` is a module of the standard library.
-SNIPPET = {"python": "snippet.py", "javascript": "snippet.js", "typescript": "snippet.ts"}
+# Code from stdin finds the modules of the working directory, also by `import`; with a stdin of the program's own only `require` does.
+RUN_NODE_WITH_STDIN = 'NODE_PATH="$PWD/node_modules${{NODE_PATH:+:$NODE_PATH}}" exec node {folder}/{name} "$@" <{stdin}\n'
+ENDING = {"python": "py", "javascript": "js", "typescript": "ts"}
 
 
 @dataclass(frozen=True)
 class Program:
-    """What to run: a bash script, or source code in `language`."""
+    """What to run: a bash script, or source code in `language`; `stdin` is what it reads, None for nothing."""
 
     text: str
     language: str | None = None
+    arguments: tuple[str, ...] = ()
+    stdin: bytes | None = None
 
-    def files(self, folder: str, env: Mapping[str, str]) -> dict[str, bytes]:
-        """Everything that is uploaded for it, by path inside."""
+    def files(self, folder: str, number: int, cwd: str | None) -> dict[str, bytes]:
+        """Everything that is uploaded for it, by path inside; program `number` of its run."""
+        # Not code.py: its folder comes first on the import path, and `code` is a module of the standard library.
+        name = f"script-{number}" if self.language is None else f"snippet{number}.{ENDING[self.language]}"
+        stdin = "/dev/null" if self.stdin is None else f"{folder}/stdin-{number}"
+        launch = LAUNCH.format(
+            folder=folder, arguments=shlex.join(self.arguments), cd=f"cd -- {shlex.quote(cwd)} || exit 126\n" if cwd else "",
+            run=self._run().format(folder=folder, name=name, stdin=stdin),
+        )  # fmt: skip
+        files = {f"{folder}/{name}": encoded(self.text), f"{folder}/launch-{number}": encoded(launch)}
+        return files if self.stdin is None else {**files, stdin: self.stdin}
+
+    def _run(self) -> str:
         if self.language is None:
-            name, run = "script", RUN_COMMAND
-        else:
-            name, run = SNIPPET[self.language], RUN_CODE[self.language]
-        exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in env.items())
-        launch = LAUNCH.format(folder=folder, run=run.format(folder=folder))
-        texts = {name: self.text, "environment": exports, "launch": launch}
-        return {f"{folder}/{key}": text.encode("utf-8", "surrogateescape") for key, text in texts.items()}
+            return RUN_COMMAND
+        if self.language == "javascript" and self.stdin is not None:
+            return RUN_NODE_WITH_STDIN
+        return RUN_CODE[self.language]
+
+
+def encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True)
@@ -113,40 +129,50 @@ class Follower:
         return on_out, on_err
 
 
-async def run(
-    handle: Handle,
-    program: Program,
-    *,
-    run_id: str,
-    env: Mapping[str, str],
-    timeout_s: int,
-    follower: Follower,
-    narrator: Narrator,
-    tidy: bool,
-) -> Ended:
-    """Run to the end or the deadline; raises Failure. `tidy` removes what was uploaded, for a sandbox that lives on."""
-    folder, session = f"/tmp/daytona-sandbox-{run_id}", f"run-{run_id}"
-    await handle.make_private_folder(folder)
-    try:
-        await handle.upload(program.files(folder, env))
-        await handle.create_session(session)
+class Workplace:
+    """A private folder in the sandbox with all programs of a run, and the session that they run in one after another."""
+
+    def __init__(self, handle: Handle, narrator: Narrator, *, run_id: str, cwd: str | None) -> None:
+        self.folder = f"/tmp/daytona-sandbox-{run_id}"
+        self.session = f"run-{run_id}"
+        self._handle = handle
+        self._narrator = narrator
+        self._cwd = cwd
+
+    async def prepare(self, programs: Sequence[Program], env: Mapping[str, str]) -> None:
+        """Upload everything in one request; raises Failure."""
+        await self._handle.make_private_folder(self.folder)
+        exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in env.items())
+        files = {f"{self.folder}/environment": encoded(exports)}
+        for number, program in enumerate(programs):
+            files |= program.files(self.folder, number, self._cwd)
+        await self._handle.upload(files)
+        await self._handle.create_session(self.session)
+
+    async def start(self, number: int, *, session: str | None = None) -> str:
+        """Start program `number` in the background; its command id."""
+        line = START.format(folder=self.folder, number=number)
+        return await self._handle.start_command(session or self.session, line)
+
+    async def run(self, number: int, *, timeout_s: int, follower: Follower) -> Ended:
+        """Run program `number` to its end or the deadline; raises Failure."""
         began = time.monotonic()
-        command = await handle.start_command(session, START.format(folder=folder))
-        awake = asyncio.create_task(keep_awake(handle, narrator))
+        command = await self.start(number)
+        awake = asyncio.create_task(keep_awake(self._handle, self._narrator))
         try:
-            code = await with_deadline(handle, session, command, follower=follower, timeout_s=timeout_s)
+            code = await with_deadline(self._handle, self.session, command, follower=follower, timeout_s=timeout_s)
         finally:
             awake.cancel()
-        if code == NOT_THERE and not follower.seen_any and not await handle.has_file(f"{folder}/launch"):
+        if code == NOT_THERE and not follower.seen_any and not await self._handle.has_file(f"{self.folder}/launch-{number}"):
             raise Failure("exec_failed", "the server accepted the program, but it is not in the sandbox")
         return Ended(exit_code=code, timed_out=code is None, seconds=time.monotonic() - began)
-    except asyncio.CancelledError:
-        if tidy:  # a signal ends the program too; a sandbox that is about to be deleted needs no request for that
-            await quietly(handle.delete_session(session))
-        raise
-    finally:
-        if tidy:
-            await quietly(handle.remove_folder(folder))
+
+    async def end_programs(self) -> None:
+        await quietly(self._handle.delete_session(self.session))
+
+    async def tidy(self) -> None:
+        """Remove what was uploaded, for a sandbox that lives on."""
+        await quietly(self._handle.remove_folder(self.folder))
 
 
 async def with_deadline(handle: Handle, session: str, command: str, *, follower: Follower, timeout_s: int) -> int | None:

@@ -12,7 +12,8 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePath
+from urllib.parse import urlsplit
 
 from .failures import Failure, UsageFailure
 
@@ -20,6 +21,14 @@ MORE_PATHS = "DAYTONA_SANDBOX_PATHS"
 PASSED_NAMES = "DAYTONA_SANDBOX_PASS_ENV"
 OWN_NAMES = "DAYTONA_"  # our own credentials are never a program's
 # Not to hang on a pipe, nor to follow a link that replaced the file; Windows has neither flag, and one of its own.
+# Dotfiles that tools read from a project and that hold no credentials; every other one stays here (.env, .npmrc, .netrc, .git ...).
+HARMLESS = (
+    ".gitignore", ".gitattributes", ".gitmodules", ".editorconfig", ".dockerignore", ".eslintrc*", ".eslintignore", ".prettierrc*",
+    ".prettierignore", ".babelrc*", ".swcrc", ".mocharc*", ".nycrc*", ".stylelintrc*", ".browserslistrc", ".flake8", ".pylintrc",
+    ".coveragerc",
+    ".ruff.toml", ".isort.cfg", ".style.yapf", ".pre-commit-config.yaml", ".python-version", ".node-version", ".nvmrc", ".ruby-version",
+    ".tool-versions", ".clang-format", ".clang-tidy", ".rustfmt.toml", ".golangci.y*ml", ".github", ".storybook",
+)  # fmt: skip
 READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 # Folders that hold the machine, not a project: working there opens nothing.
 NO_PROJECTS = ("/", "/dev", "/etc", "/proc", "/sys")
@@ -37,6 +46,7 @@ class HostAccess:
     folder: Path
     named: tuple[Path, ...]
     names: frozenset[str]
+    tokens: frozenset[str]  # NAME@host: a git token, bound to its host
     environ: Mapping[str, str]
 
     @classmethod
@@ -48,7 +58,8 @@ class HostAccess:
         return cls(
             folder=(Path.cwd() if folder is None else folder).resolve(),
             named=tuple(path.resolve() for path in paths if path.is_absolute()),
-            names=frozenset(word for word in words if word and "@" not in word),  # NAME@host is a git token's, bound to its host
+            names=frozenset(word for word in words if word and "@" not in word),
+            tokens=frozenset(word for word in words if "@" in word),
             environ=variables,
         )
 
@@ -92,6 +103,18 @@ class HostAccess:
             raise refused(flag, given, "is a dotfile or looks like a key")
         return real
 
+    def folder_to_read(self, flag: str, given: str) -> Path | None:
+        """The real path of a folder; None when `given` is something else. Raises Failure host_access."""
+        real = self.allowed(flag, given)
+        return real if real.is_dir() else None
+
+    def writable(self, flag: str, given: str, *, force: bool) -> Path:
+        """Where a file may be written, symbolic links resolved; raises Failure host_access, also for a file that is there already."""
+        real = self.allowed(flag, given)
+        if real.exists() and not real.is_dir() and not force:
+            raise Failure("host_access", f"{flag} {shown(given)} is there already", fix="--force overwrites it; or name another place")
+        return real
+
     def _open_trees(self) -> tuple[Path, ...]:
         return self.named if str(self.folder) in NO_PROJECTS else (self.folder, *self.named)
 
@@ -108,10 +131,31 @@ class HostAccess:
             raise UsageFailure(f"--env {name}: there is no such variable here", fix=f"export {name}, or --env {name}=VALUE")
         return self.environ[name]
 
+    def git_token(self, name: str, url: str) -> str:
+        """A token for the host of `url`; raises Failure host_access unless the user bound that variable to that host."""
+        host = (urlsplit(url).hostname or "").lower()
+        if f"{name}@{host}" not in {bound.partition("@")[0] + "@" + bound.partition("@")[2].lower() for bound in self.tokens}:
+            raise Failure(
+                "host_access", f"--git-token {name} would send a variable of this machine to {host}",
+                fix=f"the user may allow it by export {PASSED_NAMES}={name}@{host} before the session",
+            )  # fmt: skip
+        if not self.environ.get(name):
+            raise UsageFailure(f"--git-token {name}: there is no such variable here", fix=f"export {name}")
+        return self.environ[name]
 
-def is_plain(relative: Path) -> bool:
+
+def is_plain(relative: PurePath) -> bool:
     """No part of the path is hidden or looks like a key."""
-    return not any(part.startswith(".") or any(fnmatch(part.lower(), pattern) for pattern in KEY_LIKE) for part in relative.parts)
+    return not any(part.startswith(".") or looks_like_a_key(part) for part in relative.parts)
+
+
+def looks_like_a_key(name: str) -> bool:
+    return any(fnmatch(name.lower(), pattern) for pattern in KEY_LIKE)
+
+
+def may_leave(name: str) -> bool:
+    """Whether a file or folder inside an uploaded folder may go along: a project's tests need its tools' settings."""
+    return (not name.startswith(".") or any(fnmatch(name, pattern) for pattern in HARMLESS)) and not looks_like_a_key(name)
 
 
 def shown(given: str) -> str:

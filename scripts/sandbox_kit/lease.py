@@ -58,14 +58,16 @@ class Lease:
         self._how_to_delete = how_to_delete
 
     @contextlib.asynccontextmanager
-    async def own(self, spec: CreateSpec, identity: Identity, *, keep: bool, before_delete: Callable[[], None]) -> AsyncIterator[Handle]:
-        """Create, hand out, delete (unless `keep`); raises Failure. `before_delete` flushes the output."""
+    async def own(
+        self, spec: CreateSpec, identity: Identity, *, keep: Callable[[], bool], before_delete: Callable[[], None]
+    ) -> AsyncIterator[Handle]:
+        """Create, hand out, delete (unless `keep()` says so then); raises Failure. `before_delete` flushes the output."""
         handle = await self.create(spec, identity)
         try:
             yield handle
         finally:
             before_delete()
-            if not keep:
+            if not keep():
                 await self._to_the_end(self._delete(handle, spec))
 
     async def create(self, spec: CreateSpec, identity: Identity) -> Handle:

@@ -3,80 +3,116 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
 
+from . import conflicts
+from .defaults import (
+    AUTO_STOP_MARGIN_MIN,
+    AUTO_STOP_MIN,
+    DEFAULT_MAX_OUTPUT,
+    DEFAULT_TIMEOUT_S,
+    DEFAULT_TTL_MIN,
+    ENV_NAME,
+    KEPT_TTL_MIN,
+    SETUP_MARGIN_MIN,
+    minutes,
+)
 from .failures import UsageFailure
+from .flags import health_parser, run_parser, sandboxes_parser
 
-LANGUAGES = ("python", "javascript", "typescript")
-DEFAULT_TIMEOUT_S = 300
-DEFAULT_TTL_MIN = 60
-KEPT_TTL_MIN = 240
-SETUP_MARGIN_MIN = 10  # cloning and starting happen inside the ttl as well
-AUTO_STOP_MIN = 15
-AUTO_STOP_MARGIN_MIN = 5
-DEFAULT_MAX_OUTPUT = 16_000
-LONGEST_TIMEOUT_S = 7 * 24 * 3600
-LARGER_SNAPSHOTS = "--snapshot daytona-medium (2 vCPU, 4 GiB) or daytona-large (4 vCPU, 8 GiB)"
-ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-SANDBOX_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+FROM_STDIN = "-"
 
-RUN_HELP = """\
-Create a Daytona sandbox, run one command or piece of code in it, print what it prints, delete the sandbox.
-Exit code: the program's own; 124 timeout; 125 the tool or Daytona failed; 2 usage; 130, 143, 129 after a signal.
-"""
-RUN_EXAMPLES = """\
-examples:
-  run_in_sandbox.py --code "print(sum(range(100)))"
-  run_in_sandbox.py --local --command "python3 --version && uname -a"
-  run_in_sandbox.py --repo https://github.com/org/project.git --command "cd repo && make test" --timeout 900
-  run_in_sandbox.py --name work --command "pip install pytest"    (kept; use it again with the same --name)
-"""
+
+@dataclass(frozen=True)
+class Policy:
+    """What the program may reach: everything, nothing, or only these. At most one of the three is set, as Daytona takes them."""
+
+    block_all: bool = False
+    domains: tuple[str, ...] = ()
+    cidrs: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.block_all or bool(self.domains) or bool(self.cidrs)
+
+    def describe(self) -> str:
+        """For people."""
+        return "no network" if self.block_all else "network only to " + ", ".join(self.domains or self.cidrs)
+
+
+@dataclass(frozen=True)
+class Repository:
+    """What to clone; `token_name` is a variable of this machine, `token` its value once host_access gave it."""
+
+    url: str
+    branch: str | None = None
+    commit: str | None = None
+    depth: int | None = None
+    token_name: str | None = None
+    token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
 class RunOptions:
     """What run_in_sandbox.py was asked to do. Times carry their unit; sizes are GiB."""
 
-    command: str | None = None
+    commands: tuple[str, ...] = ()
     code: str | None = None
     file: str | None = None
     language: str | None = None
-    image: str | None = None
-    snapshot: str | None = None
-    cpu: int | None = None
-    memory: int | None = None
-    disk: int | None = None
+    arguments: tuple[str, ...] = ()
+    stdin: str | None = None
+    stdin_data: bytes | None = field(default=None, repr=False)
+    setup: tuple[str, ...] = ()
+    cwd: str | None = None
     env: dict[str, str] = field(default_factory=dict, repr=False)
     env_names: tuple[str, ...] = ()
     env_files: tuple[str, ...] = ()
-    repo: str | None = None
-    branch: str | None = None
-    timeout_s: int = DEFAULT_TIMEOUT_S
-    ttl_min: int = DEFAULT_TTL_MIN
-    keep: bool = False
+    secrets: dict[str, str] = field(default_factory=dict)
+    uploads: tuple[str, ...] = ()
+    downloads: tuple[str, ...] = ()
+    charts: str | None = None
+    force: bool = False
+    repo: Repository | None = None
+    policy: Policy = field(default_factory=Policy)
+    preview: int | None = None
+    serve: str | None = None
+    public: bool = False
+    local: bool = False
+    snapshot: str | None = None
+    image: str | None = None
+    cpu: int | None = None
+    memory: int | None = None
+    disk: int | None = None
+    target: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
     sandbox: str | None = None
     name: str | None = None
-    local: bool = False
+    keep: bool = False
+    detach: bool = False
+    timeout_s: int = DEFAULT_TIMEOUT_S
+    ttl_min: int = DEFAULT_TTL_MIN
+    auto_stop_min: int = AUTO_STOP_MIN
     json: bool = False
     max_output: int = DEFAULT_MAX_OUTPUT
     quiet: bool = False
+    verbose: bool = False
     debug: bool = False
+    dry_run: bool = False
 
     @property
-    def keeps(self) -> bool:
-        """Whether the sandbox outlives this run."""
+    def stays(self) -> bool:
+        """Whether the sandbox outlives this run whatever comes of it."""
         return self.keep or self.name is not None or self.sandbox is not None
 
     @property
-    def auto_stop_min(self) -> int:
-        return max(AUTO_STOP_MIN, minutes(self.timeout_s) + AUTO_STOP_MARGIN_MIN)
+    def keeps(self) -> bool:
+        """Whether the sandbox outlives this run if all goes well."""
+        return self.stays or self.preview is not None or self.detach
 
 
 @dataclass(frozen=True)
-class ListOptions:
+class SandboxesOptions:
     """What sandboxes.py was asked to do."""
 
     action: str
@@ -84,6 +120,10 @@ class ListOptions:
     local: bool = False
     json: bool = False
     debug: bool = False
+    timeout_s: int | None = None
+    max_output: int = DEFAULT_MAX_OUTPUT
+    older_than_min: int = 0
+    yes: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,188 +134,72 @@ class HealthOptions:
     json: bool = False
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line and what to type in the next, instead of printing the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageFailure(message, fix=f"{self.prog} --help shows what there is")
-
-
-def minutes(seconds: int) -> int:
-    """Whole minutes that hold `seconds`."""
-    return -(-seconds // 60)
-
-
-def run_parser() -> Parser:
-    parser = Parser(
-        prog="run_in_sandbox.py",
-        description=RUN_HELP,
-        epilog=RUN_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    _add_what(parser.add_argument_group("what to run (one of --command, --code, --file)"))
-    _add_where(parser.add_argument_group("where"))
-    _add_how_long(parser.add_argument_group("how long"))
-    _add_output(parser.add_argument_group("output"))
-    return parser
-
-
-def _add_what(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--command", metavar="CMD", help="a bash script; stdin is empty")
-    group.add_argument("--code", metavar="TEXT", help="source code")
-    group.add_argument("--file", metavar="PATH", help="source code from a file here: .py, .js, .ts, .sh")
-    group.add_argument("--language", choices=LANGUAGES, help="of --code or --file (default: python, or by the file's ending)")
-    group.add_argument(
-        "--env", metavar="K=V", action="append", default=[], help="variable of the program; NAME alone: from here, if allowed"
-    )
-    group.add_argument("--env-file", metavar="PATH", action="append", default=[], help="NAME=VALUE lines from a file here")
-    group.add_argument("--repo", metavar="URL", help="clone it first, to `repo` in the working directory")
-    group.add_argument("--branch", metavar="NAME", help="branch of --repo")
-
-
-def _add_where(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--local", action="store_true", help="use local Daytona on this machine: no account, weaker isolation")
-    group.add_argument(
-        "--snapshot", metavar="NAME", help="what to start from (default: the server's); sizes: daytona-small, -medium, -large"
-    )
-    group.add_argument("--image", metavar="REF", help="build from this image instead (minutes; another user, other tools)")
-    for name, unit in (("cpu", "vCPUs"), ("memory", "GiB"), ("disk", "GiB")):
-        group.add_argument(f"--{name}", metavar="N", type=whole(1, 1024), help=f"{unit}; only with --image")
-    group.add_argument("--sandbox", metavar="ID", help="run in this existing sandbox; it is never deleted")
-    group.add_argument("--name", metavar="NAME", help="get or create the sandbox of this name, and keep it")
-    group.add_argument("--keep", action="store_true", help="do not delete the sandbox; the ttl still does")
-
-
-def _add_how_long(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--timeout",
-        metavar="S",
-        type=whole(1, LONGEST_TIMEOUT_S),
-        default=DEFAULT_TIMEOUT_S,
-        help="seconds for the program (default: %(default)s)",
-    )
-    group.add_argument(
-        "--ttl", metavar="MIN", type=whole(1, 60 * 24 * 30),
-        help=f"minutes until the server deletes the sandbox whatever happens (default: {DEFAULT_TTL_MIN}, kept: {KEPT_TTL_MIN})",
-    )  # fmt: skip
-
-
-def _add_output(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--json", action="store_true", help="print one JSON object instead")
-    group.add_argument(
-        "--max-output", metavar="N", type=whole(0, 10**9), default=DEFAULT_MAX_OUTPUT,
-        help="characters shown of each stream, head and tail (default: %(default)s; 0: all, raw)",
-    )  # fmt: skip
-    group.add_argument("--quiet", action="store_true", help="narrate less")
-    group.add_argument("--debug", action="store_true", help="show tracebacks")
-
-
-def whole(least: int, most: int) -> type[int]:
-    """An argparse type: a whole number between two bounds."""
-
-    def number(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{value} is not between {least} and {most}")
-        return value
-
-    return number  # type: ignore[return-value]  # argparse takes any callable, its stubs want a type
+AS_GIVEN = (
+    "code", "file", "arguments", "stdin", "cwd", "charts", "force", "preview", "serve", "public", "local", "snapshot", "image", "cpu",
+    "memory", "disk", "target", "sandbox", "name", "keep", "detach", "json", "max_output", "quiet", "verbose", "debug", "dry_run",
+)  # fmt: skip
 
 
 def parse_run(argv: Sequence[str] | None = None) -> RunOptions:
     """Raises UsageFailure with the fix; SystemExit(0) after --help."""
-    given = run_parser().parse_args(argv)
-    refuse_conflicts(given)
+    words = list(argv or [])
+    cut = words.index("--") if "--" in words else len(words)
+    given = run_parser().parse_args(words[:cut])
+    given.arguments = tuple(words[cut + 1 :])
+    conflicts.refuse(given)
     return RunOptions(
-        command=given.command,
-        code=given.code,
-        file=given.file,
+        **{name: getattr(given, name) for name in AS_GIVEN},
+        commands=tuple(given.command or ()),
         language=given.language or ("python" if given.code is not None else None),
-        image=given.image,
-        snapshot=given.snapshot,
-        cpu=given.cpu,
-        memory=given.memory,
-        disk=given.disk,
+        setup=tuple(given.setup),
         env=dict(variable(text) for text in given.env if "=" in text),
         env_names=tuple(variable_name(text) for text in given.env if "=" not in text),
         env_files=tuple(given.env_file),
-        repo=given.repo,
-        branch=given.branch,
-        timeout_s=given.timeout,
+        secrets=dict(pair(text) for text in given.secret),
+        uploads=tuple(given.upload),
+        downloads=tuple(given.download),
+        repo=None if given.repo is None else Repository(given.repo, given.branch, given.commit, given.depth, given.git_token),
+        policy=Policy(given.no_network, tuple(given.allow_domain), tuple(given.allow_cidr)),
+        labels=dict(pair(text) for text in given.label),
+        timeout_s=given.timeout or DEFAULT_TIMEOUT_S,
         ttl_min=ttl(given),
-        keep=given.keep,
-        sandbox=given.sandbox,
-        name=given.name,
-        local=given.local,
-        json=given.json,
-        max_output=given.max_output,
-        quiet=given.quiet,
-        debug=given.debug,
+        auto_stop_min=auto_stop(given),
     )
-
-
-def refuse_conflicts(given: argparse.Namespace) -> None:
-    """Combinations that cannot mean anything, each with the way out; raises UsageFailure."""
-    if sum(source is not None for source in (given.command, given.code, given.file)) > 1:
-        raise UsageFailure("--command, --code and --file exclude each other", fix="use one of them; a command may start any interpreter")
-    if not (given.command or given.code or given.file or "").strip():
-        raise UsageFailure("nothing to run", fix='--command "...", --code "..." or --file PATH')
-    if given.language and given.command is not None:
-        raise UsageFailure("--language says what --code is written in", fix="leave it out, or use --code")
-    if given.local and given.language == "typescript":
-        raise UsageFailure("local Daytona runs python and javascript", fix="compile it to javascript, or leave out --local")
-    if given.branch and not given.repo:
-        raise UsageFailure("--branch is a branch of --repo", fix="--repo URL --branch NAME")
-    if given.repo is not None:
-        refuse_odd_repository(given.repo)
-    refuse_resources(given)
-    refuse_choices_for_existing(given)
-    if given.name is not None and not SANDBOX_NAME.fullmatch(given.name):
-        raise UsageFailure(
-            f"--name {given.name!r} is not a sandbox name", fix="letters, digits, dots, dashes and underscores, such as --name work-1"
-        )
-
-
-def refuse_odd_repository(url: str) -> None:
-    """A URL that carries a password would be stored in the sandbox; one that is no URL is not cloned."""
-    if re.match(r"https?://[^/]*@", url):
-        raise UsageFailure("--repo must not carry credentials", fix="use the address without user and password")
-    if not re.match(r"https?://[^\s/]+/\S+$", url):
-        raise UsageFailure("--repo takes an http or https address", fix="--repo https://github.com/org/project.git")
-
-
-def refuse_resources(given: argparse.Namespace) -> None:
-    if given.image and given.snapshot:
-        raise UsageFailure("--image and --snapshot exclude each other", fix="use --snapshot: it starts at once")
-    if (given.cpu or given.memory or given.disk) and not given.image:
-        raise UsageFailure("--cpu, --memory and --disk only work with --image: a snapshot has its size", fix=LARGER_SNAPSHOTS)
-
-
-def refuse_choices_for_existing(given: argparse.Namespace) -> None:
-    """An existing sandbox has its image, size and lifetime already."""
-    if given.sandbox is None:
-        return
-    for flag in ("name", "image", "snapshot", "ttl", "keep"):
-        if getattr(given, flag):
-            raise UsageFailure(f"--{flag} cannot change the existing sandbox of --sandbox", fix=f"leave out --{flag}")
 
 
 def ttl(given: argparse.Namespace) -> int:
     """Minutes of the sandbox's life; raises UsageFailure when the user's own are too few for the timeout."""
-    needed = minutes(given.timeout) + SETUP_MARGIN_MIN
+    needed = SETUP_MARGIN_MIN if given.detach else minutes(total_s(given)) + SETUP_MARGIN_MIN
     if given.ttl is not None and given.ttl < needed:
-        raise UsageFailure(f"--ttl {given.ttl} ends before --timeout {given.timeout} can", fix=f"--ttl {needed}")
-    usual = KEPT_TTL_MIN if given.keep or given.name else DEFAULT_TTL_MIN
-    return int(given.ttl or max(usual, needed))
+        raise UsageFailure(f"--ttl {given.ttl} ends before --timeout {given.timeout or DEFAULT_TIMEOUT_S} can", fix=f"--ttl {needed}")
+    keeps = given.keep or given.name or given.detach or given.preview
+    return int(given.ttl or max(KEPT_TTL_MIN if keeps else DEFAULT_TTL_MIN, needed))
+
+
+def total_s(given: argparse.Namespace) -> int:
+    """Seconds that all steps may take together."""
+    steps = max(1, len(given.command or [])) + len(given.setup)
+    return int(given.timeout or DEFAULT_TIMEOUT_S) * steps
+
+
+def auto_stop(given: argparse.Namespace) -> int:
+    """Idle minutes: what goes on by itself must not be stopped as idle, its ttl ends it."""
+    needed = max(AUTO_STOP_MIN, minutes(given.timeout or DEFAULT_TIMEOUT_S) + AUTO_STOP_MARGIN_MIN)
+    if given.auto_stop is None:
+        return 0 if given.detach or given.preview else needed
+    if 0 < given.auto_stop < needed and (given.timeout or 0) > 0:
+        raise UsageFailure(f"--auto-stop {given.auto_stop} may end it before --timeout {given.timeout} does", fix=f"--auto-stop {needed}")
+    return int(given.auto_stop)
+
+
+def pair(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name, value
 
 
 def variable(text: str) -> tuple[str, str]:
     """NAME and value of K=V; the value is never repeated in a message."""
-    name, _, value = text.partition("=")
+    name, value = pair(text)
     return variable_name(name), value
 
 
@@ -285,31 +209,17 @@ def variable_name(name: str) -> str:
     return name
 
 
-def parse_list(argv: Sequence[str] | None = None) -> ListOptions:
+def parse_sandboxes(argv: Sequence[str] | None = None) -> SandboxesOptions:
     """sandboxes.py: raises UsageFailure with the fix."""
-    parser = Parser(
-        prog="sandboxes.py", description="Find and delete what this skill made (label managed-by=daytona-sandbox).", allow_abbrev=False
-    )
-    actions = parser.add_subparsers(dest="action", required=True, parser_class=Parser)
-    listing = actions.add_parser("list", help="sandboxes that this skill made", allow_abbrev=False)
-    deleting = actions.add_parser("delete", help="delete sandboxes that this skill made", allow_abbrev=False)
-    deleting.add_argument("targets", nargs="+", metavar="ID", help="id or name")
-    for action in (listing, deleting):
-        action.add_argument("--local", action="store_true", help="on local Daytona")
-        action.add_argument("--json", action="store_true", help="print one JSON object")
-        action.add_argument("--debug", action="store_true", help="show tracebacks")
-    given = parser.parse_args(argv)
-    return ListOptions(given.action, tuple(getattr(given, "targets", ())), given.local, given.json, given.debug)
+    given = sandboxes_parser().parse_args(argv)
+    return SandboxesOptions(
+        given.action, tuple(getattr(given, "targets", ())), given.local, given.json, given.debug,
+        timeout_s=getattr(given, "timeout", None), max_output=getattr(given, "max_output", DEFAULT_MAX_OUTPUT),
+        older_than_min=getattr(given, "older_than", 0), yes=getattr(given, "yes", False),
+    )  # fmt: skip
 
 
 def parse_health(argv: Sequence[str] | None = None) -> HealthOptions:
     """healthcheck.py: raises UsageFailure with the fix."""
-    parser = Parser(
-        prog="healthcheck.py", allow_abbrev=False,
-        description="Can I use Daytona here, by which path, and what to fix.",
-        epilog="Verdicts and exit codes: READY 0, LOCAL ONLY 3, CLI ONLY 4, NOT READY 5. --install ends with 0 when the environment works.",
-    )  # fmt: skip
-    parser.add_argument("--install", action="store_true", help="make or repair the skill's own environment first")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    given = parser.parse_args(argv)
+    given = health_parser().parse_args(argv)
     return HealthOptions(given.install, given.json)

@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -218,8 +218,9 @@ class Stream:
 class Narrator:
     """Our own lines on stderr, each with the mark; secrets are taken out here too."""
 
-    def __init__(self, *, quiet: bool = False, secrets: Iterable[str] = ()) -> None:
+    def __init__(self, *, quiet: bool = False, verbose: bool = False, secrets: Iterable[str] = ()) -> None:
         self._quiet = quiet
+        self._verbose = verbose
         self._redactor = Redactor(secrets)
 
     def hide(self, secrets: Iterable[str]) -> None:
@@ -234,6 +235,26 @@ class Narrator:
         if not self._quiet:
             self.tell(text)
 
+    def detail(self, text: str) -> None:
+        """What only --verbose shows."""
+        if self._verbose:
+            self.tell(text)
+
+    @contextlib.contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """On a terminal, the seconds that the block takes, in one line that is gone afterwards; elsewhere nothing."""
+        if self._quiet or not sys.stderr.isatty():
+            yield
+            return
+        import asyncio  # not at the top: usage errors stop before anything that costs a tenth of a second
+
+        clock = asyncio.get_running_loop().create_task(count_seconds(what))
+        try:
+            yield
+        finally:
+            clock.cancel()
+            write_quietly(sys.stderr, "\r\x1b[K")
+
     def tell(self, text: str) -> None:
         """What the user must know also with --quiet."""
         write_quietly(sys.stderr, f"{MARK} {self.clean(text)}\n")
@@ -242,6 +263,15 @@ class Narrator:
         """The last two lines of a failed run."""
         self.tell(message)
         write_quietly(sys.stderr, f"fix: {self.clean(fix)}\n")
+
+
+async def count_seconds(what: str) -> None:
+    import asyncio
+
+    began = time.monotonic()
+    while True:
+        await asyncio.sleep(1)
+        write_quietly(sys.stderr, f"\r\x1b[K{MARK} {what} {time.monotonic() - began:.0f} s")
 
 
 def write_quietly(stream: TextIO, text: str) -> None:

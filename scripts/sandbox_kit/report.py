@@ -27,6 +27,12 @@ class Report:
     timed_out: bool = False
     seconds: float = 0.0
     steps: list[dict[str, Any]] = field(default_factory=list)
+    files: list[dict[str, Any]] = field(default_factory=list)
+    charts: list[str] = field(default_factory=list)
+    preview: dict[str, Any] | None = None
+    detached: bool = False
+    combined: bool = False  # both streams came as one
+    request: dict[str, Any] | None = None  # of --dry-run
     failure: Failure | None = None
 
     def as_json(self, collected: Collected) -> dict[str, Any]:
@@ -40,13 +46,13 @@ class Report:
             "seconds": round(self.seconds, 3),
             "stdout": "".join(collected.out),
             "stderr": "".join(collected.err),
-            "streams": "split",
+            "streams": "combined" if self.combined else "split",
             "truncated": collected.truncated,
             "log": collected.log_path,
             "steps": self.steps,
-            "files": [],
-            "charts": [],
-            "preview": None,
+            "files": self.files,
+            "charts": self.charts,
+            "preview": self.preview,
             "error": self.failure.as_json() if self.failure else None,
         }
 

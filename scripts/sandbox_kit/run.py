@@ -6,33 +6,37 @@ import asyncio
 import contextlib
 import json
 import sys
+import time
 import traceback
 
 import skill_env
 
-from . import execution, inputs
+from . import inputs
 from .failures import KINDS, Failure, UsageFailure
+from .host_access import HostAccess
 from .interrupts import Interrupts
 from .lease import CREATE_TIMEOUT_S, MANAGED_BY, MANAGER, Identity, Lease
-from .options import RunOptions
+from .options import Policy, RunOptions
 from .output import Narrator, write_quietly
 from .report import Collected, Report
 from .sdk import Client, CreateSpec, Handle
-from .settings import for_local, from_environment
+from .settings import Settings, for_local, from_environment
+from .work import Work, needs_network_first
 
-OUT_OF_MEMORY = 137
-LARGER = "--snapshot daytona-medium or daytona-large"
+ONLY_AT_CREATE = ("snapshot", "image", "target", "secrets", "labels")
 
 
 class Run:
     """One run with its options."""
 
-    def __init__(self, options: RunOptions) -> None:
+    def __init__(self, options: RunOptions, access: HostAccess) -> None:
         self.options = options
-        self.narrator = Narrator(quiet=options.quiet, secrets=options.env.values())
+        self.access = access
+        self.secrets = inputs.secrets_of(options)
+        self.narrator = Narrator(quiet=options.quiet, verbose=options.verbose, secrets=self.secrets)
         self.identity = Identity.new(options.name)
         self.report = Report()
-        self.collected = Collected(options, run_id=self.identity.run_id, secrets=list(options.env.values()))
+        self.collected = Collected(options, run_id=self.identity.run_id, secrets=self.secrets)
 
     def to_the_end(self) -> int:
         """Run, report, and return the exit code; no traceback without --debug."""
@@ -46,7 +50,9 @@ class Run:
             self.narrator.tell(self.collected.log_problem)
         if self.report.failure is not None:  # before it is dumped: JSON would spell a secret's quotes and newlines otherwise
             self.report.failure.message = self.narrator.clean(self.report.failure.message)
-        if self.options.json:
+        if self.options.dry_run and self.report.request is not None:
+            write_quietly(sys.stdout, json.dumps(self.report.request, indent=2) + "\n")
+        elif self.options.json:
             write_quietly(sys.stdout, self.narrator.clean(json.dumps(self.report.as_json(self.collected))) + "\n")
         if self.report.failure is not None:
             self.narrator.fail(self.report.failure.message, self.report.failure.fix)
@@ -69,17 +75,28 @@ class Run:
                 raise interrupts.failure() from None
 
     async def _run(self) -> None:
-        settings = await asyncio.to_thread(for_local) if self.options.local else from_environment()
+        settings = await self._settings()
+        async with Client.open(settings) as client:
+            if self.options.dry_run:
+                self.report.request = await client.request_of(self._spec())
+            else:
+                await self._in_a_sandbox(client)
+
+    async def _settings(self) -> Settings:
+        if self.options.dry_run:
+            settings = Settings.nowhere()
+        else:
+            settings = await asyncio.to_thread(for_local) if self.options.local else from_environment()
         self.report.engine, self.report.endpoint = settings.engine, settings.endpoint
-        secrets = [*settings.secrets, *self.options.env.values()]
-        self.narrator.hide(secrets)
-        self.collected = Collected(self.options, run_id=self.identity.run_id, secrets=secrets)
-        self.narrator.tell(f"engine: {settings.describe()}")
+        self.secrets = [*settings.secrets, *self.secrets]
+        self.narrator.hide(self.secrets)
+        self.collected = Collected(self.options, run_id=self.identity.run_id, secrets=self.secrets)
+        if not self.options.dry_run:
+            self.narrator.tell(f"engine: {settings.describe()}")
         inputs.refuse_foreign_account(self.options, settings)
         if settings.engine == "local" and self.options.language == "typescript":
             raise UsageFailure("local Daytona runs python and javascript", fix="compile it to javascript, or use the cloud")
-        async with Client.open(settings) as client:
-            await self._in_a_sandbox(client)
+        return settings
 
     async def _in_a_sandbox(self, client: Client) -> None:
         lease = Lease(client, self.narrator, how_to_delete=self._delete_command)
@@ -92,6 +109,9 @@ class Run:
 
     async def _in_an_existing_one(self, client: Client, id_or_name: str) -> None:
         handle = await client.get(id_or_name)
+        late = [f"--{name}" for name in ONLY_AT_CREATE if getattr(self.options, name)]
+        if late:
+            self.narrator.tell(f"{handle.info.name} exists already, so {', '.join(late)} changes nothing")
         if handle.info.state != "started":
             self.narrator.say(f"starting {handle.info.name} (it is {handle.info.state})")
             await handle.start(CREATE_TIMEOUT_S)
@@ -116,58 +136,55 @@ class Run:
     async def _in_a_new_one(self, lease: Lease) -> None:
         spec = self._spec()
         self.narrator.say(f"creating sandbox {spec.name} (the server deletes it within {spec.ttl_min} min whatever happens)")
-        async with lease.own(spec, self.identity, keep=self.options.keeps, before_delete=self.collected.finish) as handle:
+        async with lease.own(spec, self.identity, keep=self._keep, before_delete=self.collected.finish) as handle:
             self.report.created = True
+            if spec.policy:
+                handle.require(spec.policy)
             await self._execute(handle)
 
     def _spec(self) -> CreateSpec:
         options = self.options
         return CreateSpec(
-            name=self.identity.name, labels=self.identity.labels, ephemeral=not options.keeps, auto_stop_min=options.auto_stop_min,
-            ttl_min=options.ttl_min, language=options.language or "python", snapshot=options.snapshot, image=options.image,
-            cpu=options.cpu, memory=options.memory, disk=options.disk,
+            name=self.identity.name, labels={**options.labels, **self.identity.labels}, ephemeral=not options.keeps,
+            auto_stop_min=options.auto_stop_min, ttl_min=options.ttl_min, language=options.language or "python", snapshot=options.snapshot,
+            image=options.image, cpu=options.cpu, memory=options.memory, disk=options.disk, target=options.target, secrets=options.secrets,
+            policy=Policy() if needs_network_first(options) else options.policy, public=options.public,
         )  # fmt: skip
 
     async def _execute(self, handle: Handle) -> None:
         self._note(handle)
+        began = time.monotonic()
+        work = Work(
+            handle, self.options, run_id=self.identity.run_id, report=self.report, collected=self.collected, narrator=self.narrator,
+            access=self.access,
+        )  # fmt: skip
         try:
-            if self.options.repo is not None:
-                self.narrator.say(f"cloning {self.options.repo} to repo")
-                await handle.clone(self.options.repo, "repo", self.options.branch)
-            program = self._program()
-            follower = execution.Follower(self.collected.stdout.feed, self.collected.stderr.feed)
-            ended = await execution.run(
-                handle, program, run_id=self.identity.run_id, env=self.options.env, timeout_s=self.options.timeout_s,
-                follower=follower, narrator=self.narrator, tidy=self.options.keeps,
-            )  # fmt: skip
-            self._note_end(ended)
+            await work.do()
         finally:
-            if self.report.kept:
+            self._tell_the_size(handle, time.monotonic() - began)
+            if self._keep():
                 self._tell_what_is_kept(handle)
 
-    def _program(self) -> execution.Program:
-        if self.options.code is not None:
-            return execution.Program(self.options.code, self.options.language)
-        return execution.Program(self.options.command or "")
+    def _keep(self) -> bool:
+        """A link or a detached program is worth a sandbox that goes on; an attempt at one is not."""
+        self.report.kept = self.options.stays or self.report.detached or self.report.preview is not None
+        return self.report.kept
 
     def _note(self, handle: Handle) -> None:
         info = handle.info
         self.report.sandbox_id, self.report.sandbox_name = info.id, info.name
         self.report.expires_at = info.expires_at
-        self.report.kept = self.options.keeps
         self.narrator.say(f"running in {info.name} ({info.id})")
 
-    def _note_end(self, ended: execution.Ended) -> None:
-        self.report.exit_code, self.report.timed_out, self.report.seconds = ended.exit_code, ended.timed_out, ended.seconds
-        text = self.narrator.clean(self.options.file or self.options.command or self.options.code or "")
-        self.report.steps.append({"command": text, "exit_code": ended.exit_code, "seconds": round(ended.seconds, 3)})
-        if ended.timed_out:
-            self.report.failure = Failure(
-                "timeout", f"the program was killed after --timeout {self.options.timeout_s} s; what it printed until then is above",
-                fix=f"--timeout {self.options.timeout_s * 3}; redirect what shall run on in the background: cmd >log 2>&1 </dev/null &",
-            )  # fmt: skip
-        elif ended.exit_code == OUT_OF_MEMORY:
-            self.narrator.tell(f"exit code 137 is a kill, most often for lack of memory; a larger sandbox: {LARGER}")
+    def _tell_the_size(self, handle: Handle, seconds: float) -> None:
+        """What is paid for: seconds of vCPUs, memory and disk."""
+        info = handle.info
+        if info.cpu and self.report.created:
+            tell = self.narrator.say if self.report.engine == "cloud" else self.narrator.detail
+            tell(
+                f"billed: {info.cpu} vCPU, {info.memory} GiB memory and {info.disk} GiB disk for {seconds:.0f} s"
+                + (" so far" if self._keep() else "")
+            )
 
     def _until(self) -> str:
         """When the server ends a kept sandbox, as far as it is known."""

@@ -10,15 +10,17 @@ import contextlib
 import gc
 import logging
 import os
+import shlex
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import skill_env
 
 from .failures import Failure, translate
+from .options import Policy, Repository
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 REQUEST_TIMEOUT_S = 60.0
 DELETE_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 60.0
+TRANSFER_TIMEOUT_S = 1800.0
+TOKEN_USER = "x-access-token"  # noqa: S105  a user's name: what GitHub wants beside an app's token; with personal tokens every git host takes any name
 # A `.env` in the working directory may not switch these on: it is often a stranger's repository.
 FORCED = {"DAYTONA_OTEL_ENABLED": "false", "DAYTONA_EXPERIMENTAL_OTEL_ENABLED": "false"}
 DEFAULTED = {"DAYTONA_USE_DEPRECATED_POLLING": "false", "DAYTONA_HAPPY_EYEBALLS_DELAY": "0.25"}
@@ -46,11 +51,15 @@ class CreateSpec:
     cpu: int | None = None
     memory: int | None = None
     disk: int | None = None
+    target: str | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict)  # variable -> name in the vault
+    policy: Policy = field(default_factory=Policy)
+    public: bool = False
 
 
 @dataclass(frozen=True)
 class SandboxInfo:
-    """What is known of a sandbox, as lists show it."""
+    """What is known of a sandbox, as lists show it; memory and disk in GiB."""
 
     id: str
     name: str
@@ -58,6 +67,18 @@ class SandboxInfo:
     created_at: str | None
     expires_at: str | None
     labels: dict[str, str] = field(default_factory=dict)
+    cpu: int | None = None
+    memory: int | None = None
+    disk: int | None = None
+
+
+@dataclass(frozen=True)
+class CodeRun:
+    """What code_run gave: both streams in one text, and the charts as base64 PNG."""
+
+    exit_code: int
+    output: str
+    charts: tuple[str, ...]
 
 
 @contextlib.contextmanager
@@ -89,6 +110,10 @@ def paused_collector() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+class Caught(Exception):
+    """The request was caught before it was sent."""
 
 
 class Handle:
@@ -135,9 +160,90 @@ class Handle:
             raise
         return True
 
-    async def clone(self, url: str, path: str, branch: str | None) -> None:
+    async def has_folder(self, path: str) -> bool:
+        try:
+            with translated("looking for a folder"):
+                return bool((await self._sandbox.fs.get_file_info(path, request_timeout=REQUEST_TIMEOUT_S)).is_dir)
+        except Failure as failure:
+            if failure.kind == "not_found":
+                return False
+            raise
+
+    async def clone(self, repo: Repository, path: str) -> None:
+        """The token travels in the request's body, for this one call."""
+        user = TOKEN_USER if repo.token else None
         with translated("cloning"):
-            await self._sandbox.git.clone(url, path, branch=branch)
+            await self._sandbox.git.clone(
+                repo.url, path, branch=repo.branch, commit_id=repo.commit, depth=repo.depth, username=user, password=repo.token
+            )
+
+    async def upload_file(self, path: str, destination: str) -> None:
+        """A file of this machine, streamed."""
+        with translated("uploading"):
+            await self._sandbox.fs.upload_file(path, destination, int(TRANSFER_TIMEOUT_S))
+
+    async def download_file(self, path: str, target: IO[bytes], *, limit: int) -> None:
+        """Write a file of the sandbox to `target`, at most `limit` bytes; raises Failure archive for a longer one."""
+        size = 0
+        with translated("downloading"):
+            async for chunk in await self._sandbox.fs.download_file_stream(path, timeout=int(TRANSFER_TIMEOUT_S)):
+                size += len(chunk)
+                if size > limit:
+                    raise Failure("archive", f"the sandbox sent more than {limit >> 20} MB", fix="fetch less, or by parts")
+                target.write(chunk)
+
+    async def exec(self, command: str, *, timeout_s: int) -> tuple[int, str]:
+        """Run one of our own short commands with a plain sh; its exit code and merged output."""
+        with translated("working in the sandbox"):
+            answer = await self._sandbox.process.exec(f"exec sh -c {shlex.quote(command)} </dev/null", timeout=timeout_s)
+        return int(answer.exit_code), str(answer.result or "")
+
+    async def run_code(self, code: str, *, arguments: Sequence[str], env: Mapping[str, str], timeout_s: int) -> CodeRun:
+        """By code_run: the only call that brings matplotlib's charts back."""
+        from daytona import CodeRunParams
+
+        params = CodeRunParams(argv=list(arguments), env=dict(env))
+        with translated("running the code"):
+            answer = await self._sandbox.process.code_run(code, params, timeout=timeout_s)
+        found = (answer.artifacts.charts if answer.artifacts else None) or []
+        return CodeRun(int(answer.exit_code), str(answer.result or ""), tuple(chart.png for chart in found if chart.png))
+
+    async def restrict(self, policy: Policy) -> None:
+        """Apply a network policy and read it back; raises Failure tier_network when the server refused or ignored it."""
+        with translated("restricting the network"):
+            await self._sandbox.update_network_settings(**network_settings(policy), request_timeout=REQUEST_TIMEOUT_S)
+            await self._sandbox.refresh_data(request_timeout=REQUEST_TIMEOUT_S)
+        self.require(policy)
+
+    def require(self, policy: Policy) -> None:
+        """What the server says of this sandbox's network must be what was asked for; raises Failure tier_network."""
+        wanted = network_settings(policy)
+        found = {name: getattr(self._sandbox, name, None) for name in wanted}
+        if {name: comparable(value) for name, value in found.items()} != {name: comparable(value) for name, value in wanted.items()}:
+            raise Failure("tier_network", f"the server did not apply the network rule ({policy.describe()}); the program was not run")
+
+    async def signed_preview_url(self, port: int, seconds: int) -> str:
+        with translated("making a preview link"):
+            found = await self._sandbox.create_signed_preview_url(port, seconds, request_timeout=REQUEST_TIMEOUT_S)
+        return str(found.url)
+
+    async def preview_url(self, port: int) -> str:
+        with translated("making a preview link"):
+            return str((await self._sandbox.get_preview_link(port, request_timeout=REQUEST_TIMEOUT_S)).url)
+
+    async def make_public(self) -> None:
+        with translated("opening the previews"):
+            await self._sandbox.set_public(True, request_timeout=REQUEST_TIMEOUT_S)
+
+    async def stop(self) -> None:
+        with translated("stopping the sandbox"):
+            await self._sandbox.stop(timeout=STOP_TIMEOUT_S)
+
+    async def commands(self) -> list[tuple[str, str, int | None]]:
+        """(session, command, exit code or None) of every command of every session, oldest first."""
+        with translated("looking for programs"):
+            sessions = await self._sandbox.process.list_sessions(request_timeout=REQUEST_TIMEOUT_S)
+        return [(session.session_id, str(found.id), found.exit_code) for session in sessions for found in session.commands or []]
 
     async def create_session(self, session: str) -> None:
         with translated("starting the program"):
@@ -229,6 +335,21 @@ class Client:
             async for sandbox in self._daytona.list(ListSandboxesQuery(labels=dict(labels), limit=page)):
                 yield info_of(sandbox)
 
+    async def request_of(self, spec: CreateSpec) -> dict[str, Any]:
+        """The body that `create` would send, made by the SDK itself and caught before it leaves."""
+        caught: dict[str, Any] = {}
+
+        async def catch(request: Any, **_options: Any) -> Any:
+            caught.update(request.to_dict())
+            raise Caught
+
+        self._daytona._sandbox_api.create_sandbox = catch  # type: ignore[method-assign,assignment]  # noqa: SLF001
+        with contextlib.suppress(Exception):
+            await self._daytona.create(parameters(spec))
+        if not caught:
+            raise Failure("sdk_version", "the SDK's create cannot be looked into any more")
+        return caught
+
     async def ping(self) -> None:
         """One authenticated request, the same whatever the account holds; raises Failure."""
         from daytona import ListSandboxesQuery
@@ -268,6 +389,10 @@ def parameters(spec: CreateSpec) -> Any:
         "auto_stop_interval": spec.auto_stop_min,
         "ttl_minutes": spec.ttl_min,
         "ephemeral": True if spec.ephemeral else None,
+        "public": True if spec.public else None,
+        "secrets": dict(spec.secrets) or None,
+        "target": spec.target,
+        **(network_settings(spec.policy) if spec.policy else {}),
     }
     if spec.image is None:
         return CreateSandboxFromSnapshotParams(snapshot=spec.snapshot, **common)
@@ -276,11 +401,26 @@ def parameters(spec: CreateSpec) -> Any:
     return CreateSandboxFromImageParams(image=spec.image, resources=resources, **common)
 
 
+def network_settings(policy: Policy) -> dict[str, Any]:
+    """One of the three, as the SDK names them: Daytona takes no two together."""
+    if policy.domains:
+        return {"domain_allow_list": ",".join(policy.domains)}
+    if policy.cidrs:
+        return {"network_allow_list": ",".join(policy.cidrs)}
+    return {"network_block_all": policy.block_all}
+
+
+def comparable(value: Any) -> Any:
+    """A list as the server may have sorted or spaced it."""
+    return sorted(part.strip().lower() for part in value.split(",")) if isinstance(value, str) else value
+
+
 def info_of(sandbox: Any) -> SandboxInfo:
     state = getattr(sandbox.state, "value", sandbox.state)
     return SandboxInfo(
         id=sandbox.id, name=sandbox.name, state=str(state), created_at=text_of(sandbox.created_at),
         expires_at=text_of(getattr(sandbox, "auto_destroy_at", None)), labels=dict(sandbox.labels or {}),
+        cpu=getattr(sandbox, "cpu", None), memory=getattr(sandbox, "memory", None), disk=getattr(sandbox, "disk", None),
     )  # fmt: skip
 
 

@@ -26,6 +26,11 @@ class Settings:
     organization_id: str | None = None
     target: str | None = None
 
+    @classmethod
+    def nowhere(cls) -> Settings:
+        """For --dry-run: nothing is sent, so no key is needed."""
+        return cls(engine="none", endpoint="http://127.0.0.1:9/api", key_source="nowhere", api_key="none")
+
     @property
     def secrets(self) -> tuple[str, ...]:
         """What redaction must find."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import daytona
 
-from sandbox_kit import execution, failures, lease, options
+from sandbox_kit import defaults, execution, failures, lease
 from sandbox_kit.failures import KINDS
 
 from .pages import FENCE, ROOT, blocks, body, pages
@@ -113,10 +113,10 @@ def test_defaults_in_the_prose_are_the_codes() -> None:
     """A number has its source in the code."""
     skill = (ROOT / "SKILL.md").read_text()
 
-    assert number_after("SKILL.md", "`--timeout` (default") == str(options.DEFAULT_TIMEOUT_S)
-    assert f"{options.DEFAULT_MAX_OUTPUT:,} characters a stream" in skill
-    assert f"ttl ({options.DEFAULT_TTL_MIN} minutes)" in skill
-    assert f"ttl ({options.DEFAULT_TTL_MIN} minutes; {options.KEPT_TTL_MIN} when you keep it)" in (ROOT / "README.md").read_text()
+    assert number_after("SKILL.md", "`--timeout` (default") == str(defaults.DEFAULT_TIMEOUT_S)
+    assert f"{defaults.DEFAULT_MAX_OUTPUT:,} characters a stream" in skill
+    assert f"ttl ({defaults.DEFAULT_TTL_MIN} minutes)" in skill
+    assert f"ttl ({defaults.DEFAULT_TTL_MIN} minutes; {defaults.KEPT_TTL_MIN} when you keep it)" in (ROOT / "README.md").read_text()
     assert f"| {failures.TIMED_OUT} |" in skill
     assert f"| {failures.TOOL_FAILED} |" in skill
 

@@ -53,14 +53,14 @@ def our_flags() -> set[str]:
 def help_texts() -> list[Callable[[], object]]:
     """One call a parser, each printing its --help."""
     from local_daytona import commands
-    from sandbox_kit import options
+    from sandbox_kit import flags, options
 
-    sandboxes = [("list", "--help"), ("delete", "--help")]
+    sandboxes = [(action, "--help") for action in flags.ACTIONS]
     server = [(name, "--help") for name in commands.COMMANDS]
     return [
         lambda: options.parse_run(["--help"]),
         lambda: options.parse_health(["--help"]),
-        *(lambda words=words: options.parse_list(words) for words in sandboxes),
+        *(lambda words=words: options.parse_sandboxes(words) for words in sandboxes),
         *(lambda words=words: commands.parser().parse_args(words) for words in server),
     ]
 
@@ -102,7 +102,7 @@ def test_every_command_line_is_taken_by_its_parser(script: str, words: list[str]
     """Also in blocks that cannot run here."""
     from sandbox_kit import options
 
-    {"run_in_sandbox": options.parse_run, "sandboxes": options.parse_list, "healthcheck": options.parse_health}[script](words)
+    {"run_in_sandbox": options.parse_run, "sandboxes": options.parse_sandboxes, "healthcheck": options.parse_health}[script](words)
 
 
 def test_there_are_command_lines() -> None:

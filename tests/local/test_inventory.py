@@ -60,3 +60,56 @@ def test_a_usage_error_is_json_too(sandboxes_script: Script) -> None:
     result = sandboxes_script("delete", "--json")
 
     assert (result.code, result.json()["error"]["kind"]) == (2, "usage")
+
+
+def test_info_shows_one_in_full(sandboxes_script: Script, server: LocalServer) -> None:
+    """For people a line a fact, for programs the size too."""
+    made = server.create(name="known", labels=OURS)
+    shown, as_json = sandboxes_script("info", "known", "--local"), sandboxes_script("info", "known", "--local", "--json").json()
+    server.request("DELETE", "/api/sandbox/known")
+
+    assert f"id: {made['id']}" in shown.stdout.splitlines()
+    assert as_json["size"] == {"cpu": 1, "memory": 1, "disk": 3}
+
+
+def test_stop_keeps_the_files_and_the_end(sandboxes_script: Script, server: LocalServer) -> None:
+    """A stopped one is no error; its programs' output is gone, and that is said."""
+    server.create(name="halted", labels=OURS)
+    first, second = sandboxes_script("stop", "halted", "--local"), sandboxes_script("stop", "halted", "--local")
+    found, logs = server.get("halted"), sandboxes_script("logs", "halted", "--local", "--json")
+    server.request("DELETE", "/api/sandbox/halted")
+
+    assert (first.code, second.code) == (0, 0)
+    assert found is not None
+    assert found["state"] == "stopped"
+    assert (logs.code, logs.json()["error"]["kind"]) == (125, "conflict")
+
+
+def test_prune_shows_first_and_deletes_ours_alone(sandboxes_script: Script, server: LocalServer) -> None:
+    """Only what is older than the age, only with --yes, only with our label."""
+    server.create(name="old", labels=OURS)
+    server.create(name="foreign")
+    young = sandboxes_script("prune", "--older-than", "1h", "--yes", "--local", "--json").json()
+    shown = sandboxes_script("prune", "--older-than", "0m", "--local")
+    still = server.get("old")
+    done = sandboxes_script("prune", "--older-than", "0m", "--yes", "--local", "--json").json()
+    gone, foreign = server.get("old"), server.get("foreign")
+    server.request("DELETE", "/api/sandbox/foreign")
+
+    assert young["sandboxes"] == []
+    assert "add --yes" in shown.stderr
+    assert still is not None
+    assert ([found["name"] for found in done["sandboxes"]], done["deleted"]) == (["old"], True)
+    assert gone is None
+    assert foreign is not None
+
+
+def test_wait_gives_up_without_ending_the_program(run: Script, sandboxes_script: Script, server: LocalServer) -> None:
+    """124, as any time limit of ours; the program goes on."""
+    run("--local", "--name", "slow", "--detach", "--command", "sleep 30")
+    waited = sandboxes_script("wait", "slow", "--timeout", "1", "--local", "--json")
+    logs = sandboxes_script("logs", "slow", "--local", "--json").json()
+    server.request("DELETE", "/api/sandbox/slow")
+
+    assert (waited.code, waited.json()["error"]["kind"]) == (124, "timeout")
+    assert logs["exit_code"] is None

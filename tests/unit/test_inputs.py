@@ -33,7 +33,7 @@ def test_the_ending_says_the_language(tmp_path: Path, name: str, flags: tuple[st
     options = gathered(tmp_path, "--file", name, *flags)
 
     assert options.language == language
-    assert (options.code, options.command) == (("text", None) if language else (None, "text"))
+    assert (options.code, options.commands) == (("text", ()) if language else (None, ("text",)))
 
 
 @pytest.mark.parametrize(

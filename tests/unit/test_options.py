@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from sandbox_kit.failures import UsageFailure
-from sandbox_kit.options import LONGEST_TIMEOUT_S, parse_health, parse_list, parse_run
+from sandbox_kit.defaults import LONGEST_TIMEOUT_S
+from sandbox_kit.options import parse_health, parse_sandboxes, parse_run
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 RUN = ["--command", "true"]
+REPO = [*RUN, "--repo", "https://example.org/a/b.git"]
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,63 @@ RUN = ["--command", "true"]
         ([*RUN, "--memory", "4"], "only work with --image", "--snapshot daytona-medium"),
         ([*RUN, "--snapshot", "s", "--cpu", "2"], "only work with --image", "daytona-large"),
         ([*RUN, "--image", "a:1", "--snapshot", "s"], "exclude each other", "--snapshot"),
-        ([*RUN, "--branch", "b"], "branch of --repo", "--repo URL --branch NAME"),
+        ([*RUN, "--branch", "b"], "is about --repo", "--repo URL --branch"),
+        ([*RUN, "--commit", "abcdef1"], "is about --repo", "--repo URL --commit"),
+        ([*RUN, "--depth", "1"], "is about --repo", "--repo URL --depth"),
+        ([*RUN, "--git-token", "T"], "is about --repo", "--repo URL --git-token"),
+        ([*REPO, "--commit", "main"], "hexadecimal", "--branch NAME"),
+        ([*REPO, "--commit", "abcdef1", "--branch", "b"], "exclude each other", "a commit is enough"),
+        ([*REPO, "--depth", "0"], "not between", "--help"),
+        ([*REPO, "--branch=-x"], "not a branch's name", "--branch main"),
+        ([*REPO, "--git-token", "ghp_abc-def"], "never a token", "export GH_TOKEN"),
+        ([*RUN, "--repo", "http://host/x", "--git-token", "T"], "only sent by https", "https address"),
+        ([*RUN, "--repo", "https://host"], "http or https", "https://"),
+        ([*RUN, "--no-network", "--allow-domain", "a.org"], "exclude each other", "leave out --allow-domain"),
+        ([*RUN, "--allow-domain", "a.org", "--allow-cidr", "1.2.3.0/24"], "exclude each other", "leave out --allow-cidr"),
+        ([*RUN, "--allow-domain", "https://a.org"], "takes a domain name", "pypi.org"),
+        ([*RUN, "--allow-domain", "1.2.3.4"], "takes a domain name", "--allow-cidr"),
+        ([*RUN, "--allow-domain", "localhost"], "takes a domain name", "pypi.org"),
+        ([*RUN, "--allow-cidr", "a.org"], "takes an IPv4 range", "--allow-domain"),
+        ([*RUN, "--allow-cidr", "1.2.3.4"], "takes an IPv4 range", "203.0.113.0/24"),
+        ([*RUN, "--allow-cidr", "2001:db8::/32"], "takes an IPv4 range", "203.0.113.0/24"),
+        ([*RUN, *["--allow-cidr", "1.2.3.0/24"] * 11], "takes 10 at the most", "wider"),
+        ([*RUN, *["--allow-domain", "a.org"] * 21], "takes 20 at the most", "wider"),
+        ([*RUN, "--serve", "x"], "behind --preview", "add --preview PORT"),
+        (["--serve", "x"], "behind --preview", "add --preview PORT"),
+        ([*RUN, "--public"], "--public opens previews", "add --preview PORT"),
+        ([*RUN, "--preview", "0"], "not between", "--help"),
+        ([*RUN, "--preview", "70000"], "not between", "--help"),
+        ([*RUN, "--preview", "22222"], "Daytona's own", "--preview 8000"),
+        (["--preview", "8000"], "nothing to run", "--command"),
+        (["--serve", " ", "--preview", "8000"], "nothing to run", "--command"),
+        ([*RUN, "--setup", " "], "nothing to run", "--command"),
+        ([*RUN, "--detach", "--timeout", "5"], "--timeout has no place", "--ttl MIN"),
+        ([*RUN, "--detach", "--download", "x"], "--download has no place", "leave out --download"),
+        ([*RUN, "--detach", "--preview", "8000"], "--preview has no place", "leave out --preview"),
+        ([*RUN, *RUN, "--detach"], "starts one program", "&&"),
+        (["--command", "-", "--command", "-"], "only one program", "write the others out"),
+        ([*RUN, *RUN, "--stdin", "x"], "several --command", "use one --command"),
+        ([*RUN, *RUN, "--", "x"], "several --command", "use one --command"),
+        (["--serve", "x", "--preview", "8000", "--", "y"], "are for --command", "text of --serve"),
+        ([*RUN, "word"], "unrecognized arguments", "--help"),
+        ([*RUN, "--charts", "d"], "Python code", "--code"),
+        (["--code", "x", "--language", "javascript", "--charts", "d"], "matplotlib's charts", "--download"),
+        (["--code", "x", "--charts", "d", "--stdin", "f"], "exclude each other", "--upload"),
+        ([*RUN, "--secret", "NAME"], "takes ENV=NAME", "--secret API_TOKEN=my-token"),
+        ([*RUN, "--secret", "1A=x"], "takes ENV=NAME", "--secret API_TOKEN=my-token"),
+        ([*RUN, "--label", "team"], "takes K=V", "--label team=web"),
+        ([*RUN, "--label", "run-id=x"], "is set by this tool", "another name"),
+        ([*RUN, "--label", "managed-by=x"], "is set by this tool", "another name"),
+        ([*RUN, "--sandbox", "x", "--secret", "A=b"], "cannot change", "leave out --secret"),
+        ([*RUN, "--sandbox", "x", "--label", "a=b"], "cannot change", "leave out --label"),
+        ([*RUN, "--sandbox", "x", "--ttl", "30"], "cannot change", "leave out --ttl"),
+        ([*RUN, "--sandbox", "x", "--auto-stop", "0"], "cannot change", "leave out --auto-stop"),
+        ([*RUN, "--sandbox", "x", "--target", "eu"], "cannot change", "leave out --target"),
+        ([*RUN, "--sandbox", "x", "--dry-run"], "cannot change", "leave out --dry-run"),
+        ([*RUN, "--quiet", "--verbose"], "exclude each other", "one of them"),
+        ([*RUN, "--timeout", "3600", "--auto-stop", "5"], "may end it before", "--auto-stop 65"),
+        ([*RUN, *RUN, "--timeout", "3600", "--ttl", "70"], "ends before", "--ttl 130"),
+        ([*RUN, "--ttl", "0"], "not between", "--help"),
         ([*RUN, "--repo", "https://user:secret@host/x"], "must not carry credentials", "without user and password"),
         ([*RUN, "--repo", "git@github.com:org/x"], "http or https", "https://"),
         ([*RUN, "--repo", "--upload-pack=x"], "expected one argument", "--help"),
@@ -80,8 +138,9 @@ def test_env_values_are_in_no_repr() -> None:
 
 @pytest.mark.parametrize(
     ("argv", "ttl", "auto_stop"),
-    [([], 60, 15), (["--keep"], 240, 15), (["--name", "x"], 240, 15), (["--timeout", "7200"], 130, 125), (["--ttl", "20"], 20, 15)],
-    ids=["default", "kept", "named", "long", "chosen"],
+    [([], 60, 15), (["--keep"], 240, 15), (["--name", "x"], 240, 15), (["--timeout", "7200"], 130, 125), (["--ttl", "20"], 20, 15),
+     (["--detach"], 240, 0), (["--preview", "80"], 240, 0), (["--setup", "x", "--timeout", "3600"], 130, 65), (["--auto-stop", "0"], 60, 0)],
+    ids=["default", "kept", "named", "long", "chosen", "detached", "preview", "two steps", "never idle"],
 )  # fmt: skip
 def test_lifetimes_follow_the_timeout(argv: list[str], ttl: int, auto_stop: int) -> None:
     """The server must not end a sandbox before the program may."""
@@ -90,11 +149,25 @@ def test_lifetimes_follow_the_timeout(argv: list[str], ttl: int, auto_stop: int)
     assert (options.ttl_min, options.auto_stop_min) == (ttl, auto_stop)
 
 
-@pytest.mark.parametrize("argv", [[], ["list", "x"], ["delete"], ["prune"], ["list", "--nope"]], ids=str)
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["list", "x"],
+        ["delete"],
+        ["prune"],
+        ["list", "--nope"],
+        ["prune", "--older-than", "3"],
+        ["info"],
+        ["info", "a", "b"],
+        ["wait", "a", "--timeout", "0"],
+    ],
+    ids=str,
+)
 def test_sandboxes_refuses_what_it_does_not_know(argv: list[str]) -> None:
     """Also subcommands answer with a message and a fix."""
     with pytest.raises(UsageFailure) as caught:
-        parse_list(argv)
+        parse_sandboxes(argv)
 
     assert caught.value.fix
 
@@ -117,3 +190,15 @@ def test_help_and_usage_errors_import_nothing_heavy(script: str, argument: str) 
     assert "argparse" in imported
     assert not imported & {"daytona", "pydantic", "dotenv", "aiohttp", "asyncio", "socketio"}
     assert done.returncode == (0 if argument == "--help" else 2)
+
+
+def test_what_follows_two_dashes_is_the_programs() -> None:
+    """Also words that look like flags of ours."""
+    assert parse_run(["--code", "x", "--", "--json", "-"]).arguments == ("--json", "-")
+    assert not parse_run(["--code", "x", "--", "--json"]).json
+
+
+@pytest.mark.parametrize(("text", "minutes"), [("90m", 90), ("12h", 720), ("3d", 4320), ("0m", 0)])
+def test_an_age_has_its_unit(text: str, minutes: int) -> None:
+    """`prune --older-than 3` could mean anything, so it is refused."""
+    assert parse_sandboxes(["prune", "--older-than", text]).older_than_min == minutes

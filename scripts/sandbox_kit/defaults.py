@@ -1,0 +1,35 @@
+"""The numbers and names that the command lines promise: defaults, bounds, what a name may look like. The prose is checked against them."""
+
+from __future__ import annotations
+
+import re
+
+LANGUAGES = ("python", "javascript", "typescript")
+DEFAULT_TIMEOUT_S = 300
+DEFAULT_TTL_MIN = 60
+KEPT_TTL_MIN = 240
+LONGEST_TTL_MIN = 60 * 24 * 30
+SETUP_MARGIN_MIN = 10  # cloning and starting happen inside the ttl as well
+AUTO_STOP_MIN = 15
+AUTO_STOP_MARGIN_MIN = 5
+DEFAULT_MAX_OUTPUT = 16_000
+LONGEST_TIMEOUT_S = 7 * 24 * 3600
+PREVIEW_S = 3600
+# Daytona's proxy and daemon keep these for themselves.
+RESERVED_PORTS = (22222, 2280, 33333)
+MOST_CIDRS, MOST_DOMAINS = 10, 20
+LARGEST_TEXT = 8 << 20  # bytes of a program, of an --env-file
+LARGEST_TRANSFER = 512 << 20
+MOST_FILES = 20_000
+
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+SANDBOX_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
+DOMAIN = re.compile(r"(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
+OUR_LABELS = ("managed-by", "run-id")
+LARGER_SNAPSHOTS = "--snapshot daytona-medium (2 vCPU, 4 GiB) or daytona-large (4 vCPU, 8 GiB)"
+
+
+def minutes(seconds: int) -> int:
+    """Whole minutes that hold `seconds`."""
+    return -(-seconds // 60)

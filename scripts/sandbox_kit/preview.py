@@ -1,0 +1,58 @@
+"""Showing a server of the sandbox: wait until its port listens inside, then a link with its end."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from dataclasses import dataclass
+
+from .defaults import PREVIEW_S
+from .failures import Failure
+from .sdk import Handle
+
+SLICE_S = 10  # one look inside lasts so long, then the server's own end is asked for
+# The kernel's table needs no tool that an image may lack; 0A is LISTEN.
+LOOK = (
+    "i=0; while [ $i -lt {tries} ]; do "
+    "cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -q ':{port:04X} [0-9A-F]*:0000 0A' && exit 0; "
+    "i=$((i+1)); sleep 0.2; done; exit 1"
+)
+TRIES_A_SLICE = SLICE_S * 5
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A link to a port of the sandbox; without an end when everybody may open it."""
+
+    url: str
+    port: int
+    expires_at: str | None
+
+    def as_json(self) -> dict[str, object]:
+        return {"url": self.url, "port": self.port, "expires_at": self.expires_at}
+
+
+async def wait_for_port(handle: Handle, port: int, *, timeout_s: int, server: tuple[str, str] | None) -> None:
+    """Until something listens; raises Failure when the `server` (session and command) ends before, or the time does."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    while True:
+        left = deadline - loop.time()
+        tries = max(1, min(TRIES_A_SLICE, int(left * 5))) if server is None else 5
+        if (await handle.exec(LOOK.format(port=port, tries=tries), timeout_s=SLICE_S * 3))[0] == 0:
+            return
+        code = await handle.exit_code(*server) if server else None
+        if code is not None:
+            raise Failure("exec_failed", f"the server ended with exit code {code} before port {port} listened; its output is above",
+                          fix="mend --serve; it must stay in the foreground and listen on that port")  # fmt: skip
+        if loop.time() >= deadline:
+            raise Failure("timeout", f"nothing listened on port {port} within {timeout_s} s; what the server printed is above",
+                          fix=f"--timeout {timeout_s * 3}, or --preview with the port that the server really uses")  # fmt: skip
+
+
+async def link(handle: Handle, port: int, *, public: bool) -> Preview:
+    """A signed link for an hour, or the plain one of a public sandbox; raises Failure."""
+    if public:
+        return Preview(await handle.preview_url(port), port, None)
+    ends = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=PREVIEW_S)
+    return Preview(await handle.signed_preview_url(port, PREVIEW_S), port, ends.isoformat(timespec="seconds"))

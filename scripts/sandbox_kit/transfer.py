@@ -1,0 +1,342 @@
+"""Files in and out: one tar each way. What goes is chosen by ignore rules, what comes back is a stranger's archive."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import re
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from .defaults import LARGEST_TRANSFER, MOST_FILES
+from .failures import Failure, UsageFailure
+from .host_access import READ_ONLY, HostAccess, is_plain, may_leave, shown
+
+NAMES_SHOWN = 8
+CHUNK = 1 << 20
+UNWANTED_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")  # terminal escapes, and what another system takes for a separator
+PLAIN_MODE, FOLDER_MODE = 0o644, 0o755
+FIX_HOSTILE = "look at the files in the sandbox (--keep, then --command 'ls -lR DIR'), and fetch the ones you want by name"
+
+
+@dataclass
+class Packed:
+    """A tar that is ready to go, and what a person wants to know of it."""
+
+    path: Path
+    files: int = 0
+    size: int = 0
+    skipped: list[str] = field(default_factory=list)
+
+    def describe(self) -> str:
+        skipped = f"; left here: {listed(self.skipped)}" if self.skipped else ""
+        return f"{self.files} file{'' if self.files == 1 else 's'}, {readable(self.size)}{skipped}"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A file that came back: its path here, its size in bytes."""
+
+    path: str
+    bytes: int
+
+
+def listed(names: list[str]) -> str:
+    """A few names, and how many more there are."""
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(shown(name) for name in names[:NAMES_SHOWN]) + more
+
+
+def readable(size: int) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size = size / 1000  # type: ignore[assignment]  # a number to be shown
+    return f"{size:.1f} GB"
+
+
+def split_pair(text: str, *, flag: str) -> tuple[str, str | None]:
+    """The two sides of A:B; B is None when it is left out. A drive letter is no A."""
+    first, mark, second = text.rpartition(":")
+    if mark and os.name == "nt" and re.fullmatch(r"[A-Za-z]", first):
+        first, mark, second = text, "", ""
+    if not mark:
+        first, second = text, ""
+    if not first or (mark and not second):
+        raise UsageFailure(f"{flag} {shown(text)}: one side is empty", fix=f"{flag} A:B, or {flag} A")
+    return first, second or None
+
+
+def upload_pair(text: str, access: HostAccess) -> tuple[str, str]:
+    """(path here, path in the sandbox); a path of the working directory keeps its place. Raises Failure."""
+    here, there = split_pair(text, flag="--upload")
+    real = access.allowed("--upload", here)
+    if not real.exists():
+        raise UsageFailure(f"--upload {shown(here)}: there is no such file or folder", fix="name one that exists")
+    if there is None:
+        there = real.relative_to(access.folder).as_posix() if real.is_relative_to(access.folder) else real.name
+    return here, safe_remote(there, flag="--upload")
+
+
+def safe_remote(path: str, *, flag: str) -> str:
+    if "\\" in path or "\0" in path:
+        raise UsageFailure(f"{flag}: a path in the sandbox has slashes and no backslash", fix=f"{flag} A:folder/file")
+    return posixpath.normpath(path)
+
+
+def download_pair(text: str, access: HostAccess, *, force: bool) -> tuple[str, str]:
+    """(path in the sandbox, path here), the second checked before anything is created; raises Failure."""
+    there, here = split_pair(text, flag="--download")
+    there = safe_remote(there, flag="--download")
+    here = here or posixpath.basename(there)
+    if here in ("", ".", "..") and there in ("/", ".", ".."):
+        raise UsageFailure(f"--download {shown(text)}: it needs a name here", fix=f"--download {there}:results")
+    access.writable("--download", here, force=force)
+    return there, here
+
+
+@contextlib.contextmanager
+def packed(pairs: list[tuple[str, str]], access: HostAccess) -> Iterator[Packed]:
+    """All of `pairs` in one temporary tar; raises Failure for too much or what cannot be read."""
+    handle, name = tempfile.mkstemp(prefix="daytona-sandbox-", suffix=".tar")
+    found = Packed(Path(name))
+    try:
+        with os.fdopen(handle, "wb") as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            for here, there in pairs:
+                folder = access.folder_to_read("--upload", here)
+                if folder is None:
+                    add_file(archive, access.allowed("--upload", here), there, found)
+                else:
+                    add_folder(archive, folder, there, found)
+        yield found
+    finally:
+        found.path.unlink(missing_ok=True)
+
+
+def add_folder(archive: tarfile.TarFile, top: Path, there: str, found: Packed) -> None:
+    """A tree without what git would ignore, what looks secret, and what is no file."""
+    rules = Ignored(top)
+    if there != ".":
+        add_entry(archive, there, tarfile.DIRTYPE, FOLDER_MODE)
+    for folder, folders, names in os.walk(top):
+        here = Path(folder)
+        rules.read(here)
+        keep = []
+        for name in sorted(folders):
+            path, relative = here / name, (here / name).relative_to(top)
+            if path.is_symlink():
+                add_link(archive, top, path, within(there, relative.as_posix()), found)
+            elif name == ".git" or rules.match(path, folder=True):
+                continue
+            elif not may_leave(name):
+                found.skipped.append(f"{relative.as_posix()}/")
+            else:
+                keep.append(name)
+                add_entry(archive, within(there, relative.as_posix()), tarfile.DIRTYPE, FOLDER_MODE)
+        folders[:] = keep
+        add_names(archive, top, here, sorted(names), there=there, rules=rules, found=found)
+
+
+def within(there: str, relative: str) -> str:
+    return posixpath.normpath(posixpath.join(there, relative))
+
+
+def add_names(archive: tarfile.TarFile, top: Path, here: Path, names: list[str], *, there: str, rules: Ignored, found: Packed) -> None:
+    for name in names:
+        path = here / name
+        relative = path.relative_to(top).as_posix()
+        if rules.match(path, folder=False):
+            continue
+        if not may_leave(name):
+            found.skipped.append(relative)
+        elif path.is_symlink():
+            add_link(archive, top, path, within(there, relative), found)
+        elif path.is_file():
+            add_file(archive, path, within(there, relative), found)
+
+
+class Ignored:
+    """The .gitignore files of a tree and of the folders above it, as git reads them: the last matching line wins."""
+
+    def __init__(self, top: Path) -> None:
+        self._specs: list[tuple[Path, Any]] = []
+        above = []
+        for folder in (top, *top.parents):
+            if (folder / ".git").exists():
+                above = [parent for parent in top.parents if parent.is_relative_to(folder)]
+                break
+        for folder in reversed(above):
+            self.read(folder)
+
+    def read(self, folder: Path) -> None:
+        """Take in the rules of `folder`, which hold below it."""
+        import pathspec
+
+        try:
+            lines = (folder / ".gitignore").read_text(errors="replace").splitlines()
+        except OSError:
+            return
+        self._specs.append((folder, pathspec.GitIgnoreSpec.from_lines(lines)))
+
+    def match(self, path: Path, *, folder: bool) -> bool:
+        ignored = False
+        for base, spec in self._specs:
+            if path.is_relative_to(base):
+                verdict = spec.check_file(path.relative_to(base).as_posix() + ("/" if folder else "")).include
+                ignored = ignored if verdict is None else verdict
+        return ignored
+
+
+def add_entry(archive: tarfile.TarFile, name: str, kind: bytes, mode: int, *, link: str = "") -> None:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.mode, entry.linkname = kind, mode, link
+    archive.addfile(entry)
+
+
+def add_link(archive: tarfile.TarFile, top: Path, path: Path, name: str, found: Packed) -> None:
+    """A relative link that stays in the tree; any other would show the sandbox nothing, or this machine's paths."""
+    target = os.readlink(path)
+    if os.path.isabs(target) or not Path(os.path.normpath(path.parent / target)).is_relative_to(top):
+        found.skipped.append(path.relative_to(top).as_posix())
+    else:
+        add_entry(archive, name, tarfile.SYMTYPE, 0o777, link=Path(target).as_posix())
+        count(found, 0)
+
+
+def add_file(archive: tarfile.TarFile, path: Path, name: str, found: Packed) -> None:
+    try:
+        handle = os.open(path, READ_ONLY)
+    except OSError as error:
+        raise UsageFailure(f"--upload {shown(path.name)}: {error.strerror}", fix="make it readable, or name other files") from None
+    with os.fdopen(handle, "rb") as stream:
+        status = os.fstat(stream.fileno())
+        entry = tarfile.TarInfo(name)
+        entry.size, entry.mtime = status.st_size, int(status.st_mtime)
+        entry.mode = 0o755 if status.st_mode & 0o100 else PLAIN_MODE
+        count(found, entry.size)
+        archive.addfile(entry, Exactly(stream, entry.size))
+
+
+def count(found: Packed, size: int) -> None:
+    found.files, found.size = found.files + 1, found.size + size
+    if found.files > MOST_FILES or found.size > LARGEST_TRANSFER:
+        raise UsageFailure(
+            f"--upload: more than {MOST_FILES:,} files or {LARGEST_TRANSFER >> 20} MB",
+            fix="name a smaller folder, or add what is not needed to .gitignore",
+        )
+
+
+class Exactly:
+    """A file of the size that its head promised, also when it shrinks or grows meanwhile."""
+
+    def __init__(self, stream: IO[bytes], size: int) -> None:
+        self._stream, self._left = stream, size
+
+    def read(self, size: int = -1) -> bytes:
+        wanted = self._left if size < 0 else min(size, self._left)
+        data = self._stream.read(wanted)
+        self._left -= wanted
+        return data + b"\0" * (wanted - len(data))
+
+
+def unpack(archive: Path, here: str, access: HostAccess, *, force: bool) -> tuple[list[Saved], list[str]]:
+    """Write what one download brought; (files, names that were left out). Raises Failure archive before anything is written."""
+    try:
+        with tarfile.open(archive, mode="r:") as stream:
+            members = checked(stream)
+            targets, left_out = places(members, here, access, force=force)
+            return [write(stream, member, path, shown_path) for member, path, shown_path in targets], left_out
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+        raise Failure("archive", f"what the sandbox sent is not a proper archive: {error}", fix=FIX_HOSTILE) from None
+
+
+def checked(stream: tarfile.TarFile) -> list[tarfile.TarInfo]:
+    """The members, none of which may leave the folder, be a device, a bomb or a name that plays tricks; raises Failure archive."""
+    members, sizes, size = [], dict[str, int](), 0
+    for member in stream:
+        members.append(member)
+        if member.islnk():  # another name of a file that came before, written here as a file of its own
+            if member.linkname not in sizes:
+                raise hostile(member, "is another name of something that is not there")
+            sizes[member.name] = sizes[member.linkname]
+        elif member.isreg():
+            sizes[member.name] = member.size
+        size += sizes.get(member.name, 0)
+        path = PurePosixPath(member.name)
+        if member.name.startswith("/") or ".." in path.parts:
+            raise hostile(member, "lies outside what was asked for")
+        if UNWANTED_NAME.search(member.name):
+            raise hostile(member, "has control characters or a backslash in its name")
+        if not (member.isreg() or member.isdir() or member.issym() or member.islnk()) or member.issparse():
+            raise hostile(member, "is neither a file nor a folder")
+        if member.issym() and leaves(path, member.linkname):
+            raise hostile(member, "is a link that leads out")
+        if len(members) > MOST_FILES or size > LARGEST_TRANSFER:
+            raise Failure("archive", f"more than {MOST_FILES:,} files or {LARGEST_TRANSFER >> 20} MB came back", fix=FIX_HOSTILE)
+    return members
+
+
+def leaves(path: PurePosixPath, target: str) -> bool:
+    end = posixpath.normpath(posixpath.join(path.parent.as_posix(), target))
+    return target.startswith("/") or end.split("/")[0] == ".."
+
+
+def hostile(member: tarfile.TarInfo, why: str) -> Failure:
+    return Failure("archive", f"refused: {ascii(member.name)[:200]} {why}", fix=FIX_HOSTILE)
+
+
+def places(
+    members: list[tarfile.TarInfo], here: str, access: HostAccess, *, force: bool
+) -> tuple[list[tuple[tarfile.TarInfo, Path, str]], list[str]]:
+    """Where each file goes; links, dotfiles and key-like names are left out. Raises Failure when one is there already."""
+    single = len(members) == 1 and not members[0].isdir()
+    targets, left_out, seen = [], [], set()
+    for member in members:
+        inside = PurePosixPath(member.name)
+        if member.isdir():
+            continue
+        if member.issym() or not is_plain(inside):
+            left_out.append(member.name)
+            continue
+        name = file_place(here, member.name, access) if single else posixpath.join(here, inside.as_posix())
+        path = access.writable("--download", name, force=force)
+        if path in seen or path.is_dir():
+            raise hostile(member, "stands for something that is there already")
+        seen.add(path)
+        targets.append((member, path, name))
+    return targets, left_out
+
+
+def file_place(here: str, name: str, access: HostAccess) -> str:
+    """A single file goes into a folder that is there, else it is called what the user said."""
+    into = here.endswith("/") or access.allowed("--download", here).is_dir()
+    return posixpath.join(here, posixpath.basename(name)) if into else here
+
+
+def write(stream: tarfile.TarFile, member: tarfile.TarInfo, path: Path, name: str) -> Saved:
+    """One file, never through a link, never executable: what came back is not run here."""
+    content = stream.extractfile(member)
+    if content is None:
+        raise hostile(member, "has no content")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with content, open_new(path) as target:
+            size = 0
+            while chunk := content.read(CHUNK):
+                target.write(chunk)
+                size += len(chunk)
+    except OSError as error:
+        raise Failure("host_access", f"--download {shown(name)}: {error.strerror}", fix="name a place that can be written") from None
+    return Saved(name, size)
+
+
+def open_new(path: Path) -> IO[bytes]:
+    """A file of our own in the place of whatever was there: an old one's mode and other names of it stay what they were."""
+    path.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, PLAIN_MODE), "wb")

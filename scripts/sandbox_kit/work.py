@@ -1,0 +1,265 @@
+"""What a run does in its sandbox, in order: clone, upload, setup, network rule, the program, downloads, preview."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shlex
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import charts, execution, preview, transfer
+from .defaults import LARGEST_TRANSFER
+from .execution import Program, Workplace
+from .failures import Failure
+from .host_access import HostAccess, shown
+from .options import RunOptions
+from .output import Narrator
+from .report import Collected, Report
+from .sdk import Handle
+
+OUT_OF_MEMORY = 137
+LARGER = "--snapshot daytona-medium or daytona-large"
+UNPACK_TIMEOUT_S = 300
+NO_SUCH = 66  # as EX_NOINPUT of sysexits.h
+# A folder's content without its name; a file under its own. Hard links travel as the files they are.
+PACK = (
+    "set -e; if test -d {there}; then cd -- {there}; tar -cf {archive} .; "
+    'elif test -e {there}; then cd -- "$(dirname -- {there})"; tar -cf {archive} -- "$(basename -- {there})"; else exit {no_such}; fi'
+)
+
+
+class Work:
+    """One run's work in one sandbox; what it came to goes into `report`."""
+
+    def __init__(
+        self,
+        handle: Handle,
+        options: RunOptions,
+        *,
+        run_id: str,
+        report: Report,
+        collected: Collected,
+        narrator: Narrator,
+        access: HostAccess,
+    ) -> None:
+        self._handle = handle
+        self._options = options
+        self._report = report
+        self._collected = collected
+        self._narrator = narrator
+        self._access = access
+        self._place = Workplace(handle, narrator, run_id=run_id, cwd=options.cwd)
+        self._server: tuple[str, str] | None = None
+
+    async def do(self) -> None:
+        """Everything that was asked for; raises Failure. A program's own failure is in the report, not raised."""
+        options = self._options
+        if options.repo is not None:
+            self._narrator.say(f"cloning {options.repo.url} to repo")
+            await self._handle.clone(options.repo, "repo")
+        if options.uploads:
+            await self._upload()
+        if options.cwd is not None and not await self._handle.has_folder(options.cwd):
+            raise Failure(
+                "not_found",
+                f"--cwd {shown(options.cwd)} is no folder in the sandbox",
+                fix="--upload or --repo brings it, or leave out --cwd",
+            )
+        setup, programs = [Program(text) for text in options.setup], self._programs()
+        coded = options.charts is not None
+        await self._place.prepare([*setup, *([] if coded else programs)], options.env)
+        try:
+            await self._run_all(setup, programs)
+        except asyncio.CancelledError:
+            if options.stays:  # a signal ends the program too; a sandbox that is about to be deleted needs no request for that
+                await self._place.end_programs()
+            raise
+        finally:
+            if options.stays and not options.detach and options.serve is None:
+                await self._place.tidy()
+
+    def _programs(self) -> list[Program]:
+        """The steps after the setup; the server of --serve last."""
+        options = self._options
+        programs = [Program(text, arguments=options.arguments, stdin=options.stdin_data) for text in options.commands]
+        if options.code is not None:
+            programs.append(Program(options.code, options.language, options.arguments, options.stdin_data))
+        if options.serve is not None:
+            programs.append(Program(options.serve))
+        return programs
+
+    async def _run_all(self, setup: Sequence[Program], programs: Sequence[Program]) -> None:
+        for number, program in enumerate(setup):
+            if not await self._step(number, program, what="setup"):
+                return
+        await self._restrict()
+        if self._options.detach:
+            await self._place.start(len(setup))
+            self._report.detached = True
+            self._narrator.tell("the program runs on in the sandbox; sandboxes.py logs shows its output, sandboxes.py wait its exit code")
+            return
+        waited = programs[:-1] if self._options.serve is not None else programs
+        done = await self._charts() if self._options.charts is not None else await self._steps(len(setup), waited)
+        if self._options.downloads:
+            await self._download()
+        if done and self._options.preview is not None:
+            await self._preview(len(setup) + len(programs) - 1)
+
+    async def _steps(self, first: int, programs: Sequence[Program]) -> bool:
+        """Whether all of them succeeded; the first failure ends them."""
+        for number, program in enumerate(programs, first):
+            if not await self._step(number, program, what="step" if len(programs) > 1 else "program"):
+                return False
+        return True
+
+    async def _step(self, number: int, program: Program, *, what: str) -> bool:
+        if what != "program":
+            self._narrator.say(f"{what}: {first_line(program.text)}")
+        out = self._collected.stderr if what == "setup" else self._collected.stdout  # stdout is the program's
+        follower = execution.Follower(out.feed, self._collected.stderr.feed)
+        ended = await self._place.run(number, timeout_s=self._options.timeout_s, follower=follower)
+        self._note_end(program.text if program.language is None else self._options.file or program.text, ended)
+        if what == "setup" and ended.exit_code:
+            self._narrator.tell(f"--setup ended with exit code {ended.exit_code}; the program was not run")
+        return ended.exit_code == 0
+
+    def _note_end(self, text: str, ended: execution.Ended) -> None:
+        report, narrator = self._report, self._narrator
+        report.exit_code, report.timed_out = ended.exit_code, ended.timed_out
+        report.seconds += ended.seconds
+        report.steps.append({"command": narrator.clean(text), "exit_code": ended.exit_code, "seconds": round(ended.seconds, 3)})
+        if ended.timed_out:
+            report.failure = Failure(
+                "timeout", f"the program was killed after --timeout {self._options.timeout_s} s; what it printed until then is above",
+                fix=f"--timeout {self._options.timeout_s * 3}; redirect what shall run on in the background: cmd >log 2>&1 </dev/null &",
+            )  # fmt: skip
+        elif ended.exit_code == OUT_OF_MEMORY:
+            narrator.tell(f"exit code 137 is a kill, most often for lack of memory; a larger sandbox: {LARGER}")
+
+    async def _restrict(self) -> None:
+        """Cut the network once it is no longer needed; where the rule held from the start it was read back then."""
+        if self._options.policy and self._late_policy:
+            await self._handle.restrict(self._options.policy)
+            self._narrator.say(f"{self._options.policy.describe()} from here on")
+
+    @property
+    def _late_policy(self) -> bool:
+        return needs_network_first(self._options) or not self._report.created
+
+    async def _upload(self) -> None:
+        pairs = [transfer.upload_pair(text, self._access) for text in self._options.uploads]
+        archive = f"{self._place.folder}.in.tar"
+        with transfer.packed(pairs, self._access) as found:
+            self._narrator.say(f"uploading {found.describe()}")
+            with self._narrator.waiting("uploading"):
+                await self._handle.upload_file(str(found.path), archive)
+        command = f"tar -xPf {archive} --no-same-owner; code=$?; rm -f {archive}; exit $code"
+        code, said = await self._handle.exec(command, timeout_s=UNPACK_TIMEOUT_S)
+        if code:
+            raise Failure("exec_failed", f"the sandbox could not unpack the files: {shown(said.strip()[-300:])}",
+                          fix="choose another place with --upload HERE:THERE, or an image that has tar")  # fmt: skip
+
+    async def _download(self) -> None:
+        """Also after a failed program: its reports are what one wants then. Its exit code stays the run's."""
+        for number, text in enumerate(self._options.downloads):
+            try:
+                await self._download_one(number, text)
+            except Failure as failure:
+                if self._report.exit_code in (0, None) and self._report.failure is None:
+                    raise
+                self._narrator.tell(f"{failure.message}; fix: {failure.fix}")
+
+    async def _download_one(self, number: int, text: str) -> None:
+        force = self._options.force
+        there, here = transfer.download_pair(text, self._access, force=force)
+        archive = f"{self._place.folder}.out-{number}.tar"
+        pack = PACK.format(there=shlex.quote(there), archive=archive, no_such=NO_SUCH)
+        code, said = await self._handle.exec(pack, timeout_s=UNPACK_TIMEOUT_S)
+        if code == NO_SUCH:
+            raise Failure(
+                "not_found",
+                f"--download {shown(there)}: the sandbox has no such file or folder",
+                fix="look with --command 'ls -la'",
+            )
+        if code:
+            raise Failure("exec_failed", f"the sandbox could not pack {shown(there)}: {shown(said.strip()[-300:])}",
+                          fix="fetch less, or look with --keep")  # fmt: skip
+        with tempfile.NamedTemporaryFile(prefix="daytona-sandbox-", suffix=".tar") as file:
+            with self._narrator.waiting("downloading"):
+                await self._handle.download_file(archive, file, limit=LARGEST_TRANSFER)
+            file.flush()
+            saved, left_out = await asyncio.to_thread(transfer.unpack, Path(file.name), here, self._access, force=force)
+        if self._options.keeps:
+            await execution.quietly(self._handle.remove_folder(archive))
+        self._report.files += [{"path": found.path, "bytes": found.bytes} for found in saved]
+        total = transfer.readable(sum(found.bytes for found in saved))
+        self._narrator.say(f"downloaded {len(saved)} file{'' if len(saved) == 1 else 's'}, {total}, to {shown(here)}")
+        if left_out:
+            self._narrator.tell(
+                f"not written here (links, dotfiles, names of keys): {transfer.listed([ascii(name)[1:-1] for name in left_out])}"
+            )
+
+    async def _charts(self) -> bool:
+        """By code_run, whose two streams come as one at its end."""
+        options = self._options
+        self._report.combined = True
+        began = time.monotonic()
+        awake = asyncio.create_task(execution.keep_awake(self._handle, self._narrator))
+        try:
+            done = await self._handle.run_code(
+                options.code or "", arguments=options.arguments, env=options.env, timeout_s=options.timeout_s
+            )
+        except Failure as failure:
+            if failure.kind != "timeout":
+                raise
+            self._note_end(options.file or options.code or "", execution.Ended(None, timed_out=True, seconds=time.monotonic() - began))
+            return False
+        finally:
+            awake.cancel()
+        self._collected.stdout.feed(done.output)
+        self._note_end(
+            options.file or options.code or "", execution.Ended(done.exit_code, timed_out=False, seconds=time.monotonic() - began)
+        )
+        self._report.charts = charts.save(done.charts, options.charts or ".", self._access, force=options.force)
+        self._narrator.say(f"saved {', '.join(self._report.charts) or 'no chart: only figures that the code shows (plt.show()) come back'}")
+        return done.exit_code == 0
+
+    async def _preview(self, number: int) -> None:
+        """Start the server, wait for its port, make the link; when it dies, what it printed is shown."""
+        options = self._options
+        port = options.preview or 0
+        if options.serve is not None:
+            self._server = (self._place.session, await self._place.start(number))
+        self._narrator.say(f"waiting for port {port}")
+        try:
+            with self._narrator.waiting(f"waiting for port {port}"):
+                await preview.wait_for_port(self._handle, port, timeout_s=options.timeout_s, server=self._server)
+        except Failure:
+            await self._show_the_servers_output()
+            raise
+        if options.public:
+            self._narrator.tell("--public: everybody can open every port of this sandbox, without a token")
+            await self._handle.make_public()
+        found = await preview.link(self._handle, port, public=options.public)
+        self._report.preview = found.as_json()
+        self._narrator.tell(f"preview: {found.url}" + (f" (until {found.expires_at})" if found.expires_at else ""))
+
+    async def _show_the_servers_output(self) -> None:
+        if self._server is not None:
+            with contextlib.suppress(Failure):
+                out, err = await self._handle.logs(*self._server)
+                self._collected.stdout.feed(out)
+                self._collected.stderr.feed(err)
+
+
+def needs_network_first(options: RunOptions) -> bool:
+    """Whether something before the program needs the network that the program shall not have."""
+    return bool(options.setup) or options.repo is not None
+
+
+def first_line(text: str) -> str:
+    line = text.strip().splitlines()[0]
+    return line if len(line) <= 100 else line[:100] + "…"

@@ -1,0 +1,266 @@
+"""Archives: what leaves this machine, and what a stranger's archive may do to it."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from sandbox_kit import transfer
+from sandbox_kit.failures import Failure
+from sandbox_kit.host_access import HostAccess
+from sandbox_kit.transfer import download_pair, packed, unpack, upload_pair
+
+
+def project(folder: Path, **files: str) -> HostAccess:
+    """A folder with files by path, `__` for a slash and `_dot_` for a dot at the beginning of a name."""
+    for name, text in files.items():
+        path = folder / name.replace("__", "/").replace("_dot_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return HostAccess.of({}, folder)
+
+
+def names_sent(access: HostAccess, *uploads: str) -> tuple[list[str], list[str]]:
+    """(names of the files in the tar, what was left here)."""
+    with packed([upload_pair(text, access) for text in uploads], access) as found, tarfile.open(found.path) as archive:
+        return sorted(member.name for member in archive if not member.isdir()), sorted(found.skipped)
+
+
+def test_a_folder_goes_without_what_git_ignores(tmp_path: Path) -> None:
+    """Nested .gitignore files, negated lines, and .git itself; nothing of it by running git."""
+    access = project(
+        tmp_path, _dot_gitignore="*.log\n/build/\n!keep.log\n", a="1", x__y__b="2", x___dot_gitignore="b2\n", x__b2="3", one="4",
+        **{"two.log": "5", "keep.log": "6", "build/out": "7", ".git/config": "8", "x/build/inner": "9"},
+    )  # fmt: skip
+    sent, _ = names_sent(access, ".")
+
+    assert sent == [".gitignore", "a", "keep.log", "one", "x/.gitignore", "x/build/inner", "x/y/b"]
+
+
+def test_rules_above_the_uploaded_folder_hold_too(tmp_path: Path) -> None:
+    """Up to the folder with .git, as git has it."""
+    access = project(tmp_path, **{".git/HEAD": "", ".gitignore": "*.bin\n", "src/a.bin": "1", "src/a.py": "2"})
+
+    assert names_sent(access, "src") == (["src/a.py"], [])
+
+
+def test_what_looks_secret_stays_and_is_named(tmp_path: Path) -> None:
+    """Keys and dotfiles with credentials; the settings of a project's tools go along."""
+    access = project(
+        tmp_path, **{"p/.env": "K=1", "p/id_rsa": "x", "p/server.pem": "x", "p/.npmrc": "x", "p/.flake8": "x", "p/.ssh/c": "x"}
+    )
+
+    assert names_sent(access, "p") == (["p/.flake8"], [".env", ".npmrc", ".ssh/", "id_rsa", "server.pem"])
+
+
+def test_links_that_lead_out_stay(tmp_path: Path) -> None:
+    """A file behind one is never read; a link inside the tree stays a link."""
+    access = project(tmp_path, **{"p/real": "x", "outside": "SECRET"})
+    for name, target in (("inner", "real"), ("outer", "../outside"), ("absolute", "/etc/hostname"), ("loop", "loop")):
+        (tmp_path / "p" / name).symlink_to(target)
+    (tmp_path / "p" / "folder").symlink_to("/etc")
+    with packed([upload_pair("p", access)], access) as found, tarfile.open(found.path) as archive:
+        kinds = {member.name: member.issym() for member in archive if not member.isdir()}
+
+    assert kinds == {"p/real": False, "p/inner": True, "p/loop": True}
+    assert sorted(found.skipped) == ["absolute", "folder", "outer"]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """Only regular files go."""
+    access = project(tmp_path, p__a="x")
+    os.mkfifo(tmp_path / "p" / "pipe")
+
+    assert names_sent(access, "p") == (["p/a"], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "pair"),
+    [("a", ("a", "a")), ("p/a:b/c", ("p/a", "b/c")), ("a:/tmp/x", ("a", "/tmp/x")), (".", (".", ".")), ("p/../a", ("p/../a", "a"))],
+)
+def test_a_path_keeps_its_place(tmp_path: Path, text: str, pair: tuple[str, str]) -> None:
+    """Unless another one is given."""
+    assert upload_pair(text, project(tmp_path, a="x", p__a="x")) == pair
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [("missing", "usage"), ("a:", "usage"), (":b", "usage"), ("", "usage"), ("/etc/passwd", "host_access"), (".env", "host_access"),
+     ("..", "host_access"), ("a:b\\c", "usage"), ("key.pem", "host_access")],
+)  # fmt: skip
+def test_an_upload_that_cannot_be_is_refused(tmp_path: Path, text: str, kind: str) -> None:
+    """Before anything is created."""
+    with pytest.raises(Failure) as caught:
+        upload_pair(text, project(tmp_path, a="x", _dot_env="x", **{"key.pem": "x"}))
+
+    assert caught.value.kind == kind
+
+
+@pytest.mark.parametrize("limit", ["MOST_FILES", "LARGEST_TRANSFER"])
+def test_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    """With what to do about it, and no temporary file left."""
+    monkeypatch.setattr(transfer, limit, 2)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    access = project(tmp_path, p__a="x", p__b="y", p__c="z")
+    with pytest.raises(Failure) as caught:
+        names_sent(access, "p")
+
+    assert ".gitignore" in caught.value.fix
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def archive(folder: Path, *members: tarfile.TarInfo | tuple[str, bytes]) -> Path:
+    """A tar as a hostile sandbox would send it."""
+    path = folder.parent / "stranger.tar"
+    with tarfile.open(path, "w") as stream:
+        for member in members:
+            if isinstance(member, tuple):
+                entry = tarfile.TarInfo(member[0])
+                entry.size = len(member[1])
+                stream.addfile(entry, io.BytesIO(member[1]))
+            else:
+                stream.addfile(member)
+    return path
+
+
+def entry(name: str, kind: bytes, link: str = "") -> tarfile.TarInfo:
+    found = tarfile.TarInfo(name)
+    found.type, found.linkname = kind, link
+    return found
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return folder
+
+
+HOSTILE: dict[str, list[tarfile.TarInfo | tuple[str, bytes]]] = {
+    "absolute": [("/tmp/evil", b"x")],
+    "upwards": [("./a/../../evil", b"x")],
+    "link out": [entry("./l", tarfile.SYMTYPE, "/etc")],
+    "link up": [entry("./a/l", tarfile.SYMTYPE, "../../x")],
+    "device": [entry("./d", tarfile.CHRTYPE)],
+    "pipe": [entry("./p", tarfile.FIFOTYPE)],
+    "escape": [("./a\x1b]0;title\x07", b"x"), ("./b", b"x")],
+    "newline": [("./a\nfix: rm -rf ~", b"x"), ("./b", b"x")],
+    "backslash": [("./..\\evil", b"x"), ("./b", b"x")],
+    "twice": [("./a", b"x"), ("./a", b"y")],
+    "file and folder": [("./a", b"x"), ("./a/b", b"y")],
+    "hard link to nothing": [entry("./h", tarfile.LNKTYPE, "/etc/passwd"), ("./b", b"x")],
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_archive_is_refused(work: Path, name: str) -> None:
+    """Nothing outside is written, and the message holds no escape."""
+    path = archive(work, *HOSTILE[name])
+    with pytest.raises(Failure) as caught:
+        unpack(path, "out", HostAccess.of({}, work), force=False)
+
+    assert caught.value.kind in ("archive", "host_access")
+    assert "\x1b" not in caught.value.message
+    assert not (work.parent / "evil").exists()
+
+
+def test_garbage_is_no_archive(work: Path) -> None:
+    """Also half an archive."""
+    whole = archive(work, ("./a", b"x" * 5000)).read_bytes()
+    for data in (b"garbage" * 1000, whole[:2000]):
+        (work.parent / "half.tar").write_bytes(data)
+        with pytest.raises(Failure) as caught:
+            unpack(work.parent / "half.tar", "out", HostAccess.of({}, work), force=False)
+        assert caught.value.kind == "archive"
+
+
+def test_a_bomb_is_refused_by_its_head(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By size and by number."""
+    for limit in ("MOST_FILES", "LARGEST_TRANSFER"):
+        with monkeypatch.context() as patch:
+            patch.setattr(transfer, limit, 1)
+            with pytest.raises(Failure) as caught:
+                unpack(archive(work, ("./a", b"xx"), ("./b", b"x")), "out", HostAccess.of({}, work), force=False)
+            assert caught.value.kind == "archive"
+    assert not (work / "out").exists()
+
+
+def test_dotfiles_keys_and_links_are_left_out_and_named(work: Path) -> None:
+    """A .envrc or a git hook written here would be run by others."""
+    members: list[tarfile.TarInfo | tuple[str, bytes]] = [
+        ("./a/ok", b"1"), ("./.envrc", b"x"), ("./.git/hooks/pre-commit", b"x"), ("./id_rsa", b"x"), entry("./a/l", tarfile.SYMTYPE, "ok"),
+    ]  # fmt: skip
+    saved, left_out = unpack(archive(work, *members), "out", HostAccess.of({}, work), force=False)
+
+    assert [found.path for found in saved] == ["out/a/ok"]
+    assert left_out == ["./.envrc", "./.git/hooks/pre-commit", "./id_rsa", "./a/l"]
+    assert sorted(path.name for path in (work / "out").rglob("*")) == ["a", "ok"]
+
+
+def test_nothing_is_executable_or_belongs_to_the_sender(work: Path) -> None:
+    """Modes and owners of a stranger's archive mean nothing here."""
+    evil = tarfile.TarInfo("./tool")
+    evil.mode, evil.uid = 0o6777, 12345
+    unpack(archive(work, evil, ("./b", b"")), "out", HostAccess.of({}, work), force=False)
+    status = (work / "out" / "tool").stat()
+
+    assert status.st_mode & 0o7111 == 0
+    assert status.st_uid == os.getuid()
+
+
+def test_a_file_that_is_there_is_kept_without_force(work: Path) -> None:
+    """Nothing of the archive is written then; with --force it is replaced, and another name of it keeps its content."""
+    (work / "out").mkdir()
+    (work / "out" / "b").write_text("mine")
+    os.link(work / "out" / "b", work / "other")
+    path = archive(work, ("./a", b"1"), ("./b", b"theirs"))
+    with pytest.raises(Failure) as caught:
+        unpack(path, "out", HostAccess.of({}, work), force=False)
+    assert caught.value.kind == "host_access"
+    assert not (work / "out" / "a").exists()
+    unpack(path, "out", HostAccess.of({}, work), force=True)
+
+    assert (work / "out" / "b").read_text() == "theirs"
+    assert (work / "other").read_text() == "mine"
+
+
+def test_a_link_here_does_not_lead_a_download_out(work: Path) -> None:
+    """A cloned repository may hold `out -> ~/.ssh`."""
+    (work.parent / "home").mkdir()
+    (work / "out").symlink_to(work.parent / "home")
+    with pytest.raises(Failure) as caught:
+        unpack(archive(work, ("./a", b"1"), ("./b", b"1")), "out", HostAccess.of({}, work), force=True)
+
+    assert caught.value.kind == "host_access"
+    assert list((work.parent / "home").iterdir()) == []
+
+
+def test_a_single_file_is_called_as_the_user_said(work: Path) -> None:
+    """Or keeps its name in a folder that is there."""
+    (work / "into").mkdir()
+    access = HostAccess.of({}, work)
+    path = archive(work, ("report.xml", b"<a/>"))
+
+    assert unpack(path, "r.xml", access, force=False)[0][0].path == "r.xml"
+    assert unpack(path, "into", access, force=False)[0][0].path == "into/report.xml"
+    assert unpack(path, "new/", access, force=False)[0][0].path == "new/report.xml"
+
+
+@pytest.mark.parametrize(
+    ("text", "pair"), [("out", ("out", "out")), ("/var/log/x.log", ("/var/log/x.log", "x.log")), ("a/b/:c", ("a/b", "c"))]
+)
+def test_a_download_is_named_by_its_last_part(work: Path, text: str, pair: tuple[str, str]) -> None:
+    """Unless the user names it."""
+    assert download_pair(text, HostAccess.of({}, work), force=False) == pair
+
+
+@pytest.mark.parametrize("text", ["", "a:/etc/x", "a:../x", "a:.bashrc", ".", "/", "a:", ".env"])
+def test_a_download_that_cannot_be_is_refused(work: Path, text: str) -> None:
+    """Before anything is created."""
+    with pytest.raises(Failure):
+        download_pair(text, HostAccess.of({}, work), force=False)
