@@ -17,6 +17,7 @@ from .defaults import LARGEST_TRANSFER, MOST_FILES
 from .failures import Failure, UsageFailure
 from .host_access import READ_ONLY, HostAccess, is_plain, may_leave, shown
 
+WINDOWS = os.name == "nt"
 NAMES_SHOWN = 8
 CHUNK = 1 << 20
 UNWANTED_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")  # terminal escapes, and what another system takes for a separator
@@ -63,7 +64,7 @@ def readable(size: int) -> str:
 def split_pair(text: str, *, flag: str) -> tuple[str, str | None]:
     """The two sides of A:B; B is None when it is left out. A drive letter is no A."""
     first, mark, second = text.rpartition(":")
-    if mark and os.name == "nt" and re.fullmatch(r"[A-Za-z]", first):
+    if mark and WINDOWS and re.fullmatch(r"[A-Za-z]:[\\/].*", text) and len(first) == 1:
         first, mark, second = text, "", ""
     if not mark:
         first, second = text, ""
