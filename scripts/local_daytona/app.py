@@ -25,11 +25,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Gate:
     """Lets in who knows the key, speaks to this server by its own address, and is not a web page from elsewhere."""
 
-    def __init__(self, *, port: int, api_key: str, on_request: Callable[[], None]) -> None:
+    def __init__(
+        self, *, port: int, api_key: str, on_request: Callable[[], None], is_signed: Callable[[web.BaseRequest], bool] = lambda _: False
+    ) -> None:
         self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
         self._origins = {f"http://{host}" for host in self._hosts}
         self._api_key = api_key.encode()
         self._on_request = on_request
+        self._is_signed = is_signed
 
     def check(self, request: web.BaseRequest) -> None:
         """Raises the 403 or 401."""
@@ -39,7 +42,8 @@ class Gate:
         if origin is not None and origin not in self._origins:
             raise ApiError(403, "requests from web pages of another origin are refused")
         # socket.io clients show their key in their first packet, see control.events
-        if not is_events(request.path) and not self._knows_key(request.headers.get(hdrs.AUTHORIZATION, "")):
+        shows_key = is_events(request.path) or self._knows_key(request.headers.get(hdrs.AUTHORIZATION, ""))
+        if not shows_key and not self._is_signed(request):
             raise ApiError(401, "Invalid credentials: the API key is not this server's")
         self._on_request()
 

@@ -52,8 +52,25 @@ def parser() -> argparse.ArgumentParser:
         )
         if name == "serve":
             command.add_argument("--port", type=int, default=0, help="a fixed port (default: any free one)")
+            command.add_argument(
+                "--allow-range", type=allow_range, action="append", default=[], metavar="CIDR",
+                help="a private network that sandboxes may reach after all; repeatable",
+            )  # fmt: skip
+            command.add_argument(
+                "--image", action="append", default=[], metavar="NAME",
+                help="an image name that means this machine's own system (FROM NAME in a build); repeatable",
+            )  # fmt: skip
             command.add_argument("--minute", type=float, default=60.0, help="seconds in a minute of its timers, for tests")
     return top
+
+
+def allow_range(text: str) -> Any:
+    from .engine.egress.policy import parse_range
+
+    try:
+        return parse_range(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def serve(arguments: argparse.Namespace) -> int:
@@ -62,7 +79,14 @@ def serve(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     state = arguments.state_dir.resolve()
     with lifecycle.locked(state):
-        settings = Settings(state, skill_env.server_version(), port=arguments.port, minute=arguments.minute)
+        settings = Settings(
+            state,
+            skill_env.server_version(),
+            port=arguments.port,
+            minute=arguments.minute,
+            allow_ranges=tuple(arguments.allow_range),
+            images=tuple(arguments.image),
+        )
         asyncio.run(serve(settings))
     return OK
 

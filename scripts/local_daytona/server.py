@@ -17,27 +17,45 @@ from aiohttp import web
 
 from .app import KEEP_ALIVE_S, Gate, make_app
 from .control import timers
+from .control.builds import Builds
+from .control.door import Door
 from .control.events import Events
+from .control.network import NetworkRoutes
+from .control.previews import Previews
 from .control.routes import ControlRoutes
 from .control.sandboxes import Sandboxes
+from .control.signing import FileLinks
+from .control.snapshot_routes import SnapshotRoutes
+from .control.snapshots import Snapshots
+from .control.volumes import VolumeRoutes, Volumes
+from .engine.egress.outside import Outside
+from .engine.egress.policy import Network
 from .engine.engine import Engine
 from .lifecycle import ServerFile, new_key
+from .protocol import LONGEST_LINE, JsonRunner
 from .store import Store
 from .toolbox.routes import routes as toolbox_routes
 from .wire import now
 
 log = logging.getLogger(__name__)
+BACKLOG = 1024
 SHUTDOWN_S = 0.3  # sandboxes are ended by then, so whoever still waits for an answer has got it
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to serve: where state lives, which port (0: any free one), and how long a minute lasts in seconds."""
+    """How to serve: where state lives, which port (0: any free one), and how long a minute lasts in seconds.
+
+    `allow_ranges` are private networks that sandboxes may reach after all; `images` are names that a Dockerfile may begin with
+    and that mean this machine's own system.
+    """
 
     state: Path
     version: str
     port: int = 0
     minute: float = 60.0
+    allow_ranges: tuple[Network, ...] = ()
+    images: tuple[str, ...] = ()
 
 
 class Server:
@@ -53,13 +71,23 @@ class Server:
         self.file = ServerFile(f"http://127.0.0.1:{port}", os.getpid(), settings.version, new_key())
         self._channel = Events(self.file.api_key)
         self._sandboxes = Sandboxes(engine, store, self._channel, toolbox_url=f"{self.file.url}/toolbox", minute=settings.minute)
+        self._snapshots = Snapshots(engine, store, images=settings.images)
+        self._volumes = Volumes(engine, store, self._sandboxes)
+        self._builds = Builds(engine, self._sandboxes, self._snapshots, settings.state / "builds")
+        self._previews = Previews(self._sandboxes, api_key=self.file.api_key, port=port)
 
     async def run(self) -> None:
         """Recover, serve until a signal or idleness ends it, and leave nothing running."""
+        self._snapshots.recover()
+        self._volumes.recover()
         await self._sandboxes.recover()
-        runner = web.AppRunner(self._app(), access_log=None, keepalive_timeout=KEEP_ALIVE_S, shutdown_timeout=SHUTDOWN_S)
+        self._builds.recover()
+        runner = JsonRunner(
+            self._app(), access_log=None, keepalive_timeout=KEEP_ALIVE_S, shutdown_timeout=SHUTDOWN_S,
+            max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE,
+        )  # fmt: skip
         await runner.setup()
-        await web.SockSite(runner, self._listener).start()
+        door = await self._open_door(runner)
         self.file.write(self._settings.state)
         clock = asyncio.create_task(timers.run(self._sandboxes, last_request=lambda: self._last_request, exit_server=self._ended.set))
         log.info("serving at %s, engine %s", self.file.url, self._engine.describe())
@@ -68,14 +96,30 @@ class Server:
         finally:
             clock.cancel()
             ServerFile.path(self._settings.state).unlink(missing_ok=True)
+            await self._builds.close()
             await self._sandboxes.close()
             await self._channel.close()
+            door.close()
             await runner.cleanup()
 
+    async def _open_door(self, runner: web.AppRunner) -> asyncio.Server:
+        api = runner.server
+        assert api is not None  # the runner was set up
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(lambda: Door(self._previews, api), sock=self._listener, backlog=BACKLOG)
+
     def _app(self) -> web.Application:
-        gate = Gate(port=self._listener.getsockname()[1], api_key=self.file.api_key, on_request=self._note_request)
-        control = ControlRoutes(self._sandboxes, status=self.status)
-        return make_app(gate=gate, routes=[*control.routes(), *toolbox_routes(self._sandboxes)], channel=self._channel)
+        links = FileLinks(self._sandboxes)
+        port = self._listener.getsockname()[1]
+        gate = Gate(port=port, api_key=self.file.api_key, on_request=self._note_request, is_signed=links.admits)
+        control = ControlRoutes(self._sandboxes, self._snapshots, self._builds, self._volumes, status=self.status)
+        storage = [*SnapshotRoutes(self._snapshots, self._sandboxes, self._builds).routes(), *VolumeRoutes(self._volumes).routes()]
+        more = [*NetworkRoutes(self._sandboxes).routes(), *self._previews.routes(), *links.routes()]
+        return make_app(
+            gate=gate,
+            routes=[*control.routes(), *storage, *more, *toolbox_routes(self._sandboxes)],
+            channel=self._channel,
+        )
 
     def _note_request(self) -> None:
         self._last_request = now()
@@ -94,15 +138,19 @@ class Server:
             "pid": self.file.pid,
             "version": self.file.version,
             "engine": self._engine.describe(),
+            "images": list(self._snapshots.images),
             "sandboxes": [self._sandboxes.as_list_item(entry.record) for entry in self._sandboxes],
         }
 
 
-async def serve(settings: Settings) -> None:
-    """Serve until told to end; raises EngineUnavailable when sandboxes cannot be isolated here, OSError for a taken port."""
+async def serve(settings: Settings, outside: Outside | None = None) -> None:
+    """Serve until told to end; raises EngineUnavailable when sandboxes cannot be isolated here, OSError for a taken port.
+
+    `outside` replaces this host's own way out.
+    """
     raise_descriptor_limit()
-    engine = await Engine.open(settings.state)
-    listener = socket.create_server(("127.0.0.1", settings.port), backlog=1024)
+    engine = await Engine.open(settings.state, outside or Outside.of_this_host(os.environ, settings.allow_ranges))
+    listener = socket.create_server(("127.0.0.1", settings.port), backlog=BACKLOG)
     store = Store(settings.state / "local.sqlite")
     with contextlib.closing(store):
         await Server(settings, engine, store, listener).run()

@@ -8,13 +8,43 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS sandboxes (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record TEXT NOT NULL) STRICT;
-"""
+from .wire import ApiError
+
+SCHEMA = "CREATE TABLE IF NOT EXISTS {name} (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record TEXT NOT NULL) STRICT"
+UPSERT = "INSERT INTO {name} VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET name = excluded.name, record = excluded.record"
+DELETE = "DELETE FROM {name} WHERE id = ?"
+SELECT = "SELECT record FROM {name} ORDER BY rowid"
+
+
+class Table:
+    """Records by id. Calls are synchronous: a write takes well under a millisecond, plus the disk's own."""
+
+    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
+        self._connection = connection
+        self._upsert, self._delete, self._select = (statement.format(name=name) for statement in (UPSERT, DELETE, SELECT))
+        connection.execute(SCHEMA.format(name=name))
+
+    def save(self, record_id: str, name: str, record: dict[str, Any]) -> None:
+        """Insert or replace; raises the 507 when the disk is full."""
+        self._write(self._upsert, (record_id, name, json.dumps(record)))
+
+    def forget(self, record_id: str) -> None:
+        self._write(self._delete, (record_id,))
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Every stored record, in the order they were created."""
+        for (text,) in self._connection.execute(self._select):
+            yield json.loads(text)
+
+    def _write(self, statement: str, values: tuple[str, ...]) -> None:
+        try:
+            self._connection.execute(statement, values)
+        except sqlite3.OperationalError as error:
+            raise ApiError(507, f"local Daytona could not write its database: {error}") from error
 
 
 class Store:
-    """Sandbox records by id. Calls are synchronous: a write takes well under a millisecond, plus the disk's own."""
+    """One table for each kind of thing that outlives the server."""
 
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None)
@@ -22,21 +52,9 @@ class Store:
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=NORMAL")
         self._connection.execute("PRAGMA secure_delete=ON")  # a deleted sandbox's env_vars shall not linger in free pages
-        self._connection.executescript(SCHEMA)
-
-    def save(self, sandbox_id: str, name: str, record: dict[str, Any]) -> None:
-        self._connection.execute(
-            "INSERT INTO sandboxes VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET name = excluded.name, record = excluded.record",
-            (sandbox_id, name, json.dumps(record)),
-        )
-
-    def forget(self, sandbox_id: str) -> None:
-        self._connection.execute("DELETE FROM sandboxes WHERE id = ?", (sandbox_id,))
-
-    def sandboxes(self) -> Iterator[dict[str, Any]]:
-        """Every stored record, in the order they were created."""
-        for (text,) in self._connection.execute("SELECT record FROM sandboxes ORDER BY rowid"):
-            yield json.loads(text)
+        self.sandboxes = Table(self._connection, "sandboxes")
+        self.snapshots = Table(self._connection, "snapshots")
+        self.volumes = Table(self._connection, "volumes")
 
     def close(self) -> None:
         self._connection.close()

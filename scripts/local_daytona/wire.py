@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
@@ -13,9 +13,19 @@ API = "DAYTONA_API"
 DAEMON = "DAYTONA_DAEMON"  # the SDK maps `code` to its own error classes only when this is the source
 REASONS = {
     400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
-    409: "Conflict", 410: "Gone", 413: "Payload Too Large", 500: "Internal Server Error", 501: "Not Implemented",
+    409: "Conflict", 410: "Gone", 413: "Payload Too Large", 500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway",
     503: "Service Unavailable", 507: "Insufficient Storage",
 }  # fmt: skip
+
+
+class Asked(Protocol):
+    """What an error's envelope says of the request."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def method(self) -> str: ...
 
 
 class ApiError(Exception):
@@ -28,7 +38,7 @@ class ApiError(Exception):
         self.code = code
         self.source = source
 
-    def envelope(self, request: web.BaseRequest) -> dict[str, Any]:
+    def envelope(self, request: Asked) -> dict[str, Any]:
         """Daytona's error body (wire-protocol, sections 2 and 3.5)."""
         return {
             "statusCode": self.status,

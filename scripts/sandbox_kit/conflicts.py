@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-import ipaddress
 import re
 
 from . import defaults
 from .failures import UsageFailure
+
+TYPE_CHECKING = False  # as typing has it: this module is imported by --help too
+if TYPE_CHECKING:
+    import argparse
 
 
 def refuse(given: argparse.Namespace) -> None:
@@ -85,7 +87,7 @@ def network(given: argparse.Namespace) -> None:
     if len(used) > 1:
         raise UsageFailure(f"{' and '.join(used)} exclude each other: Daytona takes one kind of rule", fix=f"leave out {used[-1]}")
     for name in given.allow_domain:
-        if not defaults.DOMAIN.fullmatch(name):
+        if not re.fullmatch(defaults.DOMAIN, name):
             raise UsageFailure(
                 "--allow-domain takes a domain name", fix="--allow-domain pypi.org, or *.example.org; addresses: --allow-cidr"
             )
@@ -101,6 +103,8 @@ def network(given: argparse.Namespace) -> None:
 
 
 def is_cidr(text: str) -> bool:
+    import ipaddress
+
     try:
         return "/" in text and ipaddress.ip_network(text, strict=False).version == 4
     except ValueError:
@@ -150,15 +154,15 @@ def existing(given: argparse.Namespace) -> None:
 
 
 def names(given: argparse.Namespace) -> None:
-    if given.name is not None and not defaults.SANDBOX_NAME.fullmatch(given.name):
+    if given.name is not None and not re.fullmatch(defaults.SANDBOX_NAME, given.name):
         raise UsageFailure(
             f"--name {given.name!r} is not a sandbox name", fix="letters, digits, dots, dashes and underscores, such as --name work-1"
         )
     for text in given.secret:
         name, _, secret = text.partition("=")
-        if not defaults.ENV_NAME.fullmatch(name) or not secret:
+        if not re.fullmatch(defaults.ENV_NAME, name) or not secret:
             raise UsageFailure("--secret takes ENV=NAME: a variable, and a secret's name in the vault", fix="--secret API_TOKEN=my-token")
-    if given.git_token is not None and not defaults.ENV_NAME.fullmatch(given.git_token):
+    if given.git_token is not None and not re.fullmatch(defaults.ENV_NAME, given.git_token):
         raise UsageFailure("--git-token takes the name of a variable, never a token", fix="export GH_TOKEN=..., then --git-token GH_TOKEN")
     if given.quiet and given.verbose:
         raise UsageFailure("--quiet and --verbose exclude each other", fix="use one of them")
@@ -167,7 +171,7 @@ def names(given: argparse.Namespace) -> None:
 def labels(given: argparse.Namespace) -> None:
     for text in given.label:
         name, mark, _ = text.partition("=")
-        if not mark or not defaults.LABEL.fullmatch(name):
+        if not mark or not re.fullmatch(defaults.LABEL, name):
             raise UsageFailure("--label takes K=V", fix="--label team=web")
         if name in defaults.OUR_LABELS or name == "code-toolbox-language":
             raise UsageFailure(f"--label {name} is set by this tool", fix="choose another name")

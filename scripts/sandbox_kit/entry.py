@@ -1,38 +1,44 @@
-"""From a command line to its exit code: parse, enter the skill's environment, hand over. Heavy imports come after that."""
+"""From a command line to its exit code: parse, enter the skill's environment, hand over.
+
+Whatever is not needed by --help and by usage errors is imported in the functions, after the flags were read: they answer at once.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import json
-import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec
 
-import skill_env
-
+from . import conflicts
+from .console import fail, silence, use_utf8, write_quietly
 from .failures import SIGNAL_BASE, TOOL_FAILED, Failure
-from .options import RunOptions, parse_health, parse_run, parse_sandboxes
-from .output import Narrator, silence, use_utf8, write_quietly
-from .report import Collected, Report
+from .flags import run_flags
 
-P = ParamSpec("P")
+TYPE_CHECKING = False  # as typing has it
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Protocol
+
+    class Main(Protocol):
+        """A script's main, as a test calls it too."""
+
+        def __call__(self, argv: Sequence[str] | None = None) -> int: ...
 
 
-def quiet_at_the_end(main: Callable[P, int]) -> Callable[P, int]:
+SIGINT = 2
+
+
+def quiet_at_the_end(main: Main) -> Main:
     """Neither Ctrl-C before anything was created nor a reader that goes away is worth a traceback."""
 
-    @functools.wraps(main)
-    def run(*args: P.args, **kwargs: P.kwargs) -> int:
+    def run(argv: Sequence[str] | None = None) -> int:
         try:
-            return main(*args, **kwargs)
+            return main(argv)
         except KeyboardInterrupt:
-            return SIGNAL_BASE + signal.SIGINT
+            return SIGNAL_BASE + SIGINT
         except BrokenPipeError:  # `… | head -1`
             silence(sys.stdout)
             return TOOL_FAILED
 
+    run.__doc__ = main.__doc__
     return run
 
 
@@ -41,7 +47,11 @@ def run_in_sandbox(argv: Sequence[str] | None = None) -> int:
     """run_in_sandbox.py."""
     words = words_of(argv)
     try:
-        options = parse_run(words)
+        given = run_flags(words)
+        conflicts.refuse(given)
+        from .options import run_options
+
+        options = run_options(given)
         enter()
         from . import inputs
         from .host_access import HostAccess
@@ -60,6 +70,8 @@ def sandboxes(argv: Sequence[str] | None = None) -> int:
     """sandboxes.py."""
     words = words_of(argv)
     try:
+        from .options import parse_sandboxes
+
         options = parse_sandboxes(words)
         enter()
         from . import inventory
@@ -76,13 +88,14 @@ def healthcheck(argv: Sequence[str] | None = None) -> int:
     """healthcheck.py; it must work without the environment too, to say what is missing."""
     words = words_of(argv)
     try:
+        from .options import parse_health
+
         options = parse_health(words)
         from . import health
 
         if options.install:
             return health.install(options)
-        with contextlib.suppress(skill_env.NotInstalled):  # the SDK's row tells it
-            skill_env.enter()
+        enter_if_there()
         return health.report(options)
     except Failure as failure:
         if "--json" in words:
@@ -97,24 +110,39 @@ def words_of(argv: Sequence[str] | None) -> list[str]:
 
 def enter() -> None:
     """Go on in an interpreter that has the SDK; raises Failure sdk_missing or sdk_version."""
+    import skill_env
+
     try:
         skill_env.enter()
     except skill_env.NotInstalled as missing:
         raise Failure(missing.kind, str(missing), fix=missing.fix) from None
 
 
+def enter_if_there() -> None:
+    """As `enter`; that nothing is there is a row of the healthcheck's own."""
+    try:  # noqa: SIM105  contextlib would be imported for this alone
+        enter()
+    except Failure:
+        pass
+
+
 def refuse_run(failure: Failure, *, as_json: bool) -> int:
     """A run that ends before anything was created, in the same JSON as any other."""
     if as_json:
+        from .options import RunOptions
+        from .report import Collected, Report
+
         nothing = Collected(RunOptions(json=True), run_id="none", secrets=())
         print_json(Report(failure=failure).as_json(nothing))
     return complain(failure)
 
 
 def print_json(answer: dict[str, Any]) -> None:
+    import json
+
     write_quietly(sys.stdout, json.dumps(answer) + "\n")
 
 
 def complain(failure: Failure) -> int:
-    Narrator().fail(failure.message, failure.fix)
+    fail(failure.message, failure.fix)
     return failure.exit_code

@@ -1,26 +1,26 @@
-"""Every way a run can fail: one kind, one exit code, one `fix:` line; and the translation of other people's errors into them."""
+"""Every way a run can fail: one kind, one exit code, one `fix:` line. Imported by --help too, so it stays light."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-import skill_env
-
-SCRIPT = re.compile(r"\{scripts\}/(\w+(?:\.py)?)")
+SCRIPT = r"\{scripts\}/(\w+(?:\.py)?)"
 TIMED_OUT, TOOL_FAILED, USAGE = 124, 125, 2
 SIGNAL_BASE = 128
 
 
-@dataclass(frozen=True)
 class Row:
     """What a kind means to the caller: the exit code, and what to type unless the failure knows better.
 
-    In a fix, {scripts} stands for the folder of the scripts, because the caller is in another one.
+    In a fix, {scripts} stands for the folder of the scripts, because the caller is in another one. No dataclass: importing that
+    module costs more than all of a --help.
     """
 
-    exit_code: int
-    fix: str
+    __slots__ = ("exit_code", "fix")
+
+    def __init__(self, exit_code: int, fix: str) -> None:
+        self.exit_code = exit_code
+        self.fix = fix
 
 
 KINDS: dict[str, Row] = {
@@ -67,7 +67,7 @@ class Failure(Exception):
         row = KINDS[kind]
         self.kind = kind
         self.message = " ".join(message.split())
-        self.fix = SCRIPT.sub(lambda match: skill_env.quoted(skill_env.SKILL / "scripts" / match[1]), fix or row.fix)
+        self.fix = with_whole_paths(fix or row.fix)
         self.exit_code = row.exit_code if exit_code is None else exit_code
         self.status: int | None = None
         self.sandbox_id: str | None = None
@@ -76,95 +76,17 @@ class Failure(Exception):
         return {"kind": self.kind, "message": self.message, "fix": self.fix}
 
 
+def with_whole_paths(fix: str) -> str:
+    """A fix as the caller can type it, from whatever folder."""
+    if "{scripts}" not in fix:
+        return fix
+    import skill_env
+
+    return re.sub(SCRIPT, lambda match: skill_env.quoted(skill_env.SKILL / "scripts" / match[1]), fix)
+
+
 class UsageFailure(Failure):
     """The command line asks for something that cannot be; nothing was created."""
 
     def __init__(self, message: str, *, fix: str) -> None:
         super().__init__("usage", message, fix=fix)
-
-
-# The server's words decide between kinds that share a status (facts: users-and-peers 1.7 to 1.9), first match wins.
-BY_WORDS = (
-    (re.compile(r"network access is restricted", re.I), "tier_network"),
-    (re.compile(r"limit exceeded|exceeds maximum allowed|quota", re.I), "quota"),
-    (
-        re.compile(
-            r"snapshot .{0,200}(not found|inactive|not available)|has no images|pull access denied|manifest unknown"
-            r"|invalid image|image .{0,200}(not found|must|tag)",
-            re.IGNORECASE,
-        ),
-        "image",
-    ),
-    (re.compile(r"entered error state|failed to start", re.I), "create_failed"),
-)  # fmt: skip
-BY_STATUS = {
-    400: "invalid_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 408: "timeout", 409: "conflict", 410: "exec_failed",
-    422: "invalid_request", 429: "rate_limited", 501: "invalid_request", 504: "server_error",
-}  # fmt: skip
-NETWORK_CLASSES = {"DaytonaConnectionError", "ClientError", "HTTPError", "TransportError", "ConnectionError", "gaierror", "SSLError"}
-NETWORK_WORDS = re.compile(
-    r"max retries exceeded|cannot connect|connection (refused|reset|closed|aborted)|server disconnected|name or service not known"
-    r"|temporary failure in name resolution|certificate|websocket (error|closed)|close code",
-    re.IGNORECASE,
-)
-NOT_DAYTONA = re.compile(r"unsupported content type|validation error|expecting value|'NoneType' object", re.I)
-LONGEST_MESSAGE = 600
-
-
-def translate(error: BaseException, doing: str) -> Failure:
-    """Any error of the SDK, its generated clients or the system as a Failure; `doing` says what was under way."""
-    if isinstance(error, Failure):
-        return error
-    status = status_of(error)
-    failure = Failure(kind_of(error, status), f"{doing}: {text_of(error)}", fix=retry_after(error, status))
-    failure.status = status
-    failure.sandbox_id = getattr(error, "sandbox_id", None)
-    failure.__cause__ = error
-    return failure
-
-
-def status_of(error: BaseException) -> int | None:
-    """The HTTP status: the SDK's `status_code`, the generated clients' `status`."""
-    for name in ("status_code", "status"):
-        value = getattr(error, name, None)
-        if isinstance(value, int) and 400 <= value <= 599:
-            return value
-    return None
-
-
-def kind_of(error: BaseException, status: int | None) -> str:
-    text = str(error)
-    if status is None or status in (400, 403, 422):
-        for words, kind in BY_WORDS:
-            if words.search(text):
-                return kind
-    if status is not None:
-        return BY_STATUS.get(status, "server_error" if status >= 500 else "invalid_request")
-    return kind_without_status(error, text)
-
-
-def kind_without_status(error: BaseException, text: str) -> str:
-    names = {cls.__name__ for cls in type(error).__mro__}
-    if names & NETWORK_CLASSES or NETWORK_WORDS.search(text):
-        return "network"
-    if names & {"DaytonaTimeoutError", "TimeoutError"}:
-        return "network"
-    if NOT_DAYTONA.search(text):
-        return "server_error"
-    return "server_error" if "DaytonaError" in names else "internal"
-
-
-def text_of(error: BaseException) -> str:
-    """One bounded line, without the terminal escapes that a hostile server may put into it."""
-    text = str(getattr(error, "message", None) or getattr(error, "reason", None) or error) or type(error).__name__
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return line if len(line) <= LONGEST_MESSAGE else line[:LONGEST_MESSAGE] + "…"
-
-
-def retry_after(error: BaseException, status: int | None) -> str | None:
-    """A 429 says how long to wait; the SDK's headers are a case-sensitive dict, so the names are compared in lower case."""
-    if status != 429:
-        return None
-    headers = {str(name).lower(): str(value) for name, value in dict(getattr(error, "headers", None) or {}).items()}
-    seconds = next((value for name, value in headers.items() if name.startswith("retry-after") and value.isdigit()), None)
-    return f"wait {seconds} s and repeat it" if seconds else None

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import Any, NoReturn
 
 from . import defaults
 from .failures import UsageFailure
+
+TYPE_CHECKING = False  # as typing has it: its import costs a --help milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
 
 RUN_HELP = """\
 Create a Daytona sandbox, run something in it, print what it prints, delete the sandbox.
@@ -109,6 +113,15 @@ def run_parser() -> Parser:
     for title, flags in (("what", WHAT), ("files", FILES), ("network", NETWORK), ("where", WHERE), ("time", TIME), ("output", OUTPUT)):
         add(parser.add_argument_group(title), flags)
     return parser
+
+
+def run_flags(argv: Sequence[str]) -> argparse.Namespace:
+    """The flags as they were given; what follows `--` is the program's. Raises UsageFailure, or SystemExit(0) after --help."""
+    words = list(argv)
+    cut = words.index("--") if "--" in words else len(words)
+    given = run_parser().parse_args(words[:cut])
+    given.arguments = tuple(words[cut + 1 :])
+    return given
 
 
 def add(group: argparse._ArgumentGroup, flags: tuple[tuple[str, dict[str, Any]], ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from dataclasses import replace
 from pathlib import PurePath
@@ -94,7 +95,7 @@ def env_file(given: str, access: HostAccess) -> dict[str, str]:
     text = access.text("--env-file", given, limit=LARGEST_TEXT)
     found: dict[str, str] = {}
     for name, value in dotenv_values(stream=io.StringIO(text), interpolate=False).items():
-        if value is None or not ENV_NAME.fullmatch(name):
+        if value is None or not re.fullmatch(ENV_NAME, name):
             raise UsageFailure(f"--env-file {shown(given)} has a line that is not NAME=VALUE", fix="write NAME=VALUE, a line each")
         found[name] = value
     return found

@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
+from .console import write_quietly
 from .execution import keep_awake
 from .failures import TIMED_OUT, Failure
 from .lease import DELETE_PAUSES_S, MANAGED_BY, MANAGER, RUN_ID, WORTH_REPEATING
 from .options import SandboxesOptions
-from .output import HeadAndTail, Narrator, plain, write_quietly
+from .output import HeadAndTail, Narrator, plain
 from .sdk import Client, Handle, SandboxInfo
 from .settings import for_local, from_environment
 

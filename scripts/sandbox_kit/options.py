@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -19,7 +20,7 @@ from .defaults import (
     minutes,
 )
 from .failures import UsageFailure
-from .flags import health_parser, run_parser, sandboxes_parser
+from .flags import health_parser, run_flags, sandboxes_parser
 
 FROM_STDIN = "-"
 
@@ -142,11 +143,13 @@ AS_GIVEN = (
 
 def parse_run(argv: Sequence[str] | None = None) -> RunOptions:
     """Raises UsageFailure with the fix; SystemExit(0) after --help."""
-    words = list(argv or [])
-    cut = words.index("--") if "--" in words else len(words)
-    given = run_parser().parse_args(words[:cut])
-    given.arguments = tuple(words[cut + 1 :])
+    given = run_flags(argv or [])
     conflicts.refuse(given)
+    return run_options(given)
+
+
+def run_options(given: argparse.Namespace) -> RunOptions:
+    """Of flags that do not contradict each other; raises UsageFailure for times and names that cannot be."""
     return RunOptions(
         **{name: getattr(given, name) for name in AS_GIVEN},
         commands=tuple(given.command or ()),
@@ -204,7 +207,7 @@ def variable(text: str) -> tuple[str, str]:
 
 
 def variable_name(name: str) -> str:
-    if not ENV_NAME.fullmatch(name):
+    if not re.fullmatch(ENV_NAME, name):
         raise UsageFailure("--env: a variable's name has letters, digits and underscores, no digit first", fix="--env NAME=VALUE")
     return name
 

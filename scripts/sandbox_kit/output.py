@@ -14,7 +14,8 @@ from typing import TextIO
 
 import skill_env
 
-MARK = "[sandbox]"
+from .console import MARK, fail, write_quietly
+
 REDACTED = "[redacted]"
 SHORTEST_SECRET = 8
 LOG_LIMIT = 256 * 1024 * 1024
@@ -261,8 +262,7 @@ class Narrator:
 
     def fail(self, message: str, fix: str) -> None:
         """The last two lines of a failed run."""
-        self.tell(message)
-        write_quietly(sys.stderr, f"fix: {self.clean(fix)}\n")
+        fail(self.clean(message), self.clean(fix))
 
 
 async def count_seconds(what: str) -> None:
@@ -272,30 +272,3 @@ async def count_seconds(what: str) -> None:
     while True:
         await asyncio.sleep(1)
         write_quietly(sys.stderr, f"\r\x1b[K{MARK} {what} {time.monotonic() - began:.0f} s")
-
-
-def write_quietly(stream: TextIO, text: str) -> None:
-    """Write and flush; a reader that went away is no reason to stop cleaning up."""
-    try:
-        stream.write(text)
-        stream.flush()
-    except BrokenPipeError:
-        silence(stream)
-    except ValueError:  # it is closed already
-        pass
-
-
-def silence(stream: TextIO) -> None:
-    """Point a stream whose reader went away at nothing; otherwise Python's own flush at the end fails, with exit code 120."""
-    with contextlib.suppress(OSError, ValueError):
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, stream.fileno())
-        os.close(nothing)
-
-
-def use_utf8() -> None:
-    """A Windows console of another code page must not end a run by a character it does not have."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(encoding="utf-8", errors="replace")

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .console import silence
 from .failures import TIMED_OUT, Failure
 from .options import RunOptions
-from .output import Log, Stream, silence
+from .output import Log, Stream
 
 
 @dataclass

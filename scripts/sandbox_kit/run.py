@@ -12,12 +12,13 @@ import traceback
 import skill_env
 
 from . import inputs
+from .console import write_quietly
 from .failures import KINDS, Failure, UsageFailure
 from .host_access import HostAccess
 from .interrupts import Interrupts
 from .lease import CREATE_TIMEOUT_S, MANAGED_BY, MANAGER, Identity, Lease
 from .options import Policy, RunOptions
-from .output import Narrator, write_quietly
+from .output import Narrator
 from .report import Collected, Report
 from .sdk import Client, CreateSpec, Handle
 from .settings import Settings, for_local, from_environment

@@ -19,9 +19,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 import skill_env
 
-from .failures import Failure, translate
+from .failures import Failure
 from .options import Policy, Repository
 from .settings import Settings
+from .translation import translate
 
 if TYPE_CHECKING:
     from daytona import AsyncDaytona, AsyncSandbox
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
 REQUEST_TIMEOUT_S = 60.0
 DELETE_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 60.0
+CLONE_FIXES = {
+    401: "a private repository needs --git-token NAME; a public one another address: a host asks for a password where nothing is",
+    404: "check the address of --repo, and --branch or --commit",
+    409: "the sandbox has a folder `repo` already: remove it, or use another sandbox",
+    500: "check the address of --repo, and whether the sandbox may reach that host",
+}
 TRANSFER_TIMEOUT_S = 1800.0
 TOKEN_USER = "x-access-token"  # noqa: S105  a user's name: what GitHub wants beside an app's token; with personal tokens every git host takes any name
 # A `.env` in the working directory may not switch these on: it is often a stranger's repository.
@@ -170,12 +177,16 @@ class Handle:
             raise
 
     async def clone(self, repo: Repository, path: str) -> None:
-        """The token travels in the request's body, for this one call."""
+        """The token travels in the request's body, for this one call; raises Failure, whose fix is about the repository."""
         user = TOKEN_USER if repo.token else None
-        with translated("cloning"):
-            await self._sandbox.git.clone(
-                repo.url, path, branch=repo.branch, commit_id=repo.commit, depth=repo.depth, username=user, password=repo.token
-            )
+        try:
+            with translated("cloning"):
+                await self._sandbox.git.clone(
+                    repo.url, path, branch=repo.branch, commit_id=repo.commit, depth=repo.depth, username=user, password=repo.token
+                )
+        except Failure as failure:
+            failure.fix = CLONE_FIXES.get(failure.status or 0, failure.fix)
+            raise
 
     async def upload_file(self, path: str, destination: str) -> None:
         """A file of this machine, streamed."""

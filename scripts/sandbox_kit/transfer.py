@@ -268,18 +268,22 @@ def checked(stream: tarfile.TarFile) -> list[tarfile.TarInfo]:
         elif member.isreg():
             sizes[member.name] = member.size
         size += sizes.get(member.name, 0)
-        path = PurePosixPath(member.name)
-        if member.name.startswith("/") or ".." in path.parts:
-            raise hostile(member, "lies outside what was asked for")
-        if UNWANTED_NAME.search(member.name):
-            raise hostile(member, "has control characters or a backslash in its name")
-        if not (member.isreg() or member.isdir() or member.issym() or member.islnk()) or member.issparse():
-            raise hostile(member, "is neither a file nor a folder")
-        if member.issym() and leaves(path, member.linkname):
-            raise hostile(member, "is a link that leads out")
+        judge(member)
         if len(members) > MOST_FILES or size > LARGEST_TRANSFER:
             raise Failure("archive", f"more than {MOST_FILES:,} files or {LARGEST_TRANSFER >> 20} MB came back", fix=FIX_HOSTILE)
     return members
+
+
+def judge(member: tarfile.TarInfo) -> None:
+    path = PurePosixPath(member.name)
+    if member.name.startswith("/") or ".." in path.parts:
+        raise hostile(member, "lies outside what was asked for")
+    if UNWANTED_NAME.search(member.name):
+        raise hostile(member, "has control characters or a backslash in its name")
+    if not (member.isreg() or member.isdir() or member.issym() or member.islnk()) or member.issparse():
+        raise hostile(member, "is neither a file nor a folder")
+    if member.issym() and leaves(path, member.linkname):
+        raise hostile(member, "is a link that leads out")
 
 
 def leaves(path: PurePosixPath, target: str) -> bool:

@@ -1,4 +1,7 @@
-"""python3 -m tests.external.tools: other projects' tools, pinned and hashed, into <clone>/.external; a second call is quick."""
+"""python3 -m tests.external.tools: other projects' tools, pinned and hashed, into <clone>/.external; a second call is quick.
+
+Chromium alone is the system's: Debian's package, installed by apt-get where it is missing and we are root.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ LOCK = Path(__file__).with_name("requirements.lock")  # needs Python 3.11: skill
 NODE_FOLDER = ROOT / ".external" / "node"
 NODE_LOCK = Path(__file__).with_name("node") / "package-lock.json"
 NODE_INSTALL_TIMEOUT_S = 900
+APT_TIMEOUT_S = 900
+CHROMIUM_COMMAND = "apt-get install -y --no-install-recommends chromium"
 
 
 def node_environment() -> dict[str, str]:
@@ -38,6 +43,24 @@ def claude_code() -> Path:
     found = sorted((NODE_FOLDER / "node_modules" / "@anthropic-ai").glob("claude-code-*/claude"))
     assert found, "the Claude Code CLI is missing: python3 -m tests.external.tools installs it"
     return found[0]
+
+
+def chromium() -> str:
+    """Debian's Chromium; fails loudly when it is not there."""
+    found = shutil.which("chromium")
+    assert found, f"Chromium is missing; as root: {CHROMIUM_COMMAND}"
+    return found
+
+
+def install_chromium() -> None:
+    """Raises CalledProcessError, or InstallFailed where only root could install it."""
+    if shutil.which("chromium"):
+        return
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise skill_install.InstallFailed("Chromium is missing, and only root can install it, on a Debian", fix=CHROMIUM_COMMAND)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in ("apt-get update", CHROMIUM_COMMAND):
+        subprocess.run(command.split(), env=environment, stdin=subprocess.DEVNULL, timeout=APT_TIMEOUT_S, check=True)
 
 
 def install_node_tools() -> None:
@@ -61,11 +84,12 @@ def main() -> int:
     try:
         skill_install.install(FOLDER, lock=LOCK)
         install_node_tools()
+        install_chromium()
     except skill_install.InstallFailed as failure:
         print(f"[sandbox] {failure}\nfix: {failure.fix}", file=sys.stderr)
         return 1
     except (subprocess.SubprocessError, OSError) as error:
-        print(f"[sandbox] the Node tools could not be installed: {error}\nfix: see npm's words above", file=sys.stderr)
+        print(f"[sandbox] a tool could not be installed: {error}\nfix: see npm's or apt-get's words above", file=sys.stderr)
         return 1
     return 0
 

@@ -4,34 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import aiohttp
 from aiohttp import web
 
+DELAY_S = 0.3
 HOP_HEADERS = {"host", "connection", "transfer-encoding", "content-length", "content-encoding", "keep-alive", "upgrade"}
 
 
 @dataclass
 class Fault:
-    """What happens to requests that match `method` and `path`: to all, or to the first `times` of them.
+    """What happens to requests that match `method` and `path`: to all, to the first `times` of them, or to request number `at` alone.
 
     `action`: a status code to answer; "drop-before" (the server never sees it) or "drop-after" (it acted, the answer is lost);
-    "garbage" (an answer that is not JSON); "cut" (a WebSocket that is closed after its first message).
+    "garbage" (an answer that is not JSON); "cut" (a WebSocket that is closed after its first message, half an answer otherwise);
+    "delay"; or a signal's name, which this process gets when the request comes, before it is passed on.
     """
 
     method: str
     path: str
     action: int | str
     times: int = 10**6
+    at: int | None = None
     message: str = "injected"
     hits: int = 0
 
-    def takes(self, method: str, path: str) -> bool:
-        if self.hits >= self.times or method != self.method or not re.fullmatch(self.path, path):
+    def takes(self, method: str, path: str, number: int) -> bool:
+        if (
+            self.at not in (None, number)
+            or self.hits >= self.times
+            or not re.fullmatch(self.method, method)
+            or not re.fullmatch(self.path, path)
+        ):
             return False
         self.hits += 1
         return True
@@ -45,6 +54,10 @@ class Proxy:
     url: str = ""
     faults: list[Fault] = field(default_factory=list)
     seen: list[tuple[str, str]] = field(default_factory=list)
+    started: list[bytes] = field(default_factory=list)  # bodies that reached the server and start a program in a session
+    busy: int = 0  # requests under way: one may still reach the server when its client is dead
+    number: int = 0  # of requests so far, the event channel's left out
+    kill: Callable[[int], None] = lambda _number: None  # what a signal's name does
 
     @property
     def api_url(self) -> str:
@@ -54,8 +67,25 @@ class Proxy:
         return sum(1 for got, where in self.seen if got == method and re.fullmatch(path, where))
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            return await self._handle(request)
+        self.busy += 1
+        try:
+            return await self._handle(request)
+        finally:
+            self.busy -= 1
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.seen.append((request.method, request.path))
-        fault = next((fault for fault in self.faults if fault.takes(request.method, request.path)), None)
+        if "socket.io" not in request.path:
+            self.number += 1
+        fault = next((fault for fault in self.faults if fault.takes(request.method, request.path, self.number)), None)
+        if fault is not None and str(fault.action).startswith("SIG"):
+            self.kill(getattr(signal, str(fault.action)))
+            fault = None
+        if fault is not None and fault.action == "delay":
+            await asyncio.sleep(DELAY_S)
+            fault = None
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._tunnel(request, cut=fault is not None)
         if fault is None:
@@ -67,14 +97,28 @@ class Proxy:
             return web.json_response({"statusCode": fault.action, "message": fault.message}, status=fault.action)
         if fault.action == "garbage":
             return web.Response(text="<html>not Daytona</html>", content_type="text/html")
+        if fault.action == "cut":
+            return await self._half(request)
         if fault.action == "drop-after":
             await self._forward(request)
         assert request.transport is not None
         request.transport.abort()
         raise ConnectionResetError("injected")
 
-    async def _forward(self, request: web.Request) -> web.StreamResponse:
+    async def _half(self, request: web.Request) -> web.StreamResponse:
+        whole = await self._forward(request)
+        body = whole.body if isinstance(whole.body, bytes) else b""
+        half = web.StreamResponse(status=whole.status, headers={**whole.headers, "Content-Length": str(len(body) + 10)})
+        await half.prepare(request)
+        await half.write(body[: len(body) // 2])
+        assert request.transport is not None
+        request.transport.abort()
+        return half
+
+    async def _forward(self, request: web.Request) -> web.Response:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_HEADERS}
+        if re.fullmatch(".*/process/session/[^/]*/exec", request.path):
+            self.started.append(await request.read())
         async with (
             aiohttp.ClientSession(auto_decompress=False) as session,
             session.request(request.method, self.upstream + request.raw_path, headers=headers, data=await request.read()) as answer,

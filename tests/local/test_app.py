@@ -40,9 +40,8 @@ def test_it_listens_on_loopback_only(server: LocalServer) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("POST", "/api/sandbox/x/fork"), ("GET", "/api/volumes"), ("POST", "/api/snapshots"), ("GET", "/toolbox/x/lsp/completions"),
-     ("POST", "/toolbox/x/git/clone"), ("POST", "/toolbox/x/computeruse/start"), ("GET", "/api/secret/paginated"),
-     ("POST", "/api/sandbox/x/ssh-access"), ("GET", "/toolbox/x/process/pty")],
+    [("POST", "/api/sandbox/x/fork"), ("GET", "/toolbox/x/lsp/completions"), ("PUT", "/api/sandbox/x/secrets"), ("POST", "/toolbox/x/computeruse/start"), ("GET", "/api/secret/paginated"),
+     ("POST", "/api/sandbox/x/ssh-access"), ("GET", "/api/warm-pools")],
 )  # fmt: skip
 def test_the_rest_of_daytona_answers_501_with_a_way_out(server: LocalServer, method: str, path: str) -> None:
     """A sentence, not a stub: the caller learns what to use instead."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -12,7 +13,67 @@ from typing import Any
 
 import pytest
 
-from .conftest import LocalServer, host_processes_of
+from local_daytona.engine.command import CERTIFICATES, PROXIES
+
+from .conftest import SCRIPTS, LocalServer, host_processes_of, new_state_dir, running_server, wait_for_server
+from .walls import ATTACKS, Attack, host_side, with_a_wall_off
+
+ORDINARY_UID = 61234  # nobody's; sandboxes of a server that it runs are its own
+LAUNCH = """
+import sys
+sys.path[:0] = sys.argv[1:3]
+from local_daytona.commands import main
+raise SystemExit(main(["serve", "--state-dir", sys.argv[3]]))
+"""
+
+
+@pytest.fixture(scope="module", params=["this user", "ordinary user"])
+def server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
+    """Every test of this module runs on the suite's own server, and, where that is root's, on one of an ordinary user."""
+    if request.param == "this user":
+        state = new_state_dir()
+        with running_server(state) as running:
+            yield running
+    elif os.geteuid() != 0:
+        pytest.skip("this user is an ordinary one")
+    else:
+        with ordinary_server() as running:
+            yield running
+
+
+@contextlib.contextmanager
+def ordinary_server() -> Iterator[LocalServer]:
+    """A server of an ordinary user, with the system's interpreter: root's own may lie where nobody else can reach it."""
+    state = new_state_dir()
+    state.mkdir(mode=0o700)
+    os.chown(state, ORDINARY_UID, ORDINARY_UID)
+    packages = Path(pytest.__file__).parents[1]
+    command = ["/usr/bin/python3", "-c", LAUNCH, str(SCRIPTS), str(packages), str(state)]
+    with open(state / "server.log", "ab") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            env={"HOME": str(state)},
+            user=ORDINARY_UID,
+            group=ORDINARY_UID,
+            extra_groups=[],
+        )
+    try:
+        yield wait_for_server(state, process)
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+@pytest.fixture
+def sandbox(server: LocalServer) -> Iterator[str]:
+    """The id of a fresh sandbox on the module's server."""
+    created = server.create()
+    yield created["id"]
+    server.request("DELETE", f"/api/sandbox/{created['id']}")
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +149,7 @@ def test_nothing_of_the_hosts_environment_is_inherited(inside: Any) -> None:
 
     assert set(names) <= {
         "DAYTONA_EXEC", "DAYTONA_SANDBOX_ID", "HOME", "LANG", "LD_LIBRARY_PATH", "LOGNAME", "NPM_CONFIG_PREFIX", "PATH",
-        "PIP_BREAK_SYSTEM_PACKAGES", "SHELL", "USER",
+        "PIP_BREAK_SYSTEM_PACKAGES", "PIP_ROOT_USER_ACTION", "SHELL", "USER", *PROXIES, *CERTIFICATES,
     }  # fmt: skip
     assert pid_1 == "PermissionError"
 
@@ -135,7 +196,7 @@ def test_the_hosts_loopback_and_the_servers_api_are_unreachable(inside: Any, ser
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "169.254.169.254", "192.0.2.1", "8.8.8.8"])
 def test_there_is_no_network(inside: Any, address: str) -> None:
-    """No route leads anywhere (issue A gives sandboxes no egress)."""
+    """No route leads anywhere: the way out is the proxy (test_egress)."""
     assert inside(try_to(f"socket.create_connection(({address!r}, 80), 3)")) == "OSError"
 
 
@@ -214,3 +275,72 @@ def test_the_agent_survives_what_its_own_code_may_do_to_it(server: LocalServer, 
     server.exec(sandbox, "kill -9 1; kill -STOP 1; kill -TERM 1; kill -CHLD 1; kill -SEGV 1")
 
     assert server.exec(sandbox, "echo alive")["result"] == "alive\n"
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[dict[str, object]]:
+    """Things on the host that a sandbox must not reach."""
+    folder = new_state_dir().parent
+    with host_side(folder) as found:
+        yield found
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name.replace(" ", "-"))
+def test_an_attack_that_works_without_its_wall_fails_here(
+    inside: Any, host: dict[str, object], server: LocalServer, attack: Attack
+) -> None:
+    """The probe can tell the difference: with one wall taken off, it reaches the host."""
+    if attack.as_root and os.geteuid() != 0:
+        pytest.skip("only root can run bubblewrap as root")
+    code = attack.code.format(**host)
+    open_door = with_a_wall_off(attack, Path(str(host["folder"])), code)
+
+    assert open_door == "got"
+    assert "got" not in inside(f"try:\n    exec({code!r})\nexcept BaseException as error: print(type(error).__name__)")
+
+
+def test_other_homes_keys_and_the_servers_state_are_not_there(inside: Any, server: LocalServer) -> None:
+    """The key of the server's API lies in its state folder, which no sandbox sees."""
+    paths = [
+        str(server.state_dir),
+        str(server.state_dir / "server.json"),
+        str(server.state_dir / "local.sqlite"),
+        "/proc/1/root",
+        "/proc/1/cwd",
+    ]
+
+    assert inside(f"import os; print([p for p in {paths!r} if os.access(p, os.R_OK)])") == "[]"
+
+
+def test_the_servers_key_is_nowhere_inside(inside: Any, server: LocalServer) -> None:
+    """Neither in a process's environment or arguments, nor in a file that code can read."""
+    search = f"grep -rsl {server.api_key[10:40]} /etc /run /home /root /var /opt /srv /mnt /media /proc/[0-9]*/environ /proc/[0-9]*/cmdline"
+    found = inside(f"import subprocess; print(subprocess.run({search!r}, shell=True, capture_output=True, text=True).stdout)")
+
+    assert [line for line in found.splitlines() if "environ" not in line and "cmdline" not in line] == []
+
+
+@pytest.mark.parametrize("order", ["kill(1, 9)", "kill(1, 19)", "killpg(1, 9)"])
+def test_pid_1_survives_signals_from_inside(inside: Any, order: str) -> None:
+    """It is the sandbox's life, and cannot be stopped or killed by what it started."""
+    inside(f"import os\ntry: os.{order}\nexcept OSError: pass")
+
+    assert inside("print('alive')") == "alive"
+
+
+def test_a_descriptor_of_pid_1_cannot_be_taken(inside: Any) -> None:
+    """The control socket is what an attacker would want first."""
+    assert inside(try_to("os.readlink('/proc/1/fd/3')")) == "PermissionError"
+    assert inside(try_to("fd = os.pidfd_open(1); assert ctypes.CDLL(None).syscall(438, fd, 3, 0) >= 0")) != "got"
+
+
+def test_32_bit_calls_do_not_pass_the_filter(inside: Any) -> None:
+    """Their numbers differ, so the filter ends whoever makes one."""
+    code = (
+        "import ctypes, mmap, os, platform\nif platform.machine() != 'x86_64': print('other'); raise SystemExit\n"
+        "code = b'\\xb8\\x14\\x00\\x00\\x00\\xcd\\x80\\xc3'\nm = mmap.mmap(-1, 4096, prot=7)\nm.write(code)\n"
+        "f = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))\n"
+        "p = os.fork()\nif p == 0: f(); os._exit(0)\nprint(os.WTERMSIG(os.waitpid(p, 0)[1]))"
+    )
+
+    assert inside(code) in ("31", "other")

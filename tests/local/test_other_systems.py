@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from sandbox_kit import transfer
+from sandbox_kit.failures import Failure
 
 from .conftest import SCRIPTS, LocalServer
 
-CLIENT = [*(SCRIPTS / "sandbox_kit").glob("*.py"), *SCRIPTS.glob("*.py")]
+CLIENT = [path for path in (*(SCRIPTS / "sandbox_kit").glob("*.py"), *SCRIPTS.glob("*.py")) if path.stem != "__init__"]
 POSIX_ONLY = {"fcntl", "grp", "pty", "pwd", "readline", "resource", "spwd", "syslog", "termios", "tty"}
 # No SIGHUP, no handlers on the loop, no O_NOFOLLOW, no user ids, a console of another code page.
 POORER = """
@@ -90,5 +91,5 @@ def test_a_drive_letter_is_no_side(monkeypatch: pytest.MonkeyPatch, text: str, p
 
 def test_a_local_path_is_never_sent_as_a_remote_one() -> None:
     """A backslash on the sandbox's side is a mistake, not a folder."""
-    with pytest.raises(transfer.UsageFailure):
+    with pytest.raises(Failure):
         transfer.safe_remote(r"out\a", flag="--upload")

@@ -74,7 +74,9 @@ def test_environment_is_the_sandboxs_then_the_requests(server: LocalServer) -> N
     """Later variables win, and nothing of the server's environment is there."""
     created = server.create(env={"A": "box", "B": "box"})
 
-    ended = server.exec(created["id"], "echo $A $B; env | grep -ci -E 'pythonpath|virtual_env|ssl_cert|dtn_local'", envs={"B": "request"})
+    ended = server.exec(
+        created["id"], "echo $A $B; env | grep -ci -E 'pythonpath|virtual_env|daytona_api|dtn_local'", envs={"B": "request"}
+    )
     server.request("DELETE", f"/api/sandbox/{created['id']}")
 
     assert ended["result"] == "box request\n0\n"

@@ -45,7 +45,7 @@ def test_create_answers_started_with_what_was_asked_for(sdk: Any) -> None:
     assert sandbox.labels == {"k": "v", "code-toolbox-language": "python"}
     assert (sandbox.env, sandbox.auto_stop_interval) == ({"A": "1"}, 7)
     assert sandbox.auto_destroy_at is not None
-    assert sandbox.network_block_all is True
+    assert sandbox.network_block_all is False
 
 
 def test_home_is_the_working_directory(fresh: Any) -> None:
@@ -167,12 +167,12 @@ def test_list_pages_filters_and_orders(sdk: Any) -> None:
 @pytest.mark.parametrize(
     ("fields", "status", "words"),
     [
-        ({"buildInfo": {"dockerfileContent": "FROM python:3.12"}}, 400, "has no images"),
+        ({"buildInfo": {"dockerfileContent": "FROM python:3.12"}}, 400, "cannot pull the image python:3.12"),
         ({"snapshot": "nope"}, 400, "daytona-small, daytona-medium, daytona-large"),
         ({"cpu": 2}, 400, "Cannot specify Sandbox resources"),
         ({"secrets": [{"A": "b"}]}, 501, "no secret vault"),
-        ({"domainAllowList": "example.com"}, 501, "no network"),
-        ({"volumes": [{"volumeId": "v", "mountPath": "/mnt/v"}]}, 501, "no volumes"),
+        ({"outboundProxyUrl": "http://proxy:3128"}, 501, "HTTPS_PROXY"),
+        ({"volumes": [{"volumeId": "v", "mountPath": "/mnt/v"}]}, 404, "Volume with ID or name v not found"),
         ({"name": "../x"}, 400, "name must match"),
         ({"labels": {"code-toolbox-language": "cobol"}}, 400, "must be one of"),
         ({"autoStopInterval": "soon"}, 400, "whole number"),

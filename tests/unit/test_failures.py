@@ -8,7 +8,8 @@ import daytona
 import pytest
 
 import skill_env
-from sandbox_kit.failures import KINDS, Failure, translate
+from sandbox_kit.failures import KINDS, Failure
+from sandbox_kit.translation import translate
 
 DESIGN_KINDS = [
     "usage",

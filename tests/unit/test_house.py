@@ -19,7 +19,7 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 LONGEST_FUNCTION = 40
 # From the bottom to the top: a module imports only what stands before it.
 KIT_ORDER = (
-    "failures", "defaults", "flags", "conflicts", "options", "output", "report", "local", "settings", "host_access", "transfer", "charts",
+    "console", "failures", "translation", "defaults", "flags", "conflicts", "options", "output", "report", "local", "settings", "host_access", "transfer", "charts",
     "inputs", "sdk", "interrupts", "lease", "execution", "preview", "work", "inventory", "health", "run", "entry",
 )  # fmt: skip
 

@@ -40,8 +40,11 @@ def test_the_guides_links_and_scripts_are_in_the_zip(unpacked: Path) -> None:
     """What SKILL.md names must be there."""
     text = (unpacked / "SKILL.md").read_text()
     named = set(re.findall(r"\]\(([a-z/-]+\.md)\)", text)) | set(re.findall(r"(scripts/\w+\.py)", text))
+    tasks = re.search(r"`examples/NAME.md`: (.+)\.", text)
+    assert tasks is not None
+    named |= {f"examples/{name}.md" for name in tasks[1].split(", ")}
 
-    assert len(named) > 10
+    assert len(named) > 12
     assert [name for name in named if not (unpacked / name).exists()] == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import struct
 
 import pytest
@@ -94,3 +95,23 @@ def test_an_unknown_machine_has_no_filter() -> None:
     """Better no sandbox than one with the wrong table."""
     with pytest.raises(KeyError):
         seccomp.program("riscv64")
+
+
+HEADERS = {"x86_64": (0, "/usr/include/x86_64-linux-gnu/asm/unistd_64.h"), "aarch64": (1, "/usr/include/asm-generic/unistd.h")}
+
+
+@pytest.mark.parametrize("machine", HEADERS)
+def test_the_tables_are_the_kernels(machine: str) -> None:
+    """Every number that the installed kernel headers know under a denied name is the one in the table."""
+    column, path = HEADERS[machine]
+    try:
+        with open(path) as header:
+            text = header.read()
+    except OSError:
+        pytest.skip(f"no {path} here")
+    known = {name: int(number) for name, number in re.findall(r"#define __NR3?2?6?4?_?(\w+)\s+(\d+)", text)}
+    table = {name: numbers[column] for name, numbers in seccomp._COMMON.items()}
+
+    compared = [name for name in table if name in known]
+    assert len(compared) > 40
+    assert {name: table[name] for name in compared} == {name: known[name] for name in compared}

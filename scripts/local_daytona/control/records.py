@@ -6,8 +6,10 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..engine.egress.policy import Rules, parse_cidrs, parse_domains
 from ..engine.limits import Resources
 from ..wire import iso, now
+from .snapshots import build_info
 
 ORGANIZATION = "local"
 TARGET = "local"
@@ -31,6 +33,13 @@ class Record:
     env: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     public: bool = False
+    preview_address: str | None = None
+    preview_ports: dict[str, int] = field(default_factory=dict)  # a port inside: the port of its preview
+    signed_previews: dict[str, dict[str, float]] = field(default_factory=dict)  # digest of a token: its port, and when it expires
+    signing_key: str = field(default="", repr=False)  # of links to files
+    network_block_all: bool = False
+    network_allow_list: str | None = None
+    domain_allow_list: str | None = None
     auto_stop_interval: int = DEFAULT_AUTO_STOP_MIN
     auto_archive_interval: int = DEFAULT_AUTO_ARCHIVE_MIN
     auto_delete_interval: int = NO_AUTO_DELETE
@@ -41,10 +50,18 @@ class Record:
     last_activity_at: float = field(default_factory=now)
     stopped_at: float = 0.0
     error_reason: str | None = None
+    image_env: dict[str, str] = field(default_factory=dict)  # what the snapshot's build set; the sandbox's own wins
+    volumes: list[dict[str, str]] = field(default_factory=list)
+    dockerfile: str | None = None
 
     @property
     def resources(self) -> Resources:
         return Resources(cpu=self.cpu, memory=self.memory, disk=self.disk)
+
+    @property
+    def rules(self) -> Rules:
+        """What the network settings, which were checked when they came, allow."""
+        return Rules(self.network_block_all, parse_cidrs(self.network_allow_list or ""), parse_domains(self.domain_allow_list or ""))
 
     @property
     def ephemeral(self) -> bool:
@@ -75,7 +92,9 @@ def list_item(record: Record, *, toolbox_url: str, minute: float) -> dict[str, A
         "user": record.user,
         "labels": record.labels,
         "public": record.public,
-        "networkBlockAll": True,
+        "networkBlockAll": record.network_block_all,
+        "networkAllowList": record.network_allow_list,
+        "domainAllowList": record.domain_allow_list,
         "target": TARGET,
         "cpu": record.cpu,
         "gpu": 0,
@@ -83,7 +102,9 @@ def list_item(record: Record, *, toolbox_url: str, minute: float) -> dict[str, A
         "disk": record.disk,
         "state": record.state,
         "desiredState": desired(record.state),
-        "snapshot": record.snapshot,
+        "snapshot": record.snapshot or None,
+        "volumes": record.volumes,
+        "buildInfo": None if record.dockerfile is None else build_info(record.dockerfile, record.created_at, record.id),
         "errorReason": record.error_reason,
         "autoStopInterval": record.auto_stop_interval,
         "autoArchiveInterval": record.auto_archive_interval,
@@ -99,9 +120,15 @@ def list_item(record: Record, *, toolbox_url: str, minute: float) -> dict[str, A
 
 def sandbox(record: Record, *, toolbox_url: str, minute: float) -> dict[str, Any]:
     """Sandbox: the list item with what only `get` shows."""
-    return {**list_item(record, toolbox_url=toolbox_url, minute=minute), "env": record.env, "kvm": False, "volumes": []}
+    return {**list_item(record, toolbox_url=toolbox_url, minute=minute), "env": record.env, "kvm": False}
 
 
 def desired(state: str) -> str:
     """Where a state is heading, in Daytona's words."""
-    return {"creating": "started", "starting": "started", "stopping": "stopped", "destroying": "destroyed"}.get(state, state)
+    return DESIRED.get(state, state)
+
+
+DESIRED = {
+    "creating": "started", "starting": "started", "pending_build": "started", "building_snapshot": "started",
+    "stopping": "stopped", "destroying": "destroyed",
+}  # fmt: skip

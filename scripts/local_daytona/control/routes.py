@@ -12,24 +12,24 @@ from typing import Any
 from aiohttp import web
 
 from ..wire import ApiError, Fields, answer, integer, now
-from . import snapshots
+from . import network
+from .builds import Builds, plan_of
 from .records import DEFAULT_AUTO_ARCHIVE_MIN, DEFAULT_AUTO_STOP_MIN, NO_AUTO_DELETE, TARGET, Record
 from .sandboxes import Entry, Sandboxes, new_id
+from .snapshots import DEFAULT, SEEDED, Snapshot, Snapshots, requested_size
+from .volumes import Volumes
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LANGUAGES = ("python", "typescript", "javascript")
 LANGUAGE_LABEL = "code-toolbox-language"
 PAGE_SIZE, LARGEST_PAGE = 100, 200
+SIZES = ("cpu", "memory", "disk")
 LARGEST_ENV = 64 * 1024  # it travels with every exec in one message of 128 KiB
 # What only the cloud can do, with the way out; refused at create rather than ignored.
 CLOUD_ONLY = {
-    "buildInfo": (400, "local Daytona has no images; use --snapshot daytona-small, daytona-medium or daytona-large, or the cloud"),
     "secrets": (501, "local Daytona has no secret vault; pass a throwaway value as env, or use the cloud"),
-    "volumes": (501, "local Daytona has no volumes; upload files, or use the cloud"),
-    "networkAllowList": (501, "local Daytona gives sandboxes no network; leave networkAllowList out, or use the cloud"),
-    "domainAllowList": (501, "local Daytona gives sandboxes no network; leave domainAllowList out, or use the cloud"),
-    "outboundProxyUrl": (501, "local Daytona gives sandboxes no network; leave outboundProxyUrl out, or use the cloud"),
+    "outboundProxyUrl": (501, "local Daytona goes out through its own HTTPS_PROXY, if any; leave outboundProxyUrl out, or use the cloud"),
     "linkedSandbox": (501, "local Daytona does not link sandboxes; use the cloud"),
     "gpu": (501, "local Daytona has no GPU; use the cloud"),
     "kvm": (501, "local Daytona has no virtual machines; use the cloud"),
@@ -39,10 +39,15 @@ CLOUD_ONLY = {
 
 
 class ControlRoutes:
-    """Handlers over one Sandboxes."""
+    """Handlers over one Sandboxes, and what a create may name: snapshots, builds, volumes."""
 
-    def __init__(self, sandboxes: Sandboxes, *, status: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self, sandboxes: Sandboxes, snapshots: Snapshots, builds: Builds, volumes: Volumes, *, status: Callable[[], dict[str, Any]]
+    ) -> None:
         self._sandboxes = sandboxes
+        self._snapshots = snapshots
+        self._builds = builds
+        self._volumes = volumes
         self._status = status
 
     def routes(self) -> list[web.RouteDef]:
@@ -62,16 +67,26 @@ class ControlRoutes:
             web.post(one + "/ttl/{minutes}", self.set_ttl),
             web.post(one + "/last-activity", self.refresh_activity),
             web.get(one + "/toolbox-proxy-url", self.toolbox_url),
-            web.get("/api/snapshots", self.list_snapshots),
-            web.get("/api/snapshots/{name}", self.get_snapshot),
+            web.post(one + "/archive", self.archive),
+            web.post(one + "/resize", self.resize),
+            web.post(one + "/recover", self.recover),
         ]
 
     async def status(self, _request: web.Request) -> web.Response:
         return answer(self._status())
 
     async def create(self, request: web.Request) -> web.Response:
-        record = new_record(await Fields.of_body(request))
-        return answer(self._sandboxes.as_json(await self._sandboxes.create(record)))
+        """A sandbox from a snapshot is started when this answers, one from a build is not yet begun."""
+        fields = await Fields.of_body(request)
+        refuse_cloud_only(fields)
+        plan = plan_of(fields, self._snapshots)
+        base = plan.base if plan else self._snapshots.usable(fields.text("snapshot", DEFAULT) or DEFAULT)
+        record = new_record(fields, base)
+        record.volumes = self._volumes.requested(fields)
+        if plan is not None:
+            return answer(self._sandboxes.as_json(await self._builds.sandbox(record, plan)))
+        with self._snapshots.held(base):
+            return answer(self._sandboxes.as_json(await self._sandboxes.create(record, base)))
 
     async def get(self, request: web.Request) -> web.Response:
         return answer(self._sandboxes.as_json(self._find(request).record))
@@ -116,28 +131,26 @@ class ControlRoutes:
     async def toolbox_url(self, request: web.Request) -> web.Response:
         return answer({"url": self._sandboxes.as_json(self._find(request).record)["toolboxProxyUrl"]})
 
-    async def list_snapshots(self, request: web.Request) -> web.Response:
-        query = Fields.of_query(request)
-        page, limit = query.integer("page", 1, least=1), query.integer("limit", PAGE_SIZE, least=1, most=LARGEST_PAGE)
-        names = list(snapshots.SEEDED)
-        shown = [snapshot_json(name) for name in names[(page - 1) * limit : page * limit]]
-        return answer({"items": shown, "total": len(names), "page": page, "totalPages": -(-len(names) // limit)})
+    async def archive(self, request: web.Request) -> web.Response:
+        return answer(self._sandboxes.as_json(await self._sandboxes.archive(self._find(request))))
 
-    async def get_snapshot(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        if name not in snapshots.SEEDED:
-            raise ApiError(404, f"Snapshot {name} not found: local Daytona has {', '.join(snapshots.SEEDED)}")
-        return answer(snapshot_json(name))
+    async def resize(self, request: web.Request) -> web.Response:
+        fields, entry = await Fields.of_body(request), self._find(request)
+        if not any(fields.has(name) for name in SIZES):
+            raise ApiError(400, f"At least one of {', '.join(SIZES)} must be given")
+        size = requested_size(fields, entry.record.resources)
+        return answer(self._sandboxes.as_json(await self._sandboxes.resize(entry, size)))
+
+    async def recover(self, request: web.Request) -> web.Response:
+        return answer(self._sandboxes.as_json(await self._sandboxes.recover_from_error(self._find(request))))
 
     def _find(self, request: web.Request) -> Entry:
         return self._sandboxes.find(request.match_info["id"])
 
 
-def new_record(fields: Fields) -> Record:
-    """A record from a create request; raises the 400, or the 501 for what only the cloud has."""
-    refuse_cloud_only(fields)
-    snapshot = fields.text("snapshot", snapshots.DEFAULT) or snapshots.DEFAULT
-    size = snapshots.resources_of(snapshot)
+def new_record(fields: Fields, base: Snapshot) -> Record:
+    """A record from a create request that starts from `base`; raises the 400."""
+    size = requested_size(fields, base.resources)
     sandbox_id = new_id()
     name = fields.text("name", sandbox_id) or sandbox_id
     if not NAME.fullmatch(name):
@@ -146,13 +159,15 @@ def new_record(fields: Fields) -> Record:
     return Record(
         id=sandbox_id,
         name=name,
-        snapshot=snapshot,
+        snapshot=base.name,
+        image_env=dict(base.env),
         cpu=size.cpu,
         memory=size.memory,
         disk=size.disk,
         env=checked_env(fields.texts("env")),
         labels=checked_labels(fields.texts("labels")),
         public=fields.boolean("public"),
+        **network.at_create(fields),
         auto_stop_interval=fields.integer("autoStopInterval", DEFAULT_AUTO_STOP_MIN),
         auto_archive_interval=fields.integer("autoArchiveInterval", DEFAULT_AUTO_ARCHIVE_MIN),
         auto_delete_interval=fields.integer("autoDeleteInterval", NO_AUTO_DELETE, least=-1),
@@ -166,8 +181,10 @@ def refuse_cloud_only(fields: Fields) -> None:
     for name, (status, sentence) in CLOUD_ONLY.items():
         if fields.any(name):
             raise ApiError(status, sentence)
-    if any(fields.has(name) for name in ("cpu", "memory", "disk")):
-        sizes = ", ".join(snapshots.SEEDED)
+    if fields.has("buildInfo") and fields.any("snapshot"):
+        raise ApiError(400, "Cannot specify a snapshot when using a build info entry")
+    if any(fields.has(name) for name in SIZES) and not fields.has("buildInfo"):
+        sizes = ", ".join(SEEDED)
         raise ApiError(400, f"Cannot specify Sandbox resources when using a snapshot; the sizes are {sizes}")
     if fields.any("target") not in (None, "", TARGET):
         fields.text("target")  # a region of the cloud: the SDK sends it along from its configuration, it means nothing here
@@ -250,13 +267,3 @@ def after_cursor(ordered: list[Record], cursor: str) -> int:
         raise ApiError(400, "cursor is not one this server gave") from None
     places = [place for place, record in enumerate(ordered) if record.id == last]
     return places[0] + 1 if places else len(ordered)
-
-
-def snapshot_json(name: str) -> dict[str, Any]:
-    """SnapshotDto of a seeded snapshot (wire-protocol, section 2)."""
-    size = snapshots.SEEDED[name]
-    return {
-        "id": name, "name": name, "general": True, "state": "active", "size": None, "entrypoint": None, "cpu": size.cpu,
-        "gpu": 0, "mem": size.memory, "disk": size.disk, "errorReason": None, "createdAt": "2026-01-01T00:00:00.000Z",
-        "updatedAt": "2026-01-01T00:00:00.000Z", "lastUsedAt": None, "imageName": name,
-    }  # fmt: skip

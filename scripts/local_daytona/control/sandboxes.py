@@ -5,33 +5,47 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..engine.box import Box
+from ..engine.copying import Budget, CopyStopped
 from ..engine.engine import Engine
-from ..engine.errors import EngineUnavailable
+from ..engine.errors import EngineUnavailable, FileProblem, SandboxGone
+from ..engine.limits import GIB, Resources
+from ..engine.mounts import LINK_SCRIPT, Mount, place_of
 from ..store import Store
 from ..toolbox.toolbox import Toolbox
 from ..wire import ApiError, now
 from . import records
 from .events import Events
 from .records import Record
+from .snapshots import LARGEST, Snapshot
 
 log = logging.getLogger(__name__)
-IN_TRANSITION = ("creating", "starting", "stopping", "destroying")
+BUILDING = ("pending_build", "building_snapshot")
+IN_TRANSITION = ("creating", "starting", "stopping", "destroying", "snapshotting", *BUILDING)
+AT_REST = ("stopped", "archived", "build_failed", "error")  # nothing of it runs
+LINK_TIMEOUT_S = 10.0
+LARGEST_COPY = LARGEST.disk * GIB
 
 
 @dataclass
 class Entry:
-    """A record with what runs for it now; `in_flight` counts the toolbox requests that keep it active."""
+    """A record with what runs for it now; `in_flight` counts the toolbox requests that keep it active.
+
+    `build` makes it, `copying` copies it to a snapshot: whoever ends the sandbox ends these first.
+    """
 
     record: Record
     box: Box | None = None
     toolbox: Toolbox | None = None
     in_flight: int = 0
+    build: asyncio.Task[None] | None = field(default=None, repr=False)
+    copying: asyncio.Task[None] | None = field(default=None, repr=False)
     watcher: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
@@ -40,13 +54,16 @@ class Sandboxes:
 
     def __init__(self, engine: Engine, store: Store, events: Events, *, toolbox_url: str, minute: float) -> None:
         self._engine = engine
-        self._store = store
+        self._table = store.sandboxes
         self._events = events
         self._toolbox_url = toolbox_url
         self.minute = minute
         self._entries: dict[str, Entry] = {}
         self._names: dict[str, str] = {}
         self._background: set[asyncio.Task[None]] = set()
+        self.on_removed: Callable[[str], None] = lambda _sandbox_id: None
+        self.on_boot: Callable[[Entry], Awaitable[None]] = nothing_more
+        self.on_halt: Callable[[Entry], Awaitable[None]] = nothing_more
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(list(self._entries.values()))
@@ -66,7 +83,7 @@ class Sandboxes:
 
     async def recover(self) -> None:
         """After a start: what ran is stopped with its files, what was ephemeral or past its time is gone."""
-        for values in self._store.sandboxes():
+        for values in self._table:
             record = Record.from_stored(values)
             self._entries[record.id] = Entry(record)
             self._names[record.name] = record.id
@@ -76,62 +93,125 @@ class Sandboxes:
             unfinished = record.state in ("creating", "destroying")
             if record.ephemeral or unfinished or (expires is not None and expires <= now()):
                 await self._remove(entry)
-            elif record.state != "stopped":
+            elif record.state in BUILDING:
+                await self.fail_build(entry, "local Daytona ended while it was built")
+            elif record.state not in AT_REST:
                 record.stopped_at = now()
-                await self._set_state(entry, "stopped")
+                await self.set_state(entry, "stopped")
         for orphan in self._engine.stored() - set(self._entries):
             self._engine.discard(orphan)
-        self._empty_trash()
+        self.empty_trash()
 
-    async def create(self, record: Record) -> Record:
-        """Start a new sandbox; raises the 409 for a taken name, 503 when the engine cannot, 507 when the disk is full."""
+    def add(self, record: Record) -> Entry:
+        """Take a new record in, on disk; raises the 409 for a taken name."""
         if record.name in self._names or record.name in self._entries:
             raise ApiError(409, f"Sandbox with name {record.name} already exists")
-        entry = Entry(record)
-        self._entries[record.id] = entry
+        self._save(record)
+        entry = self._entries[record.id] = Entry(record)
         self._names[record.name] = record.id
+        return entry
+
+    async def create(self, record: Record, base: Snapshot) -> Record:
+        """Start a new sandbox; raises the 409 for a taken name, 503 when the engine cannot, 507 when the disk is full."""
+        entry = self.add(record)
         try:
-            self._save(record)
-            await self._engine.make(record.id)
-            await self._run(entry)
+            await self.make_storage(record, base)
+            await self._run_first(entry)
         except BaseException as error:
             await self._remove(entry)
             raise as_api_error(error) from error
         await self._events.created(self.as_json(record))
         return record
 
+    async def make_storage(self, record: Record, base: Snapshot) -> None:
+        """The sandbox's folders: new ones, or a copy of the snapshot's; raises OSError."""
+        if base.general:
+            await self._engine.make(record.id)
+        else:
+            await self._engine.make_from(record.id, base.id, Budget(bytes=LARGEST_COPY))
+
     async def start(self, entry: Entry) -> Record:
         """A started sandbox stays as it is; raises the 400 or 409 when it cannot be started now."""
         if entry.record.state == "started":
             return entry.record
         self._refuse_transition(entry)
-        if entry.record.state != "stopped":
+        if entry.record.state not in ("stopped", "archived"):
             raise ApiError(400, f"Sandbox is not in valid state: {entry.record.state}")
-        await self._set_state(entry, "starting")
+        before = entry.record.state
+        await self.set_state(entry, "starting")
         try:
             await self._run(entry)
         except BaseException as error:
-            await self._set_state(entry, "stopped")
+            await self.set_state(entry, before)
             raise as_api_error(error) from error
         return entry.record
 
+    async def recover_from_error(self, entry: Entry) -> Record:
+        """Start what ended in `error`; raises the 400 for anything else."""
+        if entry.record.state != "error":
+            raise ApiError(400, f"Sandbox is not in a recoverable error state: {entry.record.state}")
+        entry.record.state = "stopped"
+        return await self.start(entry)
+
     async def _run(self, entry: Entry) -> None:
+        await self.boot(entry)
+        await self.set_state(entry, "started")
+
+    async def _run_first(self, entry: Entry) -> None:
+        await self.boot(entry)
+        await self._link_volumes(entry)
+        await self.set_state(entry, "started")
+
+    async def boot(self, entry: Entry) -> None:
+        """Start its processes and give it a toolbox, whatever its state says; raises EngineUnavailable or OSError."""
         record = entry.record
-        box = await self._engine.start(record.id, name=hostname(record), resources=record.resources)
+        box = await self._engine.start(
+            record.id, name=hostname(record), resources=record.resources, rules=record.rules, mounts=self._mounts(record)
+        )
         entry.box = box
-        entry.toolbox = Toolbox(box, env=record.env)
+        entry.toolbox = Toolbox(box, env={**record.image_env, **record.env})
         entry.watcher = asyncio.create_task(self._watch(entry, box))
         record.last_activity_at = now()
         record.error_reason = None
-        await self._set_state(entry, "started")
+        await self.on_boot(entry)
+
+    def _mounts(self, record: Record) -> list[Mount]:
+        mounts = {}
+        for wanted in record.volumes:
+            subpath = wanted.get("subpath", "")
+            point, link = place_of(wanted["mountPath"], wanted["volumeId"], subpath)
+            mounts[point] = Mount(self._engine.volume(wanted["volumeId"]), subpath, point, link)
+        return list(mounts.values())
+
+    async def _link_volumes(self, entry: Entry) -> None:
+        """Make the paths asked for lead to the volumes; raises the 400 where the snapshot has files there."""
+        for wanted in entry.record.volumes:
+            point, link = place_of(wanted["mountPath"], wanted["volumeId"], wanted.get("subpath", ""))
+            if link is not None and entry.box is not None and not await linked(entry.box, point, link):
+                raise ApiError(400, f"the volume cannot be mounted: the snapshot has files at {link}")
+
+    def mounting(self, volume_id: str) -> bool:
+        """Whether a sandbox, in whatever state, has this volume."""
+        return any(mount["volumeId"] == volume_id for entry in self for mount in entry.record.volumes)
 
     async def _watch(self, entry: Entry, box: Box) -> None:
         """A sandbox whose agent ended by itself (code inside broke it) is stopped, as a container whose pid 1 ended."""
         await box.closed.wait()
-        if entry.box is box and entry.record.state == "started":
-            log.warning("sandbox %s ended by itself", entry.record.id)
-            entry.record.error_reason = "the sandbox ended by itself"
+        if entry.box is not box or entry.record.state != "started":
+            return
+        entry.record.error_reason = box.ended_because or "the sandbox ended by itself"
+        log.warning("sandbox %s is over: %s", entry.record.id, entry.record.error_reason)
+        if box.ended_because is None or entry.record.ephemeral:
             await self.stop(entry)
+        else:
+            await self._fail(entry)
+
+    async def _fail(self, entry: Entry) -> None:
+        """What used too much ends in `error`, which says so; its files stay, and `recover` starts it again."""
+        await self.set_state(entry, "stopping")
+        await self.halt(entry)
+        entry.record.stopped_at = now()
+        await self.set_state(entry, "error")
 
     async def stop(self, entry: Entry) -> Record:
         """Every process ends, files stay; an ephemeral sandbox is deleted. Raises the 400 or 409."""
@@ -140,42 +220,113 @@ class Sandboxes:
             raise ApiError(400, f"Sandbox is not in a stoppable state: {entry.record.state}")
         if entry.record.ephemeral:
             return await self.delete(entry)
-        await self._set_state(entry, "stopping")
-        await self._halt(entry)
+        await self.set_state(entry, "stopping")
+        await self.halt(entry)
         entry.record.stopped_at = now()
-        await self._set_state(entry, "stopped")
+        await self.set_state(entry, "stopped")
         return entry.record
+
+    async def archive(self, entry: Entry) -> Record:
+        """A stopped sandbox in Daytona's cheaper state, from which it starts again; here its files stay where they are."""
+        self._refuse_transition(entry)
+        if entry.record.state != "stopped" or entry.record.ephemeral:
+            raise ApiError(400, f"Sandbox is not stopped, or ephemeral, and cannot be archived: {entry.record.state}")
+        await self.set_state(entry, "archived")
+        return entry.record
+
+    async def resize(self, entry: Entry, size: Resources) -> Record:
+        """More of everything while it is stopped, more cpu and memory while it runs; raises the 400 for what Daytona refuses."""
+        self._refuse_transition(entry)
+        record, old = entry.record, entry.record.resources
+        if record.state not in ("started", "stopped"):
+            raise ApiError(400, f"Sandbox is not in valid state: {record.state}")
+        if size.disk < old.disk:
+            raise ApiError(400, "Disk can only be increased")
+        shrinks = size.cpu < old.cpu or size.memory < old.memory
+        if record.state == "started" and (shrinks or size.disk != old.disk):
+            raise ApiError(400, "Stop the Sandbox to change its disk, or to take cpu or memory away")
+        record.cpu, record.memory, record.disk = size.cpu, size.memory, size.disk
+        self._save(record)
+        if entry.box is not None:
+            await entry.box.resize(size)
+        return record
+
+    async def save_as(self, entry: Entry, snapshot: Snapshot) -> None:
+        """Copy a sandbox's files to the new `snapshot`, also while it runs; raises the 400, 409, 503 or 507."""
+        self._refuse_transition(entry)
+        old = entry.record.state
+        if old not in ("started", "stopped"):
+            raise ApiError(400, f"Sandbox must be started or stopped to make a snapshot of it: {old}")
+        budget = Budget(bytes=LARGEST_COPY)
+        await self.set_state(entry, "snapshotting")
+        entry.copying = asyncio.create_task(self._engine.save(entry.record.id, snapshot.id, budget))
+        try:
+            await asyncio.wait({entry.copying})
+            entry.copying.result()
+        except BaseException as error:
+            raise as_api_error(error) from error
+        finally:
+            entry.copying = None
+            await self._return_to(entry, old)
+        snapshot.size = round(budget.copied / GIB, 3)
+
+    async def _return_to(self, entry: Entry, state: str) -> None:
+        """The state before; a sandbox that ended meanwhile by itself, or with the server, is stopped."""
+        if state == "started" and (entry.box is None or entry.box.closed.is_set()):
+            await self.halt(entry)
+            entry.record.stopped_at = now()
+            state = "stopped"
+        entry.record.last_activity_at = now()
+        await self.set_state(entry, state)
+
+    async def run_built(self, entry: Entry) -> None:
+        """What was built becomes a started sandbox; raises EngineUnavailable, OSError or the 400 for a volume."""
+        await self.halt(entry)
+        await self._run_first(entry)
+
+    async def fail_build(self, entry: Entry, reason: str) -> None:
+        """The build's end that is no sandbox: its record stays and says why."""
+        await self.halt(entry)
+        self._engine.discard(entry.record.id)
+        self.empty_trash()
+        entry.record.error_reason = reason
+        await self.set_state(entry, "build_failed")
 
     async def delete(self, entry: Entry) -> Record:
         """Every process ends, sockets close, files go; raises the 409 while another change is under way."""
+        await ended(entry.build)
         self._refuse_transition(entry)
-        await self._set_state(entry, "destroying")
+        await self.set_state(entry, "destroying")
         await self._remove(entry)
         return entry.record
 
     async def _remove(self, entry: Entry) -> None:
         record = entry.record
         try:
-            await self._halt(entry)
+            await self.halt(entry)
         except Exception:
             log.exception("ending sandbox %s", record.id)
         self._engine.discard(record.id)
-        self._store.forget(record.id)
+        self._table.forget(record.id)
+        self.on_removed(record.id)
         self._entries.pop(record.id, None)
         if self._names.get(record.name) == record.id:
             del self._names[record.name]
-        self._empty_trash()
+        self.empty_trash()
         old, record.state = record.state, "destroyed"
         await self._events.state_changed(self.as_json(record), old=old)
 
-    async def _halt(self, entry: Entry) -> None:
+    async def halt(self, entry: Entry) -> None:
+        """End its processes, whatever its state says; also when nothing runs."""
         box, toolbox, entry.box, entry.toolbox = entry.box, entry.toolbox, None, None
+        await self.on_halt(entry)
         if toolbox is not None:
             await toolbox.close()
         if box is not None:
             await box.stop()
 
-    def _empty_trash(self) -> None:
+    def empty_trash(self) -> None:
+        """Free the disk of what was discarded, in the background."""
         task = asyncio.create_task(asyncio.to_thread(self._engine.empty_trash))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -191,21 +342,31 @@ class Sandboxes:
         self._save(entry.record)
         return entry.record
 
-    async def _set_state(self, entry: Entry, state: str) -> None:
+    async def set_network(self, entry: Entry, **values: Any) -> Record:
+        """New network settings, in force when this returns; raises the 409 while the sandbox starts or ends."""
+        self._refuse_transition(entry)
+        for name, value in values.items():
+            setattr(entry.record, name, value)
+        self._engine.egress.apply(entry.record.id, entry.record.rules)  # first: a full disk must not leave a network open
+        self._save(entry.record)
+        return entry.record
+
+    async def set_state(self, entry: Entry, state: str) -> None:
         old, entry.record.state = entry.record.state, state
         self._save(entry.record)
         await self._events.state_changed(self.as_json(entry.record), old=old)
 
     def _save(self, record: Record) -> None:
         record.updated_at = now()
-        self._store.save(record.id, record.name, record.as_stored())
+        self._table.save(record.id, record.name, record.as_stored())
 
     @contextlib.asynccontextmanager
     async def toolbox(self, id_or_name: str) -> AsyncIterator[Toolbox]:
         """The toolbox of a started sandbox, marked active while it is used; raises the 404 or 400."""
         entry = self.find(id_or_name)
         if entry.toolbox is None:
-            message = f"Sandbox {id_or_name} is {entry.record.state}: no IP address found. Is the Sandbox started?"
+            reason = f" ({entry.record.error_reason})" if entry.record.state == "error" else ""
+            message = f"Sandbox {id_or_name} is {entry.record.state}{reason}: no IP address found. Is the Sandbox started?"
             raise ApiError(400, message)
         entry.in_flight += 1
         entry.record.last_activity_at = now()
@@ -218,10 +379,39 @@ class Sandboxes:
     async def close(self) -> None:
         """At the server's end: ephemeral sandboxes are deleted, the others stopped with their files."""
         for entry in self:
+            await ended(entry.build)
+            await ended(entry.copying)
+        for entry in self:
+            if entry.record.state == "snapshotting":  # whoever asked for it is answered after this
+                entry.record.state = "started" if entry.box is not None else "stopped"
             with contextlib.suppress(ApiError):
                 if entry.record.state == "started":
                     await self.stop(entry)
         await asyncio.gather(*self._background, return_exceptions=True)
+
+
+async def ended(task: asyncio.Task[None] | None) -> None:
+    """Cancel it and wait until it has cleaned up."""
+    if task is not None and task is not asyncio.current_task():
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def linked(box: Box, point: str, link: str) -> bool:
+    """Make the path `link` inside lead to `point`; False when there are files in the way."""
+    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        argv = ["/bin/sh", "-c", LINK_SCRIPT, "sh", point, link]
+        running = await box.exec(argv, stdio=(null, null, null), environment=box.environment(), cwd="/")
+        return await asyncio.wait_for(running.exited, LINK_TIMEOUT_S) == 0
+    except (FileProblem, SandboxGone, asyncio.TimeoutError):
+        return False
+    finally:
+        os.close(null)
+
+
+async def nothing_more(_entry: Entry) -> None:
+    """Nobody follows what runs."""
 
 
 def new_id() -> str:
@@ -237,6 +427,8 @@ def as_api_error(error: BaseException) -> BaseException:
     """Engine failures as answers; anything else stays what it is."""
     if isinstance(error, EngineUnavailable):
         return ApiError(503, f"local Daytona cannot start a sandbox: {error}. fix: {error.fix}")
+    if isinstance(error, (CopyStopped, asyncio.CancelledError)):
+        return ApiError(503, "local Daytona is ending")
     if isinstance(error, OSError):
         return ApiError(507, f"local Daytona could not store the sandbox: {error.strerror or error}")
     return error

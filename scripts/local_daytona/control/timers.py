@@ -1,4 +1,4 @@
-"""What time does to sandboxes: ttl, auto-stop, auto-delete; and the server's own end when nobody needs it."""
+"""What time does to sandboxes: ttl, auto-stop, auto-archive, auto-delete; and the server's own end when nobody needs it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 from ..wire import ApiError, now
 from .records import Record
-from .sandboxes import Entry, Sandboxes
+from .sandboxes import AT_REST, Entry, Sandboxes
 
 log = logging.getLogger(__name__)
 TICKS_PER_MINUTE = 60
 IDLE_MINUTES = 10
+LONGEST_AUTO_ARCHIVE_MIN = 30 * 24 * 60  # what 0 means to Daytona
 
 
 async def run(sandboxes: Sandboxes, *, last_request: Callable[[], float], exit_server: Callable[[], None]) -> None:
@@ -46,6 +47,8 @@ async def enforce(sandboxes: Sandboxes, entry: Entry) -> None:
             await sandboxes.stop(entry)
         elif is_left_stopped(record, moment, minute):
             await sandboxes.delete(entry)
+        elif is_to_be_archived(record, moment, minute):
+            await sandboxes.archive(entry)
 
 
 def is_idle(entry: Entry, moment: float, minute: float) -> bool:
@@ -57,9 +60,15 @@ def is_idle(entry: Entry, moment: float, minute: float) -> bool:
 
 def is_left_stopped(record: Record, moment: float, minute: float) -> bool:
     interval = record.auto_delete_interval * minute
-    return record.state == "stopped" and interval >= 0 and moment - record.stopped_at >= interval
+    return record.state in ("stopped", "archived") and interval >= 0 and moment - record.stopped_at >= interval
+
+
+def is_to_be_archived(record: Record, moment: float, minute: float) -> bool:
+    interval = (record.auto_archive_interval or LONGEST_AUTO_ARCHIVE_MIN) * minute
+    return record.state == "stopped" and not record.ephemeral and moment - record.stopped_at >= interval
 
 
 def is_needed(record: Record) -> bool:
-    """Whether the server must stay for this sandbox: it runs, or a timer of it is pending."""
-    return record.state != "stopped" or record.ttl_minutes > 0 or record.auto_delete_interval >= 0
+    """Whether the server must stay for this sandbox: it runs, or a timer of it is pending. Archiving can wait: it frees nothing here."""
+    deletable = record.state in ("stopped", "archived") and record.auto_delete_interval >= 0
+    return record.state not in AT_REST or record.ttl_minutes > 0 or deletable

@@ -8,11 +8,13 @@ import ctypes
 import errno
 import json
 import os
+import select
 import signal
 import socket
 import stat
 import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +23,9 @@ from typing import Any
 from .command import Host, base_environment, bwrap_command
 from .control import Answer, Control, close_all
 from .errors import EngineUnavailable, FileProblem, SandboxGone
+from .leftovers import Leftovers, has_ended
 from .limits import Resources
+from .mounts import Mount, open_source
 from .rootfs import SandboxFolders
 from .seccomp import program
 
@@ -55,38 +59,80 @@ class Box:
         self.sandbox_id = sandbox_id
         self.resources = resources
         self.closed = asyncio.Event()
+        self.ended_because: str | None = None  # why the server ended it on its own account, as a sentence
+        self.pid = -1  # of its first process, as the host counts
         self._exits: dict[str, asyncio.Future[int]] = {}
         self._control: Control
-        self._process: subprocess.Popen[bytes]
+        self._process: subprocess.Popen[bytes] | None = None
         self._pid1 = -1
 
     @classmethod
-    async def start(cls, host: Host, folders: SandboxFolders, *, sandbox_id: str, name: str, resources: Resources) -> Box:
-        """Start bubblewrap and wait for the agent; raises EngineUnavailable with what bubblewrap said."""
+    async def start(
+        cls, host: Host, folders: SandboxFolders, *, sandbox_id: str, name: str, resources: Resources, mounts: Sequence[Mount] = ()
+    ) -> Box:
+        """Start bubblewrap and wait for the agent; raises EngineUnavailable with what bubblewrap said, OSError for a volume."""
         box = cls(host, folders, sandbox_id=sandbox_id, resources=resources)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        box._control = Control(ours, on_exit=box._on_exit, on_close=box._on_close)
         with theirs, tempfile.TemporaryFile() as complaints:
+            spawning = asyncio.ensure_future(asyncio.to_thread(box._spawn, theirs, complaints.fileno(), name, mounts))
             try:
-                info = await asyncio.to_thread(box._spawn, theirs, complaints.fileno(), name)
+                await asyncio.shield(spawning)
             except BaseException:
-                ours.close()
+                await asyncio.wait({spawning})  # a cancelled start has a process too
+                await box.stop()
                 raise
-            box._control = Control(ours, on_exit=box._on_exit, on_close=box._on_close)
             theirs.close()
-            await box._become_ready(info, complaints.fileno())
+            await box._become_ready(complaints.fileno())
         return box
 
-    def _spawn(self, control: socket.socket, complaints: int, name: str) -> int:
-        """Run bubblewrap; the read end of its --info-fd. In a thread: fork and exec take milliseconds."""
+    def _spawn(self, control: socket.socket, complaints: int, name: str, mounts: Sequence[Mount]) -> None:
+        """Run bubblewrap and confine its child. In a thread: fork and exec take milliseconds."""
+        with contextlib.ExitStack() as opened:
+            volumes: list[tuple[Mount, int | None]] = []
+            for mount in mounts:
+                fd = open_source(mount, self.host.owner) if mount.subpath else None
+                volumes.append((mount, fd))
+                if fd is not None:
+                    opened.callback(os.close, fd)
+            info = self._spawn_with(control, complaints, name, volumes)
+        try:
+            self._confine(info)
+        finally:
+            os.close(info)
+
+    def _confine(self, info: int) -> None:
+        """Note the first process and limit it from outside, while its interpreter still starts; raises OSError.
+
+        Nothing hostile runs in it before its first exec, which comes later. When bubblewrap fails there is no process.
+        """
+        child = child_pid(info)
+        if child is None:
+            return
+        self._pid1 = os.pidfd_open(child)
+        self.pid = child
+        self._leftovers.note(self.sandbox_id, child)
+        if self.host.groups is not None:
+            self.host.groups.enter(self.sandbox_id, child, self.resources)
+        self.host.owner.prefer_for_oom(child)
+
+    @property
+    def _leftovers(self) -> Leftovers:
+        return Leftovers(self.folders.running)
+
+    def _spawn_with(self, control: socket.socket, complaints: int, name: str, volumes: Sequence[tuple[Mount, int | None]]) -> int:
+        parts = [fd for _, fd in volumes if fd is not None]
         filter_r, filter_w = os.pipe()
         info_r, info_w = os.pipe()
         try:
             os.write(filter_w, program())
             os.close(filter_w)
-            command = bwrap_command(self.host, self.folders, name=name, control=control.fileno(), seccomp=filter_r, info=info_w)
+            command = bwrap_command(
+                self.host, self.folders, name=name, control=control.fileno(), seccomp=filter_r, info=info_w, volumes=volumes
+            )
             options = {} if self.host.python.hidden else self.host.owner.popen_options()
             self._process = subprocess.Popen(
-                command, pass_fds=(control.fileno(), filter_r, info_w), env={}, cwd="/", stdin=subprocess.DEVNULL,
+                command, pass_fds=(control.fileno(), filter_r, info_w, *parts), env={}, cwd="/", stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL, stderr=complaints, start_new_session=True, **options,  # type: ignore[call-overload]
             )  # fmt: skip
         except BaseException:
@@ -97,40 +143,67 @@ class Box:
             os.close(info_w)
         return info_r
 
-    async def _become_ready(self, info: int, complaints: int) -> None:
+    async def _become_ready(self, complaints: int) -> None:
         try:
             await asyncio.wait_for(asyncio.shield(self._control.ready), START_TIMEOUT_S)
-            self._pid1 = os.pidfd_open(json.loads(os.read(info, 65536))["child-pid"])
-        except (asyncio.TimeoutError, SandboxGone, ValueError, KeyError, OSError) as error:
+        except (asyncio.TimeoutError, SandboxGone) as error:
             await self.stop()
             os.lseek(complaints, 0, os.SEEK_SET)
             said = os.read(complaints, 4000).decode(errors="replace").strip()
             raise EngineUnavailable(said or f"the sandbox did not start: {error}", fix=explain(said)) from error
-        finally:
-            os.close(info)
+        except BaseException:
+            await self.stop()
+            raise
 
     @property
     def is_running(self) -> bool:
         return self._control.is_open
 
+    def end(self, reason: str) -> None:
+        """End it on the server's own account: callers that wait are told why, and `closed` is set at once."""
+        self.ended_because = reason
+        self._kill()
+        self._control.close(reason)
+
+    async def resize(self, resources: Resources) -> None:
+        """Another size while it runs; processes that run keep their own limits. Raises OSError."""
+        self.resources = resources
+        if self.host.groups is not None:
+            await asyncio.to_thread(self.host.groups.limit, self.sandbox_id, resources)
+
     async def stop(self) -> None:
         """End every process of the sandbox; returns when the kernel has."""
         self._control.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            await asyncio.to_thread(self._process.wait, STOP_GRACE_S)
-        if self._process.poll() is None:  # an agent that code inside took over may ignore the end of its socket
+        if self._process is not None:
+            await asyncio.to_thread(self._end_processes, self._process)
+
+    def _end_processes(self, process: subprocess.Popen[bytes]) -> None:
+        """In a thread. An agent that code inside took over may ignore the end of its socket, so it is killed after a grace."""
+        if not self._have_ended(process, STOP_GRACE_S):
             self._kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):  # the kernel may still hold it in a system call
-                await asyncio.to_thread(self._process.wait, KILL_GRACE_S)
+            if not self._have_ended(process, KILL_GRACE_S):
+                return  # the kernel still holds it in a system call; the next start of the server looks again
         if self._pid1 >= 0:
             os.close(self._pid1)
             self._pid1 = -1
+            self._leftovers.forget(self.sandbox_id)
+            if self.host.groups is not None:
+                self.host.groups.remove(self.sandbox_id)
+
+    def _have_ended(self, process: subprocess.Popen[bytes], seconds: float) -> bool:
+        """Whether the first process has, and with it all others, and bubblewrap too, which may have ended before it."""
+        deadline = time.monotonic() + seconds
+        if self._pid1 >= 0 and not has_ended(self._pid1, int(seconds * 1000)):
+            return False
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.1, deadline - time.monotonic()))
+        return process.returncode is not None
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             if self._pid1 >= 0:
                 signal.pidfd_send_signal(self._pid1, signal.SIGKILL)
-            else:
+            elif self._process is not None:
                 self._process.kill()
 
     def _on_exit(self, key: str, code: int) -> None:
@@ -156,13 +229,19 @@ class Box:
         """Start a process with the given descriptors, which stay the caller's to close; raises FileProblem, SandboxGone."""
         key, exited = self._expect_exit()
         try:
-            answer = await self._control.request(
+            answer = await self._ask(
                 "exec", stdio, key=key, argv=list(argv), env=dict(environment), cwd=cwd, limits=self.resources.rlimits()
             )
-            return Running(key=key, pid=int(answer.values["pid"]), exited=exited)
+            return Running(key=key, pid=number_in(answer, "pid"), exited=exited)
         except BaseException:
             self._exits.pop(key, None)
             raise
+
+    async def _ask(self, op: str, fds: Sequence[int] = (), **values: Any) -> Answer:
+        """A request whose answer is values only: descriptors that come with it all the same are closed."""
+        answer = await self._control.request(op, fds, **values)
+        close_all(answer.fds)
+        return answer
 
     def _expect_exit(self) -> tuple[str, asyncio.Future[int]]:
         key = uuid.uuid4().hex
@@ -173,7 +252,7 @@ class Box:
     async def kill(self, running: Running, number: int = signal.SIGKILL) -> None:
         """Signal the process and all that it started, double-forked children included."""
         with contextlib.suppress(SandboxGone):
-            await self._control.request("kill", key=running.key, signal=int(number))
+            await self._ask("kill", key=running.key, signal=int(number))
 
     async def open_file(self, path: str, mode: str) -> int:
         """A descriptor of a regular file, opened inside (`mode` "r" or "w", parents made); raises FileProblem."""
@@ -198,11 +277,12 @@ class Box:
                 "terminal", key=key, argv=list(argv), env=dict(environment), cwd=cwd, limits=self.resources.rlimits()
             )
             master = only_descriptor(answer, is_terminal_master)
+            pid = number_in(answer, "pid", master)
         except BaseException:
             self._exits.pop(key, None)
             raise
         os.set_blocking(master, False)
-        return Running(key=key, pid=int(answer.values["pid"]), exited=exited), master
+        return Running(key=key, pid=pid, exited=exited), master
 
     async def connect(self, port: int) -> socket.socket:
         """A socket connected to a loopback port inside, over IPv4 or else IPv6; raises FileProblem when nothing listens there."""
@@ -243,19 +323,45 @@ class Box:
         key, _ = self._expect_exit()
         read_end, write_end = os.pipe()
         try:
-            await self._control.request("files", (write_end,), key=key, action=action, **values)
+            await self._ask("files", (write_end,), key=key, action=action, **values)
         except BaseException:
             os.close(read_end)
             raise
         finally:
             os.close(write_end)
         data = await read_all(read_end, limit=FILE_ANSWER_LIMIT, timeout_s=FILE_TIMEOUT_S)
+        if not data and not self.is_running:
+            raise SandboxGone(self.ended_because or "the sandbox was stopped")
         return _file_value(data)
 
     async def stats(self) -> dict[str, int]:
         """Bytes of resident memory and number of processes, as the agent sees them."""
-        answer = await self._control.request("stats")
-        return {name: int(answer.values[name]) for name in ("memory", "processes")}
+        answer = await self._ask("stats")
+        return {name: number_in(answer, name) for name in ("memory", "processes")}
+
+
+def child_pid(info: int) -> int | None:
+    """What bubblewrap (not the sandbox) wrote to its --info-fd, read to the end; None when it ended before it had a child, or hangs."""
+    poll, data, deadline = select.poll(), b"", time.monotonic() + START_TIMEOUT_S
+    poll.register(info, select.POLLIN)
+    while poll.poll(max(0, int((deadline - time.monotonic()) * 1000))):
+        part = os.read(info, 65536)
+        data += part
+        if not part:
+            break
+    try:
+        return int(json.loads(data)["child-pid"])
+    except (ValueError, KeyError):
+        return None
+
+
+def number_in(answer: Answer, name: str, *opened: int) -> int:
+    """A whole number of an answer; for anything else it closes what was `opened` and raises SandboxGone."""
+    value = answer.values.get(name)
+    if isinstance(value, bool) or not isinstance(value, int):
+        close_all(opened)
+        raise SandboxGone("the sandbox answered with something else than what was asked for")
+    return value
 
 
 def only_descriptor(answer: Answer, wanted: Callable[[int], bool]) -> int:

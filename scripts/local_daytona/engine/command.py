@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .certificates import CA_BUNDLE, has_certificates
+from .cgroups import Groups
 from .host import Owner
 from .installation import PYTHON_INSIDE, Bwrap, Python
 from .limits import RUN_FOLDER, SHARED_MEMORY
+from .mounts import Mount
 from .rootfs import BOUND, HOME, LAYERED, SandboxFolders
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 AGENT_INSIDE = "/run/agent"
+# Held by pid 1 until it has limited what all users of the host's uid share, never by what it starts: engine.agent.privileges.
+OWN_LIMITS = ("--cap-add", "CAP_SYS_RESOURCE", "--cap-add", "CAP_SETPCAP")
+PROXY = "http://127.0.0.1:3128"  # where engine.egress.service listens
+OWN_HOSTS = "localhost,127.0.0.1,::1"
+PROXIES = {
+    "http_proxy": PROXY, "https_proxy": PROXY, "all_proxy": PROXY, "no_proxy": OWN_HOSTS,
+    "HTTP_PROXY": PROXY, "HTTPS_PROXY": PROXY, "ALL_PROXY": PROXY, "NO_PROXY": OWN_HOSTS,
+    "NODE_USE_ENV_PROXY": "1",
+}  # fmt: skip
+# Whoever brings certificates of its own (pip, node) is told to use the host's.
+CERTIFICATES = dict.fromkeys(
+    ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO", "CURL_CA_BUNDLE"), f"/{CA_BUNDLE}"
+)
 
 
 @dataclass(frozen=True)
@@ -26,17 +43,28 @@ class Host:
     template: Path
     python_place: Path  # where a hidden interpreter is bound, when there is one
     overlay: bool
+    groups: Groups | None = None
+    inotify_limits: bool = True  # whether pid 1 can set limits for its user namespace before it gives its capabilities up
 
 
-def bwrap_command(host: Host, folders: SandboxFolders, *, name: str, control: int, seccomp: int, info: int) -> list[str]:
-    """The whole command; `control`, `seccomp` and `info` are descriptors that the child inherits."""
+def bwrap_command(
+    host: Host,
+    folders: SandboxFolders,
+    *,
+    name: str,
+    control: int,
+    seccomp: int,
+    info: int,
+    volumes: Sequence[tuple[Mount, int | None]] = (),
+) -> list[str]:
+    """The whole command; `control`, `seccomp`, `info` and a volume's opened part are descriptors that the child inherits."""
     return [
         *_drop_root(host), str(host.bwrap.path),
         "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--unshare-net",
         "--uid", "0", "--gid", "0", "--hostname", name, "--clearenv", "--setenv", "PATH", PATH,
         *(["--setenv", "LD_LIBRARY_PATH", f"{PYTHON_INSIDE}/lib"] if host.python.prefix else []),
-        "--cap-drop", "ALL", "--disable-userns",
-        *_system(host), *_storage(host, folders), *_kernel_views(host),
+        "--cap-drop", "ALL", *(OWN_LIMITS if host.inotify_limits else ()), "--disable-userns",
+        *_system(host), *_storage(host, folders), *_kernel_views(host), *_volumes(volumes),
         "--remount-ro", "/", "--new-session", "--as-pid-1", "--chdir", "/",
         "--seccomp", str(seccomp), "--info-fd", str(info), "--",
         host.python.path, "-I", "-S", "-B", AGENT_INSIDE, str(control),
@@ -78,6 +106,14 @@ def _storage(host: Host, folders: SandboxFolders) -> list[str]:
     return arguments
 
 
+def _volumes(volumes: Sequence[tuple[Mount, int | None]]) -> list[str]:
+    """A whole volume by its path, which only the server names; a part of one by descriptor, since sandboxes wrote the way to it."""
+    arguments = []
+    for mount, fd in volumes:
+        arguments += ["--bind", str(mount.volume), mount.point] if fd is None else ["--bind-fd", str(fd), mount.point]
+    return arguments
+
+
 def _kernel_views(host: Host) -> list[str]:
     return [
         "--proc", "/proc", "--dev", "/dev",
@@ -98,7 +134,10 @@ def base_environment(host: Host, *, sandbox_id: str) -> dict[str, str]:
         "PATH": f"{path}:{PYTHON_INSIDE}/bin" if host.python.prefix else path,
         "DAYTONA_SANDBOX_ID": sandbox_id,
         "PIP_BREAK_SYSTEM_PACKAGES": "1",  # /usr is read-only: pip falls back to ~/.local, if it may
+        "PIP_ROOT_USER_ACTION": "ignore",  # uid 0 is the sandbox's only user
         "NPM_CONFIG_PREFIX": f"{HOME}/.local",
+        **PROXIES,
+        **(CERTIFICATES if has_certificates(host.template) else {}),
     }
     if host.python.prefix:
         environment["LD_LIBRARY_PATH"] = f"{PYTHON_INSIDE}/lib"

@@ -38,6 +38,7 @@ class Control:
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._next_id = 0
         self._open = True
+        self._reason = "the sandbox does not answer"
         self._loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = self._loop.create_future()
         sock.setblocking(False)
@@ -75,7 +76,7 @@ class Control:
                 await asyncio.sleep(SEND_RETRY_S)
             except OSError:
                 self.close()
-        raise SandboxGone("the sandbox is not running")
+        raise SandboxGone(self._reason)
 
     def _receive(self) -> None:
         try:
@@ -84,46 +85,49 @@ class Control:
             return
         except OSError:
             data, ancillary, flags = b"", [], 0
-        fds = _descriptors(ancillary)
+        fds, taken = _descriptors(ancillary), False
         try:
             if not data or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 raise ValueError("end of the conversation")
-            self._dispatch(json.loads(data), fds)
-        except (ValueError, TypeError, KeyError, RecursionError):
-            close_all(fds)
+            taken = self._dispatch(json.loads(data), fds)
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             self.close()
+        finally:
+            if not taken:  # here and once: a number closed twice may be another file's by then
+                close_all(fds)
 
-    def _dispatch(self, message: Any, fds: tuple[int, ...]) -> None:
+    def _dispatch(self, message: Any, fds: tuple[int, ...]) -> bool:
+        """Whether somebody has the descriptors now."""
         if not isinstance(message, dict):
             raise TypeError("a message is a JSON object")
         event = message.get("event")
         if event is None:
-            self._resolve(message, fds)
-            return
-        close_all(fds)
+            return self._resolve(message, fds)
         if event == "ready" and not self.ready.done():
             self.ready.set_result(None)
         elif event == "exit":
             self._on_exit(str(message["key"]), int(message["code"]))
+        return False
 
-    def _resolve(self, message: dict[str, Any], fds: tuple[int, ...]) -> None:
+    def _resolve(self, message: dict[str, Any], fds: tuple[int, ...]) -> bool:
         future = self._waiting.get(message["id"])
         if future is None or future.done():
-            close_all(fds)
-        elif "error" in message:
-            close_all(fds)
+            return False
+        if "error" in message:
             future.set_exception(FileProblem(int(message["error"]), str(message["message"])[:500]))
-        else:
-            future.set_result(Answer(values=message, fds=fds))
+            return False
+        future.set_result(Answer(values=message, fds=fds))
+        return True
 
-    def close(self) -> None:
+    def close(self, reason: str = "the sandbox was stopped") -> None:
         """End the conversation; the agent sees EOF and the kernel ends the sandbox with it."""
         if not self._open:
             return
         self._open = False
         self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
-        gone = SandboxGone("the sandbox was stopped")
+        self._reason = reason
+        gone = SandboxGone(reason)
         futures: list[asyncio.Future[Any]] = [*self._waiting.values(), self.ready]
         for future in futures:
             if not future.done():

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import threading
 import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from . import egress, limits
 from .box import Box
+from .cgroups import Groups, find_groups
 from .command import Host
+from .copying import Budget
+from .egress.outside import Outside
+from .egress.policy import Rules
+from .egress.service import Egress
 from .errors import EngineUnavailable, FileProblem, SandboxGone
 from .host import Owner
 from .installation import find_bwraps, find_python, install_agent
+from .leftovers import Leftovers
 from .limits import Resources
-from .rootfs import SandboxFolders, make_folders, make_template, remove_tree
+from .mounts import BIND_DESCRIPTOR, Mount
+from .rootfs import SandboxFolders, add_work_folders, copy_kept, kept_parts, make_folders, make_template, remove_tree
+from .watchdog import Watchdog, stored_bytes
 
+log = logging.getLogger(__name__)
 TRIAL = Resources(cpu=1, memory=1, disk=1)
 
 
@@ -39,8 +51,20 @@ class StateFolders:
         return self.state / "sandboxes"
 
     @property
+    def snapshots(self) -> Path:
+        return self.state / "snapshots"
+
+    @property
+    def volumes(self) -> Path:
+        return self.state / "volumes"
+
+    @property
     def trash(self) -> Path:
         return self.state / "trash"
+
+    @property
+    def running(self) -> Path:
+        return self.state / "running"
 
     def sandbox(self, sandbox_id: str) -> SandboxFolders:
         return SandboxFolders(self.sandboxes / sandbox_id)
@@ -49,26 +73,29 @@ class StateFolders:
 class Engine:
     """Isolation that was tried on this machine and works."""
 
-    def __init__(self, folders: StateFolders, host: Host) -> None:
+    def __init__(self, folders: StateFolders, host: Host, egress: Egress) -> None:
         self.folders = folders
         self.host = host
+        self.egress = egress
+        self._emptying = threading.Lock()
+        self._watchdog = Watchdog(folders.state, memory=host.groups is None or not host.groups.has("memory"))
 
     @classmethod
-    async def open(cls, state: Path) -> Engine:
+    async def open(cls, state: Path, outside: Outside | None = None) -> Engine:
         """Prepare the state folder and try a whole sandbox; raises EngineUnavailable with the reason and the fix."""
         folders = StateFolders(state)
         owner = Owner.of_this_server()
-        await asyncio.to_thread(prepare, folders, owner)
-        host = await first_that_works(folders, owner)
-        return cls(folders, host)
+        groups = await asyncio.to_thread(prepare, folders, owner)
+        host = await first_that_works(folders, owner, groups)
+        return cls(folders, host, Egress(outside or Outside()))
 
-    def describe(self) -> dict[str, str]:
+    def describe(self) -> dict[str, Any]:
         """The `engine` part of `status`."""
         storage = "overlay" if self.host.overlay else "copy"
         return {
             "bwrap": str(self.host.bwrap),
-            "limits": limits.MECHANISM,
-            "egress": egress.MODE,
+            "limits": describe_limits(self.host.groups),
+            **self.egress.describe(),
             "storage": storage,
             "python": self.host.python.path,
         }
@@ -78,32 +105,125 @@ class Engine:
         base = self.folders.sandbox(sandbox_id).base
         await asyncio.to_thread(make_folders, base, self.host.template, self.host.owner, overlay=self.host.overlay)
 
-    async def start(self, sandbox_id: str, *, name: str, resources: Resources) -> Box:
-        """Start a sandbox on its storage; raises EngineUnavailable."""
+    async def make_from(self, sandbox_id: str, snapshot_id: str, budget: Budget) -> None:
+        """Create a sandbox's storage as a copy of a snapshot's; raises OSError."""
+        snapshot, base = self.folders.snapshots / snapshot_id, self.folders.sandbox(sandbox_id).base
+        await to_the_end(budget, lambda: self._make_from(snapshot, base, budget))
+
+    def _make_from(self, snapshot: Path, base: Path, budget: Budget) -> None:
+        copy_kept(snapshot, base, self.host.owner, budget, overlay=self.host.overlay)
+        try:
+            if self.host.overlay:
+                add_work_folders(base, self.host.owner)
+        except OSError:
+            remove_tree(base)
+            raise
+
+    async def save(self, sandbox_id: str, snapshot_id: str, budget: Budget) -> None:
+        """Copy what a sandbox wrote to a new snapshot, also while it runs; raises OSError, CopyStopped."""
+        source, target = self.folders.sandbox(sandbox_id).base, self.folders.snapshots / snapshot_id
+        await to_the_end(budget, lambda: copy_kept(source, target, self.host.owner, budget, overlay=self.host.overlay))
+
+    def become_snapshot(self, sandbox_id: str, snapshot_id: str) -> None:
+        """Turn a stopped sandbox's storage into a snapshot, without a copy."""
+        base = self.folders.sandbox(sandbox_id).base
+        for path in base.iterdir():
+            if path.name not in kept_parts(overlay=self.host.overlay):
+                self._throw_away(path)
+        base.rename(self.folders.snapshots / snapshot_id)
+        self.discard(sandbox_id)
+
+    def can_start_from(self, snapshot_id: str) -> bool:
+        """Whether a snapshot's storage fits how this server stores; another bubblewrap may have changed that."""
+        return all((self.folders.snapshots / snapshot_id / part).is_dir() for part in kept_parts(overlay=self.host.overlay))
+
+    @property
+    def can_mount_parts(self) -> bool:
+        """Whether this bubblewrap can mount a volume's subpath safely."""
+        return self.host.bwrap.version >= BIND_DESCRIPTOR
+
+    def make_volume(self, volume_id: str) -> None:
+        """Create a volume's storage; a repetition changes nothing. Raises OSError."""
+        self.host.owner.make_folder(self.folders.volumes / volume_id, 0o755)
+
+    def volume(self, volume_id: str) -> Path:
+        return self.folders.volumes / volume_id
+
+    def discard_volume(self, volume_id: str) -> None:
+        self._throw_away(self.folders.volumes / volume_id)
+
+    def discard_snapshot(self, snapshot_id: str) -> None:
+        self._throw_away(self.folders.snapshots / snapshot_id)
+
+    async def start(
+        self, sandbox_id: str, *, name: str, resources: Resources, mounts: Sequence[Mount] = (), rules: Rules | None = None
+    ) -> Box:
+        """Start a sandbox on its storage; raises EngineUnavailable, or OSError for a volume that cannot be mounted."""
         folders = self.folders.sandbox(sandbox_id)
-        return await Box.start(self.host, folders, sandbox_id=sandbox_id, name=name, resources=resources)
+        stored = await asyncio.to_thread(stored_bytes, folders.base)
+        box = await Box.start(self.host, folders, sandbox_id=sandbox_id, name=name, resources=resources, mounts=mounts)
+        try:
+            await self.egress.open(box, rules or Rules())
+        except BaseException:
+            await box.stop()
+            raise
+        self._watchdog.watch(box, stored=stored)
+        return box
 
     def discard(self, sandbox_id: str) -> None:
         """Take a sandbox's storage and logs away at once; `empty_trash` frees the disk."""
         folders = self.folders.sandbox(sandbox_id)
         for path in (folders.base, folders.logs):
-            if os.path.lexists(path):
-                path.rename(self.folders.trash / f"{path.parent.name}-{uuid.uuid4().hex}")
+            self._throw_away(path)
+
+    def _throw_away(self, path: Path) -> None:
+        if os.path.lexists(path):
+            path.rename(self.folders.trash / f"{path.parent.name}-{uuid.uuid4().hex}")
 
     def empty_trash(self) -> None:
-        """Delete what was discarded; to be run in a thread."""
-        for path in self.folders.trash.iterdir():
-            try:
-                remove_tree(path)
-            except FileNotFoundError:
-                continue
+        """Delete what was discarded; to be run in a thread, and by one at a time: two would pull the same tree from under each other."""
+        with self._emptying:
+            for path in self.folders.trash.iterdir():
+                try:
+                    remove_tree(path)
+                except OSError as error:  # the next one tries again
+                    log.warning("%s cannot be deleted yet: %s", path, error)
 
     def stored(self) -> set[str]:
         """Ids that have storage on disk."""
-        return {path.name for path in self.folders.sandboxes.iterdir()}
+        return names_in(self.folders.sandboxes)
+
+    def stored_snapshots(self) -> set[str]:
+        return names_in(self.folders.snapshots)
+
+    def stored_volumes(self) -> set[str]:
+        return names_in(self.folders.volumes)
 
 
-def prepare(folders: StateFolders, owner: Owner) -> None:
+async def to_the_end(budget: Budget, copy: Callable[[], None]) -> None:
+    """Copy in a thread; a cancelled caller stops it and waits, so that nothing is written after this returns."""
+    thread = asyncio.ensure_future(asyncio.to_thread(copy))
+    try:
+        await asyncio.shield(thread)
+    except asyncio.CancelledError:
+        budget.stop.set()
+        await asyncio.wait({thread})
+        if not thread.cancelled():
+            thread.exception()  # it is stopped as wanted
+        raise
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def describe_limits(groups: Groups | None) -> str:
+    """What holds sandboxes to their size here, for people."""
+    return "rlimits and watchdog" if groups is None else f"{groups.describe()}, rlimits and watchdog"
+
+
+def prepare(folders: StateFolders, owner: Owner) -> Groups | None:
+    """Make the folders, and end what a server that was killed may have left; the control groups that may be used."""
     folders.state.mkdir(parents=True, exist_ok=True, mode=0o711 if owner.dropped else 0o700)
     os.chmod(folders.state, 0o711 if owner.dropped else 0o700)
     if not owner.may_reach_folder(folders.state):
@@ -111,21 +231,29 @@ def prepare(folders: StateFolders, owner: Owner) -> None:
             f"{folders.state} cannot be reached by uid {owner.uid}, which sandboxes of a root server run as",
             fix="give --state-dir /var/lib/daytona-sandbox, or leave it out",
         )
-    for path in (folders.sandboxes, folders.installed, folders.state / "python"):
+    for path in (folders.sandboxes, folders.snapshots, folders.volumes, folders.installed, folders.state / "python"):
         path.mkdir(exist_ok=True, mode=0o711)
-    for path in (folders.trash, folders.state / "logs"):
+    for path in (folders.trash, folders.running, folders.state / "logs"):
         path.mkdir(exist_ok=True, mode=0o700)
+    leftovers = Leftovers(folders.running)
+    leftovers.end_all()
+    leftovers.end_unborn(folders.sandboxes)
+    groups = find_groups(folders.state)
+    if groups is not None:
+        groups.clean()
     make_template(folders.template, owner)
+    return groups
 
 
-async def first_that_works(folders: StateFolders, owner: Owner) -> Host:
-    """Try every bubblewrap with copy-on-write storage, then with copied storage; the first complaint is the reason."""
+async def first_that_works(folders: StateFolders, owner: Owner, groups: Groups | None) -> Host:
+    """Try every bubblewrap with all that is wanted, then with less; the first complaint is the reason."""
     python = find_python(owner)
     agent = install_agent(folders.installed, owner)
     complaints: list[EngineUnavailable] = []
-    for overlay in (True, False):
+    for overlay, inotify_limits in ((True, True), (True, False), (False, True), (False, False)):
         for bwrap in find_bwraps(folders.installed, owner):
-            host = Host(owner, bwrap, python, agent, folders.template, folders.state / "python", overlay)
+            place = folders.state / "python"
+            host = Host(owner, bwrap, python, agent, folders.template, place, overlay, groups, inotify_limits)
             try:
                 await trial(folders, host)
             except EngineUnavailable as complaint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from .errors import EngineUnavailable
 # kernel files such as core_pattern writable from inside, so a root server never runs it as itself.
 SPARE_UID = 1900000001
 SPARE_UID_IN_SMALL_NAMESPACES = 60931
+OOM_SCORE = 300  # pid 1 of a sandbox; what it starts has more
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,12 @@ class Owner:
     def give(self, path: Path) -> None:
         if self.dropped:
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
+
+    def prefer_for_oom(self, pid: int) -> None:
+        """Below root, make a sandbox's first process die before the host's; what root raises, nobody inside lowers again."""
+        if self.dropped:
+            with contextlib.suppress(PermissionError):  # a container may have begun with more
+                Path(f"/proc/{pid}/oom_score_adj").write_text(str(OOM_SCORE))
 
     def may_reach_folder(self, path: Path) -> bool:
         """Whether this owner can pass every folder on the way into `path`."""

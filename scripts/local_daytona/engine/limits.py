@@ -1,16 +1,21 @@
-"""What one sandbox may use: today resource limits per process, set by the agent before each exec."""
+"""What one sandbox may use: its size, and the bounds that every sandbox has."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+MIB = 1024**2
 GIB = 1024**3
 PROCESSES_PER_SANDBOX = 512  # the kernel counts them per user namespace, so per sandbox (Linux 5.14 and newer)
 OPEN_FILES = 8192
-SHARED_MEMORY = 64 * 1024**2
-RUN_FOLDER = 16 * 1024**2
-
-MECHANISM = "rlimits"  # what `status` reports
+SHARED_MEMORY = 64 * MIB
+RUN_FOLDER = 16 * MIB
+MOST_FILES = 1_000_000  # each takes an inode of the host's disk, also when it is empty
+DEEPEST_FOLDER = 500
+INSIDE_CLEANUP = 64 * MIB  # what a sandbox that is over its disk may still write after a start, to delete and compress
+# The host's last reserve: below these, the sandbox that took the most is ended.
+FREE_MEMORY_FLOOR = 256 * MIB
+FREE_DISK_FLOOR = 128 * MIB
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class Resources:
     disk: int
 
     def rlimits(self) -> dict[str, int]:
-        """Limits in the agent's words; bytes, or counts."""
+        """Limits of each process in the agent's words; bytes, or counts."""
         return {
             "processes": PROCESSES_PER_SANDBOX,
             "data": self.memory * GIB,
@@ -30,3 +35,8 @@ class Resources:
             "open_files": OPEN_FILES,
             "core": 0,
         }
+
+
+def mebibytes(count: int) -> str:
+    """123 MiB of bytes, for a sentence."""
+    return f"{count // MIB} MiB"

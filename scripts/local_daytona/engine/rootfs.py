@@ -12,6 +12,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from .certificates import add_certificates
+from .copying import Budget, TreeCopy
 from .host import Owner
 
 HOME = "/home/daytona"
@@ -51,6 +53,11 @@ class SandboxFolders:
         return self.base / part / name
 
     @property
+    def running(self) -> Path:
+        """Where the server notes which sandboxes run."""
+        return self.base.parent.parent / "running"
+
+    @property
     def logs(self) -> Path:
         """Session logs: the server's, never visible inside."""
         return self.base.parent.parent / "logs" / self.base.name
@@ -67,6 +74,7 @@ def make_template(template: Path, owner: Owner) -> None:
     for name, text in (("passwd", PASSWD), ("group", GROUP), ("hosts", HOSTS), ("machine-id", ""), ("resolv.conf", "")):
         (etc / name).write_text(text)
         (etc / name).chmod(0o644)
+    add_certificates(template, os.environ)
     var = owner.make_folder(template / "var", 0o755)
     for name in VAR_FOLDERS:
         (var / name).mkdir(mode=0o755)
@@ -117,6 +125,29 @@ def make_folders(base: Path, template: Path, owner: Owner, *, overlay: bool) -> 
         remove_tree(base)
         raise
     return folders
+
+
+def kept_parts(*, overlay: bool) -> tuple[str, ...]:
+    """The folders of a sandbox that hold what it wrote; the rest is made anew at each start."""
+    return ("data", "up") if overlay else ("data", "copy")
+
+
+def copy_kept(source: Path, target: Path, owner: Owner, budget: Budget, *, overlay: bool) -> None:
+    """Copy what a sandbox (or a snapshot) wrote to the new folder `target`; leaves nothing behind when it raises."""
+    try:
+        owner.make_folder(target)
+        for part in kept_parts(overlay=overlay):
+            TreeCopy(target / part, owner, budget, layer=part == "up").run(source / part)
+    except BaseException:
+        remove_tree(target)
+        raise
+
+
+def add_work_folders(base: Path, owner: Owner) -> None:
+    """What overlayfs needs beside the copied layers."""
+    owner.make_folder(base / "work")
+    for name in LAYERED:
+        owner.make_folder(SandboxFolders(base).layer(name, "work"), 0o755)
 
 
 def _make_layers(folders: SandboxFolders, template: Path, owner: Owner, *, overlay: bool) -> None:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
 import re
 import urllib.parse
 import uuid
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from aiohttp import BodyPartReader, hdrs, web
 
+from ..engine.errors import FileProblem
 from ..wire import DAEMON, ApiError, Fields, answer, nothing
-from .toolbox import WORK_DIR, Toolbox, absolute, inside, write_all
+from .toolbox import WORK_DIR, Toolbox, absolute, inside, problem, write_all
 
 CHUNK = 1024 * 1024
 LONGEST_PATH = 4096
 MOST_FILES = 100_000
+BATCH = 48 * 1024  # bytes of paths in one message to the agent, which is 128 KiB at most
+DOWNLOAD = {hdrs.CONTENT_TYPE: "application/octet-stream", "X-Content-Type-Options": "nosniff", hdrs.CACHE_CONTROL: "no-store"}
 FIELD = re.compile(r"files\[(\d+)\]\.(path|file)")
 
 
@@ -40,6 +45,35 @@ async def upload(toolbox: Toolbox, request: web.Request) -> web.Response:
     return answer({"files": written})
 
 
+async def upload_one(toolbox: Toolbox, request: web.Request) -> web.Response:
+    """POST /files/upload-v2?path: the field `file` becomes that path; what signed upload links lead to."""
+    path = absolute(Fields.of_query(request).text("path"))
+    if not request.content_type.startswith("multipart/"):
+        raise ApiError(400, "the body must be multipart/form-data with a field named file", source=DAEMON)
+    async for part in await request.multipart():
+        if isinstance(part, BodyPartReader) and part.name == "file":
+            await write_part(toolbox, path, part)
+            return answer({"name": posixpath.basename(path), "path": path, "type": "file"})
+    raise ApiError(400, "the upload has no field named file", source=DAEMON)
+
+
+async def download_one(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
+    """GET /files/download?path: a download for browsers too, never a page that would run as this server's own."""
+    path = absolute(Fields.of_query(request).text("path"))
+    async with inside(path):
+        fd = await toolbox.box.open_file(path, "r")
+    try:
+        size = os.fstat(fd).st_size
+        response = web.StreamResponse(headers={**DOWNLOAD, hdrs.CONTENT_DISPOSITION: f"attachment; {file_name(posixpath.basename(path))}"})
+        response.content_length = size
+        await response.prepare(request)
+        await send_exactly(response, fd, size)
+        await response.write_eof()
+        return response
+    finally:
+        os.close(fd)
+
+
 async def path_of(part: BodyPartReader) -> str:
     """The field's text; one that no path can be comes back too long, and is refused where it is opened."""
     data = b""
@@ -50,19 +84,24 @@ async def path_of(part: BodyPartReader) -> str:
 
 async def receive(toolbox: Toolbox, path: str, part: BodyPartReader, *, written: list[dict[str, Any]], errors: list[str]) -> None:
     try:
-        async with inside(path):
-            fd = await toolbox.box.open_file(absolute(path), "w")
+        size = await write_part(toolbox, path, part)
+        written.append({"path": absolute(path), "bytes": size})
     except ApiError as error:
         errors.append(error.message)
-        return
+
+
+async def write_part(toolbox: Toolbox, path: str, part: BodyPartReader) -> int:
+    """The part's bytes as the file at `path`, and how many; raises the ApiError, with whatever was written left there."""
+    async with inside(path):
+        fd = await toolbox.box.open_file(absolute(path), "w")
     try:
         size = 0
         while chunk := await part.read_chunk(CHUNK):
             write_all(fd, chunk)
             size += len(chunk)
-        written.append({"path": absolute(path), "bytes": size})
+        return size
     except OSError as error:
-        errors.append(f"{path}: {error.strerror}")
+        raise problem(FileProblem(error.errno or 0, error.strerror or ""), path) from None
     finally:
         os.close(fd)
 
@@ -111,13 +150,18 @@ async def send_exactly(response: web.StreamResponse, fd: int, size: int) -> None
 
 
 def part_head(boundary: str, name: str, path: str, content_type: str, size: int) -> bytes:
-    """Headers of one part; the path is echoed as it was asked for, also where it is not latin-1."""
-    plain = re.sub(r"[^ !#-\[\]-~]", "_", path)
-    encoded = urllib.parse.quote(path, safe="/", errors="replace")
+    """Headers of one part; the path is echoed as it was asked for."""
     return (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{plain}"; filename*=utf-8\'\'{encoded}\r\n'
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; {file_name(path)}\r\n'
         f"Content-Type: {content_type}\r\nContent-Length: {size}\r\n\r\n"
     ).encode()
+
+
+def file_name(path: str) -> str:
+    """A header's filename, also where it is not latin-1."""
+    plain = re.sub(r"[^ !#-\[\]-~]", "_", path)
+    encoded = urllib.parse.quote(path, safe="/", errors="replace")
+    return f"filename=\"{plain}\"; filename*=utf-8''{encoded}"
 
 
 async def list_folder(toolbox: Toolbox, request: web.Request) -> web.Response:
@@ -137,11 +181,98 @@ async def make_folder(toolbox: Toolbox, request: web.Request) -> web.Response:
     """POST /files/folder?path&mode: `mode` in octal, as in chmod."""
     query = Fields.of_query(request)
     path, text = absolute(query.text("path")), query.text("mode", "0755") or "0755"
+    mode = octal(text)
+    async with inside(path):
+        await toolbox.box.files("mkdir", path=path, mode=mode)
+    return nothing(201)
+
+
+async def find(toolbox: Toolbox, request: web.Request) -> web.Response:
+    """GET /files/find?path&pattern: literal text in the contents; [] for a path that is not there."""
+    query = Fields.of_query(request)
+    path = absolute(query.text("path"))
+    async with inside(path):
+        return answer(await toolbox.box.files("find", path=path, pattern=required(query, "pattern")))
+
+
+async def search(toolbox: Toolbox, request: web.Request) -> web.Response:
+    """GET /files/search?path&pattern: a glob on base names."""
+    query = Fields.of_query(request)
+    path = absolute(query.text("path"))
+    async with inside(path):
+        return answer({"files": await toolbox.box.files("search", path=path, pattern=required(query, "pattern"))})
+
+
+def required(fields: Fields, name: str) -> str:
+    value = fields.text(name)
+    if not value:
+        raise ApiError(400, f"{name} is required", source=DAEMON)
+    return value
+
+
+async def replace(toolbox: Toolbox, request: web.Request) -> web.Response:
+    """POST /files/replace: literal text in each of `files`; what fails is told by file, and the answer is a 200."""
+    fields = await Fields.of_body(request)
+    files, old, new = fields.list_of_texts("files"), required(fields, "pattern"), fields.text("newValue")
+    if not files or len(files) > MOST_FILES:
+        raise ApiError(400, f"files must name 1 to {MOST_FILES} files", source=DAEMON)
+    results: list[dict[str, Any]] = []
+    for batch in batches(files):
+        async with inside(batch[0]):
+            paths = [absolute(name) for name in batch]
+            failures = await toolbox.box.files("replace", paths=paths, pattern=old, value=new)
+        results += replaced(batch, failures)
+    return answer(results)
+
+
+def batches(files: Sequence[str]) -> Iterator[list[str]]:
+    """Parts that fit into one message to the agent, with room for the texts."""
+    batch: list[str] = []
+    size = 0
+    for name in files:
+        length = len(json.dumps(absolute(name)))
+        if batch and size + length > BATCH:
+            yield batch
+            batch, size = [], 0
+        batch.append(name)
+        size += length
+    yield batch
+
+
+def replaced(names: Sequence[str], failures: Any) -> list[dict[str, Any]]:
+    """ReplaceResults of what the agent said, if it is what an agent says."""
+    if not isinstance(failures, list) or len(failures) != len(names):
+        raise ApiError(502, "the sandbox gave no sensible answer", source=DAEMON)
+    return [
+        {"file": name, "success": True} if failure is None else {"file": name, "success": False, "error": str(failure)[:500]}
+        for name, failure in zip(names, failures, strict=True)
+    ]  # fmt: skip
+
+
+async def move(toolbox: Toolbox, request: web.Request) -> web.Response:
+    """POST /files/move?source&destination: the destination must not exist, its folder must."""
+    query = Fields.of_query(request)
+    source, destination = absolute(query.text("source")), absolute(query.text("destination"))
+    async with inside(f"{source} to {destination}"):
+        await toolbox.box.files("move", path=source, destination=destination)
+    return nothing(200)
+
+
+async def permissions(toolbox: Toolbox, request: web.Request) -> web.Response:
+    """POST /files/permissions?path&mode&owner&group, what is left out stays."""
+    query = Fields.of_query(request)
+    path, mode = absolute(query.text("path")), query.text("mode", "")
+    owner, group = query.text("owner", ""), query.text("group", "")
+    async with inside(path):
+        await toolbox.box.files("permissions", path=path, mode=octal(mode) if mode else None, owner=owner, group=group)
+    return nothing(200)
+
+
+def octal(text: str) -> int:
+    """As in chmod; raises the 400."""
     if not re.fullmatch(r"[0-7]{3,4}", text):
         raise ApiError(400, "mode must be octal, such as 0755", source=DAEMON)
-    async with inside(path):
-        await toolbox.box.files("mkdir", path=path, mode=int(text, 8))
-    return nothing(201)
+    return int(text, 8)
 
 
 async def delete(toolbox: Toolbox, request: web.Request) -> web.Response:

@@ -13,6 +13,7 @@ from aiohttp import web
 from ..engine.box import Running, read_all
 from ..engine.errors import FileProblem
 from ..wire import DAEMON, ApiError, Fields, answer
+from . import charts
 from .shell import feed, shell
 from .toolbox import WORK_DIR, Toolbox, absolute, inside
 
@@ -43,17 +44,20 @@ async def execute(toolbox: Toolbox, request: web.Request) -> web.Response:
 
 
 async def code_run(toolbox: Toolbox, request: web.Request) -> web.Response:
-    """POST /process/code-run: a fresh interpreter that reads the code from its stdin."""
+    """POST /process/code-run: a fresh interpreter that reads the code from its stdin, and its matplotlib figures as charts."""
     fields = await Fields.of_body(request)
     language = fields.text("language", "python")
     interpreter = INTERPRETERS.get(language)
     if interpreter is None:
         known = " and ".join(INTERPRETERS)
         raise ApiError(400, f"local Daytona runs {known}, not {language}; compile it first, or use the cloud", source=DAEMON)
-    argv = [*interpreter, *fields.list_of_texts("argv")]
-    code = fields.text("code").encode()
-    ended = await run(toolbox, argv, script=code, env=fields.texts("envs"), cwd=WORK_DIR, timeout_s=fields.integer("timeout", 0))
-    return answer({"exitCode": ended.exit_code, "result": ended.output})
+    code = fields.text("code")
+    if language == "python" and charts.draws(code):
+        interpreter = charts.RUNNER
+    argv, script = [*interpreter, *fields.list_of_texts("argv")], code.encode()
+    ended = await run(toolbox, argv, script=script, env=fields.texts("envs"), cwd=WORK_DIR, timeout_s=fields.integer("timeout", 0))
+    result, found = await asyncio.to_thread(charts.extracted, ended.output)
+    return answer({"exitCode": ended.exit_code, "result": result, "artifacts": {"charts": found}})
 
 
 async def run(toolbox: Toolbox, argv: Sequence[str], *, script: bytes, env: Mapping[str, str], cwd: str, timeout_s: int) -> Ended:
@@ -90,13 +94,14 @@ def shown(output: bytes) -> str:
 async def collect(toolbox: Toolbox, running: Running, out: int, *, timeout_s: int) -> Ended:
     reader = asyncio.create_task(read_all(out, limit=OUTPUT_LIMIT + 1))
     try:
-        output = await asyncio.wait_for(asyncio.shield(reader), timeout_s or None)
-        code = await running.exited
+        # A program may close its output and run on: the timeout is for both.
+        output, code = await asyncio.wait_for(asyncio.gather(reader, asyncio.shield(running.exited)), timeout_s or None)
     except asyncio.TimeoutError:
         await toolbox.box.kill(running, signal.SIGKILL)
         raise ApiError(408, "request timeout: command execution timeout", code="PROCESS_EXECUTION_TIMEOUT", source=DAEMON) from None
     finally:
         reader.cancel()
     if not toolbox.box.is_running:
-        raise ApiError(410, "the sandbox was stopped while the command ran", code="SANDBOX_STOPPED", source=DAEMON)
+        reason = toolbox.box.ended_because or "the sandbox was stopped while the command ran"
+        raise ApiError(410, reason, code="SANDBOX_STOPPED", source=DAEMON)
     return Ended(COULD_NOT_START if code < 0 else code, shown(output))

@@ -10,7 +10,8 @@ from aiohttp import WSCloseCode, web
 
 from ..control.sandboxes import Sandboxes
 from ..wire import ApiError, Fields, answer, nothing
-from . import files, process
+from . import channel, files, git, interpreter, process, pty
+from .channel import Channel
 from .sessions import Command, logs_json
 from .toolbox import WORK_DIR, Toolbox, inside
 
@@ -46,6 +47,19 @@ async def list_sessions(toolbox: Toolbox, _request: web.Request) -> web.Response
 async def get_session(toolbox: Toolbox, request: web.Request) -> web.Response:
     session = toolbox.sessions.find(request.match_info["session"])
     return answer(session_json(session.id, session.commands))
+
+
+async def entrypoint_session(_toolbox: Toolbox, _request: web.Request) -> web.Response:
+    """A sandbox here has no program of its own: its snapshots have no entrypoint."""
+    return answer(session_json("entrypoint", {}))
+
+
+async def entrypoint_logs(_toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
+    """Empty, and complete for whoever follows it."""
+    if not Fields.of_query(request).boolean("follow"):
+        return answer(dict.fromkeys(("output", "stdout", "stderr"), ""))
+    channel.required(request)
+    return await (await Channel.accept(request)).close(channel.NORMAL)
 
 
 async def delete_session(toolbox: Toolbox, request: web.Request) -> web.Response:
@@ -128,12 +142,26 @@ def session_json(session_id: str, commands: dict[str, Command]) -> dict[str, obj
     return {"sessionId": session_id, "commands": [command.as_json() for command in commands.values()]}
 
 
+PTY = "/process/pty/{terminal}"
 SESSION = "/process/session/{session}"
 TABLE: tuple[tuple[str, str, Operation], ...] = (
     ("GET", "/work-dir", work_dir),
     ("GET", "/user-home-dir", work_dir),
     ("POST", "/process/execute", process.execute),
     ("POST", "/process/code-run", process.code_run),
+    ("GET", "/process/interpreter/execute", interpreter.execute),
+    ("POST", "/process/interpreter/context", interpreter.create_context),
+    ("GET", "/process/interpreter/context", interpreter.list_contexts),
+    ("DELETE", "/process/interpreter/context/{context}", interpreter.delete_context),
+    ("POST", "/process/pty", pty.create),
+    ("GET", "/process/pty", pty.list_all),
+    ("GET", "/process/pty/create-connect", pty.create_connect),
+    ("GET", PTY, pty.get),
+    ("DELETE", PTY, pty.kill),
+    ("GET", PTY + "/connect", pty.connect),
+    ("POST", PTY + "/resize", pty.resize),
+    ("GET", "/process/session/entrypoint", entrypoint_session),
+    ("GET", "/process/session/entrypoint/logs", entrypoint_logs),
     ("POST", "/process/session", create_session),
     ("GET", "/process/session", list_sessions),
     ("GET", SESSION, get_session),
@@ -148,4 +176,12 @@ TABLE: tuple[tuple[str, str, Operation], ...] = (
     ("GET", "/files/info", files.info),
     ("POST", "/files/folder", files.make_folder),
     ("DELETE", "/files", files.delete),
+    ("GET", "/files/find", files.find),
+    ("GET", "/files/search", files.search),
+    ("POST", "/files/replace", files.replace),
+    ("POST", "/files/move", files.move),
+    ("POST", "/files/permissions", files.permissions),
+    ("GET", "/files/download", files.download_one),
+    ("POST", "/files/upload-v2", files.upload_one),
+    *git.TABLE,
 )

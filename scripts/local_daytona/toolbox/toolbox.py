@@ -14,19 +14,23 @@ from ..engine.box import Box
 from ..engine.errors import FileProblem, SandboxGone
 from ..engine.rootfs import HOME
 from ..wire import DAEMON, ApiError
+from .contexts import Contexts
 from .sessions import Sessions
+from .terminals import Terminals
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 WORK_DIR = HOME
 
 
 class Toolbox:
-    """A box, the variables its processes start with, and the sessions that live in it."""
+    """A box, the variables its processes start with, and the sessions, terminals and interpreters that live in it."""
 
     def __init__(self, box: Box, *, env: Mapping[str, str]) -> None:
         self.box = box
         self.env = dict(env)
         self.sessions = Sessions(self)
+        self.terminals = Terminals(self)
+        self.contexts = Contexts(self)
         self.closing = asyncio.Event()
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
@@ -51,12 +55,12 @@ class Toolbox:
             os.close(fd)
 
     async def close(self) -> None:
-        """End sessions and every stream of this sandbox; the processes end with the box."""
+        """End sessions, terminals, interpreters and every stream of this sandbox; the processes end with the box."""
         self.closing.set()
-        await self.sessions.close()
+        await asyncio.gather(self.sessions.close(), self.terminals.close(), self.contexts.close())
 
 
-def write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes | bytearray) -> None:
     """Write the whole of `data` to a regular file; raises OSError when the disk or the size limit ends it."""
     view = memoryview(data)
     while view:
@@ -86,8 +90,16 @@ ERRORS = {
     errno.EINVAL: (400, "INVALID_FILE_PATH"),
     errno.ENAMETOOLONG: (400, "INVALID_FILE_PATH"),
     errno.ELOOP: (400, "INVALID_FILE_PATH"),
+    errno.EXDEV: (400, "INVALID_FILE_PATH"),
+    errno.E2BIG: (400, "BAD_REQUEST"),
+    errno.ETIMEDOUT: (408, "REQUEST_TIMEOUT"),
     errno.EEXIST: (409, "FILE_EXISTS"),
+    errno.ENOTEMPTY: (409, "CONFLICT"),
+    errno.EBUSY: (409, "CONFLICT"),
+    errno.ETXTBSY: (409, "CONFLICT"),
+    errno.ENOMEM: (507, "OUT_OF_MEMORY"),
     errno.ENOSPC: (507, "DISK_FULL"),
+    errno.EDQUOT: (507, "DISK_FULL"),
     errno.EFBIG: (507, "DISK_FULL"),
     errno.ENXIO: (400, "INVALID_FILE_PATH"),
 }

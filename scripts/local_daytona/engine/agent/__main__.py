@@ -18,7 +18,7 @@ import sys
 import files
 import processes
 import sockets
-from privileges import drop_everything
+from privileges import drop_everything, limit_namespace
 
 TYPE_CHECKING = False  # as typing has it; importing typing would cost every sandbox milliseconds
 if TYPE_CHECKING:
@@ -161,6 +161,7 @@ def main() -> None:
     control.set_inheritable(False)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
+    limit_namespace()
     drop_everything()
     try:
         Agent(control).serve()

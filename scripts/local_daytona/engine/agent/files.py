@@ -6,8 +6,11 @@ import datetime
 import errno
 import json
 import os
-import shutil
+import signal
 import stat
+
+import search
+from plain import open_plain, shown
 
 TYPE_CHECKING = False  # as typing has it; importing typing would cost every sandbox milliseconds
 if TYPE_CHECKING:
@@ -17,38 +20,24 @@ if TYPE_CHECKING:
     Values = dict[str, Any]
 
 WRITE_CHUNK = 64 * 1024
+TIME_LIMIT_S = 100  # less than the server waits, so that it gets a reason
+LARGEST_REPLACED = 64 * 1024 * 1024  # bytes of a file that is rewritten in memory
+LISTED = 80_000  # entries of one answer; the server takes 32 MiB
 
 
 def open_regular(request: Values) -> int:
     """A descriptor of a regular file; a FIFO, device or folder is refused without being waited for."""
     path = request["path"]
     if request["mode"] == "r":
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    else:
-        os.makedirs(os.path.dirname(path) or "/", mode=0o755, exist_ok=True)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+        return open_plain(path, os.O_RDONLY)
+    make_folders(os.path.dirname(path))
+    fd = open_plain(path, os.O_WRONLY | os.O_CREAT)
     try:
-        refuse_unless_plain(fd)
-        if request["mode"] == "w":
-            os.ftruncate(fd, 0)
+        os.ftruncate(fd, 0)
     except OSError:
         os.close(fd)
         raise
     return fd
-
-
-def refuse_unless_plain(fd: int) -> None:
-    """Only regular files on storage: /proc checks the writer, and the server that gets this descriptor may be root."""
-    status = os.fstat(fd)
-    code = 0
-    if stat.S_ISDIR(status.st_mode):
-        code = errno.EISDIR
-    elif not stat.S_ISREG(status.st_mode):
-        code = errno.EINVAL
-    elif status.st_dev == os.stat("/proc").st_dev:
-        code = errno.EACCES
-    if code:
-        raise OSError(code, os.strerror(code))
 
 
 def make_fifos(folder: str, readers: Sequence[str], writers: Sequence[str]) -> list[int]:
@@ -67,14 +56,26 @@ def make_fifos(folder: str, readers: Sequence[str], writers: Sequence[str]) -> l
 
 def run(request: Values, answer: int, *, keep: Sequence[int]) -> None:
     """In a child of the agent: do the named operation and write {"value": …} or {"error", "message"} to `answer`."""
+    signal.set_wakeup_fd(-1)  # the agent's; its number may soon be another file's
     leave_only(keep)
+    signal.signal(signal.SIGALRM, out_of_time)
+    signal.alarm(TIME_LIMIT_S)
     try:
         reply = {"value": OPERATIONS[request["action"]](request)}
     except OSError as error:
         reply = {"error": error.errno or 0, "message": error.strerror or str(error)}
+    except MemoryError:
+        reply = {"error": errno.ENOMEM, "message": "the sandbox has not enough memory for this"}
+    except (ValueError, OverflowError, RecursionError) as error:  # a request that makes no sense, or a tree that does not
+        reply = {"error": errno.EINVAL, "message": str(error)}
     data = json.dumps(reply).encode()
+    signal.alarm(0)
     for start in range(0, len(data), WRITE_CHUNK):
         os.write(answer, data[start : start + WRITE_CHUNK])
+
+
+def out_of_time(_number: int, _frame: object) -> None:
+    raise OSError(errno.ETIMEDOUT, "this took too long; name a smaller folder, or use the sandbox's own programs")
 
 
 def leave_only(keep: Sequence[int]) -> None:
@@ -103,11 +104,16 @@ def list_folder(request: Values) -> list[Values]:
             except OSError:
                 continue
             entries.append(entry)
+            if len(entries) > LISTED:
+                raise OSError(errno.E2BIG, "more than %d entries; name a smaller folder, or less depth" % LISTED)
             if depth > 1 and entry["isDir"] and not os.path.islink(path):
                 try:
                     visit(path, depth - 1)
-                except OSError:  # a folder that may not be read is shown, not entered
+                except PermissionError:  # a folder that may not be read is shown, not entered
                     continue
+                except OSError as error:
+                    if error.errno not in GONE:
+                        raise
 
     visit(request["path"], request["depth"])
     return entries
@@ -124,8 +130,8 @@ def describe(path: str) -> Values:
     except (OverflowError, ValueError, OSError):  # a time of its own making, beyond the calendar
         modified = datetime.datetime.fromtimestamp(0, datetime.timezone.utc)
     return {
-        "name": os.path.basename(path.rstrip("/")) or "/",
-        "path": path,
+        "name": shown(os.path.basename(path.rstrip("/")) or "/"),
+        "path": shown(path),
         "size": status.st_size,
         "mode": stat.filemode(status.st_mode),
         "permissions": "%04o" % stat.S_IMODE(status.st_mode),
@@ -137,19 +143,190 @@ def describe(path: str) -> Values:
     }
 
 
+def make_folders(path: str) -> None:
+    """os.makedirs without its recursion: a path may have two thousand parts."""
+    missing = []
+    while not os.path.isdir(path or "/"):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for folder in reversed(missing):
+        try:
+            os.mkdir(folder, 0o755)
+        except FileExistsError:
+            if not os.path.isdir(folder):
+                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
+
+
 def make_folder(request: Values) -> None:
-    os.makedirs(request["path"], mode=0o755, exist_ok=True)
+    make_folders(request["path"])
     os.chmod(request["path"], request["mode"])
 
 
 def delete(request: Values) -> None:
     path = request["path"]
-    if not os.path.isdir(path) or os.path.islink(path):
-        os.unlink(path)
-    elif request["recursive"]:
-        shutil.rmtree(path)
-    else:
+    if os.path.isdir(path) and not os.path.islink(path) and not request["recursive"]:
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+    remove(path)
 
 
-OPERATIONS: dict[str, Callable[[Values], object]] = {"info": info, "list": list_folder, "mkdir": make_folder, "delete": delete}
+def remove_tree(path: str) -> None:
+    """Depth first, by changing into each folder: a tree may be deeper than any path or call stack."""
+    levels = [("", enter(path), emptied())]
+    while levels:
+        name, _, folders = levels[-1]
+        if folders:
+            name = folders.pop()
+            levels.append((name, enter(name), emptied()))
+            continue
+        levels.pop()
+        if levels:
+            leave_to(levels[-1][1])
+            os.rmdir(name)
+    os.chdir("/")
+    os.rmdir(path)
+
+
+def enter(folder: str) -> tuple[int, int]:
+    """Change into it, never through a symlink; which folder that is."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchdir(fd)
+        return identity(os.fstat(fd))
+    finally:
+        os.close(fd)
+
+
+def leave_to(parent: tuple[int, int]) -> None:
+    """Change to the folder above, if it still is the one we came from: somebody may have moved ours away."""
+    os.chdir("..")
+    if identity(os.stat(".")) != parent:
+        raise OSError(errno.EBUSY, "the folder was moved while it was deleted")
+
+
+def identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def emptied() -> list[str]:
+    """Delete what is no folder in the current one; the names of its folders."""
+    folders = []
+    with os.scandir(".") as entries:
+        for entry in list(entries):
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.name)
+            else:
+                os.unlink(entry.name)
+    return folders
+
+
+def move(request: Values) -> None:
+    """Rename; what is at the destination stays there."""
+    source, destination = request["path"], request["destination"]
+    os.lstat(source)
+    if os.path.lexists(destination):
+        raise OSError(errno.EEXIST, "the destination exists")
+    try:
+        os.rename(source, destination)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy(source, destination)  # /tmp, /home and volumes are file systems of their own here
+        remove(source)
+
+
+def copy(source: str, destination: str) -> None:
+    """Links stay links; half a copy is taken away again."""
+    import shutil  # only here: it costs every sandbox milliseconds
+
+    try:
+        if os.path.isdir(source) and not os.path.islink(source):
+            shutil.copytree(source, destination, symlinks=True)
+        else:
+            shutil.copy2(source, destination, follow_symlinks=False)
+    except BaseException:
+        if os.path.lexists(destination):
+            remove(destination)
+        raise
+
+
+def remove(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        remove_tree(path)
+    else:
+        os.unlink(path)
+
+
+def set_permissions(request: Values) -> None:
+    """Mode, owner and group, each only where it was given; names are those of the sandbox's own passwd and group."""
+    path = request["path"]
+    if request["owner"] or request["group"]:
+        os.chown(path, user_id(request["owner"]), group_id(request["group"]))
+    if request["mode"] is not None:
+        os.chmod(path, request["mode"])
+
+
+def user_id(name: str) -> int:
+    import pwd
+
+    try:
+        return int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid if name else -1
+    except KeyError:
+        raise OSError(errno.EINVAL, "there is no user " + name) from None
+
+
+def group_id(name: str) -> int:
+    import grp
+
+    try:
+        return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid if name else -1
+    except KeyError:
+        raise OSError(errno.EINVAL, "there is no group " + name) from None
+
+
+def replace(request: Values) -> list[str | None]:
+    """For each of `paths` why it could not be rewritten, None where it could."""
+    old, new = request["pattern"].encode(), request["value"].encode()
+    failures: list[str | None] = []
+    for path in request["paths"]:
+        try:
+            replace_in(path, old, new)
+            failures.append(None)
+        except OSError as error:
+            if error.errno == errno.ETIMEDOUT:
+                raise
+            failures.append(error.strerror or str(error))
+    return failures
+
+
+def replace_in(path: str, old: bytes, new: bytes) -> None:
+    """In place, so that mode, owner and links stay; room is taken first, so that a full disk changes nothing."""
+    fd = open_plain(path, os.O_RDWR)
+    with open(fd, "r+b") as file:
+        if os.fstat(fd).st_size > LARGEST_REPLACED:
+            raise OSError(errno.EFBIG, "larger than 64 MiB; use sed")
+        text = file.read(LARGEST_REPLACED + 1)
+        count = text.count(old)
+        if count == 0:
+            return
+        size = len(text) + count * (len(new) - len(old))
+        if size > LARGEST_REPLACED:
+            raise OSError(errno.EFBIG, "it would become larger than 64 MiB; use sed")
+        if size > len(text):
+            os.posix_fallocate(fd, 0, size)
+        file.seek(0)
+        file.write(text.replace(old, new))
+        file.truncate()
+
+
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)  # what became of a folder while it was read, or is too deep for a path
+OPERATIONS: dict[str, Callable[[Values], object]] = {
+    "info": info,
+    "list": list_folder,
+    "mkdir": make_folder,
+    "delete": delete,
+    "move": move,
+    "permissions": set_permissions,
+    "replace": replace,
+    "find": search.find,
+    "search": search.search,
+}

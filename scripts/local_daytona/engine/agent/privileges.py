@@ -11,10 +11,21 @@ PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 CAPABILITY_VERSION_3 = 0x20080522
 LAST_POSSIBLE_CAPABILITY = 63
+NAMESPACE_LIMITS = (("max_inotify_instances", 32), ("max_inotify_watches", 16384))  # the host's own default is 128 instances in all
 
 
 class NotConfined(RuntimeError):
     """The kernel did not confine this process as asked; nothing may run in it."""
+
+
+def limit_namespace() -> None:
+    """Bound what the kernel counts by the host's user, who has other sandboxes, where this process may still do so."""
+    for name, most in NAMESPACE_LIMITS:
+        try:
+            with open("/proc/sys/user/" + name, "w") as limit:
+                limit.write(str(most))
+        except OSError:
+            pass
 
 
 def drop_everything() -> None:

@@ -113,8 +113,11 @@ def become(request: Values, fds: Sequence[int], failed: int) -> None:
 
 
 def limit(limits: dict[str, int]) -> None:
-    with open("/proc/self/oom_score_adj", "w") as score:
-        score.write("800")
+    try:
+        with open("/proc/self/oom_score_adj", "w") as score:
+            score.write("800")
+    except OSError:  # a container may have begun with more, which nobody in it may lower
+        pass
     for name, value in limits.items():
         resource.setrlimit(LIMITS[name], (value, value))
 

@@ -1,0 +1,312 @@
+"""Declarative builds: a Dockerfile on a snapshot that local Daytona has, carried out inside a sandbox that becomes the result."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import posixpath
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..engine.box import Running, chunks
+from ..engine.engine import Engine
+from ..engine.errors import FileProblem, SandboxGone
+from ..engine.rootfs import HOME
+from ..toolbox.toolbox import Toolbox
+from ..wire import ApiError, Fields
+from .dockerfile import LARGEST, WITHOUT_EFFECT, Problem, Step, base_of, filled, pairs, program, refuse_unsupported, steps_of
+from .records import Record
+from .sandboxes import Entry, Sandboxes, as_api_error, ended
+from .snapshots import Snapshot, Snapshots
+
+log = logging.getLogger(__name__)
+AT_ONCE = 4
+STEP_TIMEOUT_S = 30 * 60.0
+DRAIN_S = 5.0
+LOG_LIMIT = 16 * 1024 * 1024
+LOG_CHUNK = 64 * 1024
+OWN_USERS = ("root", "daytona", "0", "0:0", "root:root", "daytona:daytona")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be built: the Dockerfile, the snapshot it begins with, and its further instructions."""
+
+    dockerfile: str
+    base: Snapshot
+    steps: list[Step]
+
+    @classmethod
+    def of(cls, dockerfile: str, snapshots: Snapshots) -> Plan:
+        """Raises the 400 for a Dockerfile without a known FROM; what else is wrong with it the build says."""
+        if len(dockerfile) > LARGEST:
+            raise ApiError(400, f"dockerfileContent is larger than {LARGEST} bytes")
+        try:
+            name, steps = base_of(steps_of(dockerfile))
+        except (ValueError, Problem) as error:
+            raise ApiError(400, str(error)) from None
+        return cls(dockerfile, snapshots.base(name), steps)
+
+
+def plan_of(fields: Fields, snapshots: Snapshots) -> Plan | None:
+    """The plan of a request's buildInfo, None without one; raises the 400, or the 501 for a build context."""
+    info = fields.any("buildInfo")
+    if info is None:
+        return None
+    if not isinstance(info, dict):
+        raise ApiError(400, "buildInfo must be an object")
+    build = Fields(info)
+    if build.list_of_texts("contextHashes"):
+        raise ApiError(501, "local Daytona takes no build contexts; use sandbox.fs.upload_file after the create", code="NOT_IMPLEMENTED")
+    return Plan.of(build.text("dockerfileContent"), snapshots)
+
+
+class BuildLog:
+    """A build's output in one file, followed while it grows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._size = 0
+        self._changed = asyncio.Condition()
+        self._finished = False
+
+    async def append(self, data: bytes) -> None:
+        """What goes beyond the limit is dropped; so is what the disk has no room for."""
+        data = data[: LOG_LIMIT - self._size]
+        with contextlib.suppress(OSError):
+            self._size += os.write(self._file, data)
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def finish(self) -> None:
+        async with self._changed:
+            self._finished = True
+            os.close(self._file)
+            self._changed.notify_all()
+
+    async def follow(self) -> AsyncIterator[bytes]:
+        """All there is and what comes, until the build ends."""
+        with self._path.open("rb") as file:
+            while True:
+                while chunk := file.read(LOG_CHUNK):
+                    yield chunk
+                if self._finished:
+                    return
+                place = file.tell()
+                async with self._changed:
+                    await self._changed.wait_for(lambda: self._finished or self._size > place)  # noqa: B023
+
+
+@dataclass
+class Environment:
+    """What the instructions so far have set for the next ones."""
+
+    env: dict[str, str]
+    arguments: dict[str, str]
+    work_dir: str
+    entrypoint: list[str] | None
+
+
+class Builds:
+    """Builds of sandboxes and of snapshots, a few at once, with their logs by the id of what they make."""
+
+    def __init__(self, engine: Engine, sandboxes: Sandboxes, snapshots: Snapshots, folder: Path) -> None:
+        self._engine = engine
+        self._sandboxes = sandboxes
+        self._snapshots = snapshots
+        self._folder = folder
+        self._logs: dict[str, BuildLog] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._turn = asyncio.Semaphore(AT_ONCE)
+        sandboxes.on_removed = self.forget
+
+    def recover(self) -> None:
+        """After a start: logs of what no longer exists are gone."""
+        self._folder.mkdir(exist_ok=True, mode=0o700)
+        known = {entry.record.id for entry in self._sandboxes} | {snapshot.id for snapshot in self._snapshots}
+        for path in self._folder.iterdir():
+            if path.name not in known:
+                path.unlink()
+
+    async def sandbox(self, record: Record, plan: Plan) -> Record:
+        """Begin to build a sandbox; its record in `pending_build`. Raises the 409 for its name."""
+        record.state, record.dockerfile, record.snapshot = "pending_build", plan.dockerfile, ""
+        entry = self._sandboxes.add(record)
+        entry.build = self._begin(record.id, lambda output: self._build_sandbox(entry, plan, output))
+        return record
+
+    def snapshot(self, snapshot: Snapshot, plan: Plan) -> None:
+        """Begin to build a snapshot that was added in `pending`."""
+        self._begin(snapshot.id, lambda output: self._build_snapshot(snapshot, plan, output))
+
+    def _begin(self, build_id: str, build: Callable[[BuildLog], Awaitable[None]]) -> asyncio.Task[None]:
+        output = self._logs[build_id] = BuildLog(self._folder / build_id)
+
+        async def run() -> None:
+            try:
+                await build(output)
+            except Exception:
+                log.exception("build %s", build_id)
+            finally:
+                await output.finish()
+                del self._tasks[build_id], self._logs[build_id]
+
+        task = self._tasks[build_id] = asyncio.create_task(run())
+        return task
+
+    async def _build_sandbox(self, entry: Entry, plan: Plan, output: BuildLog) -> None:
+        try:
+            async with self._turn:
+                await self._sandboxes.set_state(entry, "building_snapshot")
+                made = await self._carry_out(entry, plan, output)
+                entry.record.image_env = made.env
+                await self._sandboxes.run_built(entry)
+        except BaseException as error:  # noqa: BLE001  (told in errorReason, and raised again when it is ours)
+            reason = reason_of(error)
+            await output.append(f"{reason}\n".encode())
+            await self._sandboxes.fail_build(entry, reason)
+            raise_if_ours(error)
+
+    async def _build_snapshot(self, snapshot: Snapshot, plan: Plan, output: BuildLog) -> None:
+        """In a sandbox that no list shows, whose storage then is the snapshot's."""
+        entry = Entry(Record(snapshot.id, snapshot.name, "", snapshot.cpu, snapshot.memory, snapshot.disk))
+        try:
+            async with self._turn:
+                self._snapshots.change(snapshot, state="building")
+                made = await self._carry_out(entry, plan, output)
+            await self._sandboxes.halt(entry)
+            self._engine.become_snapshot(snapshot.id, snapshot.id)
+            entrypoint = snapshot.entrypoint or made.entrypoint
+            self._snapshots.change(snapshot, state="active", env=made.env, work_dir=made.work_dir, entrypoint=entrypoint)
+        except BaseException as error:  # noqa: BLE001  (told in errorReason, and raised again when it is ours)
+            reason = reason_of(error)
+            await output.append(f"{reason}\n".encode())
+            await self._sandboxes.halt(entry)
+            self._engine.discard(snapshot.id)
+            self._snapshots.change(snapshot, state="build_failed", error_reason=reason)
+            raise_if_ours(error)
+        finally:
+            self._sandboxes.empty_trash()
+
+    async def _carry_out(self, entry: Entry, plan: Plan, output: BuildLog) -> Environment:
+        """Make the storage, start it and do every step; raises Problem for the first that fails."""
+        refuse_unsupported(plan.steps)
+        base = self._snapshots.usable(plan.base.id)  # it may have been deleted while this build waited for its turn
+        with self._snapshots.held(base):
+            await self._sandboxes.make_storage(entry.record, base)
+        entry.record.image_env = dict(base.env)
+        await self._sandboxes.boot(entry)
+        assert entry.toolbox is not None
+        made = Environment(dict(base.env), {}, base.work_dir or HOME, base.entrypoint)
+        await output.append(f"FROM {base.name}\n".encode())
+        for step in plan.steps:
+            await output.append(f"{step}\n".encode())
+            await self._step(entry.toolbox, step, made, output)
+        return made
+
+    async def _step(self, toolbox: Toolbox, step: Step, made: Environment, output: BuildLog) -> None:
+        known = toolbox.environment({**made.arguments, **made.env})
+        if step.word == "RUN":
+            await self._run(toolbox, step, program(step), made, output)
+        elif step.word == "ENV":
+            made.env.update(pairs(step, known))
+        elif step.word == "ARG":
+            made.arguments.update(pairs(step, known))
+        elif step.word == "WORKDIR":
+            wanted = filled(step.rest.strip("'\""), known)
+            made.work_dir = posixpath.normpath(posixpath.join(made.work_dir, wanted))
+            await self._run(toolbox, step, ["/bin/mkdir", "-p", "--", made.work_dir], made, output, cwd="/")
+        elif step.word == "USER" and filled(step.rest, known) not in OWN_USERS:
+            raise Problem(step, "a sandbox of local Daytona has one user, daytona, which is root within it")
+        elif step.word == "ENTRYPOINT" or (step.word == "CMD" and made.entrypoint is None):
+            made.entrypoint = program(step)
+        elif step.word in WITHOUT_EFFECT:
+            await output.append(b"(no effect)\n")
+
+    async def _run(
+        self, toolbox: Toolbox, step: Step, argv: list[str], made: Environment, output: BuildLog, *, cwd: str | None = None
+    ) -> None:
+        """Raises Problem unless the program ends with 0; what it left running is ended."""
+        variables = toolbox.environment({**made.arguments, **made.env})
+        null = os.open(os.devnull, os.O_RDONLY)
+        out_r, out_w = os.pipe()
+        try:
+            running = await toolbox.box.exec(argv, stdio=(null, out_w, out_w), environment=variables, cwd=cwd or made.work_dir)
+        except (FileProblem, SandboxGone, ValueError) as error:
+            os.close(out_r)
+            raise Problem(step, getattr(error, "strerror", None) or str(error)) from None
+        finally:
+            os.close(null)
+            os.close(out_w)
+        code = await self._wait(toolbox, running, out_r, output)
+        if code != 0:
+            raise Problem(step, "it took too long" if code is None else f"exit code {code if code >= 0 else 128 - code}")
+
+    async def _wait(self, toolbox: Toolbox, running: Running, out: int, output: BuildLog) -> int | None:
+        """Its exit code, None when it took too long."""
+        reader = asyncio.create_task(copied(out, output))
+        try:
+            return await asyncio.wait_for(asyncio.shield(running.exited), STEP_TIMEOUT_S)
+        except asyncio.TimeoutError:
+            return None
+        finally:
+            await toolbox.box.kill(running)
+            await asyncio.wait({reader}, timeout=DRAIN_S)
+            await ended(reader)
+
+    def output(self, build_id: str, *, follow: bool) -> AsyncIterator[bytes]:
+        """The log of a build, of this server's life or an earlier one; raises the 404."""
+        self.check(build_id)
+        path, live = self._folder / build_id, self._logs.get(build_id)
+        return live.follow() if live is not None and follow else stored(path)
+
+    def check(self, build_id: str) -> None:
+        """Raises the 404 for what was not built."""
+        if not (self._folder / build_id).exists():
+            raise ApiError(404, f"{build_id} was not built: it has no build logs")
+
+    async def end(self, build_id: str) -> None:
+        """Stop a build, if it runs, and wait until it has cleaned up."""
+        await ended(self._tasks.get(build_id))
+
+    def forget(self, build_id: str) -> None:
+        """Its log goes with what it made."""
+        (self._folder / build_id).unlink(missing_ok=True)
+
+    async def close(self) -> None:
+        """At the server's end: what is being built has failed."""
+        for task in list(self._tasks.values()):
+            await ended(task)
+
+
+async def copied(out: int, output: BuildLog) -> None:
+    async for chunk in chunks(out):
+        await output.append(chunk)
+
+
+async def stored(path: Path) -> AsyncIterator[bytes]:
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        while chunk := file.read(LOG_CHUNK):
+            yield chunk
+
+
+def reason_of(error: BaseException) -> str:
+    """What errorReason says."""
+    if isinstance(error, asyncio.CancelledError):
+        return "the build was stopped"
+    known = as_api_error(error)
+    if isinstance(known, ApiError):
+        return known.message
+    return str(error) if isinstance(error, Problem) else f"local Daytona failed; its log has the reason ({type(error).__name__})"
+
+
+def raise_if_ours(error: BaseException) -> None:
+    """A build that cannot work is no news to the server's log; anything else is."""
+    if not isinstance(error, (Problem, ApiError)) and not isinstance(as_api_error(error), ApiError):
+        raise error
+    if isinstance(error, asyncio.CancelledError):
+        raise error

@@ -1,0 +1,130 @@
+"""Reading a Dockerfile: its lines as steps, its words with variables filled in, and why a line cannot be carried out."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+LARGEST = 256 * 1024
+CARRIED_OUT = ("RUN", "ENV", "ARG", "WORKDIR", "USER", "CMD", "ENTRYPOINT")
+WITHOUT_EFFECT = ("LABEL", "EXPOSE", "MAINTAINER")
+NO_CONTEXT = "local Daytona takes no build contexts; use sandbox.fs.upload_file after the create"
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\})")
+
+
+class Problem(Exception):
+    """A line that cannot be carried out: the message begins with its number and holds its text."""
+
+    def __init__(self, step: Step, reason: str) -> None:
+        super().__init__(f"line {step.line}: {step}: {reason}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One instruction: the number of its first line, its word in capitals, and the rest."""
+
+    line: int
+    word: str
+    rest: str
+
+    def __str__(self) -> str:
+        text = f"{self.word} {self.rest}"
+        return text if len(text) <= 200 else text[:200] + "..."
+
+
+def steps_of(text: str) -> list[Step]:
+    """The instructions of a Dockerfile, whichever they are; comments and blank lines left out, continued lines joined."""
+    steps = []
+    for line, content in logical_lines(text):
+        word, _, rest = content.partition(" ")
+        steps.append(Step(line, word.upper(), rest.strip()))
+    return steps
+
+
+def logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    first, parts = 0, list[str]()
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.strip().replace("\t", " ") if not parts else raw.rstrip()
+        if line.lstrip().startswith("#") or not line.strip():
+            continue
+        first = first if parts else number
+        parts.append(line[:-1] if line.endswith("\\") else line)
+        if not line.endswith("\\"):
+            yield first, "".join(parts)
+            parts = []
+    if parts:
+        yield first, "".join(parts)
+
+
+def base_of(steps: list[Step]) -> tuple[str, list[Step]]:
+    """What the first FROM names, and the steps after it; raises ValueError when no image is named."""
+    defaults: dict[str, str] = {}
+    for place, step in enumerate(steps):
+        if step.word == "FROM":
+            names = [word for word in step.rest.split() if not word.startswith("--")]
+            if not names:
+                break
+            return filled(names[0], defaults), steps[place + 1 :]
+        if step.word != "ARG":
+            break
+        defaults.update(pairs(step, defaults))
+    raise ValueError("dockerfileContent must begin with a FROM that names a snapshot")
+
+
+def refuse_unsupported(steps: list[Step]) -> None:
+    """Raises the Problem of the first line that local Daytona cannot carry out, before anything is run."""
+    for step in steps:
+        if step.word in ("COPY", "ADD"):
+            raise Problem(step, NO_CONTEXT)
+        if step.word == "FROM":
+            raise Problem(step, "local Daytona builds in one stage")
+        if step.word not in CARRIED_OUT + WITHOUT_EFFECT:
+            raise Problem(step, f"local Daytona carries out {', '.join(CARRIED_OUT)} only")
+        if not step.rest:
+            raise Problem(step, "it needs an argument")
+        if step.word == "RUN" and (step.rest.startswith("--") or re.search(r"<<-?['\"]?[A-Za-z_]", step.rest)):
+            raise Problem(step, "local Daytona knows no options of RUN and no here-documents")
+
+
+def filled(text: str, variables: Mapping[str, str]) -> str:
+    """`$NAME`, `${NAME}` and `${NAME:-default}` replaced; an unknown one is empty, as Docker has it."""
+    return VARIABLE.sub(lambda found: variables.get(found[1] or found[2]) or found[3] or "", text)
+
+
+def pairs(step: Step, variables: Mapping[str, str]) -> dict[str, str]:
+    """NAME=value of an ENV or ARG (also `ENV NAME the rest`, and an ARG without a value); raises the Problem."""
+    first = step.rest.split(" ", 1)
+    if step.word == "ENV" and "=" not in first[0]:
+        if len(first) < 2 or not NAME.fullmatch(first[0]):
+            raise Problem(step, "it must be NAME=value")
+        return {first[0]: filled(first[1].strip(), variables)}
+    result = {}
+    for word in words(step):
+        name, equals, value = word.partition("=")
+        if not NAME.fullmatch(name) or (step.word == "ENV" and not equals):
+            raise Problem(step, "it must be NAME=value")
+        result[name] = filled(value, variables) if equals else variables.get(name, "")
+    return result
+
+
+def words(step: Step) -> list[str]:
+    try:
+        return shlex.split(step.rest)
+    except ValueError as error:
+        raise Problem(step, str(error)) from None
+
+
+def program(step: Step) -> list[str]:
+    """The argv of a RUN, CMD or ENTRYPOINT: its JSON list, or the shell with its text."""
+    if step.rest.startswith("["):
+        try:
+            argv = json.loads(step.rest)
+        except (ValueError, RecursionError):
+            argv = None
+        if isinstance(argv, list) and argv and all(isinstance(word, str) for word in argv):
+            return argv
+    return ["/bin/sh", "-c", step.rest]

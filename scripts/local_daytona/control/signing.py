@@ -1,0 +1,76 @@
+"""Signed links to files: the key of each sandbox, and which requests may pass with a signature instead of the API key."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+
+from aiohttp import web
+
+from ..wire import ApiError, answer, now
+from .sandboxes import Entry, Sandboxes
+
+SIGNED = {("GET", "/toolbox/{id}/files/download"), ("POST", "/toolbox/{id}/files/upload-v2")}
+FIELDS = ("path", "expires", "signature")
+EXPIRES = re.compile(r"0|[1-9][0-9]{0,14}")
+NEVER = 0
+
+
+class FileLinks:
+    """Keys are in the records, and nowhere else: neither a sandbox's JSON nor the status shows them."""
+
+    def __init__(self, sandboxes: Sandboxes) -> None:
+        self._sandboxes = sandboxes
+
+    def routes(self) -> list[web.RouteDef]:
+        key = "/api/sandbox/{id}/signing-key"
+        return [web.get(key, self.show), web.post(key + "/rotate", self.rotate)]
+
+    async def show(self, request: web.Request) -> web.Response:
+        """The key, made when it is first asked for."""
+        entry = self._sandboxes.find(request.match_info["id"])
+        return answer(entry.record.signing_key or await self._renew(entry))
+
+    async def rotate(self, request: web.Request) -> web.Response:
+        """A new key: every link signed until now is dead."""
+        return answer(await self._renew(self._sandboxes.find(request.match_info["id"])))
+
+    async def _renew(self, entry: Entry) -> str:
+        await self._sandboxes.change(entry, signing_key=secrets.token_urlsafe(32))
+        return str(entry.record.signing_key)
+
+    def admits(self, request: web.BaseRequest) -> bool:
+        """Whether this is one of the two calls, on the path and until the time that were signed with the sandbox's key.
+
+        By the route that was matched, not by the text of the path: both must mean the same sandbox.
+        """
+        if not isinstance(request, web.Request) or request.match_info.route.resource is None:
+            return False
+        if (request.method, request.match_info.route.resource.canonical) not in SIGNED:
+            return False
+        if any(len(request.query.getall(name, [])) != 1 for name in FIELDS):
+            return False
+        path, expires, shown = (request.query[name] for name in FIELDS)
+        key = self._key_of(request.match_info["id"])
+        if not key or not EXPIRES.fullmatch(expires) or is_over(int(expires)):
+            return False
+        return hmac.compare_digest(shown.encode(errors="replace"), signature(key, request.method, path, expires).encode())
+
+    def _key_of(self, id_or_name: str) -> str:
+        try:
+            return self._sandboxes.find(id_or_name).record.signing_key
+        except ApiError:
+            return ""
+
+
+def is_over(expires: int) -> bool:
+    return expires != NEVER and expires <= now()
+
+
+def signature(key: str, method: str, path: str, expires: str) -> str:
+    """As the SDK computes it (wire-protocol, section 2)."""
+    digest = hmac.new(key.encode(), f"v1:files:{method}:{path}:{expires}".encode(errors="replace"), hashlib.sha256).digest()
+    return "v1_" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

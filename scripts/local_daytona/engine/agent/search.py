@@ -1,0 +1,199 @@
+"""Looking through trees that may be endless, deep or full of traps: text in files, and names."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from plain import kernel_device, open_plain, shown
+
+TYPE_CHECKING = False  # as typing has it; importing typing would cost every sandbox milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    Values = dict[str, Any]
+
+BINARY_PROBE = 512  # bytes at the beginning; a NUL among them means that it is no text
+PIECE = 1024 * 1024  # bytes of a line that are looked at at once
+SHOWN_OF_LINE = 4096
+MOST_FOUND = 50_000
+LARGEST_ANSWER = 16 * 1024 * 1024  # bytes, roughly; the server takes 32 MiB of JSON
+
+
+class Answers:
+    """What was found so far; raises OSError when it becomes more than one answer holds."""
+
+    def __init__(self) -> None:
+        self.found: list[Any] = []
+        self._size = 0
+
+    def add(self, item: Any, size: int) -> None:
+        self.found.append(item)
+        self._size += size
+        if len(self.found) > MOST_FOUND or self._size > LARGEST_ANSWER:
+            raise OSError(errno.E2BIG, "more than %d matches; name a smaller folder, or a longer pattern" % len(self.found))
+
+
+def walk(top: str) -> Iterator[os.DirEntry[str]]:
+    """Everything below a folder in the order of the names, without symlinks followed, without recursion, without /proc."""
+    kernel = kernel_device()
+    waiting = [iter(entries_of(top))]
+    while waiting:
+        entry = next(waiting[-1], None)
+        if entry is None:
+            waiting.pop()
+            continue
+        yield entry
+        try:
+            inside = entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_dev != kernel
+        except OSError:
+            inside = False
+        if inside:
+            waiting.append(iter(entries_of(entry.path)))
+
+
+def entries_of(folder: str) -> list[os.DirEntry[str]]:
+    """Sorted; none of a folder that may not be read, is gone, or lies too deep for a path."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        if error.errno == errno.ETIMEDOUT:
+            raise
+        return []
+
+
+def find(request: Values) -> list[Values]:
+    """Lines with a literal text, in all text files below a folder or in one file; none for a path that is not there."""
+    top, wanted = request["path"], request["pattern"].encode()
+    answers = Answers()
+    if not os.path.isdir(top):
+        find_in(top, wanted, answers)
+        return answers.found
+    for entry in walk(top):
+        if not entry.is_dir(follow_symlinks=False):
+            find_in(entry.path, wanted, answers)
+    return answers.found
+
+
+def find_in(path: str, wanted: bytes, answers: Answers) -> None:
+    """A file that cannot be read, or is none, holds nothing."""
+    try:
+        fd = open_plain(path, os.O_RDONLY)
+    except OSError as error:
+        if error.errno == errno.ETIMEDOUT:
+            raise
+        return
+    with open(fd, "rb") as file:
+        if b"\0" in file.read(BINARY_PROBE):
+            return
+        file.seek(0)
+        for number, line in matching_lines(file, wanted):
+            text = line.decode(errors="replace")
+            answers.add({"file": shown(path), "line": number, "content": text}, len(path) + len(text) + 64)
+
+
+def matching_lines(file: Any, wanted: bytes) -> Iterator[tuple[int, bytes]]:
+    """(number, beginning) of each line that holds `wanted`; a line may be as long as the disk."""
+    number, head, tail, told = 1, b"", b"", False
+    while True:
+        piece = file.readline(PIECE)
+        if not piece:
+            return
+        head = head or piece[:SHOWN_OF_LINE]
+        if not told and wanted in tail + piece:
+            told = True
+            yield number, head.rstrip(b"\r\n")
+        if piece.endswith(b"\n"):
+            number, head, tail, told = number + 1, b"", b"", False
+        else:
+            tail = (tail + piece)[-len(wanted) + 1 :] if len(wanted) > 1 else b""
+
+
+def search(request: Values) -> list[str]:
+    """Paths whose base name matches a glob, the folder's own included; raises OSError for a glob that is none."""
+    top, pattern = request["path"], parse_glob(request["pattern"])
+    answers = Answers()
+    os.lstat(top)
+    if matches(os.path.basename(top), pattern):
+        answers.add(shown(top), len(top))
+    for entry in walk(top):
+        if matches(entry.name, pattern):
+            answers.add(shown(entry.path), len(entry.path))
+    return answers.found
+
+
+def parse_glob(text: str) -> list[str | tuple[bool, str]]:
+    """Go's filepath.Match in parts: "*", "?", `=x` for one letter, (negated, letters and ranges) for a class."""
+    parts: list[str | tuple[bool, str]] = []
+    place = 0
+    while place < len(text):
+        letter = text[place]
+        place += 1
+        if letter in "*?":
+            parts.append(letter)
+        elif letter == "[":
+            negated, letters, place = parse_class(text, place)
+            parts.append((negated, letters))
+        else:
+            if letter == "\\":
+                letter, place = text[place : place + 1], place + 1
+                if not letter:
+                    raise bad_glob()
+            parts.append("=" + letter)
+    return parts
+
+
+def parse_class(text: str, place: int) -> tuple[bool, str, int]:
+    """(negated, its letters as pairs of a range's ends, the place behind it) of what follows a `[`."""
+    negated = text[place : place + 1] == "^"
+    place += negated
+    ends = ""
+    while text[place : place + 1] != "]" or not ends:
+        low, place = class_letter(text, place)
+        high = low
+        if text[place : place + 1] == "-":
+            high, place = class_letter(text, place + 1)
+        ends += low + high
+    return negated, ends, place + 1
+
+
+def class_letter(text: str, place: int) -> tuple[str, int]:
+    letter = text[place : place + 1]
+    if letter == "\\":
+        place += 1
+        letter = text[place : place + 1]
+    elif letter in ("-", "]"):
+        raise bad_glob()
+    if not letter:
+        raise bad_glob()
+    return letter, place + 1
+
+
+def bad_glob() -> OSError:
+    return OSError(errno.EINVAL, "syntax error in pattern")
+
+
+def matches(name: str, parts: Sequence[str | tuple[bool, str]]) -> bool:
+    """Without backtracking over more than the last star, so that no pattern takes long."""
+    at, part, star, resume = 0, 0, -1, 0
+    while at < len(name):
+        if part < len(parts) and parts[part] == "*":
+            star, resume = part, at
+            part += 1
+        elif part < len(parts) and fits(name[at], parts[part]):
+            at, part = at + 1, part + 1
+        elif star >= 0:
+            resume += 1
+            at, part = resume, star + 1
+        else:
+            return False
+    return all(left == "*" for left in parts[part:])
+
+
+def fits(letter: str, part: str | tuple[bool, str]) -> bool:
+    if isinstance(part, str):
+        return part in ("?", "=" + letter)
+    negated, ends = part
+    return negated != any(ends[n] <= letter <= ends[n + 1] for n in range(0, len(ends), 2))

@@ -1,0 +1,148 @@
+"""Ends sandboxes that use more memory or disk than their size, where no control group or quota does; and keeps the host's last reserve.
+
+It looks now and then, so a sandbox can be over its size for a moment: what it took by then is freed with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .box import Box
+from .limits import FREE_DISK_FLOOR, FREE_MEMORY_FLOOR, GIB, INSIDE_CLEANUP, mebibytes
+from .usage import Held, Unmeasurable, all_processes, families, free_disk, free_memory, held_by, memory_of, tree_size
+
+log = logging.getLogger(__name__)
+MEMORY_EVERY_S = 0.5
+DISK_EVERY_S = 2.0
+DISK_SHARE = 20  # a tree that takes a second to measure is measured every 20 s at most
+Verdict = tuple[Box, str]
+WORTH_ENDING = 64 * 1024**2  # the floor ends nothing smaller
+
+
+@dataclass(eq=False)
+class Watched:
+    """A running sandbox and what was last seen of it, in bytes."""
+
+    box: Box
+    disk_at_start: int
+    disk: int
+    disk_before: int
+    memory: int = 0
+    held: Held = field(default_factory=Held)
+    disk_due: float = 0.0
+
+    @property
+    def disk_allowed(self) -> int:
+        """Its size; a sandbox that was over it when it started may run a little on, so that files can be deleted."""
+        return max(self.box.resources.disk * GIB, self.disk_at_start + INSIDE_CLEANUP)
+
+
+Look = Callable[[Sequence[Watched]], list[Verdict]]
+
+
+class Watchdog:
+    """All running sandboxes of one server; `memory` is False where control groups limit it."""
+
+    def __init__(self, state: Path, *, memory: bool) -> None:
+        self._state = state
+        self._memory = memory
+        self._watched: set[Watched] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def watch(self, box: Box, *, stored: int) -> None:
+        """Look after a sandbox until it ends; `stored` is what its files took before it started."""
+        self._watched.add(Watched(box, stored, stored, stored))
+        if not self._tasks:
+            self._tasks = {asyncio.create_task(self._rounds(lambda boxes: look_at_disk(boxes, self._state), DISK_EVERY_S))}
+            if self._memory:
+                self._tasks.add(asyncio.create_task(self._rounds(look_at_memory, MEMORY_EVERY_S)))
+
+    def _running(self) -> list[Watched]:
+        self._watched = {one for one in self._watched if one.box.is_running}
+        if not self._watched:
+            self._tasks = set()  # the rounds end with the last sandbox, and begin with the next
+        return list(self._watched)
+
+    async def _rounds(self, look: Look, every_s: float) -> None:
+        mine = asyncio.current_task()
+        while mine in self._tasks:
+            await asyncio.sleep(every_s)
+            running = self._running()
+            try:
+                for box, reason in await asyncio.to_thread(look, running) if running else []:
+                    log.warning("sandbox %s is ended: %s", box.sandbox_id, reason)
+                    box.end(reason)
+            except OSError:
+                log.exception("the watchdog could not look")
+
+
+def look_at_memory(watched: Sequence[Watched]) -> list[Verdict]:
+    """Who must end for its memory."""
+    processes = all_processes()
+    of_box = families(processes, [one.box.pid for one in watched])
+    for one in watched:
+        pids = of_box[one.box.pid]
+        one.memory = sum(processes[pid].resident for pid in pids) + one.held.memory
+        if one.memory > one.box.resources.memory * GIB:  # shared pages were counted for each who shares them
+            one.memory = memory_of(pids, processes, one.held.memory)
+    over = [one for one in watched if one.memory > one.box.resources.memory * GIB]
+    if over:
+        return [(one.box, too_much("memory", one.memory, one.box.resources.memory)) for one in over]
+    if free_memory() < FREE_MEMORY_FLOOR:
+        return taker(watched, "memory", lambda one: one.memory)
+    return []
+
+
+def look_at_disk(watched: Sequence[Watched], state: Path) -> list[Verdict]:
+    """Who must end for its files; also counts the nameless files that the memory round cannot see."""
+    processes = all_processes()
+    of_box = families(processes, [one.box.pid for one in watched])
+    verdicts, low = [], free_disk(state) < FREE_DISK_FLOOR
+    for one in watched:
+        one.held = held_by(of_box[one.box.pid])
+        reason = disk_reason(one) if low or time.monotonic() >= one.disk_due else None
+        if reason is not None:
+            verdicts.append((one.box, reason))
+    if low and not verdicts:
+        return taker(watched, "disk", lambda one: one.disk - one.disk_before)
+    return verdicts
+
+
+def disk_reason(one: Watched) -> str | None:
+    """Why a sandbox must end for its files, None while it need not."""
+    moment = time.monotonic()
+    try:
+        stored = tree_size(one.box.folders.base)
+    except Unmeasurable as error:
+        return f"the sandbox {error}"
+    except OSError:  # it is being deleted at this moment
+        return None
+    took = time.monotonic() - moment
+    one.disk_due = moment + took + max(DISK_EVERY_S, took * DISK_SHARE)
+    one.disk_before, one.disk = one.disk, stored + one.held.disk
+    return too_much("disk", one.disk, one.box.resources.disk) if one.disk > one.disk_allowed else None
+
+
+def stored_bytes(folder: Path) -> int:
+    """What a sandbox's files take before it starts; what cannot be measured ends it at the first look, as 0 does."""
+    try:
+        return tree_size(folder)
+    except (Unmeasurable, OSError):
+        return 0
+
+
+def too_much(what: str, used: int, size: int) -> str:
+    return f"the sandbox used {mebibytes(used)} of {what}, its size is {size} GiB"
+
+
+def taker(watched: Sequence[Watched], what: str, amount: Callable[[Watched], int]) -> list[Verdict]:
+    """The host runs out: the sandbox that took the most, if it took anything worth the while."""
+    most = max(watched, key=amount, default=None)
+    if most is None or amount(most) < WORTH_ENDING:
+        return []
+    return [(most.box, f"this machine ran out of {what}, and the sandbox had taken {mebibytes(amount(most))}")]

@@ -1,0 +1,53 @@
+"""What aiohttp answers by itself, before any handler: requests it cannot read, in Daytona's envelope instead of text or HTML."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestHandler
+
+from .wire import ApiError, answer
+
+LONGEST_LINE = 64 * 1024  # of a request's first line and of each header; a list's label filter can be long
+
+
+class JsonHandler(RequestHandler):
+    """One connection."""
+
+    __slots__ = ()
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Whoever sends what is not HTTP, without a key, must not fill the log with tracebacks."""
+        if not isinstance(kw.get("exc_info"), HttpProcessingError):
+            super().log_exception(*args, **kw)
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """As aiohttp's own, which closes the connection; with another body."""
+        plain = super().handle_error(request, status, exc, message)
+        reason = (
+            f"the request cannot be read: {HTTPStatus(status).phrase}" if status < 500 else "local Daytona failed; its log has the reason"
+        )
+        response = answer(ApiError(plain.status, reason).envelope(request), status=plain.status)
+        response.force_close()
+        return response
+
+
+class JsonServer(web.Server):
+    """Makes such connections."""
+
+    def __call__(self) -> RequestHandler:
+        return JsonHandler(self, loop=self._loop, **self._kwargs)
+
+
+class JsonRunner(web.AppRunner):
+    """An AppRunner with such a server."""
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        server.__class__ = JsonServer  # the application makes it, and offers no way to name another
+        return server

@@ -1,0 +1,127 @@
+"""HTTP and WebSockets of interpreter contexts, /process/interpreter (wire-protocol, section 3.4)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+
+from aiohttp import WSMsgType, web
+
+from ..engine.errors import SandboxGone
+from ..wire import DAEMON, ApiError, Fields, answer
+from . import channel
+from .channel import Channel, first_of
+from .contexts import DEFAULT, LANGUAGE, STOPPED, Context, Outcome
+from .toolbox import Toolbox, absolute
+
+TIMED_OUT = 4008
+FIRST_MESSAGE_TIMEOUT_S = 60.0
+RUN_TIMEOUT_S = 600  # the real daemon's, where a request names none
+
+
+@dataclass(frozen=True)
+class Request:
+    """The first message of a client."""
+
+    code: str
+    context_id: str
+    envs: dict[str, str]
+    timeout_s: int
+
+    @classmethod
+    def of(cls, data: str) -> Request:
+        """Raises the 400."""
+        try:
+            values = json.loads(data)
+        except (ValueError, RecursionError):
+            values = None
+        if not isinstance(values, dict):
+            raise ApiError(400, "the first message must be a JSON object", source=DAEMON)
+        fields = Fields(values)
+        code = fields.text("code", "")
+        if not code.strip():
+            raise ApiError(400, "code is required", source=DAEMON)
+        return cls(code, fields.text("contextId", "") or DEFAULT, fields.texts("envs"), fields.integer("timeout", RUN_TIMEOUT_S))
+
+
+async def execute(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
+    """WS /process/interpreter/execute: one run; the close code tells how it ended. It goes on when the client leaves."""
+    channel.required(request)
+    client = await Channel.accept(request)
+    try:
+        asked = await first_message(toolbox, client)
+        if asked is None:
+            return client.socket
+        toolbox.environment(asked.envs)
+        context = toolbox.contexts.find(asked.context_id)
+        return await serve(client, context, asked)
+    except ApiError as error:
+        return await client.close(channel.REFUSED, error.message)
+    except SandboxGone as error:
+        return await client.close(channel.GOING_AWAY, str(error))
+
+
+async def first_message(toolbox: Toolbox, client: Channel) -> Request | None:
+    """None when the client left; raises the 400 when it sends something else or nothing for too long, SandboxGone."""
+    receiving, closing = asyncio.ensure_future(client.socket.receive()), asyncio.ensure_future(toolbox.closing.wait())
+    await first_of(receiving, closing, asyncio.ensure_future(asyncio.sleep(FIRST_MESSAGE_TIMEOUT_S)))
+    if receiving.cancelled():
+        if closing.cancelled():
+            raise ApiError(400, "no request came", source=DAEMON)
+        raise SandboxGone(STOPPED)
+    message = receiving.result()
+    if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+        return Request.of(message.data if isinstance(message.data, str) else message.data.decode(errors="replace"))
+    return None
+
+
+async def serve(client: Channel, context: Context, asked: Request) -> web.StreamResponse:
+    """Run it and stream what it prints; raises the 404 or 400."""
+
+    async def sink(stream: str, text: str) -> None:
+        await client.send(json.dumps({"type": stream, "text": text}))
+
+    listening = asyncio.create_task(client.listen(ignored))
+    try:
+        outcome = await context.run(asked.code, asked.envs, sink=sink, timeout_s=asked.timeout_s)
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+    return await say_goodbye(client, outcome)
+
+
+async def ignored(_data: bytes) -> None:
+    """A client has nothing to say after its request."""
+
+
+async def say_goodbye(client: Channel, outcome: Outcome) -> web.WebSocketResponse:
+    if outcome.timed_out:
+        await client.send(json.dumps({"type": "control", "text": "interrupted"}))
+        return await client.close(TIMED_OUT, "the code ran longer than its timeout")
+    if outcome.lost:
+        return await client.close(channel.FAILED, outcome.lost)
+    if outcome.error is not None:
+        await client.send(json.dumps({"type": "error", **outcome.error}))
+    await client.send(json.dumps({"type": "control", "text": "completed"}))
+    return await client.close(channel.NORMAL)
+
+
+async def create_context(toolbox: Toolbox, request: web.Request) -> web.Response:
+    """POST /process/interpreter/context: 200 with the context, whose interpreter runs."""
+    fields = await Fields.of_body(request)
+    language = fields.text("language", "") or LANGUAGE
+    if language != LANGUAGE:
+        raise ApiError(400, f"contexts run {LANGUAGE}, not {language[:100]}", source=DAEMON)
+    context = await toolbox.contexts.create(absolute(fields.text("cwd", "") or toolbox.work_dir))
+    return answer(context.as_json())
+
+
+async def list_contexts(toolbox: Toolbox, _request: web.Request) -> web.Response:
+    return answer({"contexts": [context.as_json() for context in toolbox.contexts.listed()]})
+
+
+async def delete_context(toolbox: Toolbox, request: web.Request) -> web.Response:
+    context_id = request.match_info["context"]
+    await toolbox.contexts.delete(context_id)
+    return answer({"message": f"context {context_id[:100]} was deleted"})

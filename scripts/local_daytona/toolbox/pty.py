@@ -1,0 +1,110 @@
+"""HTTP and WebSockets of terminals, /process/pty (wire-protocol, section 3.3)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+
+from aiohttp import web
+
+from ..wire import DAEMON, ApiError, Fields, answer
+from . import channel
+from .channel import Channel, first_of
+from .terminals import End, Size, Terminal
+from .toolbox import Toolbox, absolute
+
+EXIT_CONTROL = "X-Daytona-Pty-Exit-Control"  # offered by clients that understand the `exited` message
+ENVIRONMENT = "X-Daytona-Pty-Envs~"  # then the variables, as base64 of JSON
+
+
+async def create(toolbox: Toolbox, request: web.Request) -> web.Response:
+    """POST /process/pty: runs at once, or with `lazyStart` from the first connection on."""
+    fields = await Fields.of_body(request)
+    terminal = toolbox.terminals.add(fields, cwd=cwd_of(toolbox, fields), envs=fields.texts("envs"))
+    if not terminal.lazy:
+        await toolbox.terminals.start(terminal)
+        terminal.follow()
+    return answer({"sessionId": terminal.id}, status=201)
+
+
+async def create_connect(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
+    """WS /process/pty/create-connect?id&cols&rows&cwd: refused by HTTP status, else the client sees the first byte too."""
+    channel.required(request)
+    query = Fields.of_query(request)
+    terminal = toolbox.terminals.add(query, cwd=cwd_of(toolbox, query), envs=environment_of(request))
+    await toolbox.terminals.start(terminal)
+    return await attach(terminal, request)
+
+
+async def connect(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
+    channel.required(request)
+    terminal = toolbox.terminals.find(request.match_info["terminal"])
+    await terminal.start()
+    return await attach(terminal, request)
+
+
+async def list_all(toolbox: Toolbox, _request: web.Request) -> web.Response:
+    return answer({"sessions": [terminal.as_json() for terminal in toolbox.terminals]})
+
+
+async def get(toolbox: Toolbox, request: web.Request) -> web.Response:
+    return answer(toolbox.terminals.find(request.match_info["terminal"]).as_json())
+
+
+async def resize(toolbox: Toolbox, request: web.Request) -> web.Response:
+    fields = await Fields.of_body(request)
+    terminal = toolbox.terminals.find(request.match_info["terminal"])
+    terminal.resize(Size.required(fields))
+    return answer(terminal.as_json())
+
+
+async def kill(toolbox: Toolbox, request: web.Request) -> web.Response:
+    terminal = toolbox.terminals.find(request.match_info["terminal"])
+    await terminal.kill()
+    return answer({"message": f"PTY session {terminal.id} was ended"})
+
+
+async def attach(terminal: Terminal, request: web.Request) -> web.StreamResponse:
+    """Serve one client until it leaves or the terminal ends; the SDK waits for `connected` for a tenth of a second only."""
+    tells_exit = EXIT_CONTROL in channel.offered(request)
+    try:
+        client = await Channel.accept(request, protocol=EXIT_CONTROL)
+        await client.send(json.dumps({"type": "control", "status": "connected"}))
+        terminal.clients.add(client)
+    finally:
+        terminal.follow()
+    try:
+        await first_of(*map(asyncio.ensure_future, (client.listen(terminal.type), terminal.ended.wait(), client.gone.wait())))
+    finally:
+        terminal.clients.discard(client)
+    return await say_goodbye(client, terminal.end, tells_exit=tells_exit)
+
+
+async def say_goodbye(client: Channel, end: End | None, *, tells_exit: bool) -> web.WebSocketResponse:
+    """The exit code stands in the close reason, and for those who understand it in a message before."""
+    if end is None:
+        return await client.close(channel.NORMAL)
+    if end.exit_code is None:
+        return await client.close(channel.GOING_AWAY, end.reason)
+    if tells_exit:
+        await client.send(json.dumps({"type": "control", "status": "exited", **end.as_json()}))
+    return await client.close(channel.NORMAL if end.exit_code == 0 else channel.FAILED, json.dumps(end.as_json()))
+
+
+def cwd_of(toolbox: Toolbox, fields: Fields) -> str:
+    return absolute(fields.text("cwd", "") or toolbox.work_dir)
+
+
+def environment_of(request: web.Request) -> dict[str, str]:
+    """The variables among the offered subprotocols; raises the 400 for what is none."""
+    found = next((offer for offer in channel.offered(request) if offer.startswith(ENVIRONMENT)), None)
+    if found is None:
+        return {}
+    text = found[len(ENVIRONMENT) :]
+    try:
+        values = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    except (binascii.Error, ValueError, RecursionError):
+        raise ApiError(400, f"{ENVIRONMENT} must be followed by base64 of a JSON object", source=DAEMON) from None
+    return Fields({"envs": values}).texts("envs")

@@ -1,0 +1,1 @@
+"""What is measured by hand: python3 -m tests.benchmarks.NAME."""

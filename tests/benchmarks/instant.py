@@ -1,0 +1,94 @@
+"""A server that answers like Daytona at once and does nothing: what is left is the client's own cost. It counts requests."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+STDOUT = b"\x01\x01\x01"
+
+
+@dataclass
+class Instant:
+    """A running instant server; `sandboxes` is how many the account seems to hold, `output` what a program prints."""
+
+    url: str = ""
+    requests: list[str] = field(default_factory=list)
+    sandboxes: int = 0
+    output: bytes = b"hello\n"
+
+    def sandbox(self, number: int = 0) -> dict[str, Any]:
+        return {
+            "id": f"00000000-0000-4000-8000-{number:012}", "name": f"s{number}", "organizationId": "o", "user": "daytona", "env": {},
+            "labels": {}, "public": False, "networkBlockAll": False, "kvm": False, "target": "t", "cpu": 1, "gpu": 0, "memory": 1, "disk": 3,
+            "toolboxProxyUrl": f"{self.url}/toolbox", "state": "started", "desiredState": "started", "createdAt": "2026-01-01T00:00:00Z",
+            "updatedAt": "2026-01-01T00:00:00Z", "autoStopInterval": 15, "autoArchiveInterval": 1, "autoDeleteInterval": 0, "snapshot": "s",
+        }  # fmt: skip
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        path = request.path
+        if "socket.io" in path:
+            return web.Response(status=404)
+        self.requests.append(f"{request.method} {path}")
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            return await self.stream(request)
+        await request.read()
+        return self.answer(request)
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        for start in range(0, len(self.output), 60_000):
+            await socket.send_bytes(STDOUT + self.output[start : start + 60_000])
+        await socket.close(code=1000)
+        return socket
+
+    def answer(self, request: web.Request) -> web.Response:
+        path, method = request.path, request.method
+        if path == "/api/sandbox" and method == "GET":
+            limit = int(request.query.get("limit", 100))
+            items = [self.sandbox(number) for number in range(min(limit, self.sandboxes))]
+            return web.json_response({"items": items, "nextCursor": "more" if self.sandboxes > limit else None})
+        if path.startswith("/api/sandbox"):
+            return web.json_response(self.sandbox())
+        if path.endswith(("/folder", "/process/session")):
+            return web.Response(status=201)
+        if path.endswith("/exec"):
+            return web.json_response({"cmdId": "c"}, status=202)
+        if path.endswith("/command/c"):
+            return web.json_response({"id": "c", "command": "x", "exitCode": 0})
+        if path.endswith(("/execute", "/code-run")):
+            return web.json_response({"exitCode": 0, "result": self.output.decode()})
+        return web.json_response({"files": []})
+
+
+@contextmanager
+def running_instant() -> Iterator[Instant]:
+    """In a thread of its own."""
+    instant, ready, stop = Instant(), threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        app = web.Application(client_max_size=2**31)
+        app.router.add_route("*", "/{path:.*}", instant.handle)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        instant.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        ready.set()
+        await asyncio.to_thread(stop.wait)
+        await runner.cleanup()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    ready.wait(20)
+    try:
+        yield instant
+    finally:
+        stop.set()
+        thread.join(20)

@@ -1,0 +1,85 @@
+"""Create, use and delete many sandboxes, and compare what the server holds before and after.
+
+python3 -m tests.benchmarks.soak [--sandboxes 1000] [--at-once 100]
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import statistics
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.local.conftest import LocalServer, host_processes_of, new_state_dir, running_server, until
+
+WARM_UP = 10
+SETTLE_S = 3.0
+
+
+def holdings(server: LocalServer) -> dict[str, int]:
+    """Descriptors, threads, resident KiB, processes of sandboxes, KiB on disk (without SQLite's log, which goes up and down to 4 MiB)."""
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    disk = subprocess.run(
+        ["du", "-sk", "--exclude=local.sqlite-wal", str(server.state_dir)], capture_output=True, text=True, check=True
+    ).stdout
+    return {
+        "descriptors": len(os.listdir(f"/proc/{server.pid}/fd")),
+        "threads": int(status.partition("Threads:")[2].split()[0]),
+        "resident_kib": int(status.partition("VmRSS:")[2].split()[0]),
+        "processes": len(host_processes_of(server.state_dir)),
+        "disk_kib": int(disk.split()[0]),
+    }
+
+
+def use(server: LocalServer, together: threading.Barrier | None = None) -> float:
+    """One sandbox's life; how many seconds its creation took."""
+    begun = time.monotonic()
+    sandbox_id = server.create()["id"]
+    took = time.monotonic() - begun
+    if together is not None:
+        together.wait()
+    assert server.exec(sandbox_id, "echo used > /home/daytona/x; cat /home/daytona/x")["result"] == "used\n"
+    assert server.request("DELETE", f"/api/sandbox/{sandbox_id}").status == 200
+    return took
+
+
+def settled(server: LocalServer) -> dict[str, int]:
+    until(lambda: not list((server.state_dir / "trash").iterdir()), seconds=120)
+    time.sleep(SETTLE_S)
+    gc.collect()
+    return holdings(server)
+
+
+def soak(server: LocalServer, sandboxes: int, at_once: int) -> tuple[dict[str, int], dict[str, int], list[float]]:
+    """What is held before and after, and the seconds that each creation took; `at_once` of them live at the same time."""
+    with ThreadPoolExecutor(at_once) as clients:
+        list(clients.map(lambda _: use(server), range(max(WARM_UP, at_once))))
+        before = settled(server)
+        took: list[float] = []
+        for _ in range(sandboxes // at_once):
+            together = threading.Barrier(at_once)
+            took += clients.map(lambda _: use(server, together), range(at_once))  # noqa: B023 (used up within the turn)
+        return before, settled(server), took
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sandboxes", type=int, default=1000)
+    parser.add_argument("--at-once", type=int, default=100)
+    arguments = parser.parse_args()
+    with running_server(new_state_dir()) as server:
+        begun = time.monotonic()
+        before, after, took = soak(server, arguments.sandboxes, arguments.at_once)
+        print(f"{len(took)} sandboxes, {arguments.at_once} at once, {time.monotonic() - begun:.0f} s in all")
+    print(f"create: median {statistics.median(took) * 1000:.0f} ms, slowest {max(took) * 1000:.0f} ms")
+    for name, value in before.items():
+        print(f"{name:>14}: {value:>8} before, {after[name]:>8} after")
+
+
+if __name__ == "__main__":
+    main()
