@@ -34,7 +34,7 @@ CLONE_FIXES = {
     401: "a private repository needs --git-token NAME; a public one another address: a host asks for a password where nothing is",
     404: "check the address of --repo, and --branch or --commit",
     409: "the sandbox has a folder `repo` already: remove it, or use another sandbox",
-    500: "check the address of --repo, and whether the sandbox may reach that host",
+    502: "check the address of --repo, and whether the sandbox may reach that host",
 }
 TRANSFER_TIMEOUT_S = 1800.0
 TOKEN_USER = "x-access-token"  # noqa: S105  a user's name: what GitHub wants beside an app's token; with personal tokens every git host takes any name
@@ -185,7 +185,7 @@ class Handle:
                     repo.url, path, branch=repo.branch, commit_id=repo.commit, depth=repo.depth, username=user, password=repo.token
                 )
         except Failure as failure:
-            failure.fix = CLONE_FIXES.get(failure.status or 0, failure.fix)
+            failure.fix = CLONE_FIXES.get(502 if failure.status == 500 else failure.status or 0, failure.fix)
             raise
 
     async def upload_file(self, path: str, destination: str) -> None:

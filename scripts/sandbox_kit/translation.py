@@ -12,7 +12,7 @@ BY_WORDS = (
     (re.compile(r"limit exceeded|exceeds maximum allowed|quota", re.I), "quota"),
     (
         re.compile(
-            r"snapshot .{0,200}(not found|inactive|not available)|has no images|pull access denied|manifest unknown"
+            r"snapshot .{0,200}(not found|inactive|not available)|cannot pull the image|pull access denied|manifest unknown"
             r"|invalid image|image .{0,200}(not found|must|tag)",
             re.IGNORECASE,
         ),

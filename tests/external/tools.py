@@ -19,6 +19,8 @@ import skill_install  # noqa: E402  (the folder above must come first)
 
 FOLDER = ROOT / ".external" / "python"
 LOCK = Path(__file__).with_name("requirements.lock")  # needs Python 3.11: skills-ref does
+LANGCHAIN_FOLDER = ROOT / ".external" / "langchain"  # of its own: its packages and skills-ref's would bind each other
+LANGCHAIN_LOCK = Path(__file__).parent / "langchain" / "requirements.lock"
 NODE_FOLDER = ROOT / ".external" / "node"
 NODE_LOCK = Path(__file__).with_name("node") / "package-lock.json"
 NODE_INSTALL_TIMEOUT_S = 900
@@ -83,6 +85,7 @@ def main() -> int:
     """0, or 1 when a tool could not be installed."""
     try:
         skill_install.install(FOLDER, lock=LOCK)
+        skill_install.install(LANGCHAIN_FOLDER, lock=LANGCHAIN_LOCK)
         install_node_tools()
         install_chromium()
     except skill_install.InstallFailed as failure:

@@ -21,6 +21,8 @@ from local_daytona.engine.usage import all_processes, families
 
 from .conftest import SCRIPTS, LocalServer, host_processes_of, is_alive, new_state_dir, until, wait_for_server
 
+pytestmark = pytest.mark.thorough
+
 HERE = Path(__file__).parent
 LAUNCH = """
 import sys

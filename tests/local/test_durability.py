@@ -15,6 +15,8 @@ from tests.benchmarks.durability import Busy, round_of
 
 from .conftest import running_server
 
+pytestmark = pytest.mark.thorough
+
 ROUNDS = 8
 SMALL_DISK = "192m"
 

@@ -153,3 +153,8 @@ def test_a_flood_of_output_ends_at_the_timeout_and_the_server_lives(server: Loca
 
     assert reply.status == 408
     assert server.exec(sandbox, "echo fine")["result"] == "fine\n"
+
+
+def test_python_is_there_by_its_short_name(server: LocalServer, sandbox: str) -> None:
+    """As in Daytona's image; Debian itself has only python3."""
+    assert server.exec(sandbox, "python -c 'print(6 * 7)'")["result"] == "42\n"

@@ -227,7 +227,7 @@ def test_background_work_of_a_kept_sandbox_goes_on(run: Script, server: LocalSer
     ("argv", "kind", "words"),
     [
         (["--sandbox", "no-such-one"], "not_found", "no-such-one"),
-        (["--image", "python:3.12"], "image", "has no images"),
+        (["--image", "python:3.12"], "image", "cannot pull the image"),
         (["--snapshot", "nope"], "image", "daytona-small"),
     ],
     ids=["sandbox", "image", "snapshot"],
@@ -394,15 +394,6 @@ def test_output_comes_while_the_program_runs(server: LocalServer, scripts_enviro
     server.request("DELETE", "/api/sandbox/live")
 
     assert (first, out) == ("ready\n", "done\n")
-
-
-def test_repo_is_cloned_before_the_command(run: Script, server: LocalServer) -> None:
-    """Local Daytona has no git yet (issue C): the refusal is translated, and nothing is left."""
-    result = run("--local", "--json", "--repo", "https://example.com/org/project.git", "--command", "ls repo")
-
-    assert (result.code, result.json()["error"]["kind"]) == (125, "invalid_request")
-    assert "no git calls" in result.json()["error"]["message"]
-    assert server.sandboxes() == []
 
 
 def test_stdout_is_json_only(scripts_environment: Path) -> None:

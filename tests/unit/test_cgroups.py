@@ -44,7 +44,9 @@ def test_a_delegated_group_of_version_2_is_divided(tmp_path: Path, top: str) -> 
     assert found == dict.fromkeys(("memory", "pids", "cpu"), group)
 
 
-@pytest.mark.parametrize(("controllers", "procs"), [("hugetlb", f"{os.getpid()}"), ("cpu memory pids", f"{os.getpid()} 1")])
+@pytest.mark.parametrize(
+    ("controllers", "procs"), [("hugetlb", f"{os.getpid()}"), ("cpu memory pids", f"{os.getpid()} 1")], ids=["controllers", "others"]
+)
 def test_a_group_of_version_2_without_controllers_or_with_others_in_it_is_left_alone(tmp_path: Path, controllers: str, procs: str) -> None:
     """Processes of others must not be moved to make room."""
     (tmp_path / "cgroup.controllers").write_text(controllers)

@@ -15,6 +15,7 @@ from .limits import RUN_FOLDER, SHARED_MEMORY
 from .mounts import Mount
 from .rootfs import BOUND, HOME, LAYERED, SandboxFolders
 
+EXTRA = "/run/bin"  # names that Daytona's image has and this host has not; last on the PATH
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 AGENT_INSIDE = "/run/agent"
 # Held by pid 1 until it has limited what all users of the host's uid share, never by what it starts: engine.agent.privileges.
@@ -119,6 +120,7 @@ def _kernel_views(host: Host) -> list[str]:
         "--proc", "/proc", "--dev", "/dev",
         "--size", str(SHARED_MEMORY), "--perms", "1777", "--tmpfs", "/dev/shm", "--remount-ro", "/dev",
         "--size", str(RUN_FOLDER), "--perms", "0755", "--tmpfs", "/run", "--ro-bind", str(host.agent), AGENT_INSIDE,
+        "--dir", EXTRA, "--symlink", host.python.path, f"{EXTRA}/python",
     ]  # fmt: skip
 
 
@@ -131,7 +133,7 @@ def base_environment(host: Host, *, sandbox_id: str) -> dict[str, str]:
         "LOGNAME": "daytona",
         "SHELL": "/bin/bash",
         "LANG": "C.UTF-8",
-        "PATH": f"{path}:{PYTHON_INSIDE}/bin" if host.python.prefix else path,
+        "PATH": f"{path}:{PYTHON_INSIDE}/bin:{EXTRA}" if host.python.prefix else f"{path}:{EXTRA}",
         "DAYTONA_SANDBOX_ID": sandbox_id,
         "PIP_BREAK_SYSTEM_PACKAGES": "1",  # /usr is read-only: pip falls back to ~/.local, if it may
         "PIP_ROOT_USER_ACTION": "ignore",  # uid 0 is the sandbox's only user

@@ -160,7 +160,7 @@ def part_head(boundary: str, name: str, path: str, content_type: str, size: int)
 def file_name(path: str) -> str:
     """A header's filename, also where it is not latin-1."""
     plain = re.sub(r"[^ !#-\[\]-~]", "_", path)
-    encoded = urllib.parse.quote(path, safe="/", errors="replace")
+    encoded = urllib.parse.quote(path, safe="", errors="replace")  # busboy drops a part with a slash in it
     return f"filename=\"{plain}\"; filename*=utf-8''{encoded}"
 
 

@@ -13,6 +13,7 @@ SHOWN = 1500
 IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 # (what git says, status, code), the first match wins; the SDK has a class for each GIT_ code.
 FAILURES: tuple[tuple[str, int, str], ...] = (
+    (r"connect tunnel failed", 502, "GIT_TRANSPORT_FAILED"),  # the sandbox's proxy refused: its 403 is not about a password
     (r"\[remote rejected\]|hook declined", 422, "GIT_REMOTE_REJECTED"),
     (r"\[rejected\]|non-fast-forward|fetch first|stale info", 409, "GIT_PUSH_REJECTED"),
     (r"authentication failed|could not read (username|password)|terminal prompts disabled|invalid username or|permission denied \(publickey"
