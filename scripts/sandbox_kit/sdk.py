@@ -32,6 +32,7 @@ DELETE_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 60.0
 CLONE_FIXES = {
     401: "a private repository needs --git-token NAME; a public one another address: a host asks for a password where nothing is",
+    403: "check whether the sandbox may reach that host (private addresses never), and whether the repository needs --git-token NAME",
     404: "check the address of --repo, and --branch or --commit",
     409: "the sandbox has a folder `repo` already: remove it, or use another sandbox",
     502: "check the address of --repo, and whether the sandbox may reach that host",

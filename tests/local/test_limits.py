@@ -97,6 +97,7 @@ def test_pages_that_forked_workers_share_count_once(server: LocalServer, victim:
     assert attack(server, victim, code).json()["result"] == "lived\n"
 
 
+@pytest.mark.thorough
 def test_many_files_together_are_bounded_and_can_be_deleted_after_recovery(server: LocalServer, victim: str, sandbox: str) -> None:
     """Each file is within the file size limit; a sandbox over its disk may still run to be cleaned up."""
     fill = "for i in $(seq 20); do fallocate -l 200M /home/daytona/big$i; done; sleep 60"
@@ -130,6 +131,7 @@ def test_open_files_are_bounded(server: LocalServer, victim: str) -> None:
     assert attack(server, victim, code).json()["result"] == "24 True\n"
 
 
+@pytest.mark.thorough
 def test_processes_are_bounded_for_each_sandbox_by_itself(server: LocalServer, victim: str, sandbox: str) -> None:
     """One that holds all it may leaves its neighbour's share alone."""
     fork = "import os, time\nn = 0\ntry:\n    while n < 3000:\n        if os.fork() == 0: time.sleep(30); os._exit(0)\n        n += 1\nexcept OSError as e:\n    "
@@ -147,6 +149,7 @@ def test_processes_are_bounded_for_each_sandbox_by_itself(server: LocalServer, v
     assert 300 < count <= 520
 
 
+@pytest.mark.thorough
 def test_inotify_of_one_sandbox_leaves_the_others_theirs(server: LocalServer, victim: str, sandbox: str) -> None:
     """The host counts instances by user, whom all sandboxes share, and gives 128."""
     take = "import ctypes, time\nc = ctypes.CDLL(None)\nn = 0\nwhile n < 1000 and c.inotify_init() >= 0: n += 1\nprint(n, flush=True)"
@@ -182,6 +185,7 @@ def test_a_flooded_log_does_not_stop_the_neighbours(server: LocalServer, victim:
     assert size < 2 << 30
 
 
+@pytest.mark.thorough
 def test_ten_thousand_connections_to_the_proxy_leave_the_server_working(server: LocalServer, victim: str, sandbox: str) -> None:
     """Each one is accepted by the server: it must not run out of descriptors for others."""
     flood = (
