@@ -15,6 +15,8 @@ import pytest
 
 from .conftest import LocalServer, Reply, running_server
 
+pytestmark = pytest.mark.thorough
+
 DESCRIPTIONS = Path(__file__).resolve().parents[3] / "shared" / "openapi"
 METHODS = ("get", "post", "put", "patch", "delete")
 SEED = 226
