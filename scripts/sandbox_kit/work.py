@@ -60,6 +60,8 @@ class Work:
         if options.repo is not None:
             self._narrator.say(f"cloning {options.repo.url} to repo")
             await self._handle.clone(options.repo, "repo")
+            if not await self._handle.has_folder("repo"):  # an answer that is not Daytona's has no body to tell by
+                raise Failure("exec_failed", "the server accepted the clone, but it is not in the sandbox")
         if options.uploads:
             await self._upload()
         if options.cwd is not None and not await self._handle.has_folder(options.cwd):

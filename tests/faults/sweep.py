@@ -44,7 +44,7 @@ SCENARIOS: dict[str, tuple[tuple[str, ...], int, int]] = {
     "name": (("--name", "swept", "--command", "true", *ENV), 0, 10),
     "detach": (("--detach", "--command", "sleep 5", *ENV), 0, 8),
     "reuse": (("--sandbox", "base", "--command", "exit 3", *ENV), 3, 9),
-    "repo": (("--sandbox", "base", "--repo", "http://127.0.0.1:9999/r.git", "--command", "rm -r repo", *ENV), 0, 10),
+    "repo": (("--sandbox", "base", "--repo", "http://127.0.0.1:9999/r.git", "--command", "rm -r repo", *ENV), 0, 11),
     "timeout": (("--command", "sleep 30", "--timeout", "1", *ENV), 124, 9),
 }
 KEEPING = ("preview", "keep", "name", "detach")
