@@ -158,3 +158,14 @@ def test_a_flood_of_output_ends_at_the_timeout_and_the_server_lives(server: Loca
 def test_python_is_there_by_its_short_name(server: LocalServer, sandbox: str) -> None:
     """As in Daytona's image; Debian itself has only python3."""
     assert server.exec(sandbox, "python -c 'print(6 * 7)'")["result"] == "42\n"
+
+
+def test_an_archive_of_other_owners_unpacks(server: LocalServer, sandbox: str) -> None:
+    """Most archives of the world are; the sandbox has one user, whom tar takes for root."""
+    make = (
+        "import io, tarfile; archive = tarfile.open('a.tar', 'w'); member = tarfile.TarInfo('file'); member.uid = member.gid = 1001; "
+        "archive.addfile(member, io.BytesIO())"
+    )
+    ended = server.exec(sandbox, f'python3 -c "{make}"; tar xf a.tar && ls file')
+
+    assert (ended["exitCode"], ended["result"]) == (0, "file\n")

@@ -138,6 +138,7 @@ def base_environment(host: Host, *, sandbox_id: str) -> dict[str, str]:
         "PIP_BREAK_SYSTEM_PACKAGES": "1",  # /usr is read-only: pip falls back to ~/.local, if it may
         "PIP_ROOT_USER_ACTION": "ignore",  # uid 0 is the sandbox's only user
         "NPM_CONFIG_PREFIX": f"{HOME}/.local",
+        "TAR_OPTIONS": "--no-same-owner",  # the one user is uid 0, for whom tar would restore owners that do not exist here
         **PROXIES,
         **(CERTIFICATES if has_certificates(host.template) else {}),
     }
