@@ -148,7 +148,7 @@ def test_nothing_of_the_hosts_environment_is_inherited(inside: Any) -> None:
     pid_1 = inside(try_to("open('/proc/1/environ').read()"))
 
     assert set(names) <= {
-        "DAYTONA_EXEC", "DAYTONA_SANDBOX_ID", "HOME", "LANG", "LD_LIBRARY_PATH", "LOGNAME", "NPM_CONFIG_PREFIX", "PATH",
+        "DAYTONA_EXEC", "DAYTONA_SANDBOX_ID", "HOME", "LANG", "LD_LIBRARY_PATH", "LOGNAME", "NPM_CONFIG_PREFIX", "TAR_OPTIONS", "PATH",
         "PIP_BREAK_SYSTEM_PACKAGES", "PIP_ROOT_USER_ACTION", "SHELL", "USER", *PROXIES, *CERTIFICATES,
     }  # fmt: skip
     assert pid_1 == "PermissionError"
