@@ -24,6 +24,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.local.conftest import LocalServer, new_state_dir, wait_for_server
+
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 NAME, ADDRESS = "github.com", "203.0.113.250"  # of a range for documentation, so nobody's
 PROJECT = {
@@ -44,11 +46,18 @@ class Site:
 class Smart(http.server.BaseHTTPRequestHandler):
     """git's smart protocol by `git http-backend`."""
 
-    def __init__(self, root: Path, *words: Any) -> None:
+    def __init__(self, root: Path, authorization: str | None, *words: Any) -> None:
         self.root = root
+        self.authorization = authorization
         super().__init__(*words)
 
     def do_GET(self) -> None:
+        if self.authorization and self.headers.get("Authorization") != self.authorization:
+            self.send_response(401)
+            for name, value in {"WWW-Authenticate": "Basic realm=git", "Content-Length": "0"}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            return
         path, _, query = self.path.partition("?")
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         variables = {
@@ -86,13 +95,13 @@ def make_repository(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def running_site(folder: Path) -> Iterator[Site]:
-    """The site with an authority of its own."""
+def running_site(folder: Path, authorization: str | None = None) -> Iterator[Site]:
+    """The site with an authority of its own; it wants that header if one is given."""
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", "key.pem", "-out", "ca.pem",
          "-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}"], check=True, capture_output=True, cwd=folder,
     )  # fmt: skip
-    site = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Smart, make_repository(folder)))
+    site = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Smart, make_repository(folder), authorization))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "ca.pem", folder / "key.pem")
     site.socket = context.wrap_socket(site.socket, server_side=True)
@@ -102,6 +111,28 @@ def running_site(folder: Path) -> Iterator[Site]:
     finally:
         site.shutdown()
         site.server_close()
+
+
+@contextlib.contextmanager
+def running_server(folder: Path, authorization: str | None = None) -> Iterator[LocalServer]:
+    """A local Daytona whose sandboxes find the site and trust it, besides what this host trusts."""
+    state = new_state_dir()
+    state.mkdir()
+    with running_site(folder, authorization) as site:
+        bundle = site.authority.with_name("bundle.pem")
+        trusted = [Path(os.environ[name]) for name in ("SSL_CERT_FILE",) if name in os.environ]
+        bundle.write_text("".join(path.read_text() for path in [*trusted, site.authority]))
+        with open(state / "server.log", "ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, __file__, str(state), str(site.port)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env={**os.environ, "SSL_CERT_FILE": str(bundle), "PYTHONPATH": str(SCRIPTS.parent)},
+            )  # fmt: skip
+        try:
+            yield wait_for_server(state, process)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            process.wait(timeout=30)
 
 
 def serve(state: Path, port: int) -> None:

@@ -23,7 +23,7 @@ class Fault:
 
     `action`: a status code to answer; "drop-before" (the server never sees it) or "drop-after" (it acted, the answer is lost);
     "garbage" (an answer that is not JSON); "cut" (a WebSocket that is closed after its first message, half an answer otherwise);
-    "delay"; or a signal's name, which this process gets when the request comes, before it is passed on.
+    "delay"; "ignored" (a change that is answered as if it were made); or a signal's name, which this process gets when the request comes, before it is passed on.
     """
 
     method: str
@@ -55,6 +55,7 @@ class Proxy:
     faults: list[Fault] = field(default_factory=list)
     seen: list[tuple[str, str]] = field(default_factory=list)
     started: list[bytes] = field(default_factory=list)  # bodies that reached the server and start a program in a session
+    created: list[bytes] = field(default_factory=list)  # bodies of creates that came
     busy: int = 0  # requests under way: one may still reach the server when its client is dead
     number: int = 0  # of requests so far, the event channel's left out
     kill: Callable[[int], None] = lambda _number: None  # what a signal's name does
@@ -79,6 +80,8 @@ class Proxy:
         self.seen.append((request.method, request.path))
         if "socket.io" not in request.path:
             self.number += 1
+        if (request.method, request.path) == ("POST", "/api/sandbox"):
+            self.created.append(await request.read())
         fault = next((fault for fault in self.faults if fault.takes(request.method, request.path, self.number)), None)
         if fault is not None and str(fault.action).startswith("SIG"):
             self.kill(getattr(signal, str(fault.action)))
@@ -97,6 +100,8 @@ class Proxy:
             return web.json_response({"statusCode": fault.action, "message": fault.message}, status=fault.action)
         if fault.action == "garbage":
             return web.Response(text="<html>not Daytona</html>", content_type="text/html")
+        if fault.action == "ignored":
+            return await self._as_it_is(request)
         if fault.action == "cut":
             return await self._half(request)
         if fault.action == "drop-after":
@@ -104,6 +109,13 @@ class Proxy:
         assert request.transport is not None
         request.transport.abort()
         raise ConnectionResetError("injected")
+
+    async def _as_it_is(self, request: web.Request) -> web.StreamResponse:
+        """The sandbox, unchanged, in answer to a change of it."""
+        address = f"{self.upstream}/api/sandbox/{request.path.split('/')[3]}"
+        headers = {"Authorization": request.headers["Authorization"]}
+        async with aiohttp.ClientSession() as session, session.get(address, headers=headers) as answer:
+            return web.Response(body=await answer.read(), content_type="application/json")
 
     async def _half(self, request: web.Request) -> web.StreamResponse:
         whole = await self._forward(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -245,3 +246,32 @@ def test_sandboxes_delete_repeats_and_reports(sandboxes_script: Script, proxy: P
 
     assert sandboxes_script("delete", made["id"]).code == 0
     assert server.get(made["id"]) is None
+
+
+NETWORK = ("POST", "/api/sandbox/.*/network-settings")
+
+
+@pytest.mark.parametrize(("action", "message"), [("ignored", ""), (400, "Network access is restricted and cannot be overridden")])
+def test_a_network_rule_that_does_not_hold_stops_the_run(
+    run: Script, proxy: Proxy, server: LocalServer, action: int | str, message: str
+) -> None:
+    """Loudly, before the program: a server may refuse a rule by its tier, or drop a field that it does not know."""
+    proxy.faults.append(Fault(*NETWORK, action, message=message))
+    result = run("--json", "--setup", "true", "--no-network", "--command", "echo ran")
+
+    assert (result.code, result.json()["error"]["kind"]) == (125, "tier_network")
+    assert "ran" not in result.json()["stdout"]
+    assert server.sandboxes() == []
+
+
+def test_a_dry_run_is_the_request_of_the_run(run: Script, proxy: Proxy) -> None:
+    """But for the names, which are new each time."""
+    argv = ("--no-network", "--label", "team=web", "--ttl", "33", "--snapshot", "daytona-medium", "--command", "true")
+    shown = json.loads(run("--dry-run", *argv).stdout)
+    run(*argv)
+    sent = json.loads(proxy.created[0])
+    for request in (shown, sent):
+        del request["name"], request["labels"]["run-id"]
+
+    assert len(proxy.created) == 1
+    assert shown == sent

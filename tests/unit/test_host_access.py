@@ -135,3 +135,31 @@ def test_an_allowed_variable_that_is_not_set_is_a_usage_error(project: Path) -> 
         access(project, **{PASSED_NAMES: "MISSING"}).variable("MISSING")
 
     assert caught.value.kind == "usage"
+
+
+TOKEN = {"GH_TOKEN": "s3cret-token", PASSED_NAMES: "GH_TOKEN@GitHub.com,OTHER"}
+
+
+def test_a_git_token_goes_to_the_host_it_was_bound_to(tmp_path: Path) -> None:
+    """Whatever the case of its name."""
+    assert HostAccess.of(TOKEN, tmp_path).git_token("GH_TOKEN", "https://github.COM/a/b.git") == "s3cret-token"
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [("GH_TOKEN", "https://evil.org/a.git"), ("GH_TOKEN", "https://github.com.evil.org/a.git"), ("GH_TOKEN", "https://evil.org/github.com"),
+     ("GH_TOKEN", "https://evil.org\\@github.com/a.git"), ("OTHER", "https://github.com/a.git"), ("HOME", "https://github.com/a.git")],
+)  # fmt: skip
+def test_a_git_token_goes_nowhere_else(tmp_path: Path, name: str, url: str) -> None:
+    """A name alone binds nothing; and the message holds no value."""
+    with pytest.raises(Failure) as caught:
+        HostAccess.of({**TOKEN, "OTHER": "s3cret-other"}, tmp_path).git_token(name, url)
+
+    assert caught.value.kind == "host_access"
+    assert "s3cret" not in caught.value.message + caught.value.fix
+
+
+def test_a_bound_token_is_no_variable_of_the_programs(tmp_path: Path) -> None:
+    """It is for git alone."""
+    with pytest.raises(Failure):
+        HostAccess.of(TOKEN, tmp_path).variable("GH_TOKEN")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import os
 import stat
+import sys
 import time
 from pathlib import Path
 
@@ -174,3 +177,28 @@ def test_narration_is_marked_and_redacted(capsys: pytest.CaptureFixture[str]) ->
     narrator.fail("it failed", "type this")
 
     assert capsys.readouterr().err == "[sandbox] told [redacted]\n[sandbox] it failed\nfix: type this\n"
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("stream", "quiet", "shown"), [(Terminal, False, True), (Terminal, True, False), (io.StringIO, False, False)])
+def test_a_wait_counts_seconds_on_a_terminal_and_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO], quiet: bool, shown: bool
+) -> None:
+    """One line that is gone afterwards; a log file gets plain lines only."""
+    screen = stream()
+    monkeypatch.setattr(sys, "stderr", screen)
+
+    async def wait() -> None:
+        with output.Narrator(quiet=quiet).waiting("uploading"):
+            await asyncio.sleep(1.1)
+
+    asyncio.run(wait())
+
+    assert ("uploading 1 s" in screen.getvalue()) is shown
+    assert screen.getvalue().endswith("\r\x1b[K") is shown
