@@ -26,7 +26,7 @@ class Row:
 KINDS: dict[str, Row] = {
     "usage": Row(USAGE, "see --help"),
     "timeout": Row(TIMED_OUT, "give it more time with --timeout SECONDS, or do less in one run"),
-    "interrupted": Row(SIGNAL_BASE + 2, "run it again; nothing was left behind"),
+    "interrupted": Row(SIGNAL_BASE + 2, "run it again; a sandbox that is left is named above"),
     "sdk_missing": Row(TOOL_FAILED, "python3 {scripts}/healthcheck.py --install"),
     "sdk_version": Row(TOOL_FAILED, "python3 {scripts}/healthcheck.py --install"),
     "no_credentials": Row(TOOL_FAILED, "export DAYTONA_API_KEY=... (from the Daytona dashboard), or add --local"),

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePath
+from typing import IO
 
 from .failures import Failure, UsageFailure
 
@@ -65,17 +66,8 @@ class HostAccess:
     def read(self, flag: str, given: str, *, limit: int) -> bytes:
         """The bytes of a regular file of at most `limit` bytes; raises Failure host_access, or usage when there is no such file."""
         real = self.allowed(flag, given)
-        try:
-            file = os.open(real, READ_ONLY)
-        except OSError as error:
-            raise UsageFailure(f"{flag} {shown(given)}: {error.strerror}", fix="name a file that exists and can be read") from None
-        try:
-            if not stat.S_ISREG(os.fstat(file).st_mode):
-                raise UsageFailure(f"{flag} {shown(given)} is not a regular file", fix="name a file")
-            with open(file, "rb", closefd=False) as stream:
-                content = stream.read(limit + 1)
-        finally:
-            os.close(file)
+        with open_regular(flag, given, real) as stream:
+            content = stream.read(limit + 1)
         if len(content) > limit:
             raise UsageFailure(f"{flag} {shown(given)} is larger than {limit >> 20} MiB", fix="name a smaller file")
         return content
@@ -142,6 +134,18 @@ class HostAccess:
         if not self.environ.get(name):
             raise UsageFailure(f"--git-token {name}: there is no such variable here", fix=f"export {name}")
         return self.environ[name]
+
+
+def open_regular(flag: str, given: str, real: Path) -> IO[bytes]:
+    """A file opened without following a link or waiting for a pipe; raises UsageFailure for anything but a regular file."""
+    try:
+        stream = os.fdopen(os.open(real, READ_ONLY), "rb")
+    except OSError as error:
+        raise UsageFailure(f"{flag} {shown(given)}: {error.strerror}", fix="name a file that exists and can be read") from None
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise UsageFailure(f"{flag} {shown(given)} is not a regular file", fix="name a file")
+    return stream
 
 
 def is_plain(relative: PurePath) -> bool:

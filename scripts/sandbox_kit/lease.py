@@ -66,9 +66,11 @@ class Lease:
         try:
             yield handle
         finally:
-            before_delete()
-            if not keep():
-                await self._to_the_end(self._delete(handle, spec))
+            try:
+                before_delete()
+            finally:  # a reader that went away must not keep the sandbox alive
+                if not keep():
+                    await self._to_the_end(self._delete(handle, spec))
 
     async def create(self, spec: CreateSpec, identity: Identity) -> Handle:
         """A started sandbox; when that fails nothing is left, or the Failure says what and until when."""

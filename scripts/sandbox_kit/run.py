@@ -8,10 +8,11 @@ import json
 import sys
 import time
 import traceback
+from pathlib import Path
 
 import skill_env
 
-from . import inputs
+from . import inputs, transfer
 from .console import write_quietly
 from .failures import KINDS, Failure, UsageFailure
 from .host_access import HostAccess
@@ -37,6 +38,7 @@ class Run:
         self.narrator = Narrator(quiet=options.quiet, verbose=options.verbose, secrets=self.secrets)
         self.identity = Identity.new(options.name)
         self.report = Report()
+        self.packed: transfer.Packed | None = None
         self.collected = Collected(options, run_id=self.identity.run_id, secrets=self.secrets)
 
     def to_the_end(self) -> int:
@@ -81,7 +83,14 @@ class Run:
             if self.options.dry_run:
                 self.report.request = await client.request_of(self._spec())
             else:
-                await self._in_a_sandbox(client)
+                with contextlib.ExitStack() as stack:
+                    if self.options.uploads:
+                        await self._pack(stack.enter_context(transfer.temporary_tar()))
+                    await self._in_a_sandbox(client)
+
+    async def _pack(self, path: Path) -> None:
+        """Before anything is created: too much, or what cannot be read, costs no sandbox. In a thread, so that a signal is answered."""
+        self.packed = await asyncio.to_thread(transfer.pack, path, self.options.uploads, self.access)
 
     async def _settings(self) -> Settings:
         if self.options.dry_run:
@@ -157,7 +166,7 @@ class Run:
         began = time.monotonic()
         work = Work(
             handle, self.options, run_id=self.identity.run_id, report=self.report, collected=self.collected, narrator=self.narrator,
-            access=self.access,
+            access=self.access, packed=self.packed,
         )  # fmt: skip
         try:
             await work.do()
@@ -196,10 +205,12 @@ class Run:
         return "the server names no end for it"
 
     def _tell_what_is_kept(self, handle: Handle) -> None:
-        self.collected.finish()
-        self.narrator.tell(f"kept: {handle.info.name} ({handle.info.id}); {self._until()}")
-        if handle.info.labels.get(MANAGED_BY) == MANAGER:
-            self.narrator.tell(f"delete it with: {self._delete_command(handle.info.id)}")
+        try:
+            self.collected.finish()
+        finally:
+            self.narrator.tell(f"kept: {handle.info.name} ({handle.info.id}); {self._until()}")
+            if handle.info.labels.get(MANAGED_BY) == MANAGER:
+                self.narrator.tell(f"delete it with: {self._delete_command(handle.info.id)}")
 
     def _delete_command(self, id_or_name: str) -> str:
         script = skill_env.quoted(skill_env.SKILL / "scripts" / "sandboxes.py")

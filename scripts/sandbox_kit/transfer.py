@@ -8,14 +8,14 @@ import posixpath
 import re
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from .defaults import LARGEST_TRANSFER, MOST_FILES
+from .defaults import LARGEST_TEXT, LARGEST_TRANSFER, MOST_FILES
 from .failures import Failure, UsageFailure
-from .host_access import READ_ONLY, HostAccess, is_plain, may_leave, shown
+from .host_access import HostAccess, is_plain, may_leave, open_regular, shown
 
 WINDOWS = os.name == "nt"
 NAMES_SHOWN = 8
@@ -102,21 +102,27 @@ def download_pair(text: str, access: HostAccess, *, force: bool) -> tuple[str, s
 
 
 @contextlib.contextmanager
-def packed(pairs: list[tuple[str, str]], access: HostAccess) -> Iterator[Packed]:
-    """All of `pairs` in one temporary tar; raises Failure for too much or what cannot be read."""
+def temporary_tar() -> Iterator[Path]:
+    """A file that is gone afterwards. It is closed meanwhile: Windows opens no file twice."""
     handle, name = tempfile.mkstemp(prefix="daytona-sandbox-", suffix=".tar")
-    found = Packed(Path(name))
+    os.close(handle)
     try:
-        with os.fdopen(handle, "wb") as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            for here, there in pairs:
-                folder = access.folder_to_read("--upload", here)
-                if folder is None:
-                    add_file(archive, access.allowed("--upload", here), there, found)
-                else:
-                    add_folder(archive, folder, there, found)
-        yield found
+        yield Path(name)
     finally:
-        found.path.unlink(missing_ok=True)
+        Path(name).unlink(missing_ok=True)
+
+
+def pack(path: Path, uploads: Sequence[str], access: HostAccess) -> Packed:
+    """All of `uploads` in one tar at `path`; raises Failure for too much or what cannot be read."""
+    found = Packed(path)
+    with tarfile.open(path, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for here, there in (upload_pair(text, access) for text in uploads):
+            folder = access.folder_to_read("--upload", here)
+            if folder is None:
+                add_file(archive, access.allowed("--upload", here), there, found)
+            else:
+                add_folder(archive, folder, there, found)
+    return found
 
 
 def add_folder(archive: tarfile.TarFile, top: Path, there: str, found: Packed) -> None:
@@ -178,11 +184,12 @@ class Ignored:
         """Take in the rules of `folder`, which hold below it."""
         import pathspec
 
-        try:
-            lines = (folder / ".gitignore").read_text(errors="replace").splitlines()
-        except OSError:
+        try:  # a repository under test may have a pipe of that name, or a link to /dev/zero
+            with open_regular("--upload", ".gitignore", folder / ".gitignore") as stream:
+                text = stream.read(LARGEST_TEXT).decode(errors="replace")
+        except UsageFailure:
             return
-        self._specs.append((folder, pathspec.GitIgnoreSpec.from_lines(lines)))
+        self._specs.append((folder, pathspec.GitIgnoreSpec.from_lines(text.splitlines())))
 
     def match(self, path: Path, *, folder: bool) -> bool:
         ignored = False
@@ -210,11 +217,7 @@ def add_link(archive: tarfile.TarFile, top: Path, path: Path, name: str, found: 
 
 
 def add_file(archive: tarfile.TarFile, path: Path, name: str, found: Packed) -> None:
-    try:
-        handle = os.open(path, READ_ONLY)
-    except OSError as error:
-        raise UsageFailure(f"--upload {shown(path.name)}: {error.strerror}", fix="make it readable, or name other files") from None
-    with os.fdopen(handle, "rb") as stream:
+    with open_regular("--upload", path.name, path) as stream:
         status = os.fstat(stream.fileno())
         entry = tarfile.TarInfo(name)
         entry.size, entry.mtime = status.st_size, int(status.st_mtime)
@@ -258,20 +261,26 @@ def unpack(archive: Path, here: str, access: HostAccess, *, force: bool) -> tupl
 
 def checked(stream: tarfile.TarFile) -> list[tarfile.TarInfo]:
     """The members, none of which may leave the folder, be a device, a bomb or a name that plays tricks; raises Failure archive."""
-    members, sizes, size = [], dict[str, int](), 0
+    members, files, size = [], dict[str, tarfile.TarInfo](), 0
     for member in stream:
         members.append(member)
-        if member.islnk():  # another name of a file that came before, written here as a file of its own
-            if member.linkname not in sizes:
-                raise hostile(member, "is another name of something that is not there")
-            sizes[member.name] = sizes[member.linkname]
-        elif member.isreg():
-            sizes[member.name] = member.size
-        size += sizes.get(member.name, 0)
+        if member.islnk():
+            become_the_file(member, files)
         judge(member)
+        if member.isreg():
+            files[member.name] = member
+        size += member.size
         if len(members) > MOST_FILES or size > LARGEST_TRANSFER:
             raise Failure("archive", f"more than {MOST_FILES:,} files or {LARGEST_TRANSFER >> 20} MB came back", fix=FIX_HOSTILE)
     return members
+
+
+def become_the_file(link: tarfile.TarInfo, files: Mapping[str, tarfile.TarInfo]) -> None:
+    """Another name of a file that came before is written as a file of its own; tarfile would look for it as long as it is told to."""
+    if link.linkname not in files:
+        raise hostile(link, "is another name of something that is not there")
+    file = files[link.linkname]
+    link.type, link.size, link.offset_data = tarfile.REGTYPE, file.size, file.offset_data
 
 
 def judge(member: tarfile.TarInfo) -> None:
@@ -280,7 +289,7 @@ def judge(member: tarfile.TarInfo) -> None:
         raise hostile(member, "lies outside what was asked for")
     if UNWANTED_NAME.search(member.name):
         raise hostile(member, "has control characters or a backslash in its name")
-    if not (member.isreg() or member.isdir() or member.issym() or member.islnk()) or member.issparse():
+    if not (member.isreg() or member.isdir() or member.issym()) or member.issparse() or member.size < 0:
         raise hostile(member, "is neither a file nor a folder")
     if member.issym() and leaves(path, member.linkname):
         raise hostile(member, "is a link that leads out")

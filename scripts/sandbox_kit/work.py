@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shlex
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from . import charts, execution, preview, transfer
 from .defaults import LARGEST_TRANSFER
@@ -44,6 +42,7 @@ class Work:
         collected: Collected,
         narrator: Narrator,
         access: HostAccess,
+        packed: transfer.Packed | None,
     ) -> None:
         self._handle = handle
         self._options = options
@@ -51,6 +50,7 @@ class Work:
         self._collected = collected
         self._narrator = narrator
         self._access = access
+        self._packed = packed
         self._place = Workplace(handle, narrator, run_id=run_id, cwd=options.cwd)
         self._server: tuple[str, str] | None = None
 
@@ -62,8 +62,8 @@ class Work:
             await self._handle.clone(options.repo, "repo")
             if not await self._handle.has_folder("repo"):  # an answer that is not Daytona's has no body to tell by
                 raise Failure("exec_failed", "the server accepted the clone, but it is not in the sandbox")
-        if options.uploads:
-            await self._upload()
+        if self._packed is not None:
+            await self._upload(self._packed)
         if options.cwd is not None and not await self._handle.has_folder(options.cwd):
             raise Failure(
                 "not_found",
@@ -151,13 +151,11 @@ class Work:
     def _late_policy(self) -> bool:
         return needs_network_first(self._options) or not self._report.created
 
-    async def _upload(self) -> None:
-        pairs = [transfer.upload_pair(text, self._access) for text in self._options.uploads]
+    async def _upload(self, packed: transfer.Packed) -> None:
         archive = f"{self._place.folder}.in.tar"
-        with transfer.packed(pairs, self._access) as found:
-            self._narrator.say(f"uploading {found.describe()}")
-            with self._narrator.waiting("uploading"):
-                await self._handle.upload_file(str(found.path), archive)
+        self._narrator.say(f"uploading {packed.describe()}")
+        with self._narrator.waiting("uploading"):
+            await self._handle.upload_file(str(packed.path), archive)
         command = f"tar -xPf {archive} --no-same-owner; code=$?; rm -f {archive}; exit $code"
         code, said = await self._handle.exec(command, timeout_s=UNPACK_TIMEOUT_S)
         if code:
@@ -189,11 +187,10 @@ class Work:
         if code:
             raise Failure("exec_failed", f"the sandbox could not pack {shown(there)}: {shown(said.strip()[-300:])}",
                           fix="fetch less, or look with --keep")  # fmt: skip
-        with tempfile.NamedTemporaryFile(prefix="daytona-sandbox-", suffix=".tar") as file:
-            with self._narrator.waiting("downloading"):
+        with transfer.temporary_tar() as path:
+            with self._narrator.waiting("downloading"), path.open("wb") as file:
                 await self._handle.download_file(archive, file, limit=LARGEST_TRANSFER)
-            file.flush()
-            saved, left_out = await asyncio.to_thread(transfer.unpack, Path(file.name), here, self._access, force=force)
+            saved, left_out = await asyncio.to_thread(transfer.unpack, path, here, self._access, force=force)
         if self._options.keeps:
             await execution.quietly(self._handle.remove_folder(archive))
         self._report.files += [{"path": found.path, "bytes": found.bytes} for found in saved]

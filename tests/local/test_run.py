@@ -377,6 +377,25 @@ def test_a_reader_that_goes_away_ends_the_run(server: LocalServer, scripts_envir
     assert server.sandboxes() == []
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_reader_that_goes_away_before_the_last_words_leaves_nothing_unsaid(
+    server: LocalServer, scripts_environment: Path, keep: bool
+) -> None:
+    """What is held back for --max-output is written at the very end; that it cannot be must not skip the delete, or the kept id."""
+    process = start_script("--local", "--quiet", "--max-output", "10", *["--keep"] * keep, "--command", "printf '%01000d' 7; sleep 1")
+    assert process.stdout is not None
+    process.stdout.read(5)
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate(timeout=60)
+    left = server.sandboxes()
+    for item in left:
+        server.request("DELETE", f"/api/sandbox/{item['id']}")
+
+    assert len(left) == keep
+    assert all(f"delete {item['id']}" in err for item in left)
+
+
 def start_script(*argv: str) -> subprocess.Popen[str]:
     line = [sys.executable, str(SCRIPTS / "run_in_sandbox.py"), *argv]
     return subprocess.Popen(

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sandbox_kit import transfer
+
 from .conftest import LocalServer, Script, until
 
 
@@ -123,6 +125,18 @@ def test_a_project_goes_in_and_a_report_comes_back(run: Script, server: LocalSer
     assert "left here: .env" in result.stderr
     assert "s3cr3t" not in result.stdout + result.stderr
     assert server.sandboxes() == []
+
+
+def test_an_upload_that_is_too_much_costs_no_sandbox(run: Script, scripts_environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is packed, and so refused, before the create."""
+    monkeypatch.setattr(transfer, "MOST_FILES", 1)
+    (scripts_environment / "project").mkdir()
+    for name in "ab":
+        (scripts_environment / "project" / name).touch()
+    found = run("--local", "--json", "--upload", "project", "--command", "true").json()
+
+    assert found["error"]["kind"] == "usage"
+    assert found["sandbox"] is None
 
 
 def test_uploaded_files_belong_to_the_sandboxes_user(run: Script, scripts_environment: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from sandbox_kit import transfer
 from sandbox_kit.failures import Failure
 from sandbox_kit.host_access import HostAccess
-from sandbox_kit.transfer import download_pair, packed, unpack, upload_pair
+from sandbox_kit.transfer import download_pair, pack, temporary_tar, unpack, upload_pair
 
 
 def project(folder: Path, **files: str) -> HostAccess:
@@ -26,7 +26,7 @@ def project(folder: Path, **files: str) -> HostAccess:
 
 def names_sent(access: HostAccess, *uploads: str) -> tuple[list[str], list[str]]:
     """(names of the files in the tar, what was left here)."""
-    with packed([upload_pair(text, access) for text in uploads], access) as found, tarfile.open(found.path) as archive:
+    with temporary_tar() as path, tarfile.open((found := pack(path, uploads, access)).path) as archive:
         return sorted(member.name for member in archive if not member.isdir()), sorted(found.skipped)
 
 
@@ -63,7 +63,7 @@ def test_links_that_lead_out_stay(tmp_path: Path) -> None:
     for name, target in (("inner", "real"), ("outer", "../outside"), ("absolute", "/etc/hostname"), ("loop", "loop")):
         (tmp_path / "p" / name).symlink_to(target)
     (tmp_path / "p" / "folder").symlink_to("/etc")
-    with packed([upload_pair("p", access)], access) as found, tarfile.open(found.path) as archive:
+    with temporary_tar() as path, tarfile.open((found := pack(path, ["p"], access)).path) as archive:
         kinds = {member.name: member.issym() for member in archive if not member.isdir()}
 
     assert kinds == {"p/real": False, "p/inner": True, "p/loop": True}
@@ -76,6 +76,18 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "p" / "pipe")
 
     assert names_sent(access, "p") == (["p/a"], [])
+
+
+@pytest.mark.parametrize("target", [None, "/dev/zero"])
+def test_a_gitignore_that_is_no_file_is_no_rule(tmp_path: Path, target: str | None) -> None:
+    """A repository under test may hold a pipe of that name, which waits for ever, or a link to something without an end."""
+    access = project(tmp_path, p__a="x")
+    if target is None:
+        os.mkfifo(tmp_path / "p" / ".gitignore")
+    else:
+        (tmp_path / "p" / ".gitignore").symlink_to(target)
+
+    assert names_sent(access, "p")[0] == ["p/a"]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +129,7 @@ def test_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, li
 def archive(folder: Path, *members: tarfile.TarInfo | tuple[str, bytes]) -> Path:
     """A tar as a hostile sandbox would send it."""
     path = folder.parent / "stranger.tar"
-    with tarfile.open(path, "w") as stream:
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as stream:
         for member in members:
             if isinstance(member, tuple):
                 entry = tarfile.TarInfo(member[0])
@@ -128,9 +140,9 @@ def archive(folder: Path, *members: tarfile.TarInfo | tuple[str, bytes]) -> Path
     return path
 
 
-def entry(name: str, kind: bytes, link: str = "") -> tarfile.TarInfo:
+def entry(name: str, kind: bytes, link: str = "", **pax: str) -> tarfile.TarInfo:
     found = tarfile.TarInfo(name)
-    found.type, found.linkname = kind, link
+    found.type, found.linkname, found.pax_headers = kind, link, pax
     return found
 
 
@@ -153,6 +165,9 @@ HOSTILE: dict[str, list[tarfile.TarInfo | tuple[str, bytes]]] = {
     "backslash": [("./..\\evil", b"x"), ("./b", b"x")],
     "twice": [("./a", b"x"), ("./a", b"y")],
     "file and folder": [("./a", b"x"), ("./a/b", b"y")],
+    "negative size": [entry("./a", tarfile.REGTYPE, size="-1024"), ("./b", b"x")],
+    "hard link to a link": [entry("./l", tarfile.SYMTYPE, "b"), entry("./h", tarfile.LNKTYPE, "./l"), ("./b", b"x")],
+    "hard link to itself": [entry("./h", tarfile.LNKTYPE, "./h"), ("./b", b"x")],
     "hard link to nothing": [entry("./h", tarfile.LNKTYPE, "/etc/passwd"), ("./b", b"x")],
 }
 
@@ -200,6 +215,16 @@ def test_dotfiles_keys_and_links_are_left_out_and_named(work: Path) -> None:
     assert [found.path for found in saved] == ["out/a/ok"]
     assert left_out == ["./.envrc", "./.git/hooks/pre-commit", "./id_rsa", "./a/l"]
     assert sorted(path.name for path in (work / "out").rglob("*")) == ["a", "ok"]
+
+
+def test_other_names_of_a_file_are_files_of_their_own(work: Path) -> None:
+    """Also 5,000 of them in a chain, each of which tarfile would look for from the beginning, one call deeper each time."""
+    chain = [entry(f"./{number}", tarfile.LNKTYPE, f"./{number - 1}") for number in range(1, 5_000)]
+    saved, _ = unpack(archive(work, ("./0", b"same"), *chain), "out", HostAccess.of({}, work), force=False)
+
+    assert {found.bytes for found in saved} == {4}
+    assert (work / "out" / "4999").read_text() == "same"
+    assert (work / "out" / "4999").stat().st_nlink == 1
 
 
 def test_nothing_is_executable_or_belongs_to_the_sender(work: Path) -> None:
