@@ -12,7 +12,6 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from .failures import Failure
 from .output import Narrator
@@ -84,7 +83,9 @@ class Lease:
         except Failure as failure:
             if failure.status not in NOTHING_MADE:
                 await self._to_the_end(self._reconcile(failure, spec, identity))
-            raise as_create_failure(failure, limit) from failure
+            if failure.kind == "create_timeout":
+                raise Failure(failure.kind, f"{failure.message}; what there was of it is deleted") from failure
+            raise
 
     async def _abandon(self, creating: asyncio.Future[Handle], spec: CreateSpec, identity: Identity) -> None:
         """After a signal during the create: its answer is waited for, because it carries the id."""
@@ -168,11 +169,3 @@ class Lease:
             raise Failure("network", "the cleanup did not end in time; the server deletes the sandbox by its ttl") from None
         if cancelled:
             raise asyncio.CancelledError
-
-
-def as_create_failure(failure: Failure, limit: float) -> Failure:
-    """The kinds of a create: a wait that ran out, and a sandbox that ended in an error state."""
-    cause: Any = failure.__cause__
-    if "DaytonaTimeoutError" in {cls.__name__ for cls in type(cause).__mro__} and failure.status is None:
-        return Failure("create_timeout", f"the sandbox was not ready within {limit:.0f} s; what there was of it is deleted")
-    return failure

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 
 from .failures import Failure
@@ -56,7 +58,7 @@ def status_of(error: BaseException) -> int | None:
 
 
 def kind_of(error: BaseException, status: int | None) -> str:
-    text = str(error)
+    text = words_of(error)
     if status is None or status in (400, 403, 422):
         for words, kind in BY_WORDS:
             if words.search(text):
@@ -74,14 +76,31 @@ def kind_without_status(error: BaseException, text: str) -> str:
         return "network"
     if NOT_DAYTONA.search(text):
         return "server_error"
-    return "server_error" if "DaytonaError" in names else "internal"
+    return "server_error" if names & {"DaytonaError", "OpenApiException"} else "internal"
 
 
 def text_of(error: BaseException) -> str:
     """One bounded line, without the terminal escapes that a hostile server may put into it."""
-    text = str(getattr(error, "message", None) or getattr(error, "reason", None) or error) or type(error).__name__
+    text = words_of(error)
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= LONGEST_MESSAGE else line[:LONGEST_MESSAGE] + "…"
+
+
+def words_of(error: BaseException) -> str:
+    """All it says: the SDK's message, the server's in the body that the generated clients keep, or the error's text."""
+    told = getattr(error, "message", None) or told_in_body(getattr(error, "body", None)) or getattr(error, "reason", None)
+    return str(told or error) or type(error).__name__
+
+
+def told_in_body(body: object) -> str:
+    """The message of Daytona's envelope; of another body, all of it."""
+    if not isinstance(body, str):
+        return ""
+    with contextlib.suppress(ValueError):
+        envelope = json.loads(body)
+        told = (envelope.get("message") or envelope.get("error")) if isinstance(envelope, dict) else None
+        return ", ".join(map(str, told)) if isinstance(told, list) else str(told or body)
+    return body
 
 
 def retry_after(error: BaseException, status: int | None) -> str | None:

@@ -1,0 +1,11 @@
+"""The only package that imports the SDK: version gate, cheap import, its calls and errors as ours.
+
+Asynchronous clients are used throughout: the synchronous SDK sends a toolbox POST up to four times when a connection closes without
+an answer, so that a command can run four times (wire-protocol, sections 4.2 and 5).
+"""
+
+from .client import Client
+from .handle import Handle
+from .shapes import CodeRun, CreateSpec, SandboxInfo
+
+__all__ = ["Client", "CodeRun", "CreateSpec", "Handle", "SandboxInfo"]

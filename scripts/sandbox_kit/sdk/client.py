@@ -1,0 +1,129 @@
+"""An account's sandboxes: create, find, list. Every call either returns or raises a Failure."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import warnings
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..failures import Failure
+from ..settings import Settings
+from .handle import REQUEST_TIMEOUT_S, Handle
+from .loading import paused_collector, prepare_environment, require_sdk, translated
+from .shapes import CreateSpec, SandboxInfo, info_of, network_settings
+
+if TYPE_CHECKING:
+    from .generated import CreateSandbox
+    from .transport import Transport
+
+LANGUAGE_LABEL = "code-toolbox-language"
+WAITING_FOR_BUILD = "pending_build"
+BUILD_PAUSE_S = 1.0
+
+
+class Client:
+    """One endpoint with one key; open it with `async with Client.open(settings) as client`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, settings: Settings) -> AsyncIterator[Client]:
+        """Import the generated clients and connect to nothing yet; raises Failure."""
+        require_sdk()
+        prepare_environment(settings)
+        with warnings.catch_warnings(), translated("preparing the SDK"):
+            warnings.simplefilter("ignore")
+            with paused_collector():
+                from .transport import Transport
+            transport = Transport(settings)
+        try:
+            yield cls(transport)
+        finally:
+            await transport.close()
+
+    async def create(self, spec: CreateSpec, *, timeout_s: float, on_build_log: Callable[[str], None]) -> Handle:
+        """Create and wait until it is started; raises Failure, whose sandbox_id tells what exists already."""
+        made: list[Handle] = []
+        try:
+            await asyncio.wait_for(self._create(spec, made, timeout_s, on_build_log), timeout_s)
+        except asyncio.TimeoutError:
+            failure = Failure("create_timeout", f"the sandbox was not ready within {timeout_s:.0f} s")
+        except Failure as error:
+            failure = error
+        else:
+            return made[0]
+        failure.sandbox_id = made[0].info.id if made else None
+        raise failure
+
+    async def _create(self, spec: CreateSpec, made: list[Handle], timeout_s: float, on_build_log: Callable[[str], None]) -> None:
+        with translated("creating the sandbox"):
+            body = create_request(spec, self._transport.target)
+            made.append(Handle(self._transport, await self._transport.sandboxes.create_sandbox(body, _request_timeout=timeout_s)))
+        telling = asyncio.ensure_future(self._tell_build_log(made[0], on_build_log)) if spec.image else None
+        try:
+            await made[0].wait_for_start()
+        finally:
+            if telling is not None:
+                telling.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await telling
+
+    async def _tell_build_log(self, handle: Handle, tell: Callable[[str], None]) -> None:
+        """Follow the log of an image's build; a log that cannot be read must not fail the create."""
+        with contextlib.suppress(Exception):
+            while handle.info.state == WAITING_FOR_BUILD:  # noqa: ASYNC110  the wait for the start brings the next state
+                await asyncio.sleep(BUILD_PAUSE_S)
+            found = await self._transport.sandboxes.get_build_logs_url(handle.info.id, _request_timeout=REQUEST_TIMEOUT_S)
+            async with self._transport.session.get(f"{found.url}?follow=true", headers=self._transport.headers, timeout=None) as answer:
+                async for chunk in answer.content.iter_any():
+                    tell(chunk.decode(errors="replace").rstrip())
+
+    async def get(self, id_or_name: str) -> Handle:
+        with translated(f"looking for sandbox {id_or_name}"):
+            return Handle(self._transport, await self._transport.sandboxes.get_sandbox(id_or_name, _request_timeout=REQUEST_TIMEOUT_S))
+
+    async def list(self, labels: Mapping[str, str], *, page: int = 100) -> AsyncIterator[SandboxInfo]:
+        """Sandboxes that carry all of `labels`, by the server's filter."""
+        wanted, cursor = json.dumps(dict(labels)) if labels else None, None
+        while True:
+            with translated("listing sandboxes"):
+                found = await self._transport.sandboxes.list_sandboxes(
+                    labels=wanted, cursor=cursor, limit=page, _request_timeout=REQUEST_TIMEOUT_S
+                )
+            for sandbox in found.items:
+                yield info_of(sandbox)
+            cursor = found.next_cursor
+            if not cursor:
+                return
+
+    async def ping(self) -> None:
+        """One authenticated request, the same whatever the account holds; raises Failure."""
+        with translated("asking the server"):
+            await self._transport.sandboxes.list_sandboxes(limit=1, _request_timeout=REQUEST_TIMEOUT_S)
+
+    async def request_of(self, spec: CreateSpec) -> dict[str, Any]:
+        """The body that `create` would send."""
+        return create_request(spec, self._transport.target).to_dict()
+
+
+def create_request(spec: CreateSpec, target: str | None) -> CreateSandbox:
+    """What AsyncDaytona makes of the same wishes."""
+    from .generated import CreateBuildInfo, CreateSandbox
+
+    request = CreateSandbox(
+        name=spec.name, env={}, labels={**spec.labels, LANGUAGE_LABEL: spec.language}, target=spec.target or target, volumes=[],
+        auto_stop_interval=spec.auto_stop_min, auto_delete_interval=0 if spec.ephemeral else None, ttl_minutes=spec.ttl_min,
+        public=True if spec.public else None, secrets=[{variable: name} for variable, name in spec.secrets.items()] or None,
+        **(network_settings(spec.policy) if spec.policy else {}),
+    )  # fmt: skip
+    if spec.image is None:
+        request.snapshot = spec.snapshot
+    else:
+        request.build_info = CreateBuildInfo(dockerfile_content=f"FROM {spec.image}\n")
+        request.cpu, request.memory, request.disk = spec.cpu, spec.memory, spec.disk
+    return request

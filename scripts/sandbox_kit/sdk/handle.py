@@ -1,0 +1,272 @@
+"""One sandbox: its life, its files, its programs. Every call either returns or raises a Failure."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from ..failures import Failure
+from ..options import Policy, Repository
+from .loading import translated
+from .shapes import CodeRun, SandboxInfo, comparable, info_of, network_settings, state_of
+from .stream import Demultiplexer
+
+if TYPE_CHECKING:
+    from .generated import Sandbox
+    from .transport import Toolbox, Transport
+
+REQUEST_TIMEOUT_S = 60.0
+DELETE_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 60.0
+UPLOAD_TIMEOUT_S = 300.0
+TRANSFER_TIMEOUT_S = 1800.0
+HTTP_GRACE_S = 5.0  # for the answer to a command that the server ends in time
+FIRST_PAUSE_S, LONGEST_PAUSE_S, GROWTH = 0.1, 1.0, 1.5
+FAILED = {"error", "build_failed"}
+GONE = {"destroyed", "destroying"}
+CLONE_FIXES = {
+    401: "a private repository needs --git-token NAME; a public one another address: a host asks for a password where nothing is",
+    403: "check whether the sandbox may reach that host (private addresses never), and whether the repository needs --git-token NAME",
+    404: "check the address of --repo, and --branch or --commit",
+    409: "the sandbox has a folder `repo` already: remove it, or use another sandbox",
+    502: "check the address of --repo, and whether the sandbox may reach that host",
+}
+TOKEN_USER = "x-access-token"  # noqa: S105  a user's name: what GitHub wants beside an app's token; with personal tokens every git host takes any name
+
+
+class EndedInError(Exception):
+    """The sandbox will not come to the state that was waited for; worded as the SDK does."""
+
+
+class Handle:
+    """One sandbox, by the calls that the scripts make."""
+
+    def __init__(self, transport: Transport, sandbox: Sandbox) -> None:
+        self._transport = transport
+        self._sandbox = sandbox
+        self._toolbox: Toolbox | None = None
+
+    @property
+    def info(self) -> SandboxInfo:
+        return info_of(self._sandbox)
+
+    async def start(self, timeout_s: float) -> None:
+        """And wait until it is started."""
+        with translated("starting the sandbox"):
+            self._sandbox = await self._transport.sandboxes.start_sandbox(self._sandbox.id, _request_timeout=timeout_s)
+            await asyncio.wait_for(self._wait({"started"}, FAILED | GONE), timeout_s)
+
+    async def wait_for_start(self) -> None:
+        """After a create; without a limit of its own."""
+        with translated("creating the sandbox"):
+            await self._wait({"started"}, FAILED | GONE)
+
+    async def stop(self) -> None:
+        """And wait until it is stopped; an ephemeral sandbox is gone then."""
+        try:
+            with translated("stopping the sandbox"):
+                self._sandbox = await self._transport.sandboxes.stop_sandbox(self._sandbox.id, _request_timeout=STOP_TIMEOUT_S)
+                await asyncio.wait_for(self._wait({"stopped", "destroyed"}, FAILED), STOP_TIMEOUT_S)
+        except Failure as failure:
+            if failure.kind != "not_found":
+                raise
+
+    async def delete(self) -> None:
+        """Ask for the deletion; returns when the server accepted it."""
+        with translated("deleting the sandbox"):
+            await self._transport.sandboxes.delete_sandbox(self._sandbox.id, _request_timeout=DELETE_TIMEOUT_S)
+
+    async def _wait(self, wanted: set[str], failed: set[str]) -> None:
+        """By asking: a server that is ready when it answers, as Daytona mostly is, is never asked."""
+        pause = FIRST_PAUSE_S
+        while (state := state_of(self._sandbox)) not in wanted:
+            if state in failed:
+                reason = self._sandbox.error_reason
+                raise EndedInError(f"Sandbox {self._sandbox.id} entered error state: {state}, error reason: {reason}")
+            await asyncio.sleep(pause)
+            pause = min(pause * GROWTH, LONGEST_PAUSE_S)
+            await self._refresh()
+
+    async def _refresh(self) -> None:
+        self._sandbox = await self._transport.sandboxes.get_sandbox(self._sandbox.id, _request_timeout=REQUEST_TIMEOUT_S)
+
+    async def _tools(self) -> Toolbox:
+        if self._toolbox is None:
+            url = self._sandbox.toolbox_proxy_url
+            if not url:
+                found = await self._transport.sandboxes.get_toolbox_proxy_url(self._sandbox.id, _request_timeout=REQUEST_TIMEOUT_S)
+                url = found.url
+            self._toolbox = self._transport.toolbox(url, self._sandbox.id)
+        return self._toolbox
+
+    async def make_private_folder(self, path: str) -> None:
+        with translated("preparing the run"):
+            await (await self._tools()).files.create_folder(path, "700", _request_timeout=REQUEST_TIMEOUT_S)
+
+    async def upload(self, files: Mapping[str, bytes]) -> None:
+        """All in one request, by path inside."""
+        with translated("uploading"):
+            await (await self._tools()).upload(files, timeout_s=UPLOAD_TIMEOUT_S)
+
+    async def upload_file(self, path: str, destination: str) -> None:
+        """A file of this machine, streamed."""
+        with translated("uploading"), Path(path).open("rb") as file:  # noqa: ASYNC230  opening a local file takes no time
+            await (await self._tools()).upload({destination: file}, timeout_s=TRANSFER_TIMEOUT_S)
+
+    async def download_file(self, path: str, target: IO[bytes], *, limit: int) -> None:
+        """Write a file of the sandbox to `target`, at most `limit` bytes; raises Failure archive for a longer one."""
+        size = 0
+        with translated("downloading"):
+            sandbox = await self._transport.whole.sandbox(self._sandbox.id)
+            async for chunk in await sandbox.fs.download_file_stream(path, timeout=int(TRANSFER_TIMEOUT_S)):
+                size += len(chunk)
+                if size > limit:
+                    raise Failure("archive", f"the sandbox sent more than {limit >> 20} MB", fix="fetch less, or by parts")
+                target.write(chunk)
+
+    async def remove_folder(self, path: str) -> None:
+        with translated("removing the run's files"):
+            await (await self._tools()).files.delete_file(path, recursive=True, _request_timeout=REQUEST_TIMEOUT_S)
+
+    async def has_file(self, path: str) -> bool:
+        return await self._is_folder(path) is not None
+
+    async def has_folder(self, path: str) -> bool:
+        return bool(await self._is_folder(path))
+
+    async def _is_folder(self, path: str) -> bool | None:
+        """None when nothing is there."""
+        try:
+            with translated("looking for a file"):
+                return bool((await (await self._tools()).files.get_file_info(path, _request_timeout=REQUEST_TIMEOUT_S)).is_dir)
+        except Failure as failure:
+            if failure.kind == "not_found":
+                return None
+            raise
+
+    async def clone(self, repo: Repository, path: str) -> None:
+        """The token travels in the request's body, for this one call; raises Failure, whose fix is about the repository."""
+        from daytona_toolbox_api_client_async.api.git_api import GitApi
+        from daytona_toolbox_api_client_async.models.git_clone_request import GitCloneRequest
+
+        request = GitCloneRequest(
+            url=repo.url, path=path, branch=repo.branch, commit_id=repo.commit, depth=repo.depth,
+            username=TOKEN_USER if repo.token else None, password=repo.token,
+        )  # fmt: skip
+        try:
+            with translated("cloning"):
+                await GitApi((await self._tools()).api).clone_repository(request)
+        except Failure as failure:
+            failure.fix = CLONE_FIXES.get(502 if failure.status == 500 else failure.status or 0, failure.fix)
+            raise
+
+    async def exec(self, command: str, *, timeout_s: int) -> tuple[int, str]:
+        """Run one of our own short commands with a plain sh; its exit code and merged output."""
+        from .generated import ExecuteRequest
+
+        request = ExecuteRequest(command=f"exec sh -c {shlex.quote(command)} </dev/null", timeout=timeout_s)
+        with translated("working in the sandbox"):
+            answer = await (await self._tools()).process.execute_command(request, _request_timeout=timeout_s + HTTP_GRACE_S)
+        if answer.exit_code is None:
+            raise Failure("server_error", "the server answered a command without its exit code")
+        return int(answer.exit_code), str(answer.result or "")
+
+    async def run_code(self, code: str, *, arguments: Sequence[str], env: Mapping[str, str], timeout_s: int) -> CodeRun:
+        """By code_run: the only call that brings matplotlib's charts back."""
+        with translated("running the code"):
+            sandbox = await self._transport.whole.sandbox(self._sandbox.id)
+            from daytona import CodeRunParams
+
+            answer = await sandbox.process.code_run(code, CodeRunParams(argv=list(arguments), env=dict(env)), timeout=timeout_s)
+        found = (answer.artifacts.charts if answer.artifacts else None) or []
+        return CodeRun(int(answer.exit_code), str(answer.result or ""), tuple(chart.png for chart in found if chart.png))
+
+    async def restrict(self, policy: Policy) -> None:
+        """Apply a network policy and read it back; raises Failure tier_network when the server refused or ignored it."""
+        from .generated import UpdateSandboxNetworkSettings
+
+        body = UpdateSandboxNetworkSettings(**network_settings(policy))
+        with translated("restricting the network"):
+            await self._transport.sandboxes.update_network_settings(self._sandbox.id, body, _request_timeout=REQUEST_TIMEOUT_S)
+            await self._refresh()
+        self.require(policy)
+
+    def require(self, policy: Policy) -> None:
+        """What the server says of this sandbox's network must be what was asked for; raises Failure tier_network."""
+        wanted = network_settings(policy)
+        found = {name: getattr(self._sandbox, name, None) for name in wanted}
+        if {name: comparable(value) for name, value in found.items()} != {name: comparable(value) for name, value in wanted.items()}:
+            raise Failure("tier_network", f"the server did not apply the network rule ({policy.describe()}); the program was not run")
+
+    async def signed_preview_url(self, port: int, seconds: int) -> str:
+        with translated("making a preview link"):
+            found = await self._transport.sandboxes.get_signed_port_preview_url(
+                self._sandbox.id, port, expires_in_seconds=seconds, _request_timeout=REQUEST_TIMEOUT_S
+            )
+        return str(found.url)
+
+    async def preview_url(self, port: int) -> str:
+        with translated("making a preview link"):
+            found = await self._transport.sandboxes.get_port_preview_url(self._sandbox.id, port, _request_timeout=REQUEST_TIMEOUT_S)
+        return str(found.url)
+
+    async def make_public(self) -> None:
+        with translated("opening the previews"):
+            await self._transport.sandboxes.update_public_status(self._sandbox.id, True, _request_timeout=REQUEST_TIMEOUT_S)
+
+    async def commands(self) -> list[tuple[str, str, int | None]]:
+        """(session, command, exit code or None) of every command of every session, oldest first."""
+        with translated("looking for programs"):
+            sessions = await (await self._tools()).process.list_sessions(_request_timeout=REQUEST_TIMEOUT_S)
+        return [(session.session_id, str(found.id), found.exit_code) for session in sessions for found in session.commands or []]
+
+    async def create_session(self, session: str) -> None:
+        from .generated import CreateSessionRequest
+
+        with translated("starting the program"):
+            request = CreateSessionRequest(session_id=session)
+            await (await self._tools()).process.create_session(request, _request_timeout=REQUEST_TIMEOUT_S)
+
+    async def start_command(self, session: str, command: str) -> str:
+        """Run in the background of the session; the command's id."""
+        from .generated import SessionExecuteRequest
+
+        with translated("starting the program"):
+            request = SessionExecuteRequest(command=command, run_async=True)
+            answer = await (await self._tools()).process.session_execute_command(session, request, _request_timeout=REQUEST_TIMEOUT_S)
+        if not answer.cmd_id:
+            raise Failure("server_error", "the server started the program without an id for it")
+        return str(answer.cmd_id)
+
+    async def follow(self, session: str, command: str, out: Callable[[str], None], err: Callable[[str], None]) -> None:
+        """Both streams from their start, until the server ends them."""
+        streams = Demultiplexer(out, err)
+        with translated("reading the output"):
+            try:
+                await (await self._tools()).follow(f"/process/session/{session}/command/{command}/logs?follow=true", streams.feed)
+            finally:
+                streams.close()
+
+    async def logs(self, session: str, command: str) -> tuple[str, str]:
+        """Both streams as far as they are."""
+        with translated("reading the output"):
+            logs = await (await self._tools()).process.get_session_command_logs(session, command, _request_timeout=REQUEST_TIMEOUT_S)
+        return logs.stdout or "", logs.stderr or ""
+
+    async def exit_code(self, session: str, command: str) -> int | None:
+        """None while it runs."""
+        with translated("asking for the exit code"):
+            found = await (await self._tools()).process.get_session_command(session, command, _request_timeout=REQUEST_TIMEOUT_S)
+        return None if found.exit_code is None else int(found.exit_code)
+
+    async def delete_session(self, session: str) -> None:
+        """Kills the program and everything that it started."""
+        with translated("ending the program"):
+            await (await self._tools()).process.delete_session(session, _request_timeout=REQUEST_TIMEOUT_S)
+
+    async def refresh_activity(self) -> None:
+        with translated("keeping the sandbox awake"):
+            await self._transport.sandboxes.update_last_activity(self._sandbox.id, _request_timeout=REQUEST_TIMEOUT_S)

@@ -1,0 +1,62 @@
+"""Before the SDK is imported: is it there in the right version, what may it read from the process, and how is it imported cheaply."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+from collections.abc import Iterator
+
+import skill_env
+
+from ..failures import Failure
+from ..settings import Settings
+from ..translation import translate
+
+# A `.env` in the working directory may not switch these on: it is often a stranger's repository.
+FORCED = {"DAYTONA_OTEL_ENABLED": "false", "DAYTONA_EXPERIMENTAL_OTEL_ENABLED": "false"}
+DEFAULTED = {"DAYTONA_USE_DEPRECATED_POLLING": "false", "DAYTONA_HAPPY_EYEBALLS_DELAY": "0.25"}
+
+
+@contextlib.contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Whatever the SDK raises in the block as a Failure; cancellation passes."""
+    try:
+        yield
+    except Exception as error:
+        raise translate(error, doing) from error
+
+
+def require_sdk() -> None:
+    """Raises Failure sdk_missing or sdk_version, by package metadata."""
+    import sys
+
+    problem = skill_env.problem(sys.path)
+    if problem is not None:
+        raise Failure(problem.kind, str(problem), fix=problem.fix)
+
+
+@contextlib.contextmanager
+def paused_collector() -> Iterator[None]:
+    """Import under a paused garbage collector and freeze what came: a quarter of the import's time (performance, section 2)."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def prepare_environment(settings: Settings) -> None:
+    """What the SDK and its libraries read from the process: no telemetry, no chatter, no proxy in front of loopback."""
+    os.environ.update(FORCED)
+    for name, value in DEFAULTED.items():
+        os.environ.setdefault(name, value)
+    if settings.engine == "local":
+        for name in ("NO_PROXY", "no_proxy"):
+            os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost"]))
+    for name in ("asyncio", "aiohttp", "socketio", "engineio", "daytona", "urllib3"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,0 +1,92 @@
+"""What travels between `sdk` and the rest of the kit: plain values, and how they come from and go into the SDK's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from ..options import Policy
+
+
+@dataclass(frozen=True)
+class CreateSpec:
+    """What a sandbox shall be; sizes in GiB, times in minutes."""
+
+    name: str
+    labels: Mapping[str, str]
+    ephemeral: bool
+    auto_stop_min: int
+    ttl_min: int
+    language: str = "python"
+    snapshot: str | None = None
+    image: str | None = None
+    cpu: int | None = None
+    memory: int | None = None
+    disk: int | None = None
+    target: str | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict)  # variable -> name in the vault
+    policy: Policy = field(default_factory=Policy)
+    public: bool = False
+
+
+@dataclass(frozen=True)
+class SandboxInfo:
+    """What is known of a sandbox, as lists show it; memory and disk in GiB."""
+
+    id: str
+    name: str
+    state: str
+    created_at: str | None
+    expires_at: str | None
+    labels: dict[str, str] = field(default_factory=dict)
+    cpu: int | None = None
+    memory: int | None = None
+    disk: int | None = None
+
+
+@dataclass(frozen=True)
+class CodeRun:
+    """What code_run gave: both streams in one text, and the charts as base64 PNG."""
+
+    exit_code: int
+    output: str
+    charts: tuple[str, ...]
+
+
+def info_of(sandbox: Any) -> SandboxInfo:
+    """Of the generated `Sandbox` or `SandboxListItem`."""
+    return SandboxInfo(
+        id=sandbox.id, name=sandbox.name, state=state_of(sandbox), created_at=text_of(sandbox.created_at),
+        expires_at=text_of(getattr(sandbox, "auto_destroy_at", None)), labels=dict(sandbox.labels or {}),
+        cpu=whole(sandbox, "cpu"), memory=whole(sandbox, "memory"), disk=whole(sandbox, "disk"),
+    )  # fmt: skip
+
+
+def state_of(sandbox: Any) -> str:
+    return str(getattr(sandbox.state, "value", sandbox.state))
+
+
+def whole(sandbox: Any, name: str) -> int | None:
+    """The generated clients make floats of all numbers."""
+    value = getattr(sandbox, name, None)
+    return None if value is None else int(value)
+
+
+def text_of(moment: Any) -> str | None:
+    return moment.isoformat() if isinstance(moment, datetime) else (str(moment) if moment else None)
+
+
+def network_settings(policy: Policy) -> dict[str, Any]:
+    """One of the three, as the SDK names them: Daytona takes no two together."""
+    if policy.domains:
+        return {"domain_allow_list": ",".join(policy.domains)}
+    if policy.cidrs:
+        return {"network_allow_list": ",".join(policy.cidrs)}
+    return {"network_block_all": policy.block_all}
+
+
+def comparable(value: Any) -> Any:
+    """A list as the server may have sorted or spaced it."""
+    return sorted(part.strip().lower() for part in value.split(",")) if isinstance(value, str) else value

@@ -1,0 +1,136 @@
+"""The SDK's generated clients over one connection pool, as AsyncDaytona sets them up; imports them, so import this late.
+
+AsyncDaytona costs 1.1 s of CPU to import, most of it for calls that no run makes. A run's calls are single requests, which the
+generated clients make alike; tests/local/test_sdk.py makes each by both and compares what reaches the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from importlib.metadata import version
+from typing import IO, Any
+
+import aiohttp
+
+from ..settings import Settings
+from .generated import ApiClient, ApiException, Configuration, FileSystemApi, ProcessApi, SandboxApi, ToolboxApiClient, ToolboxConfiguration
+from .whole import Whole
+
+KEEPALIVE_S = 30  # as AsyncDaytona's connector has it
+HEARTBEAT_S = 20.0
+PAUSES_S = (0.25, 0.5)
+IDEMPOTENT = {"DELETE", "GET", "HEAD", "OPTIONS", "PUT"}
+
+Request = Callable[..., Awaitable[Any]]
+
+
+class Transport:
+    """One pool of connections to an endpoint and its toolboxes. Make it in a running loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.headers = headers_for(settings)
+        self.whole = Whole(settings)
+        self._target = settings.target
+        api: Any = ApiClient(Configuration(host=settings.endpoint))  # its constructor is not annotated
+        api.default_headers.update(self.headers)
+        connector = aiohttp.TCPConnector(limit=250, ssl=api.rest_client.ssl_context, keepalive_timeout=KEEPALIVE_S)
+        self.session = aiohttp.ClientSession(connector=connector, trust_env=True)
+        self._pool(api)
+        self.sandboxes = SandboxApi(api)
+
+    @property
+    def target(self) -> str | None:
+        return self._target
+
+    def toolbox(self, url: str, sandbox_id: str) -> Toolbox:
+        api: Any = ToolboxApiClient(ToolboxConfiguration(host=f"{url.rstrip('/')}/{sandbox_id}"))
+        api.default_headers.update(self.headers)
+        self._pool(api)
+        return Toolbox(api, self.session)
+
+    async def close(self) -> None:
+        await self.session.close()
+        await self.whole.close()
+
+    def _pool(self, api: Any) -> None:
+        api.user_agent = self.headers["User-Agent"]
+        api.rest_client.pool_manager = self.session
+        api.rest_client.request = patient(api.rest_client.request)
+
+
+class Toolbox:
+    """The toolbox of one sandbox: generated calls, and the two streams that the generator has no form for."""
+
+    def __init__(self, api: Any, session: aiohttp.ClientSession) -> None:
+        self.api = api
+        self.files = FileSystemApi(api)
+        self.process = ProcessApi(api)
+        self._session = session
+        self._host: str = api.configuration.host
+
+    async def upload(self, files: Mapping[str, bytes | IO[bytes]], *, timeout_s: float) -> None:
+        """All in one request, by path inside; open files are streamed."""
+        form = aiohttp.FormData()
+        for number, (path, content) in enumerate(files.items()):
+            form.add_field(f"files[{number}].path", path)
+            form.add_field(f"files[{number}].file", content, filename=path, content_type="application/octet-stream")
+        async with self._session.post(
+            f"{self._host}/files/bulk-upload", data=form, headers=self._headers, timeout=aiohttp.ClientTimeout(timeout_s)
+        ) as answer:
+            if answer.status >= 400:
+                raise ApiException(status=answer.status, reason=await refusal(answer))
+
+    async def follow(self, path: str, feed: Callable[[bytes], None]) -> None:
+        """The messages of a stream until its end; raises ConnectionError when that was not the server's own."""
+        async with self._session.ws_connect(f"{self._host}{path}", headers=self._headers, heartbeat=HEARTBEAT_S) as socket:
+            async for message in socket:
+                if message.type is aiohttp.WSMsgType.ERROR:
+                    raise ConnectionError(f"WebSocket error: {socket.exception()}")
+                feed(message.data.encode("utf-8", "ignore") if isinstance(message.data, str) else message.data)
+            if socket.close_code not in (None, aiohttp.WSCloseCode.OK):
+                raise ConnectionError(f"WebSocket closed unexpectedly (close code {socket.close_code})")
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {**self.api.default_headers, "Accept": "application/json"}
+
+
+def headers_for(settings: Settings) -> dict[str, str]:
+    """Who asks, in AsyncDaytona's words: servers tell clients apart by them."""
+    number = version("daytona")
+    headers = {
+        "Authorization": f"Bearer {settings.api_key or settings.jwt_token}",
+        "X-Daytona-Source": "sdk-python-async",
+        "X-Daytona-SDK-Version": number,
+        "User-Agent": f"sdk-python-async/{number}",
+    }
+    if not settings.api_key and settings.organization_id:
+        headers["X-Daytona-Organization-ID"] = settings.organization_id
+    return headers
+
+
+def patient(request: Request) -> Request:
+    """Send again what was not sent, and what does no harm twice; a POST whose connection broke may have been acted on."""
+
+    async def repeated(method: str, url: str, **options: Any) -> Any:
+        for pause in PAUSES_S:
+            try:
+                return await request(method, url, **{**options, "headers": dict(options.get("headers") or {})})
+            except aiohttp.ClientConnectorError:
+                pass
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError):
+                if method not in IDEMPOTENT:
+                    raise
+            await asyncio.sleep(pause)
+        return await request(method, url, **options)
+
+    return repeated
+
+
+async def refusal(answer: aiohttp.ClientResponse) -> str:
+    """Per file in `errors`, or whatever came instead."""
+    try:
+        return ", ".join((await answer.json())["errors"])
+    except Exception:  # noqa: BLE001  any other body is told as it is
+        return (await answer.text(errors="replace"))[:1000]
