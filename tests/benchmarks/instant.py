@@ -11,7 +11,24 @@ from typing import Any
 
 from aiohttp import web
 
+FIXED: dict[str, dict[str, Any]] = {
+    "logs": {"output": "", "stdout": "", "stderr": ""},
+    "info": {
+        "name": "f", "isDir": False, "size": 1, "mode": "", "modTime": "", "permissions": "", "owner": "", "group": "", "modifiedAt": "",
+    },
+    "c": {"id": "c", "command": "x", "exitCode": 0},
+}  # fmt: skip
 STDOUT = b"\x01\x01\x01"
+
+
+@dataclass(frozen=True)
+class Received:
+    """A request as it came."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
 
 
 @dataclass
@@ -19,9 +36,13 @@ class Instant:
     """A running instant server; `sandboxes` is how many the account seems to hold, `output` what a program prints."""
 
     url: str = ""
-    requests: list[str] = field(default_factory=list)
+    received: list[Received] = field(default_factory=list)
     sandboxes: int = 0
     output: bytes = b"hello\n"
+
+    @property
+    def requests(self) -> list[str]:
+        return [f"{found.method} {found.target}" for found in self.received]
 
     def sandbox(self, number: int = 0) -> dict[str, Any]:
         return {
@@ -35,10 +56,9 @@ class Instant:
         path = request.path
         if "socket.io" in path:
             return web.Response(status=404)
-        self.requests.append(f"{request.method} {path}")
+        self.received.append(Received(request.method, request.path_qs, dict(request.headers), await request.read()))
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self.stream(request)
-        await request.read()
         return self.answer(request)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
@@ -51,18 +71,22 @@ class Instant:
 
     def answer(self, request: web.Request) -> web.Response:
         path, method = request.path, request.method
+        if fixed := FIXED.get(path.rpartition("/")[2]):
+            return web.json_response(fixed)
         if path == "/api/sandbox" and method == "GET":
             limit = int(request.query.get("limit", 100))
             items = [self.sandbox(number) for number in range(min(limit, self.sandboxes))]
             return web.json_response({"items": items, "nextCursor": "more" if self.sandboxes > limit else None})
+        if path.endswith("url"):
+            return web.json_response({"sandboxId": "s", "port": 8000, "url": f"{self.url}/page", "token": "t"})
         if path.startswith("/api/sandbox"):
             return web.json_response(self.sandbox())
-        if path.endswith(("/folder", "/process/session")):
+        if path.endswith("/folder") or (path.endswith("/process/session") and method == "POST"):
             return web.Response(status=201)
         if path.endswith("/exec"):
             return web.json_response({"cmdId": "c"}, status=202)
-        if path.endswith("/command/c"):
-            return web.json_response({"id": "c", "command": "x", "exitCode": 0})
+        if path.endswith("/process/session") and method == "GET":
+            return web.json_response([])
         if path.endswith(("/execute", "/code-run")):
             return web.json_response({"exitCode": 0, "result": self.output.decode()})
         return web.json_response({"files": []})

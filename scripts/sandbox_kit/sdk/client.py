@@ -118,7 +118,8 @@ def create_request(spec: CreateSpec, target: str | None) -> CreateSandbox:
     request = CreateSandbox(
         name=spec.name, env={}, labels={**spec.labels, LANGUAGE_LABEL: spec.language}, target=spec.target or target, volumes=[],
         auto_stop_interval=spec.auto_stop_min, auto_delete_interval=0 if spec.ephemeral else None, ttl_minutes=spec.ttl_min,
-        public=True if spec.public else None, secrets=[{variable: name} for variable, name in spec.secrets.items()] or None,
+        secrets=[{variable: name} for variable, name in spec.secrets.items()] or None, public=True if spec.public else None,
+        kvm=None, spot=None,  # absent, as the SDK has it: the generated default is a false that is sent
         **(network_settings(spec.policy) if spec.policy else {}),
     )  # fmt: skip
     if spec.image is None:

@@ -31,17 +31,13 @@ class Transport:
     def __init__(self, settings: Settings) -> None:
         self.headers = headers_for(settings)
         self.whole = Whole(settings)
-        self._target = settings.target
+        self.target = settings.target
         api: Any = ApiClient(Configuration(host=settings.endpoint))  # its constructor is not annotated
         api.default_headers.update(self.headers)
         connector = aiohttp.TCPConnector(limit=250, ssl=api.rest_client.ssl_context, keepalive_timeout=KEEPALIVE_S)
         self.session = aiohttp.ClientSession(connector=connector, trust_env=True)
         self._pool(api)
         self.sandboxes = SandboxApi(api)
-
-    @property
-    def target(self) -> str | None:
-        return self._target
 
     def toolbox(self, url: str, sandbox_id: str) -> Toolbox:
         api: Any = ToolboxApiClient(ToolboxConfiguration(host=f"{url.rstrip('/')}/{sandbox_id}"))
@@ -76,24 +72,21 @@ class Toolbox:
             form.add_field(f"files[{number}].path", path)
             form.add_field(f"files[{number}].file", content, filename=path, content_type="application/octet-stream")
         async with self._session.post(
-            f"{self._host}/files/bulk-upload", data=form, headers=self._headers, timeout=aiohttp.ClientTimeout(timeout_s)
+            f"{self._host}/files/bulk-upload", data=form, headers=self.api.default_headers, timeout=aiohttp.ClientTimeout(timeout_s)
         ) as answer:
             if answer.status >= 400:
                 raise ApiException(status=answer.status, reason=await refusal(answer))
 
     async def follow(self, path: str, feed: Callable[[bytes], None]) -> None:
         """The messages of a stream until its end; raises ConnectionError when that was not the server's own."""
-        async with self._session.ws_connect(f"{self._host}{path}", headers=self._headers, heartbeat=HEARTBEAT_S) as socket:
+        headers = {**self.api.default_headers, "Accept": "application/json"}
+        async with self._session.ws_connect(f"{self._host}{path}", headers=headers, heartbeat=HEARTBEAT_S) as socket:
             async for message in socket:
                 if message.type is aiohttp.WSMsgType.ERROR:
                     raise ConnectionError(f"WebSocket error: {socket.exception()}")
                 feed(message.data.encode("utf-8", "ignore") if isinstance(message.data, str) else message.data)
             if socket.close_code not in (None, aiohttp.WSCloseCode.OK):
                 raise ConnectionError(f"WebSocket closed unexpectedly (close code {socket.close_code})")
-
-    @property
-    def _headers(self) -> dict[str, str]:
-        return {**self.api.default_headers, "Accept": "application/json"}
 
 
 def headers_for(settings: Settings) -> dict[str, str]:
