@@ -17,7 +17,7 @@ PREVIEW_S = 3600
 RESERVED_PORTS = (22222, 2280, 33333)
 MOST_CIDRS, MOST_DOMAINS = 10, 20
 LARGEST_TEXT = 8 << 20  # bytes of a program, of an --env-file
-LARGEST_TRANSFER = 512 << 20
+LARGEST_TRANSFER = 1 << 30
 MOST_FILES = 20_000
 
 # Patterns for re.fullmatch, which keeps what it compiled: compiling all of them costs every --help a millisecond.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,7 +94,7 @@ class Instant:
 
 
 @contextmanager
-def running_instant() -> Iterator[Instant]:
+def running_instant(*, tls: ssl.SSLContext | None = None) -> Iterator[Instant]:
     """In a thread of its own."""
     instant, ready, stop = Instant(), threading.Event(), threading.Event()
 
@@ -102,8 +103,8 @@ def running_instant() -> Iterator[Instant]:
         app.router.add_route("*", "/{path:.*}", instant.handle)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        instant.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        instant.url = f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}"
         ready.set()
         await asyncio.to_thread(stop.wait)
         await runner.cleanup()

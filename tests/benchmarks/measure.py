@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+from tests.local.conftest import SCRIPTS
+
+RUN = str(SCRIPTS / "run_in_sandbox.py")
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,14 @@ def as_json(rows: Mapping[str, Sequence[Row]]) -> str:
     return json.dumps({title: [vars(found) for found in part] for title, part in rows.items()}, indent=1)
 
 
-def own_cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
+def environment(url: str, key: str = "benchmark-key") -> dict[str, str]:
+    # Compiled modules are kept, as on a user's machine: the warm-up round writes them.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("DAYTONA_") and name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "DAYTONA_API_URL": f"{url}/api", "DAYTONA_API_KEY": key, "NO_PROXY": "127.0.0.1"}
+
+
+def in_ms(action: Callable[[], object], times: int) -> list[float]:
+    return [timed(action) * 1000 for _ in range(times)]
 
 
 def python() -> str:
