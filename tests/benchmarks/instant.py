@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+
+from tests.serving import serving
 
 FIXED: dict[str, dict[str, Any]] = {
     "logs": {"output": "", "stdout": "", "stderr": ""},
@@ -95,25 +95,6 @@ class Instant:
 
 @contextmanager
 def running_instant(*, tls: ssl.SSLContext | None = None) -> Iterator[Instant]:
-    """In a thread of its own."""
-    instant, ready, stop = Instant(), threading.Event(), threading.Event()
-
-    async def serve() -> None:
-        app = web.Application(client_max_size=2**31)
-        app.router.add_route("*", "/{path:.*}", instant.handle)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-        instant.url = f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}"
-        ready.set()
-        await asyncio.to_thread(stop.wait)
-        await runner.cleanup()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    ready.wait(20)
-    try:
+    instant = Instant()
+    with serving(instant.handle, tls=tls) as instant.url:
         yield instant
-    finally:
-        stop.set()
-        thread.join(20)

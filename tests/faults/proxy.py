@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import aiohttp
 from aiohttp import web
+
+from tests.serving import serving
 
 DELAY_S = 0.3
 HOP_HEADERS = {"host", "connection", "transfer-encoding", "content-length", "content-encoding", "keep-alive", "upgrade"}
@@ -176,26 +177,6 @@ async def pump(source: Socket, target: Socket, *, cut: bool = False, rewrite: tu
 
 @contextmanager
 def running_proxy(upstream: str) -> Iterator[Proxy]:
-    """A proxy in a thread of its own."""
-    proxy, ready, stop = Proxy(upstream), threading.Event(), threading.Event()
-
-    async def serve() -> None:
-        app = web.Application(client_max_size=2**30)
-        app.router.add_route("*", "/{path:.*}", proxy.handle)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        ready.set()
-        await asyncio.to_thread(stop.wait)
-        await runner.cleanup()
-        await asyncio.sleep(0.05)  # transports of closed connections say goodbye in the loop's next rounds
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    ready.wait(20)
-    try:
+    proxy = Proxy(upstream)
+    with serving(proxy.handle) as proxy.url:
         yield proxy
-    finally:
-        stop.set()
-        thread.join(20)

@@ -16,6 +16,7 @@ import pytest
 from daytona import (
     AsyncDaytona,
     AsyncSandbox,
+    CodeRunParams,
     CreateSandboxFromImageParams,
     CreateSandboxFromSnapshotParams,
     DaytonaConfig,
@@ -120,6 +121,10 @@ CALLS: dict[str, tuple[Ours, Theirs]] = {
     "ping": (lambda client, _: client.ping(), lambda daytona, _: everything(daytona.list(ListSandboxesQuery(limit=1)))),
     "start": (lambda _, handle: handle.start(60.0), lambda _, sandbox: sandbox.start()),
     "delete": (lambda _, handle: handle.delete(), lambda _, sandbox: sandbox.delete()),
+    "run code": (
+        lambda _, handle: handle.run_code("print()", arguments=["a"], env={"A": "b"}, timeout_s=5),
+        lambda _, sandbox: sandbox.process.code_run("print()", CodeRunParams(argv=["a"], env={"A": "b"}), timeout=5),
+    ),
     "folder": (lambda _, handle: handle.make_private_folder("a b/c"), lambda _, sandbox: sandbox.fs.create_folder("a b/c", "700")),
     "upload": (
         lambda _, handle: handle.upload({"a": b"1", "ä/b": b"2"}),

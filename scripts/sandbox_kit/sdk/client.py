@@ -13,13 +13,12 @@ from ..failures import Failure
 from ..settings import Settings
 from .handle import REQUEST_TIMEOUT_S, Handle
 from .loading import paused_collector, prepare_environment, require_sdk, translated
-from .shapes import CreateSpec, SandboxInfo, info_of, network_settings
+from .shapes import LANGUAGE_LABEL, CreateSpec, SandboxInfo, info_of, network_settings
 
 if TYPE_CHECKING:
     from .generated import CreateSandbox
     from .transport import Transport
 
-LANGUAGE_LABEL = "code-toolbox-language"
 WAITING_FOR_BUILD = "pending_build"
 BUILD_PAUSE_S = 1.0
 

@@ -6,12 +6,12 @@ import asyncio
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from ..failures import Failure
 from ..options import Policy, Repository
 from .loading import translated
-from .shapes import CodeRun, SandboxInfo, comparable, info_of, network_settings, state_of
+from .shapes import LANGUAGE_LABEL, CodeRun, SandboxInfo, comparable, info_of, network_settings, state_of
 from .stream import Demultiplexer
 
 if TYPE_CHECKING:
@@ -35,6 +35,13 @@ CLONE_FIXES = {
     502: "check the address of --repo, and whether the sandbox may reach that host",
 }
 TOKEN_USER = "x-access-token"  # noqa: S105  a user's name: what GitHub wants beside an app's token; with personal tokens every git host takes any name
+
+
+def exit_code_of(answer: Any) -> int:
+    """Never a guess: a program whose end is not known has not succeeded."""
+    if answer.exit_code is None:
+        raise Failure("server_error", "the server answered a command without its exit code")
+    return int(answer.exit_code)
 
 
 class EndedInError(Exception):
@@ -119,13 +126,16 @@ class Handle:
     async def download_file(self, path: str, target: IO[bytes], *, limit: int) -> None:
         """Write a file of the sandbox to `target`, at most `limit` bytes; raises Failure archive for a longer one."""
         size = 0
+
+        def take(chunk: bytes) -> None:
+            nonlocal size
+            size += len(chunk)
+            if size > limit:
+                raise Failure("archive", f"the sandbox sent more than {limit >> 20} MB", fix="fetch less, or by parts")
+            target.write(chunk)
+
         with translated("downloading"):
-            sandbox = await self._transport.whole.sandbox(self._sandbox.id)
-            async for chunk in await sandbox.fs.download_file_stream(path, timeout=int(TRANSFER_TIMEOUT_S)):
-                size += len(chunk)
-                if size > limit:
-                    raise Failure("archive", f"the sandbox sent more than {limit >> 20} MB", fix="fetch less, or by parts")
-                target.write(chunk)
+            await (await self._tools()).download(path, take, timeout_s=TRANSFER_TIMEOUT_S)
 
     async def remove_folder(self, path: str) -> None:
         with translated("removing the run's files"):
@@ -170,19 +180,18 @@ class Handle:
         request = ExecuteRequest(command=f"exec sh -c {shlex.quote(command)} </dev/null", timeout=timeout_s)
         with translated("working in the sandbox"):
             answer = await (await self._tools()).process.execute_command(request, _request_timeout=timeout_s + HTTP_GRACE_S)
-        if answer.exit_code is None:
-            raise Failure("server_error", "the server answered a command without its exit code")
-        return int(answer.exit_code), str(answer.result or "")
+        return exit_code_of(answer), str(answer.result or "")
 
     async def run_code(self, code: str, *, arguments: Sequence[str], env: Mapping[str, str], timeout_s: int) -> CodeRun:
         """By code_run: the only call that brings matplotlib's charts back."""
-        with translated("running the code"):
-            sandbox = await self._transport.whole.sandbox(self._sandbox.id)
-            from daytona import CodeRunParams
+        from .generated import CodeRunRequest
 
-            answer = await sandbox.process.code_run(code, CodeRunParams(argv=list(arguments), env=dict(env)), timeout=timeout_s)
+        language = self.info.labels.get(LANGUAGE_LABEL) or "python"
+        request = CodeRunRequest(code=code, language=language, argv=list(arguments), envs=dict(env), timeout=timeout_s)
+        with translated("running the code"):
+            answer = await (await self._tools()).process.code_run(request, _request_timeout=timeout_s + HTTP_GRACE_S)
         found = (answer.artifacts.charts if answer.artifacts else None) or []
-        return CodeRun(int(answer.exit_code), str(answer.result or ""), tuple(chart.png for chart in found if chart.png))
+        return CodeRun(exit_code_of(answer), str(answer.result or ""), tuple(chart.png for chart in found if chart.png))
 
     async def restrict(self, policy: Policy) -> None:
         """Apply a network policy and read it back; raises Failure tier_network when the server refused or ignored it."""

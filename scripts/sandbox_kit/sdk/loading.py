@@ -14,10 +14,6 @@ from ..failures import Failure
 from ..settings import Settings
 from ..translation import translate
 
-# A `.env` in the working directory may not switch these on: it is often a stranger's repository.
-FORCED = {"DAYTONA_OTEL_ENABLED": "false", "DAYTONA_EXPERIMENTAL_OTEL_ENABLED": "false"}
-DEFAULTED = {"DAYTONA_USE_DEPRECATED_POLLING": "false", "DAYTONA_HAPPY_EYEBALLS_DELAY": "0.25"}
-
 
 @contextlib.contextmanager
 def translated(doing: str) -> Iterator[None]:
@@ -51,12 +47,9 @@ def paused_collector() -> Iterator[None]:
 
 
 def prepare_environment(settings: Settings) -> None:
-    """What the SDK and its libraries read from the process: no telemetry, no chatter, no proxy in front of loopback."""
-    os.environ.update(FORCED)
-    for name, value in DEFAULTED.items():
-        os.environ.setdefault(name, value)
+    """What the SDK's libraries read from the process: no chatter, no proxy in front of loopback."""
     if settings.engine == "local":
         for name in ("NO_PROXY", "no_proxy"):
             os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost"]))
-    for name in ("asyncio", "aiohttp", "socketio", "engineio", "daytona", "urllib3"):
+    for name in ("asyncio", "aiohttp"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -9,6 +9,8 @@ from typing import Any
 
 from ..options import Policy
 
+LANGUAGE_LABEL = "code-toolbox-language"  # where Daytona keeps what code_run speaks
+
 
 @dataclass(frozen=True)
 class CreateSpec:

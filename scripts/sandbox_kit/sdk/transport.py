@@ -1,7 +1,7 @@
 """The SDK's generated clients over one connection pool, as AsyncDaytona sets them up; imports them, so import this late.
 
-AsyncDaytona costs 1.1 s of CPU to import, most of it for calls that no run makes. A run's calls are single requests, which the
-generated clients make alike; tests/local/test_sdk.py makes each by both and compares what reaches the server.
+AsyncDaytona costs more than a second of CPU to import, most of it for calls that no run makes. Each of ours is a single request, which
+the generated clients make alike; tests/local/test_sdk.py makes each by both and compares what reaches the server.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import aiohttp
 
 from ..settings import Settings
 from .generated import ApiClient, ApiException, Configuration, FileSystemApi, ProcessApi, SandboxApi, ToolboxApiClient, ToolboxConfiguration
-from .whole import Whole
 
 KEEPALIVE_S = 30  # as AsyncDaytona's connector has it
 HEARTBEAT_S = 20.0
+LONGEST_REFUSAL = 2000  # characters
 PAUSES_S = (0.25, 0.5)
 IDEMPOTENT = {"DELETE", "GET", "HEAD", "OPTIONS", "PUT"}
 
@@ -30,7 +30,6 @@ class Transport:
 
     def __init__(self, settings: Settings) -> None:
         self.headers = headers_for(settings)
-        self.whole = Whole(settings)
         self.target = settings.target
         api: Any = ApiClient(Configuration(host=settings.endpoint))  # its constructor is not annotated
         api.default_headers.update(self.headers)
@@ -47,7 +46,6 @@ class Transport:
 
     async def close(self) -> None:
         await self.session.close()
-        await self.whole.close()
 
     def _pool(self, api: Any) -> None:
         api.user_agent = self.headers["User-Agent"]
@@ -56,7 +54,7 @@ class Transport:
 
 
 class Toolbox:
-    """The toolbox of one sandbox: generated calls, and the two streams that the generator has no form for."""
+    """The toolbox of one sandbox: generated calls, and the three streams that the generator has no form for."""
 
     def __init__(self, api: Any, session: aiohttp.ClientSession) -> None:
         self.api = api
@@ -76,6 +74,19 @@ class Toolbox:
         ) as answer:
             if answer.status >= 400:
                 raise ApiException(status=answer.status, reason=await refusal(answer))
+
+    async def download(self, path: str, take: Callable[[bytes], None], *, timeout_s: float) -> None:
+        """A file's bytes as they come; a broken connection raises, half a file is never taken for all of it."""
+        async with self._session.get(
+            f"{self._host}/files/download",
+            params={"path": path},
+            headers=self.api.default_headers,
+            timeout=aiohttp.ClientTimeout(timeout_s),
+        ) as answer:
+            if answer.status >= 400:
+                raise ApiException(status=answer.status, reason=answer.reason, body=(await answer.text(errors="replace"))[:LONGEST_REFUSAL])
+            async for chunk in answer.content.iter_any():
+                take(chunk)
 
     async def follow(self, path: str, feed: Callable[[bytes], None]) -> None:
         """The messages of a stream until its end; raises ConnectionError when that was not the server's own."""
@@ -126,4 +137,4 @@ async def refusal(answer: aiohttp.ClientResponse) -> str:
     try:
         return ", ".join((await answer.json())["errors"])
     except Exception:  # noqa: BLE001  any other body is told as it is
-        return (await answer.text(errors="replace"))[:1000]
+        return (await answer.text(errors="replace"))[:LONGEST_REFUSAL]
