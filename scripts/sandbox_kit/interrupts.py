@@ -27,29 +27,28 @@ class Interrupts:
 
     @contextlib.contextmanager
     def cancel(self, task: asyncio.Task[Any]) -> Iterator[None]:
-        """While the block runs, the first signal cancels `task`."""
+        """While the block runs, the first signal cancels `task`.
+
+        By plain handlers: taking away one of asyncio's puts the default back for a moment, and a signal just then is a traceback.
+        """
         loop = asyncio.get_running_loop()
         numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
-        undo = [self._install(loop, number, task) for number in numbers]
+        undo = [self._install(loop, number, task) for number in numbers if not under_nohup(number)]
         try:
             yield
         finally:
             for restore in undo:
                 restore()
-            if self.number is not None:  # the process is about to end: one more Ctrl-C must not turn that into a traceback
-                for number in numbers:
-                    with contextlib.suppress(ValueError):
-                        signal.signal(number, signal.SIG_IGN)
 
     def _install(self, loop: asyncio.AbstractEventLoop, number: int, task: asyncio.Task[Any]) -> Callable[[], object]:
+        def restore() -> None:  # after a signal the process is about to end, and one more Ctrl-C must not turn that into a traceback
+            signal.signal(number, before if self.number is None else signal.SIG_IGN)
+
         try:
-            loop.add_signal_handler(number, self._receive, number, task)
-            return lambda: loop.remove_signal_handler(number)
-        except NotImplementedError:  # Windows' loops have no handlers of their own
             before = signal.signal(number, lambda got, _frame: loop.call_soon_threadsafe(self._receive, got, task))
-            return lambda: signal.signal(number, before)
-        except (RuntimeError, ValueError):  # not the main thread: a test, or somebody else's program
+        except ValueError:  # not the main thread: a test, or somebody else's program
             return lambda: None
+        return restore
 
     def _receive(self, number: int, task: asyncio.Task[Any]) -> None:
         if self.number is None:
@@ -57,3 +56,8 @@ class Interrupts:
             task.cancel()
         else:
             self._on_repeat()
+
+
+def under_nohup(number: int) -> bool:
+    """Whoever started us said that this shall not end us."""
+    return number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) == signal.SIG_IGN

@@ -346,6 +346,34 @@ def test_a_signal_in_mid_run_deletes_the_sandbox_and_keeps_the_output(
     assert server.sandboxes() == []
 
 
+def test_signals_without_end_cut_nothing_off(server: LocalServer, scripts_environment: Path) -> None:
+    """Somebody leans on Ctrl-C until the process is gone: no moment is without a handler, so the last line comes and no traceback."""
+    process = start_script("--local", "--command", "echo started; sleep 60")
+    assert process.stdout is not None
+    process.stdout.readline()
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.001)
+    _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert "interrupted by SIGINT" in err
+    assert "Traceback" not in err
+    assert server.sandboxes() == []
+
+
+def test_nohup_is_respected(server: LocalServer, scripts_environment: Path) -> None:
+    """A hang-up does not end a run that was started to survive it."""
+    line = ["nohup", sys.executable, str(SCRIPTS / "run_in_sandbox.py"), "--local", "--command", "echo started; sleep 1; echo done"]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGHUP)
+    out, _ = process.communicate(timeout=60)
+
+    assert (out, process.returncode) == ("done\n", 0)
+
+
 def test_sigkill_leaves_a_sandbox_that_the_server_deletes(server: LocalServer, scripts_environment: Path) -> None:
     """Nothing can be done then but what was arranged before: ephemeral, auto-stop, ttl, and the name on stderr."""
     process = start_script("--local", "--command", "echo started; sleep 60")
