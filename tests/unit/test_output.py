@@ -78,6 +78,13 @@ def test_escapes_and_controls_do_not_reach_the_terminal(raw: str, shown: str) ->
     assert fed(Plain(), list(raw)) == shown
 
 
+def test_what_passes_unlooked_at_has_nothing_to_take_out() -> None:
+    """The short way for plain text lets no character through that the long way would take out, in ASCII or beyond."""
+    for number in range(0x3000):
+        for text in (chr(number), f"a{chr(number)}b", f"ä{chr(number)}"):
+            assert output.is_plain(text) == (output.plain(text) == text), ascii(text)
+
+
 def test_an_escape_that_never_ends_does_not_swallow_the_output() -> None:
     """Holding back has a bound, and the control character goes all the same."""
     text = fed(Plain(), ["\x1b]0;", "x" * 10_000, "end"])

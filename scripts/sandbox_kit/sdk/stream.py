@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 
 MARK = re.compile(rb"\x01\x01\x01|\x02\x02\x02")
-BEGUN_MARK = re.compile(rb"(?:\x01{1,2}|\x02{1,2})\Z")
 
 
 class Demultiplexer:
@@ -25,8 +24,7 @@ class Demultiplexer:
         for mark in MARK.finditer(data):
             self._emit(data[place : mark.start()])
             self._current, place = data[mark.start()], mark.end()
-        begun = BEGUN_MARK.search(data, place)
-        end = begun.start() if begun else len(data)
+        end = len(data) - begun_mark(data[max(place, len(data) - 2) :])
         self._emit(data[place:end])
         self._held = data[end:]
 
@@ -42,3 +40,10 @@ class Demultiplexer:
             decoder, tell = self._streams[self._current]
             if text := decoder.decode(data):
                 tell(text)
+
+
+def begun_mark(last: bytes) -> int:
+    """How many of the last two bytes may begin a mark."""
+    if last[-1:] not in (b"\x01", b"\x02"):
+        return 0
+    return 2 if last == last[-1:] * 2 else 1
