@@ -346,6 +346,17 @@ def test_a_signal_in_mid_run_deletes_the_sandbox_and_keeps_the_output(
     assert server.sandboxes() == []
 
 
+@pytest.mark.parametrize(("image", "code"), [("daytona-small", 0), ("daytona-small\nRUN echo from the build; exit 3", 125)])
+def test_an_images_build_log_is_narrated(run: Script, server: LocalServer, image: str, code: int) -> None:
+    """Of a quick build too, and of a failed one most of all."""
+    result = run("--local", "--image", image, "--command", "true")
+
+    assert result.code == code
+    assert "FROM daytona-small" in result.stderr
+    assert ("from the build" in result.stderr) == bool(code)
+    assert server.sandboxes() == []
+
+
 def test_signals_without_end_cut_nothing_off(server: LocalServer, scripts_environment: Path) -> None:
     """Somebody leans on Ctrl-C until the process is gone: no moment is without a handler, so the last line comes and no traceback."""
     process = start_script("--local", "--command", "echo started; sleep 60")

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from .generated import CreateSandbox
     from .transport import Transport
 
+STARTED = "started"
 WAITING_FOR_BUILD = "pending_build"
-BUILD_PAUSE_S = 1.0
+BUILD_PAUSE_S = 0.2
+LOG_GRACE_S = 3.0  # a build may be over before its log was read
 
 
 class Client:
@@ -63,14 +65,15 @@ class Client:
         with translated("creating the sandbox"):
             body = create_request(spec, self._transport.target)
             made.append(Handle(self._transport, await self._transport.sandboxes.create_sandbox(body, _request_timeout=timeout_s)))
-        telling = asyncio.ensure_future(self._tell_build_log(made[0], on_build_log)) if spec.image else None
+        if spec.image is None or made[0].info.state == STARTED:
+            await made[0].wait_for_start()
+            return
+        telling = asyncio.ensure_future(self._tell_build_log(made[0], on_build_log))
         try:
             await made[0].wait_for_start()
-        finally:
-            if telling is not None:
-                telling.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await telling
+        finally:  # a failed build most of all
+            await asyncio.wait([telling], timeout=LOG_GRACE_S)
+            telling.cancel()
 
     async def _tell_build_log(self, handle: Handle, tell: Callable[[str], None]) -> None:
         """Follow the log of an image's build; a log that cannot be read must not fail the create."""
