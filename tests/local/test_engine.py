@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ async def in_a_sandbox(engine: Engine, *commands: str) -> list[str]:
         return seen
     finally:
         engine.discard("one")
-        engine.empty_trash()
+        await engine.empty_trash()
 
 
 def test_copied_storage_serves_where_overlays_do_not(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,3 +176,22 @@ def test_a_setuid_bubblewrap_is_not_used(tmp_path: Path, monkeypatch: pytest.Mon
     assert usable == [binary]
     assert installation.system_paths() == []
     assert Bwrap(binary, installation.read_version(binary), "system").version == (0, 12, 0)
+
+
+def test_deleting_a_million_files_holds_nobody_else_up(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each deletion asks for the trash to be emptied: they queue in one thread, and the others stay free."""
+    free = threading.Event()
+
+    async def run() -> None:
+        engine = await Engine.open(state_dir)
+        (engine.folders.trash / "huge").mkdir()
+        monkeypatch.setattr("local_daytona.engine.engine.remove_tree", lambda _path: free.wait(30))
+        waiting = [asyncio.create_task(engine.empty_trash()) for _ in range(64)]
+        await asyncio.sleep(0)
+        try:
+            await asyncio.wait_for(asyncio.to_thread(os.getpid), 10)
+        finally:
+            free.set()
+            await asyncio.gather(*waiting)
+
+    asyncio.run(run())

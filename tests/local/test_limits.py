@@ -50,6 +50,11 @@ def pids_of(server: LocalServer, sandbox_id: str) -> list[int]:
     return families(all_processes(), [monitor])[monitor][1:]
 
 
+def resident(server: LocalServer) -> int:
+    """Bytes of the server's own memory."""
+    return int(Path(f"/proc/{server.pid}/status").read_text().partition("VmRSS:")[2].split()[0]) * 1024
+
+
 def may_bind_oom_scores() -> bool:
     effective = Path("/proc/self/status").read_text().partition("CapEff:")[2].split()[0]
     return bool(int(effective, 16) & 1 << CAP_SYS_RESOURCE)
@@ -100,7 +105,7 @@ def test_pages_that_forked_workers_share_count_once(server: LocalServer, victim:
 @pytest.mark.thorough
 def test_many_files_together_are_bounded_and_can_be_deleted_after_recovery(server: LocalServer, victim: str, sandbox: str) -> None:
     """Each file is within the file size limit; a sandbox over its disk may still run to be cleaned up."""
-    fill = "for i in $(seq 20); do fallocate -l 200M /home/daytona/big$i; done; sleep 60"
+    fill = "for i in $(seq 20); do head -c 200M /dev/zero > /home/daytona/big$i; done; sleep 60"
     answer = server.request("POST", f"/toolbox/{victim}/process/execute", body={"command": fill})
     found = is_error(server, victim)
 
@@ -111,12 +116,111 @@ def test_many_files_together_are_bounded_and_can_be_deleted_after_recovery(serve
     assert server.exec(victim, "sleep 4; rm /home/daytona/big*; ls /home/daytona")["result"] == ""
 
 
+@pytest.mark.thorough
 def test_files_without_a_name_count_too(server: LocalServer, victim: str) -> None:
     """Deleted but open files take disk that no walk through the folders sees."""
     code = f"import os, time\nfor n in '12':\n    f = open(n, 'w')\n    os.unlink(n)\n    os.posix_fallocate(os.dup(f.fileno()), 0, 2000 << 20)\n{HOLD}"
     answer = attack(server, victim, code)
 
     assert (answer.status, "of disk" in answer.json()["message"]) == (410, True)
+
+
+READ_ONLY_SPACE = """
+import ctypes
+c = ctypes.CDLL(None)
+c.mmap.restype = ctypes.c_void_p
+c.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+place = c.mmap(None, 1 << 40, 1, 0x4022, -1, 0)
+for offset in range(0, 1 << 40, 2 << 20): ctypes.c_char.from_address(place + offset).value
+"""
+EMPTY_FILES = "import os\nfor n in range(1_400_000): os.close(os.open(f'/dev/shm/{n}', os.O_CREAT | os.O_WRONLY))"
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("code", [READ_ONLY_SPACE, EMPTY_FILES], ids=["page tables", "empty files in memory"])
+def test_memory_that_nobody_has_resident_counts(server: LocalServer, victim: str, code: str) -> None:
+    """The kernel's own memory for a sandbox is the host's as well: two gigabytes of it came to no process's account."""
+    answer = attack(server, victim, f"{code}\n{HOLD}")
+
+    assert (answer.status, "of memory, its size is 1 GiB" in answer.json()["message"]) == (410, True)
+
+
+CROWD = "import os, time\nfor _ in range(11):\n    if os.fork() == 0: break\nheld = [os.open('/dev/null', 0) for _ in range(7000)]"
+TERMINALS = "import os\nfor _ in range(2000): os.open('/dev/ptmx', os.O_RDWR)"
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("code", "reason"), [(CROWD, "65,536 files open"), (TERMINALS, "1,024 terminals")], ids=["files", "terminals"])
+def test_what_the_machine_has_in_common_is_bounded_for_a_whole_sandbox(
+    server: LocalServer, victim: str, sandbox: str, code: str, reason: str
+) -> None:
+    """Each process stays below its own limit; together they would empty the host's tables, or hide a file in the crowd."""
+    answer = attack(server, victim, f"{code}\n{HOLD}")
+
+    assert (answer.status, reason in answer.json()["message"]) == (410, True)
+    assert server.exec(sandbox, "echo fine")["result"] == "fine\n"
+
+
+@pytest.mark.parametrize("call", ["c.shmget(0, ctypes.c_size_t(4096), 0o1600)", "c.semget(0, 1, 0o1600)", "c.msgget(0, 0o1600)"])
+def test_system_v_objects_are_not_there(server: LocalServer, sandbox: str, call: str) -> None:
+    """They keep any amount of memory in no process and no descriptor; programs take ENOSYS and use what POSIX has."""
+    code = f"import ctypes\nc = ctypes.CDLL(None, use_errno=True)\nprint({call}, ctypes.get_errno())"
+
+    assert attack(server, sandbox, code).json()["result"] == "-1 38\n"
+
+
+def test_no_disk_is_taken_without_being_written(server: LocalServer, sandbox: str) -> None:
+    """fallocate would fill the host's disk between two looks of the watchdog; posix_fallocate goes on by writing."""
+    code = (
+        "import ctypes, os\nc = ctypes.CDLL(None, use_errno=True)\nfd = os.open('x', os.O_RDWR | os.O_CREAT)\n"
+        "print(c.fallocate(fd, 0, ctypes.c_long(0), ctypes.c_long(1 << 20)), ctypes.get_errno())\n"
+        "os.posix_fallocate(fd, 0, 1 << 20); print(os.fstat(fd).st_size)"
+    )
+
+    assert attack(server, sandbox, code).json()["result"] == "-1 95\n1048576\n"
+
+
+@pytest.mark.parametrize(("argv", "env"), [(["x" * 200_000], {}), ([], {"BIG": "x" * 200_000})], ids=["arguments", "environment"])
+def test_arguments_and_variables_beyond_any_process_are_refused(
+    server: LocalServer, sandbox: str, argv: list[str], env: dict[str, str]
+) -> None:
+    """The agent takes 128 KiB in one request, which is what the kernel takes in one argument."""
+    body = {"code": "print(1)", "language": "python", "argv": argv, "envs": env}
+    reply = server.request("POST", f"/toolbox/{sandbox}/process/code-run", body=body)
+
+    assert (reply.status, "131072" in reply.json()["message"]) == (400, True)
+    assert server.exec(sandbox, "echo fine")["result"] == "fine\n"
+
+
+def test_zombies_are_processes_and_orphans_leave_none(server: LocalServer, victim: str) -> None:
+    """Who does not reap its children meets the limit; pid 1 reaps what comes to it."""
+    code = (
+        "import os, time\nn = 0\ntry:\n    while n < 3000:\n        if os.fork() == 0: os._exit(0)\n        n += 1\n"
+        "except OSError as error: print(error.errno, n < 520)"
+    )
+    assert attack(server, victim, code).json()["result"] == "11 True\n"
+    assert attack(server, victim, code).json()["result"] == "11 True\n"
+    assert "Z" not in server.exec(victim, "sleep 0.5; cat /proc/[0-9]*/stat | cut -d')' -f2 | cut -c2")["result"]
+
+
+@pytest.mark.thorough
+def test_a_tree_that_is_too_deep_ends_its_sandbox_and_can_be_deleted(server: LocalServer, victim: str) -> None:
+    """Nobody may nest folders until no program can walk them."""
+    answer = attack(server, victim, f"import os\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')\n{HOLD}")
+
+    assert (answer.status, "nests folders more than 500 deep" in answer.json()["message"]) == (410, True)
+    assert server.request("DELETE", f"/api/sandbox/{victim}").status == 200
+    until(lambda: not list((server.state_dir / "trash").iterdir()))
+
+
+def test_a_sparse_file_is_downloaded_in_bounded_memory(server: LocalServer, sandbox: str) -> None:
+    """It takes no disk inside and must take no memory here."""
+    before = resident(server)
+    server.exec(sandbox, "truncate -s 700M hole")
+    reply = server.request("GET", f"/toolbox/{sandbox}/files/download?path=hole")
+
+    assert len(reply.body) == 700 << 20
+    assert resident(server) - before < 100 << 20
 
 
 def test_one_file_ends_at_the_size_of_the_disk(server: LocalServer, victim: str) -> None:

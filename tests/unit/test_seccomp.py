@@ -16,6 +16,10 @@ DENIED_BY_NAME = {
 }  # fmt: skip
 HARMLESS = {"x86_64": {"read": 0, "execve": 59, "openat": 257}, "aarch64": {"read": 63, "execve": 221, "openat": 56}}
 FAMILIES = [(1, 0, True), (2, 0, True), (10, 0, True), (16, 0, True), (16, 12, False), (17, 0, False), (38, 0, False), (40, 0, False)]
+ABSENT = {
+    "x86_64": {"shmget": 29, "semget": 64, "msgget": 68, "memfd_secret": 447, "io_setup": 206},
+    "aarch64": {"shmget": 194, "semget": 190, "msgget": 186, "memfd_secret": 447, "io_setup": 0},
+}
 
 
 def run(machine: str, number: int, *args: int, audit: int | None = None) -> int:
@@ -73,6 +77,40 @@ def test_clone_may_fork_but_not_make_namespaces(machine: str) -> None:
     assert run(machine, arch.clone3) == refused(errno.ENOSYS)
 
 
+@pytest.mark.parametrize(("machine", "name"), [(machine, name) for machine, calls in ABSENT.items() for name in calls])
+def test_what_no_limit_counts_is_not_there(machine: str, name: str) -> None:
+    """Programs take ENOSYS for a kernel that was built without it, and go another way."""
+    assert run(machine, ABSENT[machine][name]) == refused(errno.ENOSYS)
+
+
+@pytest.mark.parametrize("machine", seccomp.ARCHES)
+@pytest.mark.parametrize("number", [470, 471, 500, 512, 547, 1000, 0x3FFFFFFF])
+def test_calls_that_are_newer_than_the_table_do_not_exist(machine: str, number: int) -> None:
+    """A list of what is denied says nothing of what a later kernel brings."""
+    assert run(machine, number) == refused(errno.ENOSYS)
+
+
+@pytest.mark.parametrize("machine", seccomp.ARCHES)
+@pytest.mark.parametrize("family", [2, 10])
+@pytest.mark.parametrize(
+    ("protocol", "allowed"), [(0, True), (6, True), (17, True), (1, True), (132, False), (33, False), (256, False), (262, False)]
+)
+def test_rare_protocols_do_not_make_the_host_load_their_modules(machine: str, family: int, protocol: int, allowed: bool) -> None:
+    """SCTP, DCCP, SMC and MPTCP can be asked for as an ordinary family; libraries take the refusal and use TCP."""
+    answer = run(machine, seccomp.ARCHES[machine].socket, family, 1, protocol)
+
+    assert answer == (seccomp.ALLOW if allowed else refused(errno.EPROTONOSUPPORT))
+
+
+@pytest.mark.parametrize("machine", seccomp.ARCHES)
+def test_socket_pairs_are_unix_sockets(machine: str) -> None:
+    """TIPC has pairs too, and a module to load."""
+    number = seccomp.ARCHES[machine].socketpair
+
+    assert run(machine, number, 1, 1) == seccomp.ALLOW
+    assert run(machine, number, 30, 1) == refused(errno.EAFNOSUPPORT)
+
+
 @pytest.mark.parametrize("machine", seccomp.ARCHES)
 @pytest.mark.parametrize(("family", "protocol", "allowed"), FAMILIES)
 def test_sockets_are_of_four_kinds(machine: str, family: int, protocol: int, allowed: bool) -> None:
@@ -110,7 +148,7 @@ def test_the_tables_are_the_kernels(machine: str) -> None:
     except OSError:
         pytest.skip(f"no {path} here")
     known = {name: int(number) for name, number in re.findall(r"#define __NR3?2?6?4?_?(\w+)\s+(\d+)", text)}
-    table = {name: numbers[column] for name, numbers in seccomp._COMMON.items()}
+    table = {name: numbers[column] for name, numbers in {**seccomp._COMMON, **seccomp._ABSENT}.items()}
 
     compared = [name for name in table if name in known]
     assert len(compared) > 40

@@ -327,7 +327,7 @@ class Sandboxes:
 
     def empty_trash(self) -> None:
         """Free the disk of what was discarded, in the background."""
-        task = asyncio.create_task(asyncio.to_thread(self._engine.empty_trash))
+        task = asyncio.create_task(self._engine.empty_trash())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 

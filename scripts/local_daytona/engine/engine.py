@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import threading
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from .leftovers import Leftovers
 from .limits import Resources
 from .mounts import BIND_DESCRIPTOR, Mount
 from .rootfs import SandboxFolders, add_work_folders, copy_kept, kept_parts, make_folders, make_template, remove_tree
-from .watchdog import Watchdog, stored_bytes
+from .watchdog import Watchdog, measured
 
 log = logging.getLogger(__name__)
 TRIAL = Resources(cpu=1, memory=1, disk=1)
@@ -77,7 +77,8 @@ class Engine:
         self.folders = folders
         self.host = host
         self.egress = egress
-        self._emptying = threading.Lock()
+        # One of its own: two would pull the same tree from under each other, and a million files must not keep others waiting.
+        self._emptier = ThreadPoolExecutor(1, "trash")
         self._watchdog = Watchdog(folders.state, memory=host.groups is None or not host.groups.has("memory"))
 
     @classmethod
@@ -160,14 +161,15 @@ class Engine:
     ) -> Box:
         """Start a sandbox on its storage; raises EngineUnavailable, or OSError for a volume that cannot be mounted."""
         folders = self.folders.sandbox(sandbox_id)
-        stored = await asyncio.to_thread(stored_bytes, folders.base)
+        volumes = sorted({mount.volume for mount in mounts})
+        stored, in_volumes = await asyncio.to_thread(measured, folders.base, volumes)
         box = await Box.start(self.host, folders, sandbox_id=sandbox_id, name=name, resources=resources, mounts=mounts)
         try:
             await self.egress.open(box, rules or Rules())
         except BaseException:
             await box.stop()
             raise
-        self._watchdog.watch(box, stored=stored)
+        self._watchdog.watch(box, stored=stored, volumes=volumes, in_volumes=in_volumes)
         return box
 
     def discard(self, sandbox_id: str) -> None:
@@ -180,14 +182,16 @@ class Engine:
         if os.path.lexists(path):
             path.rename(self.folders.trash / f"{path.parent.name}-{uuid.uuid4().hex}")
 
-    def empty_trash(self) -> None:
-        """Delete what was discarded; to be run in a thread, and by one at a time: two would pull the same tree from under each other."""
-        with self._emptying:
-            for path in self.folders.trash.iterdir():
-                try:
-                    remove_tree(path)
-                except OSError as error:  # the next one tries again
-                    log.warning("%s cannot be deleted yet: %s", path, error)
+    async def empty_trash(self) -> None:
+        """Delete what was discarded until now."""
+        await asyncio.get_running_loop().run_in_executor(self._emptier, self._empty_trash)
+
+    def _empty_trash(self) -> None:
+        for path in self.folders.trash.iterdir():
+            try:
+                remove_tree(path)
+            except OSError as error:  # the next one tries again
+                log.warning("%s cannot be deleted yet: %s", path, error)
 
     def stored(self) -> set[str]:
         """Ids that have storage on disk."""

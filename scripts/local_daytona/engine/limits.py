@@ -7,7 +7,10 @@ from dataclasses import dataclass
 MIB = 1024**2
 GIB = 1024**3
 PROCESSES_PER_SANDBOX = 512  # the kernel counts them per user namespace, so per sandbox (Linux 5.14 and newer)
-OPEN_FILES = 8192
+OPEN_FILES = 8192  # of one process
+MOST_DESCRIPTORS = 65_536  # of all processes of a sandbox: the host's file table is shared
+MOST_TERMINALS = 1024  # the kernel has 4096 for the whole machine
+SOCKET_BUFFERS = 208 * 1024  # bytes that one socket may keep waiting, in nobody's resident memory
 SHARED_MEMORY = 64 * MIB
 RUN_FOLDER = 16 * MIB
 MOST_FILES = 1_000_000  # each takes an inode of the host's disk, also when it is empty

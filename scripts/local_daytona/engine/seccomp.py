@@ -17,7 +17,9 @@ NUMBER, ARCH, ARG0, ARG1, ARG2 = 0, 4, 16, 24, 32  # offsets in struct seccomp_d
 CLONE_NAMESPACES = 0x7E020080  # NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, NETLINK_ROUTE = 1, 2, 10, 16, 0
+PROTOCOLS = (0, 1, 6, 17, 58)  # any, ICMP, TCP, UDP, ICMPv6: others (SCTP, DCCP, MPTCP) would make the host load their modules
 X32_BIT = 0x40000000
+FIRST_UNKNOWN = 470  # the first number that the kernel's table did not have when ours was made (Linux 6.18)
 
 _COMMON = {
     "setns": (308, 268), "unshare": (272, 97), "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41),
@@ -35,6 +37,12 @@ _COMMON = {
     "migrate_pages": (256, 238), "mbind": (237, 235), "pidfd_getfd": (438, 438), "kcmp": (312, 272),
     "listmount": (458, 458), "statmount": (457, 457), "lsm_set_self_attr": (460, 460), "open_tree_attr": (467, 467),
 }  # fmt: skip
+# Answered as by a kernel or a file system without them, which programs know. What they take is in nobody's resident memory
+# (System V objects, secret memory), is counted for the whole machine (aio), or fills a disk before the watchdog looks (fallocate).
+_ABSENT = {
+    "shmget": (29, 194, errno.ENOSYS), "semget": (64, 190, errno.ENOSYS), "msgget": (68, 186, errno.ENOSYS),
+    "memfd_secret": (447, 447, errno.ENOSYS), "io_setup": (206, 0, errno.ENOSYS), "fallocate": (285, 47, errno.EOPNOTSUPP),
+}  # fmt: skip
 _X86_ONLY = {"iopl": 172, "ioperm": 173, "modify_ldt": 154, "uselib": 134, "ustat": 136, "sysfs": 139, "_sysctl": 156}
 
 
@@ -44,10 +52,12 @@ class Arch:
 
     audit: int
     denied: tuple[int, ...]
+    absent: tuple[tuple[int, int], ...]
     clone: int
     clone3: int
     ioctl: int
     socket: int
+    socketpair: int
     x32: bool = field(default=False)
 
 
@@ -55,12 +65,14 @@ ARCHES = {
     "x86_64": Arch(
         audit=0xC000003E,
         denied=tuple(sorted([x86 for x86, _ in _COMMON.values()] + list(_X86_ONLY.values()))),
-        clone=56, clone3=435, ioctl=16, socket=41, x32=True,
+        absent=tuple((x86, code) for x86, _, code in _ABSENT.values()),
+        clone=56, clone3=435, ioctl=16, socket=41, socketpair=53, x32=True,
     ),
     "aarch64": Arch(
         audit=0xC00000B7,
         denied=tuple(sorted(arm for _, arm in _COMMON.values())),
-        clone=220, clone3=435, ioctl=29, socket=198,
+        absent=tuple((arm, code) for _, arm, code in _ABSENT.values()),
+        clone=220, clone3=435, ioctl=29, socket=198, socketpair=199,
     ),
 }  # fmt: skip
 
@@ -82,6 +94,11 @@ def refuse(number: int, code: int) -> bytes:
     return instruction(JUMP_EQ, 0, 1, number) + answer(ERRNO | code)
 
 
+def allow(value: int) -> bytes:
+    """If the loaded word is `value`, the call is allowed."""
+    return instruction(JUMP_EQ, 0, 1, value) + answer(ALLOW)
+
+
 def when(number: int, body: bytes) -> bytes:
     """Run `body`, which must return, only for the system call `number` (still loaded)."""
     return instruction(JUMP_EQ, 0, len(body) // 8, number) + body
@@ -97,22 +114,30 @@ def _ioctl_body() -> bytes:
 
 
 def _socket_body() -> bytes:
-    allowed = b"".join(instruction(JUMP_EQ, 0, 1, family) + answer(ALLOW) for family in (AF_UNIX, AF_INET, AF_INET6))
-    denied = answer(ERRNO | errno.EAFNOSUPPORT)
-    route_only = load(ARG2) + instruction(JUMP_EQ, 0, 1, NETLINK_ROUTE) + answer(ALLOW) + denied
-    return load(ARG0) + allowed + instruction(JUMP_EQ, 0, len(route_only) // 8, AF_NETLINK) + route_only + denied
+    """UNIX sockets, IPv4 and IPv6 of the ordinary protocols, and the netlink socket that tells addresses and routes."""
+    internet = load(ARG2) + b"".join(allow(protocol) for protocol in PROTOCOLS) + answer(ERRNO | errno.EPROTONOSUPPORT)
+    route_only = load(ARG2) + allow(NETLINK_ROUTE) + answer(ERRNO | errno.EAFNOSUPPORT)
+    families = when(AF_INET, internet) + when(AF_INET6, internet) + when(AF_NETLINK, route_only)
+    return load(ARG0) + allow(AF_UNIX) + families + answer(ERRNO | errno.EAFNOSUPPORT)
+
+
+def _socketpair_body() -> bytes:
+    return load(ARG0) + allow(AF_UNIX) + answer(ERRNO | errno.EAFNOSUPPORT)
 
 
 def program(machine: str | None = None) -> bytes:
     """The filter for `machine` (default: this one), as bubblewrap's --seccomp reads it; raises KeyError if unknown.
 
-    A wrong architecture is killed; x32 and clone3 answer ENOSYS, so that libc falls back to clone, whose flags can be read.
+    A wrong architecture is killed; x32, clone3 and what is newer than this table answer ENOSYS, so that libc falls back to what
+    is older (clone, whose flags can be read).
     """
     arch = ARCHES[machine or platform.machine()]
     head = load(ARCH) + instruction(JUMP_EQ, 1, 0, arch.audit) + answer(KILL) + load(NUMBER)
     if arch.x32:
         head += instruction(JUMP_GE, 0, 1, X32_BIT) + answer(ERRNO | errno.ENOSYS)
-    rules = refuse(arch.clone3, errno.ENOSYS)
+    rules = instruction(JUMP_GE, 0, 1, FIRST_UNKNOWN) + answer(ERRNO | errno.ENOSYS) + refuse(arch.clone3, errno.ENOSYS)
+    rules += b"".join(refuse(number, code) for number, code in arch.absent)
     rules += b"".join(refuse(number, errno.EPERM) for number in arch.denied)
     rules += when(arch.clone, _clone_body()) + when(arch.ioctl, _ioctl_body()) + when(arch.socket, _socket_body())
+    rules += when(arch.socketpair, _socketpair_body())
     return head + rules + answer(ALLOW)

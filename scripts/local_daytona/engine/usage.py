@@ -6,23 +6,31 @@ import contextlib
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .limits import DEEPEST_FOLDER, MOST_FILES
+from .limits import DEEPEST_FOLDER, MOST_DESCRIPTORS, MOST_FILES, MOST_TERMINALS
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
-MOST_DESCRIPTORS = 20_000  # of one sandbox, looked at in one round
 BLOCK = 512  # the unit of st_blocks
+TERMINAL_MASTER = (5, 2)  # device numbers of /dev/ptmx
+SMALL_FILE = 1024  # bytes that the kernel keeps for a file of a tmpfs, also for an empty one
+MEMORY_FOLDERS = ("dev/shm", "run")  # the tmpfs that code inside may write to
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process of this host: its parent and its resident bytes."""
+    """A process of this host: its parent, its resident bytes and its address space."""
 
     parent: int
     resident: int
+    virtual: int = 0
+
+    @property
+    def at_most(self) -> int:
+        """Resident bytes and as many page tables as its address space can have: 4 KiB for each 2 MiB."""
+        return self.resident + self.virtual // 512
 
 
 def all_processes() -> dict[int, Process]:
@@ -32,7 +40,7 @@ def all_processes() -> dict[int, Process]:
         if name.isdigit():
             with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
                 fields = file.read().rpartition(b")")[2].split()
-                found[int(name)] = Process(int(fields[1]), int(fields[21]) * PAGE)
+                found[int(name)] = Process(int(fields[1]), int(fields[21]) * PAGE, int(fields[20]))
     return found
 
 
@@ -59,9 +67,28 @@ def memory_of(pids: Iterable[int], processes: Mapping[int, Process], in_files: i
         except OSError:  # it hides from us, or has ended
             private += processes[pid].resident
         else:
-            private += parts["Pss_Anon"] + parts["SwapPss"]
+            private += parts["Pss_Anon"] + parts["SwapPss"] + page_tables(pid)
             shared += parts["Pss_Shmem"]
     return private + max(shared, in_files)
+
+
+def page_tables(pid: int) -> int:
+    """Bytes of them: address space that was only read has gigabytes of tables and nothing resident."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status") as file:
+        for line in file:
+            if line.startswith("VmPTE:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def small_files(pid: int) -> int:
+    """Bytes that the kernel keeps for the files, however empty, in the memory folders of a sandbox, by its first process."""
+    total = 0
+    for folder in MEMORY_FOLDERS:
+        with contextlib.suppress(OSError):
+            status = os.statvfs(f"/proc/{pid}/root/{folder}")
+            total += (status.f_files - status.f_ffree) * SMALL_FILE
+    return total
 
 
 def rollup(pid: int) -> dict[str, int]:
@@ -77,34 +104,53 @@ def rollup(pid: int) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Held:
-    """Bytes in open files that have no name any more: on disk, and in memory (memfd)."""
+    """What open descriptors keep: bytes in files without a name, on disk and in memory (memfd); and how many sockets there are."""
 
     disk: int = 0
     memory: int = 0
-
-
-def held_by(pids: Iterable[int]) -> Held:
-    """Nameless files that these processes hold open."""
-    disk: dict[tuple[int, int], int] = {}
-    memory: dict[tuple[int, int], int] = {}
-    left = MOST_DESCRIPTORS
-    for pid in pids:
-        folder = f"/proc/{pid}/fd"
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:
-            for entry in entries:
-                left -= 1
-                if left < 0:
-                    break
-                with contextlib.suppress(OSError):
-                    status = os.stat(entry.path)
-                    if stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
-                        kind = memory if os.readlink(entry.path).startswith("/memfd:") else disk
-                        kind[status.st_dev, status.st_ino] = status.st_blocks * BLOCK
-    return Held(sum(disk.values()), sum(memory.values()))
+    sockets: int = 0
 
 
 class Unmeasurable(Exception):
-    """A tree that is too deep or has too many entries; says which, as a sentence about the sandbox."""
+    """More than anyone would look through: too deep, too many; says which, as a sentence about the sandbox."""
+
+
+def held_by(pids: Iterable[int]) -> Held:
+    """What these processes hold open; raises Unmeasurable when it is more than a sandbox may."""
+    disk: dict[tuple[int, int], int] = {}
+    memory: dict[tuple[int, int], int] = {}
+    sockets, terminals = 0, 0
+    for path, status in descriptors_of(pids):
+        if stat.S_ISSOCK(status.st_mode):
+            sockets += 1
+        elif stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
+            kind = memory if is_memory_file(path) else disk
+            kind[status.st_dev, status.st_ino] = status.st_blocks * BLOCK
+        elif stat.S_ISCHR(status.st_mode) and (os.major(status.st_rdev), os.minor(status.st_rdev)) == TERMINAL_MASTER:
+            terminals += 1
+    if terminals > MOST_TERMINALS:
+        raise Unmeasurable(f"has more than {MOST_TERMINALS:,} terminals")
+    return Held(sum(disk.values()), sum(memory.values()), sockets)
+
+
+def is_memory_file(path: str) -> bool:
+    try:
+        return os.readlink(path).startswith("/memfd:")
+    except OSError:  # closed meanwhile
+        return False
+
+
+def descriptors_of(pids: Iterable[int]) -> Iterator[tuple[str, os.stat_result]]:
+    """Every open descriptor, by its path in /proc; raises Unmeasurable, since nobody may hide one behind a crowd of others."""
+    left = MOST_DESCRIPTORS
+    for pid in pids:
+        with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
+            for entry in entries:
+                left -= 1
+                if left < 0:
+                    raise Unmeasurable(f"holds more than {MOST_DESCRIPTORS:,} files open")
+                with contextlib.suppress(OSError):
+                    yield entry.path, os.stat(entry.path)
 
 
 def tree_size(top: Path) -> int:

@@ -9,12 +9,24 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .box import Box
-from .limits import FREE_DISK_FLOOR, FREE_MEMORY_FLOOR, GIB, INSIDE_CLEANUP, mebibytes
-from .usage import Held, Unmeasurable, all_processes, families, free_disk, free_memory, held_by, memory_of, tree_size
+from .limits import FREE_DISK_FLOOR, FREE_MEMORY_FLOOR, GIB, INSIDE_CLEANUP, SOCKET_BUFFERS, mebibytes
+from .usage import (
+    Held,
+    Unmeasurable,
+    all_processes,
+    families,
+    free_disk,
+    free_memory,
+    held_by,
+    memory_of,
+    small_files,
+    tree_size,
+)  # fmt: skip
 
 log = logging.getLogger(__name__)
 MEMORY_EVERY_S = 0.5
@@ -26,12 +38,13 @@ WORTH_ENDING = 64 * 1024**2  # the floor ends nothing smaller
 
 @dataclass(eq=False)
 class Watched:
-    """A running sandbox and what was last seen of it, in bytes."""
+    """A running sandbox and what was last seen of it, in bytes; `stored` counts its volumes too, `before` is of the look before."""
 
     box: Box
     disk_at_start: int
-    disk: int
-    disk_before: int
+    volumes: Sequence[Path]
+    stored: int
+    before: int
     memory: int = 0
     held: Held = field(default_factory=Held)
     disk_due: float = 0.0
@@ -51,12 +64,14 @@ class Watchdog:
     def __init__(self, state: Path, *, memory: bool) -> None:
         self._state = state
         self._memory = memory
+        self._threads = ThreadPoolExecutor(2, "watchdog")  # its own: it must look also when all other threads are busy
         self._watched: set[Watched] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def watch(self, box: Box, *, stored: int) -> None:
-        """Look after a sandbox until it ends; `stored` is what its files took before it started."""
-        self._watched.add(Watched(box, stored, stored, stored))
+    def watch(self, box: Box, *, stored: int, volumes: Sequence[Path], in_volumes: int) -> None:
+        """Look after a sandbox until it ends; `stored` and `in_volumes` are what was measured before it started."""
+        at_start = stored + in_volumes
+        self._watched.add(Watched(box, stored, volumes, at_start, at_start))
         if not self._tasks:
             self._tasks = {asyncio.create_task(self._rounds(lambda boxes: look_at_disk(boxes, self._state), DISK_EVERY_S))}
             if self._memory:
@@ -74,10 +89,10 @@ class Watchdog:
             await asyncio.sleep(every_s)
             running = self._running()
             try:
-                for box, reason in await asyncio.to_thread(look, running) if running else []:
+                for box, reason in await asyncio.get_running_loop().run_in_executor(self._threads, look, running):
                     log.warning("sandbox %s is ended: %s", box.sandbox_id, reason)
                     box.end(reason)
-            except OSError:
+            except Exception:  # whatever it was: without the next look there would be no limits
                 log.exception("the watchdog could not look")
 
 
@@ -86,15 +101,15 @@ def look_at_memory(watched: Sequence[Watched]) -> list[Verdict]:
     processes = all_processes()
     of_box = families(processes, [one.box.pid for one in watched])
     for one in watched:
-        pids = of_box[one.box.pid]
-        one.memory = sum(processes[pid].resident for pid in pids) + one.held.memory
+        pids, small = of_box[one.box.pid], small_files(one.box.pid)
+        one.memory = sum(processes[pid].at_most for pid in pids) + one.held.memory + small
         if one.memory > one.box.resources.memory * GIB:  # shared pages were counted for each who shares them
-            one.memory = memory_of(pids, processes, one.held.memory)
+            one.memory = memory_of(pids, processes, one.held.memory) + small
     over = [one for one in watched if one.memory > one.box.resources.memory * GIB]
     if over:
         return [(one.box, too_much("memory", one.memory, one.box.resources.memory)) for one in over]
     if free_memory() < FREE_MEMORY_FLOOR:
-        return taker(watched, "memory", lambda one: one.memory)
+        return taker(watched, "memory", lambda one: one.memory + one.held.sockets * SOCKET_BUFFERS)
     return []
 
 
@@ -104,28 +119,43 @@ def look_at_disk(watched: Sequence[Watched], state: Path) -> list[Verdict]:
     of_box = families(processes, [one.box.pid for one in watched])
     verdicts, low = [], free_disk(state) < FREE_DISK_FLOOR
     for one in watched:
-        one.held = held_by(of_box[one.box.pid])
-        reason = disk_reason(one) if low or time.monotonic() >= one.disk_due else None
+        reason = files_reason(one, of_box[one.box.pid], stored=low or time.monotonic() >= one.disk_due)
         if reason is not None:
             verdicts.append((one.box, reason))
     if low and not verdicts:
-        return taker(watched, "disk", lambda one: one.disk - one.disk_before)
+        return taker(watched, "disk", lambda one: one.stored - one.before)
     return verdicts
 
 
-def disk_reason(one: Watched) -> str | None:
-    """Why a sandbox must end for its files, None while it need not."""
-    moment = time.monotonic()
+def files_reason(one: Watched, pids: Sequence[int], *, stored: bool) -> str | None:
+    """Why a sandbox must end for what it holds open or, where it is time to look, has stored; None while it need not."""
     try:
-        stored = tree_size(one.box.folders.base)
+        one.held = held_by(pids)
+        return disk_reason(one) if stored else None
     except Unmeasurable as error:
         return f"the sandbox {error}"
     except OSError:  # it is being deleted at this moment
         return None
+
+
+def disk_reason(one: Watched) -> str | None:
+    """Raises Unmeasurable, OSError."""
+    moment = time.monotonic()
+    disk = tree_size(one.box.folders.base) + one.held.disk
+    one.before, one.stored = one.stored, disk + volumes_size(one.volumes)
     took = time.monotonic() - moment
     one.disk_due = moment + took + max(DISK_EVERY_S, took * DISK_SHARE)
-    one.disk_before, one.disk = one.disk, stored + one.held.disk
-    return too_much("disk", one.disk, one.box.resources.disk) if one.disk > one.disk_allowed else None
+    return too_much("disk", disk, one.box.resources.disk) if disk > one.disk_allowed else None
+
+
+def measured(folder: Path, volumes: Sequence[Path]) -> tuple[int, int]:
+    """What a sandbox's files and its volumes take before it starts."""
+    return stored_bytes(folder), volumes_size(volumes)
+
+
+def volumes_size(volumes: Sequence[Path]) -> int:
+    """They have no size of their own: this only tells who fills the host's disk."""
+    return sum(stored_bytes(volume) for volume in volumes)
 
 
 def stored_bytes(folder: Path) -> int:
