@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 LOCAL_HEADER = "X-Daytona-Local"
 KEEP_ALIVE_S = 75.0  # the real daemon's is 70; a shorter one invites the race in which the sync SDK sends a command again
 UPLOAD_LIMIT = 0  # none: uploads are streamed, and the sandbox's own disk limit holds
+BEGUN = "begun"  # of a request: its answer's head is on the way
 JSON_LIMIT = 64 * 1024 * 1024
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -64,16 +65,12 @@ def make_app(*, gate: Gate, routes: Sequence[web.RouteDef], channel: events.Even
         try:
             gate.check(request)
             return await handler(request)
-        except ApiError as error:
-            return answer(error.envelope(request), status=error.status)
-        except web.HTTPException as error:
-            return answer(from_aiohttp(error, request).envelope(request), status=error.status)
-        except (ConnectionError, TimeoutError):
+        except TimeoutError:
             raise
-        except Exception:
-            log.exception("%s %s", request.method, request.path)
-            failure = ApiError(500, "local Daytona failed; its log has the reason")
-            return answer(failure.envelope(request), status=500)
+        except Exception as error:  # noqa: BLE001  (whatever it is, it is told or logged)
+            if request.get(BEGUN) or isinstance(error, ConnectionError):
+                return broken_off(request, error)
+            return failed(request, error)
 
     app = web.Application(middlewares=[guard], client_max_size=JSON_LIMIT)
     app.on_response_prepare.append(mark_as_local)
@@ -83,7 +80,28 @@ def make_app(*, gate: Gate, routes: Sequence[web.RouteDef], channel: events.Even
     return app
 
 
-async def mark_as_local(_request: web.Request, response: web.StreamResponse) -> None:
+def failed(request: web.Request, error: Exception) -> web.Response:
+    """The answer that tells a failure; aiohttp's redirects are raised again."""
+    if isinstance(error, ApiError):
+        return answer(error.envelope(request), status=error.status)
+    if isinstance(error, web.HTTPException):
+        refused = from_aiohttp(error, request)
+        return answer(refused.envelope(request), status=refused.status)
+    log.error("%s %s", request.method, request.rel_url.raw_path, exc_info=error)
+    return answer(ApiError(500, "local Daytona failed; its log has the reason").envelope(request), status=500)
+
+
+def broken_off(request: web.Request, error: Exception) -> web.Response:
+    """End the connection: the client has left, or holds half an answer that it must not take for the whole. The result goes nowhere."""
+    if not isinstance(error, (ApiError, ConnectionError)):
+        log.error("%s %s", request.method, request.rel_url.raw_path, exc_info=error)
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()
+
+
+async def mark_as_local(request: web.Request, response: web.StreamResponse) -> None:
+    request[BEGUN] = True
     response.headers[LOCAL_HEADER] = "1"
     response.headers.pop(hdrs.SERVER, None)
 

@@ -11,7 +11,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,13 @@ from .conftest import SCRIPTS, LocalServer, host_processes_of, is_alive, new_sta
 pytestmark = pytest.mark.thorough
 
 HERE = Path(__file__).parent
+DESCRIPTORS = (
+    "device", "folder", "procfs", "pipe", "unix socket", "memory file", "fifo", "path only", "write only", "listening socket",
+    "two files", "none",
+)  # fmt: skip
+FILE_ANSWERS = (
+    "nothing", "endless error", "enormous error", "null error", "number", "list", "deep", "half a letter", "not a number",
+)  # fmt: skip
 LAUNCH = """
 import sys
 from pathlib import Path
@@ -68,6 +77,14 @@ def attacked(hostile_agent: Path) -> Iterator[LocalServer]:
         yield running
 
 
+@pytest.fixture(autouse=True)
+def no_exception_of_the_servers(attacked: LocalServer) -> Iterator[None]:
+    """Whatever an agent says was expected."""
+    before = len(log_of(attacked))
+    yield
+    assert "Traceback" not in log_of(attacked)[before:]
+
+
 @pytest.fixture
 def neighbour(attacked: LocalServer) -> Iterator[str]:
     """A second sandbox, which must go on working."""
@@ -83,7 +100,7 @@ def turned(server: LocalServer, order: str) -> Iterator[str]:
     created = server.create()
     server.exec(created["id"], f"printf '%s' '{order}' > /home/daytona/evil")
     yield created["id"]
-    until(lambda: server.request("DELETE", f"/api/sandbox/{created['id']}").status == 200)  # 409 while it still ends by itself
+    until(lambda: server.request("DELETE", f"/api/sandbox/{created['id']}").status in (200, 404))  # 409 while it still ends by itself
     assert host_processes_of(server.state_dir / "sandboxes" / created["id"]) == []
 
 
@@ -105,11 +122,15 @@ def answers(server: LocalServer, sandbox_id: str) -> list[int]:
     return found
 
 
+def log_of(server: LocalServer) -> str:
+    return (server.state_dir / "server.log").read_text()
+
+
 def descriptors(server: LocalServer) -> int:
     return len(os.listdir(f"/proc/{server.pid}/fd"))
 
 
-@pytest.mark.parametrize("order", ["device", "folder", "procfs", "pipe", "unix socket", "two files", "none"])
+@pytest.mark.parametrize("order", DESCRIPTORS)
 def test_descriptors_of_another_kind_are_refused(attacked: LocalServer, neighbour: str, order: str) -> None:
     """What the server would read or hand out is checked in the kernel's words, not the agent's."""
     before = descriptors(attacked)
@@ -133,7 +154,60 @@ def test_messages_that_make_no_sense_end_at_most_their_own_sandbox(attacked: Loc
 
     assert is_alive(attacked.pid)
     assert 500 not in statuses, statuses
-    assert "Traceback" not in (attacked.state_dir / "server.log").read_text()
+
+
+@pytest.mark.parametrize("answer", FILE_ANSWERS)
+def test_file_operations_with_senseless_answers_fail_for_their_caller_only(attacked: LocalServer, neighbour: str, answer: str) -> None:
+    """What a file operation says comes from inside too: every caller gets JSON, and none a failure of the server's."""
+    requests: list[tuple[str, str, Any]] = [
+        ("GET", "files?path=/", None), ("GET", "files/info?path=/", None), ("GET", "files/find?path=/tmp&pattern=x", None),
+        ("GET", "files/search?path=/tmp&pattern=x", None), ("POST", "files/folder?path=/tmp/x&mode=755", None),
+        ("POST", "files/replace", {"files": ["/tmp/x"], "pattern": "x", "newValue": "y"}), ("DELETE", "files?path=/tmp/x", None),
+        ("POST", "files/move?source=/tmp/x&destination=/tmp/y", None), ("GET", "git/status?path=/tmp", None),
+        ("POST", "files/permissions?path=/tmp/x&mode=755", None),
+    ]  # fmt: skip
+    with turned(attacked, f"file {answer}") as sandbox_id:
+        replies = [attacked.request(method, f"/toolbox/{sandbox_id}/{path}", body=body) for method, path, body in requests]
+
+    assert {
+        (path, reply.body) for (_, path, _), reply in zip(requests, replies, strict=True) if b"its log has the reason" in reply.body
+    } == set()
+    assert all(json.loads(reply.body) is not Ellipsis for reply in replies if reply.body)
+
+
+def test_answers_that_nobody_waits_for_go_nowhere(attacked: LocalServer, neighbour: str) -> None:
+    """Twice, of another number, or before their question: their descriptors are closed, and no caller gets another's answer."""
+    before = descriptors(attacked)
+    with turned(attacked, "twice") as sandbox_id:
+        seen = [attacked.exec(sandbox_id, f"echo {number}")["result"] for number in range(10)]
+
+    assert seen == [f"{number}\n" for number in range(10)]
+    until(lambda: descriptors(attacked) <= before + 4)
+
+
+def test_an_answer_that_comes_after_the_deletion_reaches_nobody(attacked: LocalServer, neighbour: str) -> None:
+    """Whoever waited is told that the sandbox is gone; a child that still holds the control socket is killed."""
+    before = descriptors(attacked)
+    with turned(attacked, "late") as sandbox_id, ThreadPoolExecutor() as clients:
+        waiting = clients.submit(attacked.request, "GET", f"/toolbox/{sandbox_id}/files/download?path=/etc/passwd")
+        time.sleep(0.3)
+        assert attacked.request("DELETE", f"/api/sandbox/{sandbox_id}").status == 200
+        status = waiting.result().status
+
+    assert status in (404, 410)
+    until(lambda: descriptors(attacked) <= before + 4)
+
+
+def test_a_flood_of_descriptors_fills_no_table(attacked: LocalServer, neighbour: str) -> None:
+    """Each message may bring four; they are closed before the next is read."""
+    before = descriptors(attacked)
+    with turned(attacked, "flood with files") as sandbox_id, ThreadPoolExecutor() as clients:
+        clients.submit(attacked.request, "GET", f"/toolbox/{sandbox_id}/files/download?path=/etc/passwd")
+        most = max(descriptors(attacked) for _ in range(200))
+        assert attacked.exec(neighbour, "echo here")["result"] == "here\n"
+        attacked.request("DELETE", f"/api/sandbox/{sandbox_id}")
+
+    assert most < before + 40
 
 
 @pytest.mark.parametrize("value", ['"x"', "1e999", "null", "[]", "true"])

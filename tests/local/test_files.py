@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 from pathlib import Path
 from typing import Any
 
@@ -357,3 +358,22 @@ def test_permissions_that_make_no_sense_are_refused(server: LocalServer, fs: Any
     reply = server.request("POST", f"/toolbox/{sandbox}/files/permissions?{'' if 'path' in query else 'path=f&'}{quote(query, safe='=&/')}")
 
     assert reply.status in (400, 403), reply.body
+
+
+def test_a_file_that_shrinks_while_it_is_read_breaks_the_connection_off_and_leaves_the_log_alone(server: LocalServer, sandbox: str) -> None:
+    """Nobody takes half a file for the whole, and code inside cannot fill the server's log."""
+    server.exec(
+        sandbox,
+        "(head -c 300M /dev/zero > big); nohup sh -c 'while true; do truncate -s 0 big; sleep 0.01; truncate -s 300M big; sleep 0.03; done' >/dev/null 2>&1 &",
+    )
+    before = len((server.state_dir / "server.log").read_text())
+
+    def broken() -> bool:
+        try:
+            server.request("GET", f"/toolbox/{sandbox}/files/download?path=big")
+        except (http.client.HTTPException, ConnectionError):
+            return True
+        return False
+
+    assert any(broken() for _ in range(20))
+    assert "Traceback" not in (server.state_dir / "server.log").read_text()[before:]

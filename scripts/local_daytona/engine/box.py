@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import select
@@ -257,7 +258,7 @@ class Box:
     async def open_file(self, path: str, mode: str) -> int:
         """A descriptor of a regular file, opened inside (`mode` "r" or "w", parents made); raises FileProblem."""
         answer = await self._control.request("open", path=path, mode=mode)
-        return only_descriptor(answer, is_plain_file)
+        return only_descriptor(answer, is_readable_file if mode == "r" else is_writable_file)
 
     async def fifos(self, folder: str, *, readers: Sequence[str], writers: Sequence[str] = ()) -> tuple[int, ...]:
         """Our ends of new FIFOs inside, never blocking: those we read, then those we write; the caller closes them."""
@@ -372,8 +373,22 @@ def only_descriptor(answer: Answer, wanted: Callable[[int], bool]) -> int:
     raise SandboxGone("the sandbox answered with something else than what was asked for")
 
 
+def is_readable_file(fd: int) -> bool:
+    return is_plain_file(fd) and access_mode(fd) in (os.O_RDONLY, os.O_RDWR)
+
+
+def is_writable_file(fd: int) -> bool:
+    return is_plain_file(fd) and access_mode(fd) in (os.O_WRONLY, os.O_RDWR)
+
+
 def is_plain_file(fd: int) -> bool:
     return stat.S_ISREG(os.fstat(fd).st_mode) and not is_kernel_file(fd)
+
+
+def access_mode(fd: int) -> int:
+    """O_RDONLY, O_WRONLY or O_RDWR; -1 for a descriptor that only names a file."""
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    return -1 if flags & os.O_PATH else flags & os.O_ACCMODE
 
 
 def is_terminal_master(fd: int) -> bool:
@@ -403,7 +418,7 @@ def _file_value(data: bytes) -> Any:
         if "error" in reply:
             raise FileProblem(int(reply["error"]), str(reply["message"])[:500])
         return reply["value"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise FileProblem(0, "the file operation gave no answer") from error
 
 
