@@ -39,8 +39,7 @@ class Gate:
         """Raises the 403 or 401."""
         if request.headers.get(hdrs.HOST, "").lower() not in self._hosts:
             raise ApiError(403, "this Host is not served: DNS rebinding is refused")
-        origin = request.headers.get(hdrs.ORIGIN)
-        if origin is not None and origin not in self._origins:
+        if not set(request.headers.getall(hdrs.ORIGIN, [])) <= self._origins:
             raise ApiError(403, "requests from web pages of another origin are refused")
         # socket.io clients show their key in their first packet, see control.events
         shows_key = is_events(request.path) or self._knows_key(request.headers.get(hdrs.AUTHORIZATION, ""))

@@ -132,7 +132,7 @@ def env(arguments: argparse.Namespace) -> int:
         raise LifecycleError("local Daytona is not running", fix=lifecycle.typed("start"))
     print(f"export DAYTONA_API_URL={shlex.quote(server.url + '/api')}")
     print(f"export DAYTONA_API_KEY={shlex.quote(server.api_key)}")
-    print("export NO_PROXY=127.0.0.1,localhost" + (f",{os.environ['NO_PROXY']}" if os.environ.get("NO_PROXY") else ""))
+    print(f"export NO_PROXY={shlex.quote(','.join(filter(None, ('127.0.0.1,localhost', os.environ.get('NO_PROXY')))))}")
     return OK
 
 

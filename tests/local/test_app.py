@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from .conftest import LocalServer
@@ -73,3 +75,60 @@ def test_doubled_slashes_mean_one(server: LocalServer) -> None:
 def test_the_log_of_the_server_holds_no_key(server: LocalServer) -> None:
     """Logs are what people paste into bug reports."""
     assert server.api_key not in (server.state_dir / "server.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("GET /local/status HTTP/1.1\r\nHost: {host}\r\nHost: evil.example", 400),
+        ("GET /local/status HTTP/1.1\r\nHost: evil.example\r\nHost: {host}", 400),
+        ("GET /local/status HTTP/1.1\r\nX: y", 400),
+        ("GET /local/status HTTP/1.0\r\nX: y", 403),
+        ("GET /local/status HTTP/1.1\r\nHost : {host}", 400),
+        ("GET /local/status HTTP/1.1\nHost: {host}\nX: y", 400),
+        ("GET /local/status HTTP/1.1\r\nHost: {host}\r\nX: a\r\n b", 400),
+        ("GET /local/status HTTP/1.1\r\nHost: {host}.", 403),
+        ("GET /local/status HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nOrigin: http://evil.example", 403),
+        ("GET /local/status HTTP/1.1\r\nHost: {host}\r\nOrigin: null", 403),
+        ("POST /api/sandbox HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\nTransfer-Encoding: chunked", 400),
+        ("CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: {host}", 404),
+    ],
+)
+def test_what_two_readers_would_understand_differently_is_refused_even_with_the_key(server: LocalServer, head: str, status: int) -> None:
+    """Two names, folded or bare lines, two lengths: nothing is done for it."""
+    host = server.url.removeprefix("http://")
+
+    assert first_line(server, f"{head.format(host=host)}\r\nAuthorization: Bearer {server.api_key}\r\n\r\n") == status
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["//local/status", "/api/socket.io/../../local/status", "/api/socket.io%2f..%2f..%2flocal/status", "/toolbox/../local/status",
+     "/toolbox/x/files/download/../../../local/status?path=/x&expires=0&signature=v1_x", "/local/status/", "/%6cocal/status"],
+)  # fmt: skip
+def test_no_spelling_of_a_path_goes_round_the_key(server: LocalServer, path: str) -> None:
+    """What needs none is told by the route that was matched, not by the text."""
+    host = server.url.removeprefix("http://")
+
+    assert first_line(server, f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n") == 401
+
+
+def first_line(server: LocalServer, data: str) -> int:
+    """The status of what a raw request is answered with."""
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60) as raw:
+        raw.sendall(data.encode())
+        return int(raw.makefile("rb").readline().split()[1])
+
+
+def test_names_that_would_write_into_a_terminal_or_a_log_are_refused_or_escaped(server: LocalServer) -> None:
+    """`status` and the log show what callers chose."""
+    nasty = "x\n\x1b[31my"
+    refused = server.request("POST", "/api/sandbox", body={"name": nasty})
+    created = server.create(labels={nasty: nasty})
+    shown = server.request("GET", "/local/status").body
+    server.request("GET", "/api/sandbox/x%0a%1b%5b31my")
+    server.request("DELETE", f"/api/sandbox/{created['id']}")
+
+    assert refused.status == 400
+    assert b"\x1b" not in shown
+    assert "\x1b" not in (server.state_dir / "server.log").read_text()

@@ -278,8 +278,13 @@ def test_refusals_are_said_once_logged_and_counted(world: World, box: str) -> No
     [b"GET / HTTP/1.1\r\nHost: site.test\r\n\r\n", b"CONNECT site.test HTTP/1.1\r\n\r\n", b"CONNECT site.test:0 HTTP/1.1\r\n\r\n",
      b"GET https://site.test/ HTTP/1.1\r\n\r\n", b"GET http://a@site.test/ HTTP/1.1\r\n\r\n", b"\x16\x03\x01\r\n\r\n",
      b"POST http://site.test/ HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+     b"POST http://site.test/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+     b"POST http://site.test/ HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+     b"GET http://site.test/ HTTP/1.1\r\nX: a\r\n b\r\n\r\n", b"GET http://site.test/ HTTP/1.1\r\nX: a\nHost: b\r\n\r\n",
+     b"GET http://site.test/ HTTP/1.1\r\nX: a\rHost: b\r\n\r\n", b"GET http://site.test/ HTTP/1.1\nX: a\n\r\n\r\n",
      b"GET http://site.test/ HTTP/1.1\r\nBad Header: x\r\n\r\n", b"GET http://site.test/ HTTP/1.1\r\nX: " + b"x" * 60000],
-    ids=["origin form", "no port", "port 0", "https", "userinfo", "tls", "smuggling", "header", "too long"],
+    ids=["origin form", "no port", "port 0", "https", "userinfo", "tls", "smuggling",
+         "coded twice", "two lengths", "folded", "line feed", "return", "bare line feeds", "header", "too long"],
 )  # fmt: skip
 def test_what_is_no_proxy_request_gets_a_clear_answer(world: World, box: str, request_bytes: bytes) -> None:
     """Nothing hangs, nothing is dialled."""

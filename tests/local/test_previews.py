@@ -348,6 +348,15 @@ def test_what_does_not_answer_http_is_502(preview: Preview, path: str) -> None:
         "POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1\r\nContent-Length: 2\r\n",
         "GET / HTTP/1.1\r\nHost: {host}\r\nX : y\r\n",
         "GET / HTTP/1.1\r\nHost: {host}\r\n folded: y\r\n",
+        "GET / HTTP/1.1\nHost: {host}\n",
+        "GET / HTTP/1.1\r\nHost: {host}\r\nX: a\rHost: b\r\n",
+        "GET / HTTP/1.1\r\nHost: {host}\r\nX: a\nHost: b\r\n",
+        "GET //evil.example/ HTTP/1.1 HTTP/1.1\r\nHost: {host}\r\n",
+        "POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        "POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: gzip, chunked\r\n",
+        "POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding:\x0bchunked\r\n",
+        "POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: +1\r\n",
+        "POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1, 1\r\n",
         "GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n",
         "CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: {host}\r\n",
         "PRI * HTTP/2.0\r\nHost: {host}\r\n",
@@ -359,6 +368,19 @@ def test_what_is_not_a_plain_request_is_400(preview: Preview, head: str) -> None
     auth = f"x-daytona-preview-token: {preview.token}\r\n\r\n"
     with contextlib.suppress(ConnectionResetError):  # after 64 KiB it stops reading
         assert converse(preview.host, (head.format(host=preview.host) + auth).encode()).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["3\nabc\r\n0\r\n\r\n", "3\r\nabcd\r\n0\r\n\r\n", "3;a\rb\r\nabc\r\n0\r\n\r\n", "-3\r\nabc\r\n0\r\n\r\n", "0x3\r\nabc\r\n0\r\n\r\n", "3\r\nabcXX0\r\n\r\n"],
+    ids=["bare line feed", "longer", "return in an extension", "negative", "hexadecimal", "no line end"],
+)  # fmt: skip
+def test_a_chunked_body_that_two_readers_count_differently_ends_the_exchange(preview: Preview, body: str) -> None:
+    """Neither a second request nor a whole first one comes out of it."""
+    head = f"POST /rest HTTP/1.1\r\nHost: {preview.host}\r\nx-daytona-preview-token: {preview.token}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    said = converse(preview.host, (head + body).encode())
+
+    assert not said.startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize(

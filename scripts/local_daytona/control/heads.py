@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +13,7 @@ CHUNK_LINE_LIMIT = 4096
 REQUEST_LINE = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]{1,32}) (/[!-~]*|\*) HTTP/(1\.[01])")
 STATUS_LINE = re.compile(r"HTTP/1\.[01] ([1-5][0-9][0-9])(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?")
 HEADER = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
-CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(;.*)?")
+CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(;[\t\x20-\x7e\x80-\xff]*)?")
 # Said between two neighbours only; Transfer-Encoding stays, as bodies are passed on byte by byte.
 HOP_BY_HOP = frozenset({"connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "upgrade"})
 NEVER_NOMINATED = frozenset({"host", "content-length", "transfer-encoding"})
@@ -87,13 +87,13 @@ class Endless:
 
 
 class Chunked:
-    """A chunked body with its trailers."""
+    """A chunked body with its trailers; lines end with CR LF and nothing else, as any other reader counts them too."""
 
     def __init__(self) -> None:
         self.done = False
         self._left = 0
         self._line = b""
-        self._in_trailers = False
+        self._end_line: Callable[[bytes], None] = self._size
 
     def feed(self, data: bytes) -> int:
         place = 0
@@ -112,24 +112,33 @@ class Chunked:
         if len(self._line) > CHUNK_LINE_LIMIT:
             raise BadHead("a chunk's first line is too long")
         if self._line.endswith(b"\n"):
-            self._end_line(self._line.rstrip(b"\r\n"))
-            self._line = b""
+            line, self._line = self._line, b""
+            if not line.endswith(b"\r\n") or b"\r" in line[:-2]:
+                raise BadHead("a line of the chunked body does not end as lines do")
+            self._end_line(line[:-2])
         return taken
 
-    def _end_line(self, line: bytes) -> None:
-        if self._in_trailers:
-            self.done = not line
-            return
+    def _size(self, line: bytes) -> None:
         found = CHUNK_LINE.fullmatch(line)
         if found is None:
             raise BadHead("a chunk's first line is not its length")
-        size = int(found[1], 16)
-        self._left = size + 2 if size else 0
-        self._in_trailers = size == 0
+        self._left = int(found[1], 16)
+        self._end_line = self._after_data if self._left else self._trailer
+
+    def _after_data(self, line: bytes) -> None:
+        if line:
+            raise BadHead("a chunk is longer than it says")
+        self._end_line = self._size
+
+    def _trailer(self, line: bytes) -> None:
+        self.done = not line
 
 
-async def read_lines(reader: asyncio.StreamReader) -> list[str]:
-    """The lines up to the empty one; [] when the other side ended before it said anything. Raises BadHead."""
+async def read_lines(reader: asyncio.StreamReader, *, strict: bool = False) -> list[str]:
+    """The lines up to the empty one; [] when the other side ended before it said anything. Raises BadHead.
+
+    With `strict` a line ends with CR LF; simple programs answer with LF alone.
+    """
     lines: list[str] = []
     size = 0
     while True:
@@ -144,6 +153,8 @@ async def read_lines(reader: asyncio.StreamReader) -> list[str]:
             if lines or line:
                 raise BadHead("the head is incomplete")
             return []
+        if strict and not line.endswith(b"\r\n"):
+            raise BadHead("a line of the head ends without CR")
         text = line.decode("latin-1").rstrip("\r\n")
         if not text:
             if lines:

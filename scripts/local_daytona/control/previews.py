@@ -272,7 +272,7 @@ class Previews:
 async def first_lines(reader: asyncio.StreamReader) -> list[str]:
     """A request's head, [] when the client left without one; raises BadHead or the 408."""
     try:
-        return await asyncio.wait_for(heads.read_lines(reader), HEAD_TIMEOUT_S)
+        return await asyncio.wait_for(heads.read_lines(reader, strict=True), HEAD_TIMEOUT_S)
     except asyncio.TimeoutError:
         raise ApiError(408, "no request came in time") from None
 
