@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import socket
 import subprocess
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from local_daytona.engine.command import CERTIFICATES, PROXIES
+from local_daytona.engine.seccomp import ARCHES
 
 from .conftest import SCRIPTS, LocalServer, host_processes_of, new_state_dir, running_server, wait_for_server
 from .walls import ATTACKS, Attack, host_side, with_a_wall_off
@@ -180,11 +182,53 @@ def test_no_capability_is_held_and_none_can_be_gained(inside: Any) -> None:
      "socket.socket(40, socket.SOCK_STREAM)",
      "socket.socket(38, socket.SOCK_SEQPACKET)",
      "socket.socket(16, socket.SOCK_RAW, 12)",
-     "os.setuid(1)"],
+     "os.setuid(1)",
+     "import fcntl; m, s = os.openpty(); fcntl.ioctl(s, 0x541C, b'x')",
+     "pid = ctypes.CDLL(None).syscall(56, 0x10000000 | 17, 0, 0, 0, 0); pid or os._exit(0); assert pid > 0",
+     "assert ctypes.CDLL(None).syscall(435, ctypes.create_string_buffer(88), 88) != -1",
+     "assert ctypes.CDLL(None).setns(os.open('/proc/self/ns/net', os.O_RDONLY), 0) == 0",
+     "assert ctypes.CDLL(None).socketpair(30, 1, 0, (ctypes.c_int * 2)()) == 0",
+     "socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132)",
+     "socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)",
+     "open('/proc/kcore', 'rb').read(1)",
+     "open('/proc/self/oom_score_adj', 'w', buffering=1).write('-1000\\n')",
+     "os.nice(-1)",
+     "os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))",
+     "open('/proc/sys/user/max_user_namespaces', 'w', buffering=1).write('1000\\n')",
+     "open('/proc/sys/user/max_inotify_instances', 'w', buffering=1).write('1000\\n')",
+     "open('/proc/sys/vm/overcommit_memory', 'w')",
+     "open('/proc/sys/net/core/bpf_jit_enable', 'w')",
+     "os.mkdir('/sys/fs/cgroup/x')",
+     "s = socket.socket(16, socket.SOCK_RAW, 0); s.send(bytes.fromhex('1c0000001800050501000000000000000200000003020001000000000')[:28]); assert s.recv(99)[16:20] == bytes(4)"],
 )  # fmt: skip
 def test_dangerous_calls_are_refused(inside: Any, action: str) -> None:
     """Namespaces, mounts, keyrings, bpf, io_uring, terminal injection, raw and exotic sockets."""
     assert inside(try_to(action)) != "got"
+
+
+def test_every_call_of_the_table_is_refused_by_the_kernel(inside: Any) -> None:
+    """The table as this machine's kernel runs it: with arguments that make no sense, it would else say so."""
+    arch = ARCHES[platform.machine()]
+    code = (
+        "import ctypes\nc = ctypes.CDLL(None, use_errno=True)\n"
+        f"print([(n, ctypes.get_errno()) for n, wanted in {[(n, 1) for n in arch.denied] + list(arch.absent) + [(470, 38), (999, 38)]}"
+        " if c.syscall(n, -1, -1, -1, -1, -1, -1) != -1 or ctypes.get_errno() != wanted])"
+    )
+
+    assert inside(code) == "[]"
+
+
+@pytest.mark.parametrize("who", ["host", "pid 1"])
+@pytest.mark.parametrize(
+    "action",
+    ["assert c.ptrace(16, {pid}, 0, 0) == 0", "assert c.process_vm_readv({pid}, b, 1, b, 1, 0) > 0", "open('/proc/{pid}/maps').read(1)",
+     "open('/proc/{pid}/mem', 'rb')", "os.open('/proc/{pid}/fd/3', os.O_RDONLY)", "os.readlink('/proc/{pid}/exe')"],
+)  # fmt: skip
+def test_neither_the_host_nor_pid_1_can_be_traced_or_read(inside: Any, action: str, who: str) -> None:
+    """The server's memory has the key, pid 1's the control socket."""
+    code = action.format(pid=os.getpid() if who == "host" else 1)
+
+    assert inside(try_to(f"c = ctypes.CDLL(None); b = (ctypes.c_long * 2)()\n{code}")) != "got"
 
 
 def test_the_hosts_loopback_and_the_servers_api_are_unreachable(inside: Any, server: LocalServer) -> None:

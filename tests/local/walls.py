@@ -57,6 +57,7 @@ ATTACKS = (
     Attack("use the kernel's keyring", LIBC + "assert c.syscall(250, 0, -3, 1) != -1; print('got')", "filter"),
     Attack("set up io_uring", LIBC + "assert c.syscall(425, 1, ctypes.create_string_buffer(256)) != -1; print('got')", "filter"),
     Attack("open an exotic socket", "import socket\nsocket.socket(40, socket.SOCK_STREAM); print('got')", "filter"),
+    Attack("take memory that no process has", LIBC + "assert c.shmget(0, ctypes.c_size_t(4096), 0o1600) != -1; print('got')", "filter"),
     Attack("type into a terminal", "import fcntl, os, termios\nm, s = os.openpty()\nos.setsid()\nfcntl.ioctl(s, termios.TIOCSCTTY, 0)\nfcntl.ioctl(s, termios.TIOCSTI, b'x'); print('got')", "filter"),
     Attack("write how the host's kernel handles crashes", "import os\nos.close(os.open('/proc/sys/kernel/core_pattern', os.O_WRONLY)); print('got')", "not root", as_root=True),
     Attack("use a descriptor of the server's", "import os\nassert [n for n in range(3, 200) if os.path.exists(f'/proc/self/fd/{{n}}') and os.path.isfile(f'/proc/self/fd/{{n}}')]; print('got')", "no descriptors"),
