@@ -209,6 +209,7 @@ def test_a_tree_that_is_too_deep_ends_its_sandbox_and_can_be_deleted(server: Loc
     answer = attack(server, victim, f"import os\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')\n{HOLD}")
 
     assert (answer.status, "nests folders more than 500 deep" in answer.json()["message"]) == (410, True)
+    is_error(server, victim)
     assert server.request("DELETE", f"/api/sandbox/{victim}").status == 200
     until(lambda: not list((server.state_dir / "trash").iterdir()))
 
