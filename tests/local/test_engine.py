@@ -24,7 +24,7 @@ from local_daytona.engine.host import Owner
 from local_daytona.engine.installation import Bwrap, Python
 from local_daytona.engine.limits import Resources
 
-from .conftest import SCRIPTS
+from .conftest import SCRIPTS, wait_for_server
 
 SMALL = Resources(cpu=1, memory=1, disk=1)
 
@@ -195,3 +195,21 @@ def test_deleting_a_million_files_holds_nobody_else_up(state_dir: Path, monkeypa
             await asyncio.gather(*waiting)
 
     asyncio.run(run())
+
+
+def test_a_server_with_less_than_a_sandbox_may_have_still_runs_them(state_dir: Path) -> None:
+    """A user's own hard limits are not to be raised: what it starts has those then."""
+    state_dir.mkdir()
+    serve = [sys.executable, str(SCRIPTS / "local_daytona"), "serve", "--state-dir", str(state_dir)]
+    with open(state_dir / "server.log", "ab") as log:
+        process = subprocess.Popen(
+            ["sh", "-c", 'ulimit -n 4000; exec "$@"', "sh", *serve], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    try:
+        server = wait_for_server(state_dir, process)
+        seen = server.exec(server.create()["id"], "ulimit -n; ulimit -c")["result"]
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+    assert seen == "4000\n0\n"

@@ -146,11 +146,19 @@ def test_memory_that_nobody_has_resident_counts(server: LocalServer, victim: str
 
 
 CROWD = "import os, time\nfor _ in range(11):\n    if os.fork() == 0: break\nheld = [os.open('/dev/null', 0) for _ in range(7000)]"
+IN_FLIGHT = (
+    "import array, socket\npairs = [socket.socketpair() for _ in range(4)]\n"
+    "for a, b in pairs: [a.sendmsg([b'x'], [(1, 1, array.array('i', [0] * 250))]) for _ in range(4)]"
+)
 TERMINALS = "import os\nfor _ in range(2000): os.open('/dev/ptmx', os.O_RDWR)"
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(("code", "reason"), [(CROWD, "65,536 files open"), (TERMINALS, "1,024 terminals")], ids=["files", "terminals"])
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(CROWD, "65,536 files open"), (TERMINALS, "1,024 terminals"), (IN_FLIGHT, "512 descriptors waiting in sockets")],
+    ids=["files", "terminals", "in flight"],
+)
 def test_what_the_machine_has_in_common_is_bounded_for_a_whole_sandbox(
     server: LocalServer, victim: str, sandbox: str, code: str, reason: str
 ) -> None:

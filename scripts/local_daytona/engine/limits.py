@@ -10,6 +10,7 @@ PROCESSES_PER_SANDBOX = 512  # the kernel counts them per user namespace, so per
 OPEN_FILES = 8192  # of one process
 MOST_DESCRIPTORS = 65_536  # of all processes of a sandbox: the host's file table is shared
 MOST_TERMINALS = 1024  # the kernel has 4096 for the whole machine
+MOST_IN_FLIGHT = 512  # descriptors that wait in UNIX sockets: counted by the host's user, whose other programs may have 1024
 SOCKET_BUFFERS = 208 * 1024  # bytes that one socket may keep waiting, in nobody's resident memory
 SHARED_MEMORY = 64 * MIB
 RUN_FOLDER = 16 * MIB

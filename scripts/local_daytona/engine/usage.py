@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .limits import DEEPEST_FOLDER, MOST_DESCRIPTORS, MOST_FILES, MOST_TERMINALS
+from .limits import DEEPEST_FOLDER, MOST_DESCRIPTORS, MOST_FILES, MOST_IN_FLIGHT, MOST_TERMINALS
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 BLOCK = 512  # the unit of st_blocks
@@ -119,10 +119,11 @@ def held_by(pids: Iterable[int]) -> Held:
     """What these processes hold open; raises Unmeasurable when it is more than a sandbox may."""
     disk: dict[tuple[int, int], int] = {}
     memory: dict[tuple[int, int], int] = {}
-    sockets, terminals = 0, 0
+    sockets, terminals, in_flight = 0, 0, 0
     for path, status in descriptors_of(pids):
         if stat.S_ISSOCK(status.st_mode):
             sockets += 1
+            in_flight += waiting_in(path)
         elif stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
             kind = memory if is_memory_file(path) else disk
             kind[status.st_dev, status.st_ino] = status.st_blocks * BLOCK
@@ -130,7 +131,18 @@ def held_by(pids: Iterable[int]) -> Held:
             terminals += 1
     if terminals > MOST_TERMINALS:
         raise Unmeasurable(f"has more than {MOST_TERMINALS:,} terminals")
+    if in_flight > MOST_IN_FLIGHT:
+        raise Unmeasurable(f"has more than {MOST_IN_FLIGHT:,} descriptors waiting in sockets")
     return Held(sum(disk.values()), sum(memory.values()), sockets)
+
+
+def waiting_in(path: str) -> int:
+    """How many descriptors were sent to this socket and not received; kernels before 5.11 do not say."""
+    with contextlib.suppress(OSError), open(path.replace("/fd/", "/fdinfo/"), "rb") as file:
+        for line in file:
+            if line.startswith(b"scm_fds:"):
+                return int(line.split()[1])
+    return 0
 
 
 def is_memory_file(path: str) -> bool:

@@ -119,7 +119,9 @@ def limit(limits: dict[str, int]) -> None:
     except OSError:  # a container may have begun with more, which nobody in it may lower
         pass
     for name, value in limits.items():
-        resource.setrlimit(LIMITS[name], (value, value))
+        _, most = resource.getrlimit(LIMITS[name])  # the server's own user may have less already, and nobody here may raise it
+        allowed = value if most == resource.RLIM_INFINITY else min(value, most)
+        resource.setrlimit(LIMITS[name], (allowed, allowed))
 
 
 def read_all(fd: int) -> bytes:
