@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from tests.benchmarks.durability import Busy, round_of
 
-from .conftest import running_server
+from .conftest import SCRIPTS, LocalServer, host_processes_of, running_server, wait_for_server
 
 pytestmark = pytest.mark.thorough
 
@@ -83,3 +84,57 @@ def fill(path: Path) -> None:
 def state_with_room(state: Path, filler: Path) -> Path:
     filler.unlink()
     return state
+
+
+FULL_DATABASE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from local_daytona import store
+write = store.Table._write
+def refuse(self, *values):
+    if Path(sys.argv[2], "full").exists():
+        raise store.ApiError(507, "local Daytona could not write its database: database or disk is full")
+    write(self, *values)
+store.Table._write = refuse
+from local_daytona.commands import main
+raise SystemExit(main(["serve", "--state-dir", sys.argv[2]]))
+"""
+
+
+def test_what_frees_a_full_disk_works_on_a_full_disk(state_dir: Path) -> None:
+    """Stopping and deleting go on without the database, nothing runs that is said to be stopped, and nothing stays in between."""
+    state_dir.mkdir()
+    with open(state_dir / "server.log", "ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", FULL_DATABASE, str(SCRIPTS), str(state_dir)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    try:
+        server = wait_for_server(state_dir, process)
+        statuses = on_a_full_disk(server, state_dir / "full")
+        gone = server.sandboxes()
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+    assert statuses == {"stop": 200, "start": 507, "start later": 200, "delete": 507, "delete later": 200, "create": 507}
+    assert gone == []
+
+
+def on_a_full_disk(server: LocalServer, full: Path) -> dict[str, int]:
+    """What each order answers; what runs is looked at in between."""
+    sandbox_id = server.create()["id"]
+
+    def status(method: str, path: str) -> int:
+        return server.request(method, f"/api/sandbox{path}", body={} if method == "POST" else None).status
+
+    full.touch()
+    found = {"stop": status("POST", f"/{sandbox_id}/stop"), "start": status("POST", f"/{sandbox_id}/start")}
+    assert host_processes_of(server.state_dir) == []
+    full.unlink()
+    found["start later"] = status("POST", f"/{sandbox_id}/start")
+    full.touch()
+    found |= {"delete": status("DELETE", f"/{sandbox_id}"), "create": status("POST", "")}
+    assert host_processes_of(server.state_dir) == []
+    full.unlink()
+    return {**found, "delete later": status("DELETE", f"/{sandbox_id}")}

@@ -28,6 +28,7 @@ from .snapshots import LARGEST, Snapshot
 log = logging.getLogger(__name__)
 BUILDING = ("pending_build", "building_snapshot")
 IN_TRANSITION = ("creating", "starting", "stopping", "destroying", "snapshotting", *BUILDING)
+ENDING = ("stopping", "stopped", "destroying", "error")  # the next server takes whatever ran before for stopped
 AT_REST = ("stopped", "archived", "build_failed", "error")  # nothing of it runs
 LINK_TIMEOUT_S = 10.0
 LARGEST_COPY = LARGEST.disk * GIB
@@ -142,6 +143,8 @@ class Sandboxes:
         try:
             await self._run(entry)
         except BaseException as error:
+            await self.halt(entry)
+            entry.record.state = before
             await self.set_state(entry, before)
             raise as_api_error(error) from error
         return entry.record
@@ -307,7 +310,7 @@ class Sandboxes:
         except Exception:
             log.exception("ending sandbox %s", record.id)
         self._engine.discard(record.id)
-        self._table.forget(record.id)
+        await self._forget(record)
         self.on_removed(record.id)
         self._entries.pop(record.id, None)
         if self._names.get(record.name) == record.id:
@@ -315,6 +318,15 @@ class Sandboxes:
         self.empty_trash()
         old, record.state = record.state, "destroyed"
         await self._events.state_changed(self.as_json(record), old=old)
+
+    async def _forget(self, record: Record) -> None:
+        """Off the database, which on a full disk may need the room of what was just discarded; raises the 507 for who tries again."""
+        try:
+            self._table.forget(record.id)
+        except ApiError:
+            await self._engine.empty_trash()
+            record.state = "error"  # not in transition, so that it can be deleted again
+            self._table.forget(record.id)
 
     async def halt(self, entry: Entry) -> None:
         """End its processes, whatever its state says; also when nothing runs."""
@@ -352,8 +364,15 @@ class Sandboxes:
         return entry.record
 
     async def set_state(self, entry: Entry, state: str) -> None:
+        """Raises the 507 of a full disk, and then it is in its old state; only what ends a sandbox goes on, and makes room."""
         old, entry.record.state = entry.record.state, state
-        self._save(entry.record)
+        try:
+            self._save(entry.record)
+        except ApiError as error:
+            if state not in ENDING:
+                entry.record.state = old
+                raise
+            log.warning("sandbox %s is %s, which could not be stored: %s", entry.record.id, state, error.message)
         await self._events.state_changed(self.as_json(entry.record), old=old)
 
     def _save(self, record: Record) -> None:
