@@ -31,6 +31,8 @@ class Busy:
     seed: int
     sandboxes: dict[str, str] = field(default_factory=dict)  # id: what its file holds
     volumes: set[str] = field(default_factory=set)
+    snapshots: dict[str, str] = field(default_factory=dict)  # name: what its file holds
+    dropped: set[str] = field(default_factory=set)  # snapshots whose deletion was acknowledged
     unclear: set[str] = field(default_factory=set)  # asked to be deleted, not answered
     acknowledged: int = 0
     killed: int = 0
@@ -47,7 +49,7 @@ class Busy:
 
     def _one_step(self, server: LocalServer) -> None:
         with self.lock:
-            step = self.random.choice(("create", "create", "volume", "delete", "restart"))
+            step = self.random.choice(("create", "create", "volume", "delete", "restart", "snapshot", "drop"))
             known = self.random.choice(sorted(self.sandboxes)) if self.sandboxes else None
             if step == "delete" and known is not None:
                 del self.sandboxes[known]  # nobody else touches it; until it is answered its fate is open
@@ -58,6 +60,10 @@ class Busy:
             reply = server.request("POST", "/api/volumes", body={"name": f"v{time.monotonic_ns()}"})
             assert reply.status == 200, reply.body
             self._note(lambda: self.volumes.add(reply.json()["id"]))
+        elif step == "snapshot":
+            self._save(server, known)
+        elif step == "drop":
+            self._drop(server)
         elif step == "delete":
             reply = server.request("DELETE", f"/api/sandbox/{known}")
             if reply.status == 200:
@@ -65,6 +71,19 @@ class Busy:
         else:
             server.request("POST", f"/api/sandbox/{known}/stop")
             server.request("POST", f"/api/sandbox/{known}/start")
+
+    def _save(self, server: LocalServer, known: str) -> None:
+        name, text = f"s{time.monotonic_ns()}", self.sandboxes.get(known, "")
+        reply = server.request("POST", f"/api/sandbox/{known}/snapshot", body={"name": name})
+        if reply.status == 200:
+            self._note(lambda: self.snapshots.setdefault(name, text))
+
+    def _drop(self, server: LocalServer) -> None:
+        with self.lock:
+            name = self.random.choice(sorted(self.snapshots)) if self.snapshots else None
+            self.snapshots.pop(name or "", None)  # until it is answered its fate is open
+        if name is not None and server.request("DELETE", f"/api/snapshots/{name}").status == 200:
+            self._note(lambda: self.dropped.add(name))
 
     def _create(self, server: LocalServer) -> None:
         reply = server.request("POST", "/api/sandbox", body={})
@@ -101,6 +120,9 @@ def round_of(state: Path, busy: Busy) -> list[str]:
         for sandbox_id in list(busy.sandboxes)[:-4]:  # keep the rounds short
             server.request("DELETE", f"/api/sandbox/{sandbox_id}")
             del busy.sandboxes[sandbox_id]
+        for name in list(busy.snapshots)[:-4]:
+            server.request("DELETE", f"/api/snapshots/{name}")
+            del busy.snapshots[name]
     return wrong
 
 
@@ -119,11 +141,30 @@ def problems(server: LocalServer, busy: Busy) -> list[str]:
             wrong.append(f"sandbox {sandbox_id} lost its file")
     volumes = {item["id"] for item in server.request("GET", "/api/volumes").json()}
     wrong += [f"volume {volume} is lost" for volume in busy.volumes - volumes]
+    wrong += snapshot_problems(server, busy)
     surplus = {path.name for path in (server.state_dir / "sandboxes").iterdir()} - set(known)
     if surplus:
         wrong.append(f"storage without a sandbox: {sorted(surplus)}")
     if not becomes_empty(server.state_dir / "trash"):
         wrong.append(f"disk is not freed: {sorted(os.listdir(server.state_dir / 'trash'))}")
+    return wrong
+
+
+def snapshot_problems(server: LocalServer, busy: Busy) -> list[str]:
+    """Each acknowledged one is listed and, tried on one of them, gives its files; no other has storage."""
+    items = server.request("GET", "/api/snapshots?limit=200").json()["items"]
+    known = {item["name"]: item for item in items if not item["general"]}
+    wrong = [f"snapshot {name} is lost or not active" for name in busy.snapshots if known.get(name, {}).get("state") != "active"]
+    wrong += [f"snapshot {name} came back" for name in busy.dropped & set(known)]
+    surplus = {path.name for path in (server.state_dir / "snapshots").iterdir()} - {item["id"] for item in known.values()}
+    if surplus:
+        wrong.append(f"storage without a snapshot: {sorted(surplus)}")
+    name, text = next(((name, text) for name, text in reversed(busy.snapshots.items()) if text), ("", ""))
+    if name and name in known:
+        sandbox_id = server.create(snapshot=name)["id"]
+        if server.exec(sandbox_id, "cat /home/daytona/mark")["result"].strip() != text:
+            wrong.append(f"snapshot {name} lost its file")
+        server.request("DELETE", f"/api/sandbox/{sandbox_id}")
     return wrong
 
 
