@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,6 +165,48 @@ def test_list_pages_filters_and_orders(sdk: Any) -> None:
     assert prefixed == ["listed-3"]
 
 
+def test_every_filter_and_every_order_of_the_sdk_holds(sdk: Any) -> None:
+    """A filter that was ignored would show, and let delete, sandboxes that nobody meant."""
+    from daytona import CreateSandboxFromSnapshotParams, ListSandboxesQuery, SandboxListSortDirection, SandboxListSortField
+
+    small = sdk.create(CreateSandboxFromSnapshotParams(labels={"batch": "f"}))
+    large = sdk.create(CreateSandboxFromSnapshotParams(labels={"batch": "f"}, snapshot="daytona-large", public=True, ttl_minutes=30))
+    later, soon = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes=number) for number in (20, 10))
+
+    def listed(**query: Any) -> list[str]:
+        return [found.id for found in sdk.list(ListSandboxesQuery(labels={"batch": "f"}, **query))]
+
+    only_large: list[dict[str, Any]] = [
+        {"min_cpu": 2}, {"min_memory_gib": 2}, {"min_disk_gib": 4}, {"is_public": True}, {"snapshots": ["daytona-large", "x"]},
+        {"auto_destroy_at_after": later}, {"id": large.id[:8].upper()},
+    ]  # fmt: skip
+    only_small: list[dict[str, Any]] = [{"max_cpu": 1}, {"max_memory_gib": 1}, {"max_disk_gib": 3}, {"is_public": False}]
+    nothing: list[dict[str, Any]] = [
+        {"created_at_after": soon}, {"last_activity_after": soon}, {"auto_destroy_at_before": soon}, {"is_recoverable": True}, {"targets": ["us"]},
+    ]  # fmt: skip
+    everything: list[dict[str, Any]] = [{"created_at_before": soon}, {"last_activity_before": soon}, {"targets": ["local"]}]
+    orders = [field for field in SandboxListSortField if field.value in ("cpu", "memoryGib", "diskGib", "createdAt")]
+    found = [[listed(**query) for query in queries] for queries in (only_large, only_small, nothing, everything)]
+    ordered = [listed(sort=field, order=SandboxListSortDirection.ASC) for field in orders]
+    for sandbox in (small, large):
+        sandbox.delete()
+
+    assert found[0] == [[large.id]] * len(only_large)
+    assert found[1] == [[small.id]] * len(only_small)
+    assert found[2] == [[]] * len(nothing)
+    assert [sorted(ids) for ids in found[3]] == [sorted([small.id, large.id])] * len(everything)
+    assert ordered == [[small.id, large.id]] * 4
+
+
+@pytest.mark.parametrize("query", ["createdAtAfter=soon", "minCpu=many", "isPublic=perhaps", "sort=age", "labels=[", "cursor=x"])
+def test_a_filter_that_makes_no_sense_is_refused(server: LocalServer, sandbox: str, query: str) -> None:
+    """400 with the name of the field, not a list of everything."""
+    reply = server.request("GET", f"/api/sandbox?{query}")
+
+    assert reply.status == 400
+    assert query.partition("=")[0] in reply.json()["message"]
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "words"),
     [
@@ -174,6 +217,7 @@ def test_list_pages_filters_and_orders(sdk: Any) -> None:
         ({"outboundProxyUrl": "http://proxy:3128"}, 501, "HTTPS_PROXY"),
         ({"volumes": [{"volumeId": "v", "mountPath": "/mnt/v"}]}, 404, "Volume with ID or name v not found"),
         ({"name": "../x"}, 400, "name must match"),
+        ({"user": "bob"}, 501, "leave os_user out"),
         ({"labels": {"code-toolbox-language": "cobol"}}, 400, "must be one of"),
         ({"autoStopInterval": "soon"}, 400, "whole number"),
         ({"env": {"A": 1}}, 400, "object of strings"),

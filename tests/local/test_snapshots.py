@@ -204,8 +204,8 @@ def test_resize_follows_daytonas_rules(sdk: Daytona) -> None:
     sandbox.resize(Resources(cpu=2, memory=2))
     sandbox.refresh_data()
     assert (sandbox.cpu, sandbox.memory, sandbox.disk) == (2, 2, 3)
-    for wanted in (Resources(cpu=1), Resources(disk=5), Resources(cpu=64)):
-        with pytest.raises(Exception, match=r"Stop the Sandbox|must be a whole number"):
+    for wanted in (Resources(cpu=1), Resources(disk=5), Resources(cpu=64), Resources(cpu=2)):
+        with pytest.raises(Exception, match=r"Stop the Sandbox|must be a whole number|already has this size"):
             sandbox.resize(wanted)
     sandbox.stop(timeout=60)
     sandbox.resize(Resources(cpu=1, disk=5))

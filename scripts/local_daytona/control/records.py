@@ -68,6 +68,11 @@ class Record:
         """Daytona's meaning: deleted as soon as it stops."""
         return self.auto_delete_interval == 0
 
+    @property
+    def recoverable(self) -> bool:
+        """What ended in `error` used too much: it starts again with its files."""
+        return self.state == "error"
+
     def expires_at(self, minute: float) -> float | None:
         """When the ttl ends it, with `minute` seconds to a minute; None without a ttl."""
         return self.ttl_from + self.ttl_minutes * minute if self.ttl_minutes else None
@@ -106,6 +111,7 @@ def list_item(record: Record, *, toolbox_url: str, minute: float) -> dict[str, A
         "volumes": record.volumes,
         "buildInfo": None if record.dockerfile is None else build_info(record.dockerfile, record.created_at, record.id),
         "errorReason": record.error_reason,
+        "recoverable": True if record.recoverable else None,
         "autoStopInterval": record.auto_stop_interval,
         "autoArchiveInterval": record.auto_archive_interval,
         "autoDeleteInterval": record.auto_delete_interval,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +10,8 @@ from aiohttp import web
 
 from ..wire import ApiError, Fields, answer, integer, now
 from . import network
-from .builds import Builds, plan_of
+from .builds import OWN_USERS, Builds, plan_of
+from .listing import matches, one_page
 from .records import DEFAULT_AUTO_ARCHIVE_MIN, DEFAULT_AUTO_STOP_MIN, NO_AUTO_DELETE, TARGET, Record
 from .sandboxes import Entry, Sandboxes, new_id
 from .snapshots import DEFAULT, SEEDED, Snapshot, Snapshots, requested_size
@@ -23,7 +21,6 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LANGUAGES = ("python", "typescript", "javascript")
 LANGUAGE_LABEL = "code-toolbox-language"
-PAGE_SIZE, LARGEST_PAGE = 100, 200
 SIZES = ("cpu", "memory", "disk")
 LARGEST_ENV = 64 * 1024  # it travels with every exec in one message of 128 KiB
 # What only the cloud can do, with the way out; refused at create rather than ignored.
@@ -92,7 +89,8 @@ class ControlRoutes:
         return answer(self._sandboxes.as_json(self._find(request).record))
 
     async def list(self, request: web.Request) -> web.Response:
-        wanted = [entry.record for entry in self._sandboxes if matches(entry.record, request)]
+        minute = self._sandboxes.minute
+        wanted = [entry.record for entry in self._sandboxes if matches(entry.record, request, minute=minute)]
         page, cursor = one_page(wanted, Fields.of_query(request))
         return answer({"items": [self._sandboxes.as_list_item(record) for record in page], "nextCursor": cursor})
 
@@ -181,6 +179,8 @@ def refuse_cloud_only(fields: Fields) -> None:
     for name, (status, sentence) in CLOUD_ONLY.items():
         if fields.any(name):
             raise ApiError(status, sentence)
+    if fields.text("user", "") not in ("", *OWN_USERS):
+        raise ApiError(501, "a sandbox of local Daytona has one user, daytona; leave os_user out, or use the cloud")
     if fields.has("buildInfo") and fields.any("snapshot"):
         raise ApiError(400, "Cannot specify a snapshot when using a build info entry")
     if any(fields.has(name) for name in SIZES) and not fields.has("buildInfo"):
@@ -211,59 +211,3 @@ def path_minutes(request: web.Request, *, least: int) -> int:
     if not least <= minutes < 2**31:
         raise ApiError(400, f"the interval must be at least {least} minutes")
     return minutes
-
-
-def matches(record: Record, request: web.Request) -> bool:
-    """The list filters that the skill uses: id and name prefixes, all labels, any of the states or snapshots."""
-    query = request.query
-    states, names = query.getall("states", []), query.getall("snapshots", [])
-    return (
-        record.id.startswith(query.get("id", "").lower())
-        and record.name.lower().startswith(query.get("name", "").lower())
-        and wanted_labels(query.get("labels", "{}")).items() <= record.labels.items()
-        and (not states or record.state in states)
-        and (not names or record.snapshot in names)
-    )
-
-
-def wanted_labels(text: str) -> dict[str, str]:
-    try:
-        labels = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        raise ApiError(400, "labels must be a JSON object") from None
-    return Fields({"labels": labels}).texts("labels")
-
-
-SORT_KEYS: dict[str, Callable[[Record], Any]] = {
-    "name": lambda record: record.name,
-    "cpu": lambda record: record.cpu,
-    "memoryGiB": lambda record: record.memory,
-    "diskGiB": lambda record: record.disk,
-    "lastActivityAt": lambda record: record.last_activity_at,
-    "createdAt": lambda record: record.created_at,
-}
-
-
-def one_page(found: list[Record], query: Fields) -> tuple[list[Record], str | None]:
-    """One page of `found` and the cursor of the next; the cursor names the last one shown, so deletions do not shift it."""
-    key = SORT_KEYS.get(query.text("sort", "lastActivityAt"))
-    if key is None:
-        raise ApiError(400, f"sort must be one of {', '.join(SORT_KEYS)}")
-    limit = query.integer("limit", PAGE_SIZE, least=1, most=LARGEST_PAGE)
-    descending = query.text("order", "desc").lower() == "desc"
-    ordered = sorted(found, key=lambda record: (key(record), record.id), reverse=descending)
-    start = after_cursor(ordered, query.text("cursor", ""))
-    page = ordered[start : start + limit]
-    more = start + limit < len(ordered)
-    return page, base64.urlsafe_b64encode(page[-1].id.encode()).decode() if more else None
-
-
-def after_cursor(ordered: list[Record], cursor: str) -> int:
-    if not cursor:
-        return 0
-    try:
-        last = base64.urlsafe_b64decode(cursor.encode()).decode()
-    except (binascii.Error, ValueError):
-        raise ApiError(400, "cursor is not one this server gave") from None
-    places = [place for place, record in enumerate(ordered) if record.id == last]
-    return places[0] + 1 if places else len(ordered)

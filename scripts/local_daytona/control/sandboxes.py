@@ -151,7 +151,7 @@ class Sandboxes:
 
     async def recover_from_error(self, entry: Entry) -> Record:
         """Start what ended in `error`; raises the 400 for anything else."""
-        if entry.record.state != "error":
+        if not entry.record.recoverable:
             raise ApiError(400, f"Sandbox is not in a recoverable error state: {entry.record.state}")
         entry.record.state = "stopped"
         return await self.start(entry)
@@ -243,6 +243,8 @@ class Sandboxes:
         record, old = entry.record, entry.record.resources
         if record.state not in ("started", "stopped"):
             raise ApiError(400, f"Sandbox is not in valid state: {record.state}")
+        if size == old:
+            raise ApiError(400, "Sandbox already has this size")
         if size.disk < old.disk:
             raise ApiError(400, "Disk can only be increased")
         shrinks = size.cpu < old.cpu or size.memory < old.memory

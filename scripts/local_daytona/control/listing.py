@@ -1,0 +1,96 @@
+"""What GET /sandbox shows: Daytona's filters, its order, and pages whose cursor deletions do not shift."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from ..wire import ApiError, Fields
+from .records import TARGET, Record
+
+PAGE_SIZE, LARGEST_PAGE = 100, 200
+FRACTION = re.compile(r"\.\d+")  # of a second; strptime has one format with it and another without
+SORT_KEYS: dict[str, Callable[[Record], Any]] = {
+    "name": lambda record: record.name,
+    "cpu": lambda record: record.cpu,
+    "memoryGib": lambda record: record.memory,
+    "diskGib": lambda record: record.disk,
+    "lastActivityAt": lambda record: record.last_activity_at,
+    "createdAt": lambda record: record.created_at,
+}
+
+
+def matches(record: Record, request: web.Request, *, minute: float) -> bool:
+    """Whether every filter lets it through: prefixes, all labels, any of the states and the like, from and to; raises the 400."""
+    query = Fields.of_query(request)
+    choices = {"states": record.state, "snapshots": record.snapshot, "regionIds": TARGET}
+    flags = {"isPublic": record.public, "isRecoverable": record.recoverable}
+    sizes = {"Cpu": record.cpu, "MemoryGiB": record.memory, "DiskGiB": record.disk}
+    times = {"createdAt": record.created_at, "lastEvent": record.last_activity_at, "autoDestroyAt": record.expires_at(minute)}
+    return (
+        record.id.startswith(query.text("id", "").lower())
+        and record.name.lower().startswith(query.text("name", "").lower())
+        and wanted_labels(query.text("labels", "{}")).items() <= record.labels.items()
+        and all(value in request.query.getall(name, [value]) for name, value in choices.items())
+        and all(query.boolean(name, value) == value for name, value in flags.items())
+        and all(query.integer(f"min{name}", value) <= value <= query.integer(f"max{name}", value) for name, value in sizes.items())
+        and all(is_between(value, moment(query, f"{name}After"), moment(query, f"{name}Before")) for name, value in times.items())
+    )
+
+
+def is_between(value: float | None, after: float | None, before: float | None) -> bool:
+    """What never happens is between no bounds but none."""
+    if value is None:
+        return after is None and before is None
+    return (after is None or after <= value) and (before is None or value <= before)
+
+
+def moment(query: Fields, name: str) -> float | None:
+    """Seconds since the epoch, None when it was not asked for; raises the 400."""
+    text = query.text(name, "")
+    if not text:
+        return None
+    try:
+        return datetime.datetime.strptime(FRACTION.sub("", text), "%Y-%m-%dT%H:%M:%S%z").timestamp()
+    except (ValueError, OverflowError):
+        raise ApiError(400, f"{name} must be a time such as 2026-01-02T03:04:05Z") from None
+
+
+def wanted_labels(text: str) -> dict[str, str]:
+    try:
+        labels = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        raise ApiError(400, "labels must be a JSON object") from None
+    return Fields({"labels": labels}).texts("labels")
+
+
+def one_page(found: list[Record], query: Fields) -> tuple[list[Record], str | None]:
+    """One page of `found` and the cursor of the next; the cursor names the last one shown, so deletions do not shift it."""
+    key = SORT_KEYS.get(query.text("sort", "lastActivityAt"))
+    if key is None:
+        raise ApiError(400, f"sort must be one of {', '.join(SORT_KEYS)}")
+    limit = query.integer("limit", PAGE_SIZE, least=1, most=LARGEST_PAGE)
+    descending = query.text("order", "desc").lower() == "desc"
+    ordered = sorted(found, key=lambda record: (key(record), record.id), reverse=descending)
+    start = after_cursor(ordered, query.text("cursor", ""))
+    page = ordered[start : start + limit]
+    more = start + limit < len(ordered)
+    return page, base64.urlsafe_b64encode(page[-1].id.encode()).decode() if more else None
+
+
+def after_cursor(ordered: list[Record], cursor: str) -> int:
+    if not cursor:
+        return 0
+    try:
+        last = base64.urlsafe_b64decode(cursor.encode()).decode()
+    except (binascii.Error, ValueError):
+        raise ApiError(400, "cursor is not one this server gave") from None
+    places = [place for place, record in enumerate(ordered) if record.id == last]
+    return places[0] + 1 if places else len(ordered)
