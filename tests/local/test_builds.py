@@ -23,6 +23,7 @@ from daytona import (
     DaytonaError,
     Image,
     Resources,
+    SessionExecuteRequest,
 )
 
 from .conftest import SCRIPTS, LocalServer, running_server, until, wait_for_server
@@ -48,10 +49,10 @@ def delete(server: LocalServer, *sandboxes: dict[str, Any]) -> None:
 
 
 def test_the_sdks_image_builder_makes_a_sandbox_and_streams_its_log(sdk: Daytona) -> None:
-    """run_commands, env, workdir and entrypoint as the SDK writes them; the callback hears the build."""
+    """run_commands, env and workdir as the SDK writes them; the callback hears the build."""
     image = (
         Image.base("daytona-small").env({"GREETING": "hello world"}).workdir("/home/daytona/app")
-        .run_commands("echo $GREETING > made", "pwd").entrypoint(["sleep", "infinity"])
+        .run_commands("echo $GREETING > made", "pwd")
     )  # fmt: skip
     heard: list[str] = []
     sandbox = sdk.create(
@@ -60,7 +61,7 @@ def test_the_sdks_image_builder_makes_a_sandbox_and_streams_its_log(sdk: Daytona
         on_snapshot_create_logs=heard.append,
     )
 
-    assert sandbox.process.exec("cat app/made; echo $GREETING").result == "hello world\nhello world\n"
+    assert sandbox.process.exec("cat made; echo $GREETING").result == "hello world\nhello world\n"
     assert (sandbox.cpu, sandbox.memory, sandbox.disk) == (2, 4, 8)
     assert "/home/daytona/app" in "\n".join(heard)
     sandbox.delete(timeout=60)
@@ -79,6 +80,52 @@ def test_a_snapshot_is_built_and_started_from(sdk: Daytona) -> None:
     assert sandbox.process.exec("cat /opt/file; echo $A $B").result == "built\nimage own\n"
     sandbox.delete(timeout=60)
     sdk.snapshot.delete("built")
+
+
+def test_the_last_workdir_is_where_everything_in_the_sandbox_begins(sdk: Daytona) -> None:
+    """Commands, code, sessions, interpreters, files and git; also of a snapshot made of it, and after a restart."""
+    sandbox = sdk.create(CreateSandboxFromImageParams(image=Image.base("daytona-small").workdir("/opt/app")), timeout=120)
+    sandbox.process.create_session("s")
+    sandbox.fs.upload_file(b"x", "f")
+    sandbox.git.init("repo")
+    where = [
+        sandbox.get_work_dir(), sandbox.process.exec("pwd").result, sandbox.process.code_run("import os; print(os.getcwd())").result,
+        sandbox.process.execute_session_command("s", SessionExecuteRequest(command="pwd")).stdout,
+        sandbox.code_interpreter.run_code("import os; print(os.getcwd())").stdout,
+    ]  # fmt: skip
+    found = [file.name for file in sandbox.fs.list_files(".")]
+    sandbox.create_snapshot("with-workdir")
+    second = sdk.create(CreateSandboxFromSnapshotParams(snapshot="with-workdir"))
+    second.stop(timeout=60)
+    second.start(timeout=60)
+
+    assert [str(path).strip() for path in where] == ["/opt/app"] * 5
+    assert sorted(found) == ["f", "repo"]
+    assert sandbox.get_user_home_dir() == "/home/daytona"
+    assert second.process.exec("pwd; ls").result == "/opt/app\nf\nrepo\n"
+    for one in (sandbox, second):
+        one.delete(timeout=60)
+    sdk.snapshot.delete("with-workdir")
+
+
+def test_an_entrypoint_runs_in_a_session_of_its_own_whose_log_is_read_and_followed(sdk: Daytona) -> None:
+    """At every start, not while it is built; the sandbox starts also when the program cannot."""
+    image = Image.base("daytona-small").entrypoint(["sh", "-c", "echo begun; echo bad >&2; echo x >> runs; exit 3"])
+    sandbox = sdk.create(CreateSandboxFromImageParams(image=image), timeout=120)
+    until(lambda: sandbox.process.get_entrypoint_session().commands[0].exit_code is not None)
+    logs, followed = sandbox.process.get_entrypoint_logs(), list[str]()
+    asyncio.run(sandbox.process.get_entrypoint_logs_async(followed.append, followed.append))
+    code, listed = sandbox.process.get_entrypoint_session().commands[0].exit_code, sandbox.process.list_sessions()
+    sandbox.stop(timeout=60)
+    sandbox.start(timeout=60)
+    until(lambda: sandbox.process.exec("cat runs").result == "x\nx\n")
+    broken = sdk.create(CreateSandboxFromImageParams(image=Image.base("daytona-small").entrypoint(["/no/such"])), timeout=120)
+
+    assert (logs.stdout, logs.stderr, code, listed) == ("begun\n", "bad\n", 3, [])
+    assert sorted(followed) == ["bad\n", "begun\n"]
+    assert broken.process.exec("echo works").result == "works\n"
+    for one in (sandbox, broken):
+        one.delete(timeout=60)
 
 
 def test_an_image_name_is_a_build_of_nothing(sdk: Daytona) -> None:

@@ -135,6 +135,7 @@ class Builds:
     async def sandbox(self, record: Record, plan: Plan) -> Record:
         """Begin to build a sandbox; its record in `pending_build`. Raises the 409 for its name."""
         record.state, record.dockerfile, record.snapshot = "pending_build", plan.dockerfile, ""
+        record.entrypoint = None  # until it is built
         entry = self._sandboxes.add(record)
         entry.build = self._begin(record.id, lambda output: self._build_sandbox(entry, plan, output))
         return record
@@ -163,7 +164,8 @@ class Builds:
             async with self._turn:
                 await self._sandboxes.set_state(entry, "building_snapshot")
                 made = await self._carry_out(entry, plan, output)
-                entry.record.image_env = made.env
+                record = entry.record
+                record.image_env, record.work_dir, record.entrypoint = made.env, made.work_dir, made.entrypoint
                 await self._sandboxes.run_built(entry)
         except BaseException as error:  # noqa: BLE001  (told in errorReason, and raised again when it is ours)
             reason = reason_of(error)

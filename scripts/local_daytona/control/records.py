@@ -51,6 +51,8 @@ class Record:
     stopped_at: float = 0.0
     error_reason: str | None = None
     image_env: dict[str, str] = field(default_factory=dict)  # what the snapshot's build set; the sandbox's own wins
+    work_dir: str | None = None  # the build's last WORKDIR
+    entrypoint: list[str] | None = None
     volumes: list[dict[str, str]] = field(default_factory=list)
     dockerfile: str | None = None
 

@@ -159,6 +159,8 @@ def new_record(fields: Fields, base: Snapshot) -> Record:
         name=name,
         snapshot=base.name,
         image_env=dict(base.env),
+        work_dir=base.work_dir,
+        entrypoint=base.entrypoint,
         cpu=size.cpu,
         memory=size.memory,
         disk=size.disk,

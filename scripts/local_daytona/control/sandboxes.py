@@ -17,6 +17,7 @@ from ..engine.engine import Engine
 from ..engine.errors import EngineUnavailable, FileProblem, SandboxGone
 from ..engine.limits import GIB, Resources
 from ..engine.mounts import LINK_SCRIPT, Mount, place_of
+from ..engine.rootfs import HOME
 from ..store import Store
 from ..toolbox.toolbox import Toolbox
 from ..wire import ApiError, now
@@ -158,11 +159,16 @@ class Sandboxes:
 
     async def _run(self, entry: Entry) -> None:
         await self.boot(entry)
-        await self.set_state(entry, "started")
+        await self._begin(entry)
 
     async def _run_first(self, entry: Entry) -> None:
         await self.boot(entry)
         await self._link_volumes(entry)
+        await self._begin(entry)
+
+    async def _begin(self, entry: Entry) -> None:
+        if entry.record.entrypoint and entry.toolbox is not None:
+            await entry.toolbox.sessions.run_entrypoint(entry.record.entrypoint)
         await self.set_state(entry, "started")
 
     async def boot(self, entry: Entry) -> None:
@@ -172,7 +178,7 @@ class Sandboxes:
             record.id, name=hostname(record), resources=record.resources, rules=record.rules, mounts=self._mounts(record)
         )
         entry.box = box
-        entry.toolbox = Toolbox(box, env={**record.image_env, **record.env})
+        entry.toolbox = Toolbox(box, env={**record.image_env, **record.env}, work_dir=record.work_dir or HOME)
         entry.watcher = asyncio.create_task(self._watch(entry, box))
         record.last_activity_at = now()
         record.error_reason = None

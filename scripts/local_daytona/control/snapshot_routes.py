@@ -112,7 +112,7 @@ class SnapshotRoutes:
         record = entry.record
         snapshot = Snapshot(
             str(uuid.uuid4()), fields.text("name"), record.cpu, record.memory, record.disk, state="snapshotting",
-            env=dict(record.image_env), source_sandbox_id=record.id,
+            env=dict(record.image_env), work_dir=record.work_dir, entrypoint=record.entrypoint, source_sandbox_id=record.id,
         )  # fmt: skip
         self._snapshots.add(snapshot)
         try:

@@ -15,7 +15,7 @@ from aiohttp import BodyPartReader, hdrs, web
 
 from ..engine.errors import FileProblem
 from ..wire import DAEMON, ApiError, Fields, answer, nothing
-from .toolbox import WORK_DIR, Toolbox, absolute, inside, problem, write_all
+from .toolbox import Toolbox, inside, problem, write_all
 
 CHUNK = 1024 * 1024
 LONGEST_PATH = 4096
@@ -47,7 +47,7 @@ async def upload(toolbox: Toolbox, request: web.Request) -> web.Response:
 
 async def upload_one(toolbox: Toolbox, request: web.Request) -> web.Response:
     """POST /files/upload-v2?path: the field `file` becomes that path; what signed upload links lead to."""
-    path = absolute(Fields.of_query(request).text("path"))
+    path = toolbox.absolute(Fields.of_query(request).text("path"))
     if not request.content_type.startswith("multipart/"):
         raise ApiError(400, "the body must be multipart/form-data with a field named file", source=DAEMON)
     async for part in await request.multipart():
@@ -59,7 +59,7 @@ async def upload_one(toolbox: Toolbox, request: web.Request) -> web.Response:
 
 async def download_one(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
     """GET /files/download?path: a download for browsers too, never a page that would run as this server's own."""
-    path = absolute(Fields.of_query(request).text("path"))
+    path = toolbox.absolute(Fields.of_query(request).text("path"))
     async with inside(path):
         fd = await toolbox.box.open_file(path, "r")
     try:
@@ -85,7 +85,7 @@ async def path_of(part: BodyPartReader) -> str:
 async def receive(toolbox: Toolbox, path: str, part: BodyPartReader, *, written: list[dict[str, Any]], errors: list[str]) -> None:
     try:
         size = await write_part(toolbox, path, part)
-        written.append({"path": absolute(path), "bytes": size})
+        written.append({"path": toolbox.absolute(path), "bytes": size})
     except ApiError as error:
         errors.append(error.message)
 
@@ -93,7 +93,7 @@ async def receive(toolbox: Toolbox, path: str, part: BodyPartReader, *, written:
 async def write_part(toolbox: Toolbox, path: str, part: BodyPartReader) -> int:
     """The part's bytes as the file at `path`, and how many; raises the ApiError, with whatever was written left there."""
     async with inside(path):
-        fd = await toolbox.box.open_file(absolute(path), "w")
+        fd = await toolbox.box.open_file(toolbox.absolute(path), "w")
     try:
         size = 0
         while chunk := await part.read_chunk(CHUNK):
@@ -124,7 +124,7 @@ async def download(toolbox: Toolbox, request: web.Request) -> web.StreamResponse
 async def send_part(toolbox: Toolbox, request: web.Request, response: web.StreamResponse, path: str, *, boundary: str) -> None:
     try:
         async with inside(path):
-            fd = await toolbox.box.open_file(absolute(path), "r")
+            fd = await toolbox.box.open_file(toolbox.absolute(path), "r")
     except ApiError as error:
         body = json.dumps(error.envelope(request)).encode()
         await response.write(part_head(boundary, "error", path, "application/json", len(body)) + body + b"\r\n")
@@ -166,13 +166,13 @@ def file_name(path: str) -> str:
 
 async def list_folder(toolbox: Toolbox, request: web.Request) -> web.Response:
     query = Fields.of_query(request)
-    path = absolute(query.text("path", "") or WORK_DIR)
+    path = toolbox.absolute(query.text("path", "") or toolbox.work_dir)
     async with inside(path):
         return answer(await toolbox.box.files("list", path=path, depth=query.integer("depth", 1, least=1, most=100)))
 
 
 async def info(toolbox: Toolbox, request: web.Request) -> web.Response:
-    path = absolute(Fields.of_query(request).text("path"))
+    path = toolbox.absolute(Fields.of_query(request).text("path"))
     async with inside(path):
         return answer(await toolbox.box.files("info", path=path))
 
@@ -180,7 +180,7 @@ async def info(toolbox: Toolbox, request: web.Request) -> web.Response:
 async def make_folder(toolbox: Toolbox, request: web.Request) -> web.Response:
     """POST /files/folder?path&mode: `mode` in octal, as in chmod."""
     query = Fields.of_query(request)
-    path, text = absolute(query.text("path")), query.text("mode", "0755") or "0755"
+    path, text = toolbox.absolute(query.text("path")), query.text("mode", "0755") or "0755"
     mode = octal(text)
     async with inside(path):
         await toolbox.box.files("mkdir", path=path, mode=mode)
@@ -190,7 +190,7 @@ async def make_folder(toolbox: Toolbox, request: web.Request) -> web.Response:
 async def find(toolbox: Toolbox, request: web.Request) -> web.Response:
     """GET /files/find?path&pattern: literal text in the contents; [] for a path that is not there."""
     query = Fields.of_query(request)
-    path = absolute(query.text("path"))
+    path = toolbox.absolute(query.text("path"))
     async with inside(path):
         return answer(await toolbox.box.files("find", path=path, pattern=required(query, "pattern")))
 
@@ -198,7 +198,7 @@ async def find(toolbox: Toolbox, request: web.Request) -> web.Response:
 async def search(toolbox: Toolbox, request: web.Request) -> web.Response:
     """GET /files/search?path&pattern: a glob on base names."""
     query = Fields.of_query(request)
-    path = absolute(query.text("path"))
+    path = toolbox.absolute(query.text("path"))
     async with inside(path):
         return answer({"files": await toolbox.box.files("search", path=path, pattern=required(query, "pattern"))})
 
@@ -217,20 +217,20 @@ async def replace(toolbox: Toolbox, request: web.Request) -> web.Response:
     if not files or len(files) > MOST_FILES:
         raise ApiError(400, f"files must name 1 to {MOST_FILES} files", source=DAEMON)
     results: list[dict[str, Any]] = []
-    for batch in batches(files):
+    for batch in batches(toolbox, files):
         async with inside(batch[0]):
-            paths = [absolute(name) for name in batch]
+            paths = [toolbox.absolute(name) for name in batch]
             failures = await toolbox.box.files("replace", paths=paths, pattern=old, value=new)
         results += replaced(batch, failures)
     return answer(results)
 
 
-def batches(files: Sequence[str]) -> Iterator[list[str]]:
+def batches(toolbox: Toolbox, files: Sequence[str]) -> Iterator[list[str]]:
     """Parts that fit into one message to the agent, with room for the texts."""
     batch: list[str] = []
     size = 0
     for name in files:
-        length = len(json.dumps(absolute(name)))
+        length = len(json.dumps(toolbox.absolute(name)))
         if batch and size + length > BATCH:
             yield batch
             batch, size = [], 0
@@ -252,7 +252,7 @@ def replaced(names: Sequence[str], failures: Any) -> list[dict[str, Any]]:
 async def move(toolbox: Toolbox, request: web.Request) -> web.Response:
     """POST /files/move?source&destination: the destination must not exist, its folder must."""
     query = Fields.of_query(request)
-    source, destination = absolute(query.text("source")), absolute(query.text("destination"))
+    source, destination = toolbox.absolute(query.text("source")), toolbox.absolute(query.text("destination"))
     async with inside(f"{source} to {destination}"):
         await toolbox.box.files("move", path=source, destination=destination)
     return nothing(200)
@@ -261,7 +261,7 @@ async def move(toolbox: Toolbox, request: web.Request) -> web.Response:
 async def permissions(toolbox: Toolbox, request: web.Request) -> web.Response:
     """POST /files/permissions?path&mode&owner&group, what is left out stays."""
     query = Fields.of_query(request)
-    path, mode = absolute(query.text("path")), query.text("mode", "")
+    path, mode = toolbox.absolute(query.text("path")), query.text("mode", "")
     owner, group = query.text("owner", ""), query.text("group", "")
     async with inside(path):
         await toolbox.box.files("permissions", path=path, mode=octal(mode) if mode else None, owner=owner, group=group)
@@ -277,7 +277,7 @@ def octal(text: str) -> int:
 
 async def delete(toolbox: Toolbox, request: web.Request) -> web.Response:
     query = Fields.of_query(request)
-    path = absolute(query.text("path"))
+    path = toolbox.absolute(query.text("path"))
     async with inside(path):
         await toolbox.box.files("delete", path=path, recursive=query.boolean("recursive"))
     return nothing(204)

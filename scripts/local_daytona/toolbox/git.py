@@ -9,11 +9,12 @@ import re
 from aiohttp import web
 
 from ..engine.errors import FileProblem, SandboxGone
+from ..engine.rootfs import HOME
 from ..wire import DAEMON, ApiError, Fields, answer, nothing
 from . import gitanswers
 from .gitfailures import failure
 from .gitprogram import REMOTE_S, Credential, checked, credential_for, git, without_password
-from .toolbox import WORK_DIR, Toolbox, absolute
+from .toolbox import Toolbox
 
 MOST_COMMITS = 10_000
 KEY = re.compile(r"[A-Za-z0-9-]+\.([^\x00\n]+\.)?[A-Za-z][A-Za-z0-9-]*")
@@ -26,12 +27,12 @@ async def clone(toolbox: Toolbox, request: web.Request) -> web.Response:
     """One branch; files are written only when the credential is gone, because filters of the sandbox's own may run then."""
     fields = await Fields.of_body(request)
     url, user, password = without_password(word(fields, "url"))
-    path, commit, depth = repository(fields), optional(fields, "commit_id"), fields.integer("depth", 0)
+    path, commit, depth = repository(toolbox, fields), optional(fields, "commit_id"), fields.integer("depth", 0)
     login = credential_for(url, fields.text("username", "") or user, fields.text("password", "") or password)
     before = ["-c", "http.sslVerify=false"] if fields.boolean("insecure_skip_tls") else []
     words = ["clone", "--quiet", "--no-checkout", "--single-branch", *([f"--depth={depth}"] if depth else [])]
     branch = [f"--branch={optional(fields, 'branch')}"] if optional(fields, "branch") else []
-    await checked(toolbox, *before, *words, *branch, "--", url, path, cwd=WORK_DIR, credential=login, timeout_s=REMOTE_S)
+    await checked(toolbox, *before, *words, *branch, "--", url, path, cwd=HOME, credential=login, timeout_s=REMOTE_S)
     try:
         if commit:
             await fetch_commit(toolbox, path, commit, [*before, "fetch", "--quiet", *words[4:]], login)
@@ -60,12 +61,12 @@ async def check_out_files(toolbox: Toolbox, path: str, commit: str) -> None:
 
 async def status(toolbox: Toolbox, request: web.Request) -> web.Response:
     words = ("status", "--porcelain=v2", "--branch", "-z", "--untracked-files=all", "--renames")
-    done = await checked(toolbox, *words, cwd=repository(Fields.of_query(request)))
+    done = await checked(toolbox, *words, cwd=repository(toolbox, Fields.of_query(request)))
     return answer(await asyncio.to_thread(gitanswers.status, done.text))
 
 
 async def branches(toolbox: Toolbox, request: web.Request) -> web.Response:
-    path = repository(Fields.of_query(request))
+    path = repository(toolbox, Fields.of_query(request))
     names = await checked(toolbox, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads", cwd=path)
     return answer({"branches": [name for name in names.text.split("\n") if name], "current": await current_branch(toolbox, path)})
 
@@ -78,33 +79,33 @@ async def current_branch(toolbox: Toolbox, path: str) -> str:
 async def create_branch(toolbox: Toolbox, request: web.Request) -> web.Response:
     """Creates and checks out, as Daytona's does."""
     fields = await Fields.of_body(request)
-    await checked(toolbox, "checkout", "--quiet", "-b", word(fields, "name"), cwd=repository(fields))
+    await checked(toolbox, "checkout", "--quiet", "-b", word(fields, "name"), cwd=repository(toolbox, fields))
     return nothing(201)
 
 
 async def delete_branch(toolbox: Toolbox, request: web.Request) -> web.Response:
     fields = await Fields.of_body(request)
-    await checked(toolbox, "branch", "--quiet", "-D", "--", word(fields, "name"), cwd=repository(fields))
+    await checked(toolbox, "branch", "--quiet", "-D", "--", word(fields, "name"), cwd=repository(toolbox, fields))
     return nothing(204)
 
 
 async def checkout(toolbox: Toolbox, request: web.Request) -> web.Response:
     """A branch, or detached a commit."""
     fields = await Fields.of_body(request)
-    await checked(toolbox, "checkout", "--quiet", word(fields, "branch"), "--", cwd=repository(fields))
+    await checked(toolbox, "checkout", "--quiet", word(fields, "branch"), "--", cwd=repository(toolbox, fields))
     return nothing(200)
 
 
 async def add(toolbox: Toolbox, request: web.Request) -> web.Response:
     fields = await Fields.of_body(request)
-    await checked(toolbox, "add", "--", *file_names(fields), cwd=repository(fields))
+    await checked(toolbox, "add", "--", *file_names(fields), cwd=repository(toolbox, fields))
     return nothing(200)
 
 
 async def commit(toolbox: Toolbox, request: web.Request) -> web.Response:
     """What is staged, by the given author; the message goes through stdin, so that it may be long."""
     fields = await Fields.of_body(request)
-    path, message = repository(fields), fields.text("message")
+    path, message = repository(toolbox, fields), fields.text("message")
     if not message.strip():
         raise ApiError(400, "message is required", source=DAEMON)
     identity = ["-c", f"user.name={word(fields, 'author')}", "-c", f"user.email={word(fields, 'email')}"]
@@ -117,7 +118,7 @@ async def commit(toolbox: Toolbox, request: web.Request) -> web.Response:
 async def push(toolbox: Toolbox, request: web.Request) -> web.Response:
     """The branch to its own name at the remote; never forced."""
     fields = await Fields.of_body(request)
-    path, remote = repository(fields), optional(fields, "remote") or "origin"
+    path, remote = repository(toolbox, fields), optional(fields, "remote") or "origin"
     branch = optional(fields, "branch") or await current_branch(toolbox, path)
     if not BRANCH.fullmatch(branch):
         raise ApiError(404, "there is no such branch, or HEAD is on none", code="GIT_BRANCH_NOT_FOUND", source=DAEMON)
@@ -139,7 +140,7 @@ async def login_for(toolbox: Toolbox, path: str, fields: Fields, ask: tuple[str,
 async def pull(toolbox: Toolbox, request: web.Request) -> web.Response:
     """Fast-forward only: a fetch with the credential, then a merge without it, because a merge runs filters of the sandbox's own."""
     fields = await Fields.of_body(request)
-    path, remote = repository(fields), optional(fields, "remote") or "origin"
+    path, remote = repository(toolbox, fields), optional(fields, "remote") or "origin"
     branch = optional(fields, "branch") or await upstream_branch(toolbox, path)
     login = await login_for(toolbox, path, fields, ("ls-remote", "--get-url", "--", remote), remote)
     await checked(toolbox, "fetch", "--quiet", "--", remote, branch, cwd=path, credential=login, timeout_s=REMOTE_S)
@@ -159,7 +160,7 @@ async def upstream_branch(toolbox: Toolbox, path: str) -> str:
 
 async def history(toolbox: Toolbox, request: web.Request) -> web.Response:
     words = ("log", "-z", f"--max-count={MOST_COMMITS}", f"--format={gitanswers.COMMIT_FORMAT}", "--no-show-signature", "--no-color")
-    done = await checked(toolbox, *words, cwd=repository(Fields.of_query(request)))
+    done = await checked(toolbox, *words, cwd=repository(toolbox, Fields.of_query(request)))
     return answer(await asyncio.to_thread(gitanswers.commits, done.text))
 
 
@@ -167,7 +168,7 @@ async def init(toolbox: Toolbox, request: web.Request) -> web.Response:
     fields = await Fields.of_body(request)
     branch = optional(fields, "initial_branch")
     words = ["init", "--quiet", *(["--bare"] if fields.boolean("bare") else []), *([f"--initial-branch={branch}"] if branch else [])]
-    await checked(toolbox, *words, "--", repository(fields), cwd=WORK_DIR)
+    await checked(toolbox, *words, "--", repository(toolbox, fields), cwd=HOME)
     return nothing(201)
 
 
@@ -177,7 +178,7 @@ async def reset(toolbox: Toolbox, request: web.Request) -> web.Response:
     if (mode and mode not in RESET_MODES) or (files and mode not in ("", "mixed")):
         raise ApiError(400, f"mode must be one of {', '.join(RESET_MODES)}, with files mixed", source=DAEMON)
     words = ["reset", "--quiet", *([f"--{mode}"] if mode and not files else []), *([target] if target else []), "--", *files]
-    await checked(toolbox, *words, cwd=repository(fields))
+    await checked(toolbox, *words, cwd=repository(toolbox, fields))
     return nothing(200)
 
 
@@ -188,12 +189,12 @@ async def restore(toolbox: Toolbox, request: web.Request) -> web.Response:
     if not places:
         raise ApiError(400, "one of staged and worktree must be true", source=DAEMON)
     words = ["restore", "--quiet", *places, *([f"--source={source}"] if source else []), "--", *file_names(fields)]
-    await checked(toolbox, *words, cwd=repository(fields))
+    await checked(toolbox, *words, cwd=repository(toolbox, fields))
     return nothing(200)
 
 
 async def remotes(toolbox: Toolbox, request: web.Request) -> web.Response:
-    path = repository(Fields.of_query(request))
+    path = repository(toolbox, Fields.of_query(request))
     await checked(toolbox, "rev-parse", "--git-dir", cwd=path)
     done = await git(toolbox, "config", "--local", "-z", "--get-regexp", r"^remote\..*\.url$", cwd=path)
     return answer({"remotes": gitanswers.remotes(done.text)})
@@ -202,7 +203,7 @@ async def remotes(toolbox: Toolbox, request: web.Request) -> web.Response:
 async def add_remote(toolbox: Toolbox, request: web.Request) -> web.Response:
     """An address with a password is refused: it would stay in .git/config, where any code of the sandbox reads it."""
     fields = await Fields.of_body(request)
-    path, name, url = repository(fields), word(fields, "name"), word(fields, "url")
+    path, name, url = repository(toolbox, fields), word(fields, "name"), word(fields, "url")
     if without_password(url)[2]:
         raise ApiError(400, "the url holds a password; leave it out, and pass username and password to push and pull", source=DAEMON)
     known = (await checked(toolbox, "remote", cwd=path)).text.split("\n")
@@ -216,7 +217,7 @@ async def add_remote(toolbox: Toolbox, request: web.Request) -> web.Response:
 async def get_config(toolbox: Toolbox, request: web.Request) -> web.Response:
     """A key that is not set has the value null."""
     fields = Fields.of_query(request)
-    scope, path = scope_of(fields)
+    scope, path = scope_of(toolbox, fields)
     done = await git(toolbox, "config", scope, "-z", "--get", key_of(fields), cwd=path)
     if done.code not in (0, 1):
         raise failure(done.code, done.said)
@@ -225,14 +226,14 @@ async def get_config(toolbox: Toolbox, request: web.Request) -> web.Response:
 
 async def set_config(toolbox: Toolbox, request: web.Request) -> web.Response:
     fields = await Fields.of_body(request)
-    scope, path = scope_of(fields)
+    scope, path = scope_of(toolbox, fields)
     await checked(toolbox, "config", scope, "--replace-all", key_of(fields), fields.text("value"), cwd=path)
     return nothing(200)
 
 
 async def configure_user(toolbox: Toolbox, request: web.Request) -> web.Response:
     fields = await Fields.of_body(request)
-    scope, path = scope_of(fields)
+    scope, path = scope_of(toolbox, fields)
     values = {"user.name": fields.text("name"), "user.email": fields.text("email")}
     for key, value in values.items():
         await checked(toolbox, "config", scope, "--replace-all", key, value, cwd=path)
@@ -246,16 +247,16 @@ async def authenticate(toolbox: Toolbox, request: web.Request) -> web.Response:
     login = credential_for(f"{protocol}://{host}", word(fields, "username"), fields.text("password"))
     if login is None or login.origin != f"{protocol}://{host}" or re.search(r"[\s/@]", host):
         raise ApiError(400, "password, host and protocol (http or https) must be those of a git server", source=DAEMON)
-    await checked(toolbox, "config", "--global", "--replace-all", "credential.helper", "store", cwd=WORK_DIR)
+    await checked(toolbox, "config", "--global", "--replace-all", "credential.helper", "store", cwd=HOME)
     lines = f"protocol={protocol}\nhost={host}\n".encode() + login.lines + b"\n"
-    done = await git(toolbox, "credential", "approve", cwd=WORK_DIR, stdin=lines)
+    done = await git(toolbox, "credential", "approve", cwd=HOME, stdin=lines)
     if done.code:
         raise failure(done.code, done.said, [login.password, login.username])
     return nothing(200)
 
 
-def repository(fields: Fields) -> str:
-    return absolute(fields.text("path"))
+def repository(toolbox: Toolbox, fields: Fields) -> str:
+    return toolbox.absolute(fields.text("path"))
 
 
 def word(fields: Fields, name: str) -> str:
@@ -278,12 +279,12 @@ def file_names(fields: Fields) -> list[str]:
     return files
 
 
-def scope_of(fields: Fields) -> tuple[str, str]:
+def scope_of(toolbox: Toolbox, fields: Fields) -> tuple[str, str]:
     """(git's option, the folder to run in); a local one is of the repository at `path`."""
     scope = fields.text("scope", "") or "global"
     if scope not in SCOPES:
         raise ApiError(400, f"scope must be one of {', '.join(SCOPES)}", source=DAEMON)
-    return f"--{scope}", repository(fields) if scope == "local" else WORK_DIR
+    return f"--{scope}", repository(toolbox, fields) if scope == "local" else HOME
 
 
 def key_of(fields: Fields) -> str:

@@ -13,7 +13,7 @@ from ..wire import DAEMON, ApiError, Fields, answer
 from . import channel
 from .channel import Channel, first_of
 from .contexts import DEFAULT, LANGUAGE, STOPPED, Context, Outcome
-from .toolbox import Toolbox, absolute
+from .toolbox import Toolbox
 
 TIMED_OUT = 4008
 FIRST_MESSAGE_TIMEOUT_S = 60.0
@@ -113,7 +113,7 @@ async def create_context(toolbox: Toolbox, request: web.Request) -> web.Response
     language = fields.text("language", "") or LANGUAGE
     if language != LANGUAGE:
         raise ApiError(400, f"contexts run {LANGUAGE}, not {language[:100]}", source=DAEMON)
-    context = await toolbox.contexts.create(absolute(fields.text("cwd", "") or toolbox.work_dir))
+    context = await toolbox.contexts.create(toolbox.absolute(fields.text("cwd", "") or toolbox.work_dir))
     return answer(context.as_json())
 
 

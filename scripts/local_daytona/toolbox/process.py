@@ -15,7 +15,7 @@ from ..engine.errors import FileProblem
 from ..wire import DAEMON, ApiError, Fields, answer
 from . import charts
 from .shell import feed, shell
-from .toolbox import WORK_DIR, Toolbox, absolute, inside
+from .toolbox import Toolbox, inside
 
 OUTPUT_LIMIT = 32 * 1024 * 1024  # the answer is one JSON string held in memory, up to six times as long; more is dropped
 INTERPRETERS = {"python": ("python3", "-u", "-"), "javascript": ("node", "-")}
@@ -36,7 +36,7 @@ async def execute(toolbox: Toolbox, request: web.Request) -> web.Response:
     command = fields.text("command")
     if not command.strip():
         raise ApiError(400, "command is required", source=DAEMON)
-    cwd = absolute(fields.text("cwd", "") or WORK_DIR)
+    cwd = toolbox.absolute(fields.text("cwd", "") or toolbox.work_dir)
     ended = await run(
         toolbox, [shell()], script=command.encode(), env=fields.texts("envs"), cwd=cwd, timeout_s=fields.integer("timeout", 0)
     )
@@ -55,7 +55,7 @@ async def code_run(toolbox: Toolbox, request: web.Request) -> web.Response:
     if language == "python" and charts.draws(code):
         interpreter = charts.RUNNER
     argv, script = [*interpreter, *fields.list_of_texts("argv")], code.encode()
-    ended = await run(toolbox, argv, script=script, env=fields.texts("envs"), cwd=WORK_DIR, timeout_s=fields.integer("timeout", 0))
+    ended = await run(toolbox, argv, script=script, env=fields.texts("envs"), cwd=toolbox.work_dir, timeout_s=fields.integer("timeout", 0))
     result, found = await asyncio.to_thread(charts.extracted, ended.output)
     return answer({"exitCode": ended.exit_code, "result": result, "artifacts": {"charts": found}})
 

@@ -13,7 +13,7 @@ from ..wire import DAEMON, ApiError, Fields, answer
 from . import channel
 from .channel import Channel, first_of
 from .terminals import End, Size, Terminal
-from .toolbox import Toolbox, absolute
+from .toolbox import Toolbox
 
 EXIT_CONTROL = "X-Daytona-Pty-Exit-Control"  # offered by clients that understand the `exited` message
 ENVIRONMENT = "X-Daytona-Pty-Envs~"  # then the variables, as base64 of JSON
@@ -94,7 +94,7 @@ async def say_goodbye(client: Channel, end: End | None, *, tells_exit: bool) -> 
 
 
 def cwd_of(toolbox: Toolbox, fields: Fields) -> str:
-    return absolute(fields.text("cwd", "") or toolbox.work_dir)
+    return toolbox.absolute(fields.text("cwd", "") or toolbox.work_dir)
 
 
 def environment_of(request: web.Request) -> dict[str, str]:

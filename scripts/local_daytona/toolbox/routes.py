@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable
 from aiohttp import WSCloseCode, web
 
 from ..control.sandboxes import Sandboxes
+from ..engine.rootfs import HOME
 from ..wire import ApiError, Fields, answer, nothing
 from . import channel, files, git, interpreter, process, pty
 from .channel import Channel
-from .sessions import Command, logs_json
-from .toolbox import WORK_DIR, Toolbox, inside
+from .sessions import ENTRYPOINT, Command, logs_json
+from .toolbox import Toolbox, inside
 
 Operation = Callable[[Toolbox, web.Request], Awaitable[web.StreamResponse]]
 
@@ -31,8 +32,12 @@ def routes(sandboxes: Sandboxes) -> list[web.RouteDef]:
     return [on(method, path, operation) for method, path, operation in TABLE]
 
 
-async def work_dir(_toolbox: Toolbox, _request: web.Request) -> web.Response:
-    return answer({"dir": WORK_DIR})
+async def work_dir(toolbox: Toolbox, _request: web.Request) -> web.Response:
+    return answer({"dir": toolbox.work_dir})
+
+
+async def home_dir(_toolbox: Toolbox, _request: web.Request) -> web.Response:
+    return answer({"dir": HOME})
 
 
 async def create_session(toolbox: Toolbox, request: web.Request) -> web.Response:
@@ -41,7 +46,7 @@ async def create_session(toolbox: Toolbox, request: web.Request) -> web.Response
 
 
 async def list_sessions(toolbox: Toolbox, _request: web.Request) -> web.Response:
-    return answer([session_json(session.id, session.commands) for session in toolbox.sessions])
+    return answer([session_json(session.id, session.commands) for session in toolbox.sessions if session.id != ENTRYPOINT])
 
 
 async def get_session(toolbox: Toolbox, request: web.Request) -> web.Response:
@@ -49,13 +54,17 @@ async def get_session(toolbox: Toolbox, request: web.Request) -> web.Response:
     return answer(session_json(session.id, session.commands))
 
 
-async def entrypoint_session(_toolbox: Toolbox, _request: web.Request) -> web.Response:
-    """A sandbox here has no program of its own: its snapshots have no entrypoint."""
-    return answer(session_json("entrypoint", {}))
+async def entrypoint_session(toolbox: Toolbox, _request: web.Request) -> web.Response:
+    """There is one also where the snapshot has no program of its own; it is empty."""
+    command = toolbox.sessions.entrypoint()
+    return answer(session_json(ENTRYPOINT, {} if command is None else {command.id: command}))
 
 
-async def entrypoint_logs(_toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
-    """Empty, and complete for whoever follows it."""
+async def entrypoint_logs(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
+    """Without a program empty, and complete for whoever follows it."""
+    command = toolbox.sessions.entrypoint()
+    if command is not None:
+        return await logs_of(toolbox, command, request)
     if not Fields.of_query(request).boolean("follow"):
         return answer(dict.fromkeys(("output", "stdout", "stderr"), ""))
     channel.required(request)
@@ -95,7 +104,10 @@ async def send_input(toolbox: Toolbox, request: web.Request) -> web.Response:
 
 async def command_logs(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
     """JSON of what there is, or with `follow=true` over a WebSocket all there is and all that comes."""
-    command = found_command(toolbox, request)
+    return await logs_of(toolbox, found_command(toolbox, request), request)
+
+
+async def logs_of(toolbox: Toolbox, command: Command, request: web.Request) -> web.StreamResponse:
     if not Fields.of_query(request).boolean("follow"):
         return answer(await asyncio.to_thread(logs_json, command))
     socket = web.WebSocketResponse(heartbeat=30)
@@ -146,7 +158,7 @@ PTY = "/process/pty/{terminal}"
 SESSION = "/process/session/{session}"
 TABLE: tuple[tuple[str, str, Operation], ...] = (
     ("GET", "/work-dir", work_dir),
-    ("GET", "/user-home-dir", work_dir),
+    ("GET", "/user-home-dir", home_dir),
     ("POST", "/process/execute", process.execute),
     ("POST", "/process/code-run", process.code_run),
     ("GET", "/process/interpreter/execute", interpreter.execute),

@@ -9,7 +9,7 @@ import re
 import shlex
 import signal
 import uuid
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ RUN_FOLDER = "/run/sessions"  # inside, on a tmpfs of its own; scripts and FIFOs
 KILL_GRACE_S = 1.0
 INPUT_TIMEOUT_S = 5.0
 SETTLE_S = 0.1  # for what a shell wrote just before it ended
+ENTRYPOINT = "entrypoint"
 SESSION_ID = re.compile(r"[^/\x00]{1,200}")
 TYPED_LOG_LIMIT = 16 * 1024 * 1024  # bytes of a log that one JSON answer may hold
 
@@ -201,6 +202,17 @@ class Sessions:
         except BaseException:
             del self._sessions[session_id]
             raise
+
+    async def run_entrypoint(self, argv: Sequence[str]) -> None:
+        """The snapshot's own program, in a session of its own; one that cannot start is no reason to have no sandbox."""
+        with contextlib.suppress(FileProblem, SandboxGone):
+            await self.create(ENTRYPOINT)
+            await self.find(ENTRYPOINT).run(shlex.join(argv), wait=False, echo=False)
+
+    def entrypoint(self) -> Command | None:
+        """None where the snapshot has no program of its own."""
+        session = self._sessions.get(ENTRYPOINT)
+        return next(iter(session.commands.values()), None) if session else None
 
     def find(self, session_id: str) -> Session:
         session = self._sessions.get(session_id)

@@ -19,14 +19,14 @@ from .sessions import Sessions
 from .terminals import Terminals
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-WORK_DIR = HOME
 
 
 class Toolbox:
-    """A box, the variables its processes start with, and the sessions, terminals and interpreters that live in it."""
+    """A box, the variables and the folder that its processes start with, and the sessions, terminals and interpreters that live in it."""
 
-    def __init__(self, box: Box, *, env: Mapping[str, str]) -> None:
+    def __init__(self, box: Box, *, env: Mapping[str, str], work_dir: str = HOME) -> None:
         self.box = box
+        self.work_dir = work_dir
         self.env = dict(env)
         self.sessions = Sessions(self)
         self.terminals = Terminals(self)
@@ -40,9 +40,11 @@ class Toolbox:
                 raise ApiError(400, f"invalid environment variable: {name!r}", source=DAEMON)
         return self.box.environment(self.env, more)
 
-    @property
-    def work_dir(self) -> str:
-        return WORK_DIR
+    def absolute(self, path: str) -> str:
+        """A path as the sandbox's programs see it: relative ones lie in the working directory, `~` is only a name."""
+        if not path or "\0" in path:
+            raise ApiError(400, "a path is required, without NUL", code="INVALID_FILE_PATH", source=DAEMON)
+        return posixpath.normpath(posixpath.join(self.work_dir, path))
 
     async def write_file(self, path: str, data: bytes) -> None:
         """A small file of the server's own, such as a session's script; raises FileProblem."""
@@ -65,13 +67,6 @@ def write_all(fd: int, data: bytes | bytearray) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
-
-
-def absolute(path: str) -> str:
-    """A path as the sandbox's programs see it: relative ones lie in the working directory, `~` is only a name."""
-    if not path or "\0" in path:
-        raise ApiError(400, "a path is required, without NUL", code="INVALID_FILE_PATH", source=DAEMON)
-    return posixpath.normpath(posixpath.join(WORK_DIR, path))
 
 
 def problem(error: FileProblem, path: str) -> ApiError:
