@@ -6,6 +6,8 @@ import socket
 
 import pytest
 
+from local_daytona.control.unsupported import REFUSALS
+
 from .conftest import LocalServer
 
 
@@ -43,14 +45,19 @@ def test_it_listens_on_loopback_only(server: LocalServer) -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [("POST", "/api/sandbox/x/fork"), ("GET", "/toolbox/x/lsp/completions"), ("PUT", "/api/sandbox/x/secrets"), ("POST", "/toolbox/x/computeruse/start"), ("GET", "/api/secret/paginated"),
-     ("POST", "/api/sandbox/x/ssh-access"), ("GET", "/api/warm-pools")],
+     ("POST", "/api/sandbox/x/ssh-access"), ("GET", "/api/warm-pools"), ("GET", "/api/object-storage/push-access"), ("POST", "/toolbox/x/env"),
+     ("GET", "/api/config"), ("GET", "/toolbox/x/proxy/8000/index.html")],
 )  # fmt: skip
 def test_the_rest_of_daytona_answers_501_with_a_way_out(server: LocalServer, method: str, path: str) -> None:
     """A sentence, not a stub: the caller learns what to use instead."""
     reply = server.request(method, path)
 
     assert (reply.status, reply.json()["code"]) == (501, "NOT_IMPLEMENTED")
-    assert any(word in reply.json()["message"] for word in ("use ", "run ", "choose ", "create ", "pass ", "upload ", "start in"))
+
+
+def test_every_refusal_names_what_to_use_instead() -> None:
+    """Also those that no client of ours has met yet."""
+    assert [sentence for _, sentence in REFUSALS if "; use " not in sentence] == []
 
 
 def test_what_is_not_daytonas_api_is_404(server: LocalServer) -> None:

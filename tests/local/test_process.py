@@ -89,10 +89,10 @@ def test_environment_is_the_sandboxs_then_the_requests(server: LocalServer) -> N
     ids=["nothing", "blank", "not text", "bad variable", "negative", "nul", "surrogate"],
 )  # fmt: skip
 def test_bad_requests_are_400_with_a_message(server: LocalServer, sandbox: str, body: dict[str, Any]) -> None:
-    """A client's mistake is the client's, never a 500."""
+    """A client's mistake is the client's, never a 500; and it is the daemon that says so."""
     reply = server.request("POST", f"/toolbox/{sandbox}/process/execute", body=body)
 
-    assert (reply.status, bool(reply.json()["message"])) == (400, True)
+    assert (reply.status, bool(reply.json()["message"]), reply.json()["source"]) == (400, True, "DAYTONA_DAEMON")
 
 
 def test_a_body_that_is_not_json_is_400(server: LocalServer, sandbox: str) -> None:

@@ -105,6 +105,9 @@ async def inside(path: str) -> AsyncIterator[None]:
     """Engine failures of the block as the daemon's answers about `path`."""
     try:
         yield
+    except ApiError as error:
+        error.source = DAEMON  # also of what the shared reading of requests refused
+        raise
     except FileProblem as error:
         raise problem(error, path) from None
     except SandboxGone as error:
