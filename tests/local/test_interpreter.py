@@ -163,6 +163,17 @@ def test_much_output_comes_whole_in_bounded_frames(python: Python) -> None:
     assert max(len(json.dumps(frame)) for frame in run.frames) <= 128 * 1024
 
 
+def test_a_line_is_one_message_and_half_a_line_comes_at_the_end(box: Any) -> None:
+    """Callbacks print what they hear: a message for a line's text and another for its end would tear it."""
+    heard: list[str] = []
+    box.code_interpreter.run_code(
+        "import time\nfor n in (1, 2):\n    print(n, 'x'); time.sleep(0.2)\nprint('half', end='')",
+        on_stdout=lambda message: heard.append(message.output),
+    )
+
+    assert heard == ["1 x\n", "2 x\n", "half"]
+
+
 def test_runs_of_one_context_wait_for_one_another_in_order(python: Python) -> None:
     """Ten at once leave the namespace as if they had come one by one."""
 

@@ -6,6 +6,7 @@ prints goes to the pipes at 1 and 2, which carry nothing else, so no program can
 
 from __future__ import annotations
 
+import io
 import json
 import linecache
 import os
@@ -123,6 +124,9 @@ def main() -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
+    for stream in (sys.stdout, sys.stderr):
+        assert isinstance(stream, io.TextIOWrapper)
+        stream.reconfigure(line_buffering=True, write_through=False)  # a message a line, not one for its text and one for its end
     signal.signal(signal.SIGINT, ignore)
     sys.argv = [""]
     if sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
