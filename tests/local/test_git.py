@@ -148,6 +148,19 @@ def test_branches_are_made_checked_out_and_deleted(git: Any, commits: list[str])
     assert (git.branches("r").branches, git.status("r").detached) == (["main"], True)
 
 
+def test_a_branch_pushed_with_its_upstream_is_published_and_followed(git: Any, shell: Shell, commits: list[str]) -> None:
+    """Also from a clone of one branch, whose git follows no other; a commit later the status counts it."""
+    git.clone("/tmp/srv/o.git", "r")
+    git.create_branch("r", "topic")
+    before = git.status("r").branch_published
+    git.push("r", set_upstream=True)
+    git.commit("r", "more", "A", "a@b", allow_empty=True)
+    status = git.status("r")
+
+    assert (before, status.branch_published, status.upstream, status.ahead) == (False, True, "origin/topic", 1)
+    assert shell("git -C r config --get-all remote.origin.fetch").count("topic") == 2
+
+
 @pytest.mark.parametrize("depth", [None, 1])
 def test_a_commit_outside_the_branch_is_cloned_detached(git: Any, shell: Shell, commits: list[str], depth: int | None) -> None:
     """Also when the clone is shallow; a commit that is not there leaves nothing in the way of a second try."""

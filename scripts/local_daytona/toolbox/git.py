@@ -125,7 +125,16 @@ async def push(toolbox: Toolbox, request: web.Request) -> web.Response:
     login = await login_for(toolbox, path, fields, ("remote", "get-url", "--push", "--", remote), remote)
     words = ["push", "--quiet", "--no-verify", *(["--set-upstream"] if fields.boolean("set_upstream") else []), "--", remote]
     await checked(toolbox, *words, f"refs/heads/{branch}:refs/heads/{branch}", cwd=path, credential=login, timeout_s=REMOTE_S)
+    if fields.boolean("set_upstream"):
+        await track(toolbox, path, remote, branch)
     return nothing(200)
+
+
+async def track(toolbox: Toolbox, path: str, remote: str, branch: str) -> None:
+    """A clone of one branch follows no other, so its status would not know the upstream that the push has just set."""
+    known = await git(toolbox, "rev-parse", "--verify", "--quiet", f"refs/remotes/{remote}/{branch}", cwd=path)
+    if known.code and (await git(toolbox, "remote", "set-branches", "--add", remote, branch, cwd=path)).code == 0:
+        await git(toolbox, "update-ref", f"refs/remotes/{remote}/{branch}", f"refs/heads/{branch}", cwd=path)
 
 
 async def login_for(toolbox: Toolbox, path: str, fields: Fields, ask: tuple[str, ...], remote: str) -> Credential | None:
