@@ -204,7 +204,7 @@ def test_what_cannot_be_begun_is_refused_at_the_post(server: LocalServer, docker
         ("RUN echo oh no; exit 3", "line 3: RUN echo oh no; exit 3: exit code 3"),
         ("RUN kill -9 $$", "exit code 137"),
         ('RUN ["/no/such/program"]', "No such file"),
-        ("WORKDIR /app", "line 3: WORKDIR /app"),
+        ("WORKDIR /app", "line 3: WORKDIR /app: it cannot be made; a sandbox of local Daytona has folders of its own in /home/daytona"),
         ("USER postgres", "one user"),
         ("ENV broken", "NAME=value"),
         ("RUN \x00", "line 3"),

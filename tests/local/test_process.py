@@ -111,17 +111,17 @@ def test_code_run_is_a_fresh_interpreter_on_stdin(sdk: Any, sandbox: str) -> Non
 
 
 def test_code_run_of_javascript_uses_the_hosts_node(sdk: Any) -> None:
-    """The language is chosen at create and sent with every run."""
-    from daytona import CreateSandboxFromSnapshotParams
+    """The language is chosen at create and sent with every run; its arguments come as the real daemon gives them."""
+    from daytona import CodeRunParams, CreateSandboxFromSnapshotParams
 
     sandbox = sdk.create(CreateSandboxFromSnapshotParams(language="javascript"))
     if sandbox.process.exec("command -v node").exit_code != 0:
         sandbox.delete()
         pytest.skip("no node on this host")
-    answer = sandbox.process.code_run("console.log(6 * 7)")
+    answer = sandbox.process.code_run("console.log(6 * 7, process.argv.slice(1))", CodeRunParams(argv=["a b"]))
     sandbox.delete()
 
-    assert (answer.exit_code, answer.result) == (0, "42\n")
+    assert (answer.exit_code, answer.result) == (0, "42 [ 'a b' ]\n")
 
 
 def test_code_run_of_typescript_is_refused_with_the_way_out(server: LocalServer, sandbox: str) -> None:

@@ -221,13 +221,19 @@ class Builds:
         elif step.word == "WORKDIR":
             wanted = filled(step.rest.strip("'\""), known)
             made.work_dir = posixpath.normpath(posixpath.join(made.work_dir, wanted))
-            await self._run(toolbox, step, ["/bin/mkdir", "-p", "--", made.work_dir], made, output, cwd="/")
+            await self._make_folder(toolbox, step, made, output)
         elif step.word == "USER" and filled(step.rest, known) not in OWN_USERS:
             raise Problem(step, "a sandbox of local Daytona has one user, daytona, which is root within it")
         elif step.word == "ENTRYPOINT" or (step.word == "CMD" and made.entrypoint is None):
             made.entrypoint = program(step)
         elif step.word in WITHOUT_EFFECT:
             await output.append(b"(no effect)\n")
+
+    async def _make_folder(self, toolbox: Toolbox, step: Step, made: Environment, output: BuildLog) -> None:
+        try:
+            await self._run(toolbox, step, ["/bin/mkdir", "-p", "--", made.work_dir], made, output, cwd="/")
+        except Problem:
+            raise Problem(step, f"it cannot be made; a sandbox of local Daytona has folders of its own in {HOME}, /opt and /srv") from None
 
     async def _run(
         self, toolbox: Toolbox, step: Step, argv: list[str], made: Environment, output: BuildLog, *, cwd: str | None = None

@@ -19,6 +19,7 @@ from .toolbox import Toolbox, inside
 
 OUTPUT_LIMIT = 32 * 1024 * 1024  # the answer is one JSON string held in memory, up to six times as long; more is dropped
 INTERPRETERS = {"python": ("python3", "-u", "-"), "javascript": ("node", "-")}
+WITHOUT_DASH = "process.argv.splice(1, 1); "  # on the code's own first line, whose number a stack trace shows
 COULD_NOT_START = -1
 
 
@@ -51,7 +52,7 @@ async def code_run(toolbox: Toolbox, request: web.Request) -> web.Response:
     if interpreter is None:
         known = " and ".join(INTERPRETERS)
         raise ApiError(400, f"local Daytona runs {known}, not {language}; compile it first, or use the cloud", source=DAEMON)
-    code = fields.text("code")
+    code = (WITHOUT_DASH if language == "javascript" else "") + fields.text("code")
     if language == "python" and charts.draws(code):
         interpreter = charts.RUNNER
     argv, script = [*interpreter, *fields.list_of_texts("argv")], code.encode()
