@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import uuid
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,9 +31,11 @@ log = logging.getLogger(__name__)
 BUILDING = ("pending_build", "building_snapshot")
 IN_TRANSITION = ("creating", "starting", "stopping", "destroying", "snapshotting", *BUILDING)
 ENDING = ("stopping", "stopped", "destroying", "error")  # the next server takes whatever ran before for stopped
+USABLE = ("started", "snapshotting")  # by its toolbox
 AT_REST = ("stopped", "archived", "build_failed", "error")  # nothing of it runs
 LINK_TIMEOUT_S = 10.0
 LARGEST_COPY = LARGEST.disk * GIB
+ENDING: weakref.WeakSet[asyncio.Task[None]] = weakref.WeakSet()
 
 
 @dataclass
@@ -391,7 +394,7 @@ class Sandboxes:
     async def toolbox(self, id_or_name: str) -> AsyncIterator[Toolbox]:
         """The toolbox of a started sandbox, marked active while it is used; raises the 404 or 400."""
         entry = self.find(id_or_name)
-        if entry.toolbox is None:
+        if entry.toolbox is None or entry.record.state not in USABLE:
             reason = f" ({entry.record.error_reason})" if entry.record.state == "error" else ""
             message = f"Sandbox {id_or_name} is {entry.record.state}{reason}: no IP address found. Is the Sandbox started?"
             raise ApiError(400, message)
@@ -418,9 +421,12 @@ class Sandboxes:
 
 
 async def ended(task: asyncio.Task[None] | None) -> None:
-    """Cancel it and wait until it has cleaned up."""
+    """Cancel it once, whoever else does, and wait until it has cleaned up: a second cancel would end the cleaning up."""
     if task is not None and task is not asyncio.current_task():
-        task.cancel()
+        if task not in ENDING:
+            ENDING.add(task)
+            await asyncio.sleep(0)  # one that had not begun would never clean up
+            task.cancel()
         await asyncio.wait({task})
 
 

@@ -230,6 +230,9 @@ class Context:
             worker = Worker(self._toolbox)
             await worker.start(self.cwd)
             self._worker = worker
+            if self.deleted:
+                await worker.close()
+                raise unknown(self.id)
         return self._worker
 
     async def run(self, code: str, envs: Mapping[str, str], *, sink: Sink, timeout_s: int) -> Outcome:
@@ -268,6 +271,9 @@ class Contexts:
         """A context whose interpreter runs; raises the 400."""
         context = Context(self._toolbox, str(uuid.uuid4()), cwd=cwd)
         await context.start()
+        if self._toolbox.closing.is_set():
+            await context.abandon()
+            raise SandboxGone(STOPPED)
         self._contexts[context.id] = context
         return context
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import weakref
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ class Log:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        weakref.finalize(self, os.close, self._fd)  # not before the last reader is done: the number may be another file's by then
         self._size = 0
         self._cut = False
         self._grown = asyncio.Condition()
@@ -67,9 +69,6 @@ class Log:
     def read(self) -> bytes:
         """The framed log so far."""
         return os.pread(self._fd, self._size, 0)
-
-    def close(self) -> None:
-        os.close(self._fd)
 
 
 def with_one_marker(chunk: bytes) -> bytes:

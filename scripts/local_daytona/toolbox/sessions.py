@@ -71,6 +71,9 @@ class Session:
             self._running = await self._toolbox.box.exec(
                 [shell()], stdio=(read_end, null, null), environment=self._toolbox.environment({}), cwd=self._toolbox.work_dir
             )
+        except BaseException:
+            os.close(self._stdin)
+            raise
         finally:
             os.close(read_end)
             os.close(null)
@@ -94,8 +97,16 @@ class Session:
         command_id = str(uuid.uuid4())
         folder = f"{self._folder}/{command_id}"
         writers = [] if wait else ["in"]
-        out, err, code, *stdin = await self._toolbox.box.fifos(folder, readers=["out", "err", "code"], writers=writers)
-        await self._toolbox.write_file(f"{folder}/script", text.encode())
+        fds = await self._toolbox.box.fifos(folder, readers=["out", "err", "code"], writers=writers)
+        try:
+            await self._toolbox.write_file(f"{folder}/script", text.encode())
+            if self.over:  # it was deleted meanwhile
+                raise session_ended()
+        except BaseException:
+            for fd in fds:
+                os.close(fd)
+            raise
+        out, err, code, *stdin = fds
         log = Log(self._toolbox.box.folders.logs / f"{command_id}.log")
         command = Command(id=command_id, text=text, log=log, stdin=stdin[0] if stdin else None, echo=echo)
         self.commands[command_id] = command
@@ -174,9 +185,9 @@ class Session:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for command in self.commands.values():
+            command.lost = command.exit_code is None
             command.ended.set()
             await command.log.finish()
-            command.log.close()
 
 
 class Sessions:
@@ -185,6 +196,7 @@ class Sessions:
     def __init__(self, toolbox: Toolbox) -> None:
         self._toolbox = toolbox
         self._sessions: dict[str, Session] = {}
+        self._opening: set[str] = set()
 
     def __iter__(self) -> Iterator[Session]:
         return iter(self._sessions.values())
@@ -193,15 +205,18 @@ class Sessions:
         """Raises the 409 for a known id, the 400 for one that cannot be in a path."""
         if not SESSION_ID.fullmatch(session_id):
             raise ApiError(400, "sessionId must be 1 to 200 characters without a slash", source=DAEMON)
-        if session_id in self._sessions:
+        if session_id in self._sessions or session_id in self._opening:
             raise ApiError(409, f"session {session_id} already exists", code="SESSION_ALREADY_EXISTS", source=DAEMON)
         session = Session(self._toolbox, session_id)
-        self._sessions[session_id] = session
+        self._opening.add(session_id)
         try:
             await session.open()
-        except BaseException:
-            del self._sessions[session_id]
-            raise
+        finally:
+            self._opening.discard(session_id)
+        if self._toolbox.closing.is_set():
+            await session.abandon()
+            raise SandboxGone("the sandbox was stopped")
+        self._sessions[session_id] = session
 
     async def run_entrypoint(self, argv: Sequence[str]) -> None:
         """The snapshot's own program, in a session of its own; one that cannot start is no reason to have no sandbox."""

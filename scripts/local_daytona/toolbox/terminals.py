@@ -114,6 +114,8 @@ class Terminal:
         async with self._starting:
             if self._running is not None:
                 return
+            if self.end is not None:
+                raise not_found(self.id)
             try:
                 self._running, self._master = await self._toolbox.box.terminal(
                     [shell(), "-i", "-l"], environment=self._environment, cwd=self.cwd
@@ -164,9 +166,10 @@ class Terminal:
 
     async def kill(self) -> None:
         """End the shell and all that it started; raises the 409 when they have not ended in time."""
-        if self._running is None:
-            self._finish(End.of(-signal.SIGKILL))
-            return
+        async with self._starting:
+            if self._running is None:
+                self._finish(End.of(-signal.SIGKILL))
+                return
         await self._toolbox.box.kill(self._running, signal.SIGKILL)
         try:
             await asyncio.wait_for(self.ended.wait(), KILL_TIMEOUT_S)
@@ -178,8 +181,9 @@ class Terminal:
         if self._life is not None:
             self._life.cancel()
             await asyncio.wait({self._life})
-        if self.end is None:
-            self._finish(End(None, "the sandbox was stopped"))
+        async with self._starting:
+            if self.end is None:
+                self._finish(End(None, "the sandbox was stopped"))
 
     def _finish(self, end: End) -> None:
         """Closing the terminal hangs up on whatever still has it open."""
@@ -216,7 +220,7 @@ class Terminals:
     def find(self, terminal_id: str) -> Terminal:
         terminal = self._terminals.get(terminal_id)
         if terminal is None:
-            raise ApiError(404, f"PTY session {terminal_id} not found", source=DAEMON)
+            raise not_found(terminal_id)
         return terminal
 
     def forget(self, terminal: Terminal) -> None:
@@ -233,3 +237,7 @@ class Terminals:
 
     async def close(self) -> None:
         await asyncio.gather(*(terminal.abandon() for terminal in self))
+
+
+def not_found(terminal_id: str) -> ApiError:
+    return ApiError(404, f"PTY session {terminal_id} not found", source=DAEMON)
