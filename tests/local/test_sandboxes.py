@@ -218,6 +218,7 @@ def test_a_filter_that_makes_no_sense_is_refused(server: LocalServer, sandbox: s
         ({"volumes": [{"volumeId": "v", "mountPath": "/mnt/v"}]}, 404, "Volume with ID or name v not found"),
         ({"name": "../x"}, 400, "name must match"),
         ({"user": "bob"}, 501, "leave os_user out"),
+        ({"otelEndpointOverride": "http://x:4318"}, 501, "sends no telemetry"),
         ({"labels": {"code-toolbox-language": "cobol"}}, 400, "must be one of"),
         ({"autoStopInterval": "soon"}, 400, "whole number"),
         ({"env": {"A": 1}}, 400, "object of strings"),

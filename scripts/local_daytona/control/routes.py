@@ -29,6 +29,8 @@ CLOUD_ONLY = {
     "outboundProxyUrl": (501, "local Daytona goes out through its own HTTPS_PROXY, if any; leave outboundProxyUrl out, or use the cloud"),
     "linkedSandbox": (501, "local Daytona does not link sandboxes; use the cloud"),
     "gpu": (501, "local Daytona has no GPU; use the cloud"),
+    "gpuType": (501, "local Daytona has no GPU; use the cloud"),
+    "otelEndpointOverride": (501, "local Daytona sends no telemetry; leave otelEndpointOverride out, or use the cloud"),
     "kvm": (501, "local Daytona has no virtual machines; use the cloud"),
     "spot": (501, "local Daytona has no spot machines; use the cloud"),
     "autoPauseInterval": (501, "local Daytona cannot pause; use autoStopInterval"),
