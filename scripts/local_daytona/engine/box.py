@@ -160,6 +160,14 @@ class Box:
     def is_running(self) -> bool:
         return self._control.is_open
 
+    def network(self) -> int:
+        """A descriptor of its network namespace, the caller's to close; raises OSError."""
+        found = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        if self._pid1 < 0 or has_ended(self._pid1, 0):  # the number may be another process's by now
+            os.close(found)
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        return found
+
     def end(self, reason: str) -> None:
         """End it on the server's own account: callers that wait are told why, and `closed` is set at once."""
         self.ended_because = reason

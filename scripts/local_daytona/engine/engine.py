@@ -19,6 +19,7 @@ from .copying import Budget
 from .egress.outside import Outside
 from .egress.policy import Rules
 from .egress.service import Egress
+from .egress.transparent import Catcher
 from .errors import EngineUnavailable, FileProblem, SandboxGone
 from .host import Owner
 from .installation import find_bwraps, find_python, install_agent
@@ -87,8 +88,9 @@ class Engine:
         folders = StateFolders(state)
         owner = Owner.of_this_server()
         groups = await asyncio.to_thread(prepare, folders, owner)
-        host = await first_that_works(folders, owner, groups)
-        return cls(folders, host, Egress(outside or Outside()))
+        catcher = Catcher(owner)
+        host = await first_that_works(folders, owner, groups, catcher)
+        return cls(folders, host, Egress(outside or Outside(), catcher))
 
     def describe(self) -> dict[str, Any]:
         """The `engine` part of `status`."""
@@ -249,7 +251,7 @@ def prepare(folders: StateFolders, owner: Owner) -> Groups | None:
     return groups
 
 
-async def first_that_works(folders: StateFolders, owner: Owner, groups: Groups | None) -> Host:
+async def first_that_works(folders: StateFolders, owner: Owner, groups: Groups | None, catcher: Catcher) -> Host:
     """Try every bubblewrap with all that is wanted, then with less; the first complaint is the reason."""
     python = find_python(owner)
     agent = install_agent(folders.installed, owner)
@@ -259,7 +261,7 @@ async def first_that_works(folders: StateFolders, owner: Owner, groups: Groups |
             place = folders.state / "python"
             host = Host(owner, bwrap, python, agent, folders.template, place, overlay, groups, inotify_limits)
             try:
-                await trial(folders, host)
+                await trial(folders, host, catcher)
             except EngineUnavailable as complaint:
                 complaints.append(complaint)
             else:
@@ -267,8 +269,8 @@ async def first_that_works(folders: StateFolders, owner: Owner, groups: Groups |
     raise complaints[0]
 
 
-async def trial(folders: StateFolders, host: Host) -> None:
-    """Start a sandbox and run a program in it; raises EngineUnavailable."""
+async def trial(folders: StateFolders, host: Host, catcher: Catcher) -> None:
+    """Start a sandbox and run a program in it, raises EngineUnavailable; and find out whether its connections can be caught."""
     base = folders.sandboxes / f"trial-{os.getpid()}"
     remove_tree(base)
     try:
@@ -276,6 +278,8 @@ async def trial(folders: StateFolders, host: Host) -> None:
         box = await Box.start(host, storage, sandbox_id="trial", name="trial", resources=TRIAL)
         try:
             await run_nothing(box)
+            if caught := await catcher.catch(box):
+                caught.close()
         finally:
             await box.stop()
     finally:

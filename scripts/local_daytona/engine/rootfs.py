@@ -33,6 +33,7 @@ VAR_FOLDERS = ("cache", "lib", "lib/misc", "lib/dpkg", "local", "log", "mail", "
 PASSWD = f"daytona:x:0:0:daytona:{HOME}:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
 GROUP = "daytona:x:0:\nnogroup:x:65534:\n"
 HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+RESOLVER = "nameserver 127.0.0.53\n"  # engine.egress.namespace listens there where it may; elsewhere nobody does, and lookups fail at once
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def make_template(template: Path, owner: Owner) -> None:
     etc = owner.make_folder(template / "etc", 0o755)
     for name in ETC_ALLOWED:
         copy_readable(Path("/etc") / name, etc / name)
-    for name, text in (("passwd", PASSWD), ("group", GROUP), ("hosts", HOSTS), ("machine-id", ""), ("resolv.conf", "")):
+    for name, text in (("passwd", PASSWD), ("group", GROUP), ("hosts", HOSTS), ("machine-id", ""), ("resolv.conf", RESOLVER)):
         (etc / name).write_text(text)
         (etc / name).chmod(0o644)
     add_certificates(template, os.environ)

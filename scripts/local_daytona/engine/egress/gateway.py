@@ -1,4 +1,4 @@
-"""The proxy of one sandbox: accepts inside its namespace, decides by the rules that hold now, and cuts what they forbid later."""
+"""The ways out of one sandbox: accepts inside its namespace, decides by the rules that hold now, and cuts what they forbid later."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ import errno
 import logging
 import re
 import socket
+import struct
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
+from ..box import readable
 from . import messages, relay
-from .messages import Request
+from .names import LARGEST_QUERY, Names, Question
 from .outside import Outside, Parent
 from .policy import Address, Refused, Rules, Target
+from .transparent import Caught
 
 log = logging.getLogger(__name__)
 MOST_CONNECTIONS = 256
@@ -21,10 +26,16 @@ MOST_LOOKUPS = 4  # at once: each holds a thread for as long as the name servers
 HEAD_TIMEOUT_S = 20.0
 PARENT_TIMEOUT_S = 60.0
 BUSY_PAUSE_S = 0.05  # at most 20 refusals a second; whoever else connects waits in the sandbox's own queue
+MOST_QUESTIONS = 32  # answered at once; then others are served, and a flood waits
 LOGGED_REFUSALS = 20  # of one sandbox; then those whose number is a power of two
 LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+OTHER_LANGUAGES = (22, 443)  # to their clients an HTTP answer would be garbage; a reset is none
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER
 PARENT_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})")
+
+
+Answer = Callable[[socket.socket], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -43,8 +54,10 @@ class Route:
 class Gateway:
     """One sandbox's way out. `run` accepts until it is cancelled; `apply` changes the rules."""
 
-    def __init__(self, listener: socket.socket, outside: Outside, rules: Rules, *, name: str) -> None:
+    def __init__(self, listener: socket.socket, outside: Outside, rules: Rules, *, name: str, caught: Caught | None = None) -> None:
         self._listener = listener
+        self._caught = caught
+        self._names = Names()
         self._outside = outside
         self._rules = rules
         self._name = name
@@ -73,16 +86,28 @@ class Gateway:
 
     async def run(self) -> None:
         """Accept until cancelled; then every connection ends and the sockets close."""
+        tasks = [asyncio.ensure_future(each) for each in self._loops()]
         try:
-            while True:
-                await self._accept(asyncio.get_running_loop())
+            await asyncio.gather(*tasks)
         finally:
+            await relay.end(tasks)
             self._listener.close()
+            if self._caught:
+                self._caught.close()
             await relay.end(list(self._connections))
 
-    async def _accept(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _loops(self) -> list[Coroutine[Any, Any, None]]:
+        caught = self._caught
+        more = [self._accept_all(each, self._answer_caught) for each in caught.listeners] + [self._name_all(caught.names)] if caught else []
+        return [self._accept_all(self._listener, self._answer), *more]
+
+    async def _accept_all(self, listener: socket.socket, answer: Answer) -> None:
+        while True:
+            await self._accept(asyncio.get_running_loop(), listener, answer)
+
+    async def _accept(self, loop: asyncio.AbstractEventLoop, listener: socket.socket, answer: Answer) -> None:
         try:
-            client, _ = await loop.sock_accept(self._listener)
+            client, _ = await loop.sock_accept(listener)
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED):
                 raise
@@ -91,22 +116,24 @@ class Gateway:
         if len(self._connections) >= MOST_CONNECTIONS:
             await self._turn_away(client)
             return
-        task = loop.create_task(self._serve(client))
+        task = loop.create_task(self._serve(client, answer))
         self._connections[task] = None
         task.add_done_callback(lambda done: self._connections.pop(done, None))
 
     async def _turn_away(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError):
-            client.send(messages.refusal(Refused(503, f"{MOST_CONNECTIONS} connections of this sandbox are open")))
+            if not was_reset(client):
+                client.send(messages.refusal(Refused(503, f"{MOST_CONNECTIONS} connections of this sandbox are open")))
         await asyncio.sleep(BUSY_PAUSE_S)
 
-    async def _serve(self, client: socket.socket) -> None:
+    async def _serve(self, client: socket.socket, answer: Answer) -> None:
         with client:
             try:
-                await self._answer(client)
+                await answer(client)
             except Refused as refusal:
                 self._note(refusal)
-                await relay.say_goodbye(client, messages.refusal(refusal))
+                if not was_reset(client):
+                    await relay.say_goodbye(client, messages.refusal(refusal))
             except (OSError, EOFError):
                 pass  # one of the two sides went away
             except Exception:
@@ -122,15 +149,43 @@ class Gateway:
     async def _answer(self, client: socket.socket) -> None:
         incoming = relay.Incoming(client)
         request = messages.parse(await self._head(incoming))
-        route = await self._decide(request)
+        route = await self._decide(request.target, tunnel=request.is_tunnel)
         self._keep(route)
         with await self._connect(route) as server:
             if request.is_tunnel:
-                await self._tunnel(route, (incoming, client), server)
+                await self._tunnel(route, (incoming, client), server, CONNECTED)
                 return
             absolute, more = (route.named(self._rules), route.parent.headers()) if route.parent else ("", [])
             await asyncio.get_running_loop().sock_sendall(server, request.head(absolute=absolute, more=more))
             await relay.exchange(incoming, client, server, body=request.body or 0)
+
+    async def _answer_caught(self, client: socket.socket) -> None:
+        """A connection that was meant for the address at which it arrived: what a CONNECT to it would be."""
+        route = await self._decide(self._names.target(*client.getsockname()), tunnel=True)
+        self._keep(route)
+        with await self._connect(route) as server:
+            await self._tunnel(route, (relay.Incoming(client), client), server, b"")
+
+    async def _name_all(self, questions: socket.socket) -> None:
+        """Answer for names: with stand-ins, and nothing is asked outside."""
+        while True:
+            await readable(questions.fileno())
+            with contextlib.suppress(OSError):  # none is left, or who asked is gone
+                for _ in range(MOST_QUESTIONS):
+                    data, sender = questions.recvfrom(LARGEST_QUERY)
+                    if question := Question.parse(data):
+                        questions.sendto(self._name_one(question), sender)
+                await asyncio.sleep(BUSY_PAUSE_S)
+
+    def _name_one(self, question: Question) -> bytes:
+        try:
+            target = Target.parse(question.name, 443)
+            self._rules.refuse_name(target)
+        except Refused as refusal:
+            if question.wants_address:
+                self._note(refusal)
+            return question.no_such_name()
+        return question.answer(self._names.stand_in(target.host) if question.wants_address and target.address is None else None)
 
     async def _head(self, incoming: relay.Incoming) -> bytes:
         try:
@@ -143,11 +198,10 @@ class Gateway:
         assert task is not None
         self._connections[task] = route
 
-    async def _decide(self, request: Request) -> Route:
+    async def _decide(self, target: Target, *, tunnel: bool) -> Route:
         """Where to connect to; raises Refused."""
-        target = request.target
         self._rules.refuse_name(target)
-        parent = self._outside.parents.for_target(target, tunnel=request.is_tunnel)
+        parent = self._outside.parents.for_target(target, tunnel=tunnel)
         found = [target.address] if target.address else await self._look_up(target, parent)
         route = Route(target, tuple(found), parent)
         self._check(route)  # by the rules as they are after the lookup
@@ -183,11 +237,11 @@ class Gateway:
             where = f"the server's own proxy {route.parent}" if route.parent else str(route.target)
             raise Refused(502, f"cannot reach {where}: {error.strerror or error}") from None
 
-    async def _tunnel(self, route: Route, client: tuple[relay.Incoming, socket.socket], server: socket.socket) -> None:
+    async def _tunnel(self, route: Route, client: tuple[relay.Incoming, socket.socket], server: socket.socket, hello: bytes) -> None:
         answers = relay.Incoming(server)
         if route.parent is not None:
             await self._through(route.parent, route.named(self._rules), answers, server)
-        await asyncio.get_running_loop().sock_sendall(client[1], CONNECTED)
+        await asyncio.get_running_loop().sock_sendall(client[1], hello)
         await relay.tunnel(*client, answers, server)
 
     async def _through(self, parent: Parent, named: str, answers: relay.Incoming, server: socket.socket) -> None:
@@ -201,6 +255,14 @@ class Gateway:
         match = PARENT_STATUS.match(head)
         if match is None or not match[1].startswith(b"2"):
             raise Refused(502, f"the server's own proxy {parent} answered {match[1].decode() if match else 'nothing'} for {named}")
+
+
+def was_reset(client: socket.socket) -> bool:
+    """Whether the client's protocol has no words for a refusal, so that closing must be its answer; now it will."""
+    if client.getsockname()[1] not in OTHER_LANGUAGES:
+        return False
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    return True
 
 
 def is_local_name(name: str) -> bool:

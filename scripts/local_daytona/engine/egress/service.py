@@ -12,6 +12,7 @@ from ..errors import EngineUnavailable, FileProblem, SandboxGone
 from .gateway import Gateway
 from .outside import Outside
 from .policy import Rules
+from .transparent import PORTS, Catcher
 
 log = logging.getLogger(__name__)
 HOST, PORT = "127.0.0.1", 3128  # as base_environment names it
@@ -20,8 +21,9 @@ HOST, PORT = "127.0.0.1", 3128  # as base_environment names it
 class Egress:
     """The gateways by sandbox id; each ends with its sandbox."""
 
-    def __init__(self, outside: Outside) -> None:
+    def __init__(self, outside: Outside, catcher: Catcher) -> None:
         self._outside = outside
+        self._catcher = catcher
         self._gateways: dict[str, Gateway] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._refused_before = 0
@@ -32,7 +34,7 @@ class Egress:
             listener = await box.listen(HOST, PORT)
         except (FileProblem, SandboxGone, OSError) as error:
             raise EngineUnavailable(f"the sandbox's proxy does not listen: {error}", fix="create the sandbox again") from error
-        gateway = Gateway(listener, self._outside, rules, name=box.sandbox_id)
+        gateway = Gateway(listener, self._outside, rules, name=box.sandbox_id, caught=await self._catcher.catch(box))
         self._gateways[box.sandbox_id] = gateway
         task = asyncio.create_task(self._run(box, gateway))
         self._tasks.add(task)
@@ -65,7 +67,13 @@ class Egress:
         gateways = self._gateways.values()
         return {
             "egress": f"proxy, through {parents}" if parents else "proxy",
+            "egress_transparent": self._transparent(),
             "egress_allow_ranges": [str(network) for network in self._outside.filter.opened],
             "egress_connections": sum(gateway.open_connections for gateway in gateways),
             "egress_refused": self._refused_before + sum(gateway.refused for gateway in gateways),
         }
+
+    def _transparent(self) -> str:
+        """As the last sandbox found it."""
+        problem = self._catcher.problem
+        return f"no: {problem}" if problem else f"ports {', '.join(map(str, PORTS))}, and names"
