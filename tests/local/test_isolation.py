@@ -240,8 +240,36 @@ def test_the_hosts_loopback_and_the_servers_api_are_unreachable(inside: Any, ser
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "169.254.169.254", "192.0.2.1", "8.8.8.8"])
 def test_there_is_no_network(inside: Any, address: str) -> None:
-    """No route leads anywhere: the way out is the proxy (test_egress)."""
-    assert inside(try_to(f"socket.create_connection(({address!r}, 80), 3)")) == "OSError"
+    """No route leads anywhere: the ways out are the server's (test_egress, test_transparent), on no other port than theirs."""
+    for port in (25, 53, 853, 8080):
+        assert inside(try_to(f"socket.create_connection(({address!r}, {port}), 3)")) in ("ConnectionRefusedError", "OSError")
+    send = f"s = socket.socket(type=socket.SOCK_DGRAM); s.connect(({address!r}, 53)); s.settimeout(3); s.send(b'x'); s.recv(1)"
+    assert inside(try_to(send)) in ("ConnectionRefusedError", "OSError")
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "169.254.169.254"])
+def test_what_nobody_may_reach_says_nothing(inside: Any, address: str) -> None:
+    """Where a connection is accepted for every address, it ends for these before a byte of anyone else's."""
+    assert inside(try_to(f"s = socket.create_connection(({address!r}, 443), 3); assert s.recv(1)")) in (
+        "ConnectionResetError", "OSError",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("action", ["NEWROUTE", "DELROUTE", "NEWLINK", "NEWADDR"])
+def test_nobody_inside_changes_the_network(inside: Any, action: str) -> None:
+    """Routes, devices and addresses: the kernel is asked, and says EPERM."""
+    kind, body = {
+        "NEWROUTE": (24, b"\x02\x08\0\0\xfe\x04\xfd\x01" + bytes(4) + b"\x08\0\x01\0\x0a\0\0\0" + b"\x08\0\x04\0\x01\0\0\0"),
+        "DELROUTE": (25, b"\x02\x01\0\0\xff\x04\xfe\x02" + bytes(4) + b"\x08\0\x01\0\x80\0\0\0"),
+        "NEWLINK": (16, bytes(4) + b"\x01\0\0\0" + bytes(8)),
+        "NEWADDR": (20, b"\x02\x08\0\0\x01\0\0\0" + b"\x08\0\x02\0\x0a\0\0\1"),
+    }[action]
+    code = (
+        "import socket, struct, errno\nk = socket.socket(16, 3, 0)\n"
+        f"k.send(struct.pack('=IHHII', {16 + len(body)}, {kind}, 0x405, 1, 0) + {body!r})\n"
+        "print(errno.errorcode.get(-struct.unpack_from('=i', k.recv(9999), 16)[0]))"
+    )
+    assert inside(code) == "EPERM"
 
 
 def test_abstract_sockets_of_the_host_are_unreachable(inside: Any) -> None:

@@ -38,6 +38,7 @@ FILE_TIMEOUT_S = 120.0
 READ_CHUNK = 256 * 1024
 LIBC = ctypes.CDLL(None, use_errno=True)
 CONNECT_TIMEOUT_S = 5.0
+FIRST_FREE_PORT = 1024  # below it nothing inside may listen: what does is this server's (engine.egress.transparent)
 TERMINAL_MASTER = (5, 2)  # device numbers of /dev/ptmx
 KERNEL_FILE_SYSTEMS = (0x9FA0, 0x62656572)  # PROC_SUPER_MAGIC, SYSFS_MAGIC of include/uapi/linux/magic.h
 
@@ -295,6 +296,8 @@ class Box:
 
     async def connect(self, port: int) -> socket.socket:
         """A socket connected to a loopback port inside, over IPv4 or else IPv6; raises FileProblem when nothing listens there."""
+        if port < FIRST_FREE_PORT:
+            raise FileProblem(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         try:
             return await self._connect("127.0.0.1", port)
         except FileProblem:

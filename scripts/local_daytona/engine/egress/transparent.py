@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,6 @@ class Catcher:
         self._owner = owner
         self._asking = threading.Lock()
         self._server: socket.socket | None = None
-        self._process: subprocess.Popen[bytes]
         self.problem: str | None = "not tried yet"
 
     async def catch(self, box: Box) -> Caught | None:
@@ -90,16 +90,21 @@ class Catcher:
         ours.settimeout(ANSWER_TIMEOUT_S)
         with theirs, contextlib.ExitStack() as unless_started:
             unless_started.callback(ours.close)
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-B", str(program), *map(str, numbers)], pass_fds=(theirs.fileno(),), env={}, cwd="/",
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
             unless_started.pop_all()
+        self._end = weakref.finalize(self, end, ours, process)
         return ours
 
     def _forget(self) -> None:
         if self._server is not None:
-            self._server.close()
+            self._end()
             self._server = None
-            self._process.kill()
-            self._process.wait()
+
+
+def end(server: socket.socket, process: subprocess.Popen[bytes]) -> None:
+    server.close()
+    process.kill()
+    process.wait()
