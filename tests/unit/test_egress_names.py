@@ -100,7 +100,7 @@ def test_what_is_no_plain_query_gets_no_answer(data: bytes) -> None:
 
 def test_noise_raises_nothing() -> None:
     """Ten thousand packets of chance, most of them close to a query."""
-    chance = random.Random(7)  # noqa: S311  (no secret)
+    chance = random.Random(7)
     for _ in range(10_000):
         data = bytearray(query("some.name.test"))
         for _ in range(chance.randrange(4)):
