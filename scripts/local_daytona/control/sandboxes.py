@@ -35,7 +35,7 @@ USABLE = ("started", "snapshotting")  # by its toolbox
 AT_REST = ("stopped", "archived", "build_failed", "error")  # nothing of it runs
 LINK_TIMEOUT_S = 10.0
 LARGEST_COPY = LARGEST.disk * GIB
-ENDING: weakref.WeakSet[asyncio.Task[None]] = weakref.WeakSet()
+CANCELLED: weakref.WeakSet[asyncio.Task[None]] = weakref.WeakSet()
 
 
 @dataclass
@@ -423,8 +423,8 @@ class Sandboxes:
 async def ended(task: asyncio.Task[None] | None) -> None:
     """Cancel it once, whoever else does, and wait until it has cleaned up: a second cancel would end the cleaning up."""
     if task is not None and task is not asyncio.current_task():
-        if task not in ENDING:
-            ENDING.add(task)
+        if task not in CANCELLED:
+            CANCELLED.add(task)
             await asyncio.sleep(0)  # one that had not begun would never clean up
             task.cancel()
         await asyncio.wait({task})

@@ -50,8 +50,9 @@ class Catcher:
         try:
             caught = await asyncio.to_thread(self._catch, box)
         except (OSError, subprocess.SubprocessError) as error:
-            self.problem = str(getattr(error, "strerror", None) or error)
-            log.info("sandbox %s has no transparent egress: %s", box.sandbox_id, self.problem)
+            if box.is_running:
+                self.problem = str(getattr(error, "strerror", None) or error)
+                log.info("sandbox %s has no transparent egress: %s", box.sandbox_id, self.problem)
             return None
         self.problem = None
         return caught
@@ -73,7 +74,7 @@ class Catcher:
             self._server = self._start()
         try:
             socket.send_fds(self._server, [b"open"], [network])
-            said, fds, _, _ = socket.recv_fds(self._server, LONGEST_REASON, len(PORTS) + 1)
+            said, fds, _, _ = socket.recv_fds(self._server, LONGEST_REASON, len(PORTS) + 1, socket.MSG_CMSG_CLOEXEC)
         except OSError:
             self._forget()
             raise
