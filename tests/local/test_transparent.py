@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
+import signal
 import socketserver
 import subprocess
 import threading
@@ -14,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import new_state_dir, until
+from .conftest import is_alive, new_state_dir, until
 from .test_egress import World, own_addresses, resident, world_on
 
 PLAIN = "env -i PATH=$PATH HOME=$HOME "  # no proxy variable is left
@@ -87,10 +89,14 @@ def outside() -> Iterator[dict[str, int]]:
 def world(outside: dict[str, int]) -> Iterator[World]:
     """One server for the tests that only need one; without the mode there is nothing to test."""
     with world_on(new_state_dir(), {"OUTSIDE_PORTS": json.dumps(outside)}) as running:
-        mode = running.server.status()["engine"]["egress_transparent"]
-        if mode.startswith("no"):
-            pytest.skip(f"this host has no transparent egress: {mode}")
+        skip_without(running)
         yield running
+
+
+def skip_without(world: World) -> None:
+    mode = world.server.status()["engine"]["egress_transparent"]
+    if mode.startswith("no"):
+        pytest.skip(f"this host has no transparent egress: {mode}")
 
 
 @pytest.fixture
@@ -312,13 +318,40 @@ def test_the_servers_own_proxy_is_used_here_too(outside: dict[str, int]) -> None
     Web.heard.clear()
     url = f"http://parent.test:{outside['80']}"
     with world_on(new_state_dir(), {"http_proxy": url, "https_proxy": url}) as world:
+        skip_without(world)
         created = world.server.create()["id"]
-        if world.server.status()["engine"]["egress_transparent"].startswith("no"):
-            pytest.skip("this host has no transparent egress")
         answers = inside(world, created, "[reach('only-there.test'), reach('10.0.0.1')]")
 
     assert (answers[0], answers[1] in CLOSED) == ("ping", True)
     assert [head.split(b"\r\n")[0] for head in Web.heard] == [b"CONNECT only-there.test:443 HTTP/1.1"]
+
+
+def helpers(server: int) -> list[int]:
+    """Pids of the program that opens sockets, as a server's children."""
+    children = [int(stat.parent.name) for stat in Path("/proc").glob("[0-9]*/stat") if parent_of(stat) == server]
+    return [pid for pid in children if is_alive(pid) and b"namespace.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def parent_of(stat: Path) -> int | None:
+    try:
+        return int(stat.read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+
+def test_the_helper_is_one_is_replaced_and_ends_with_the_server(outside: dict[str, int]) -> None:
+    """Killing it costs no sandbox its way out; killing the server leaves nothing of it behind."""
+    with world_on(new_state_dir(), {"OUTSIDE_PORTS": json.dumps(outside)}) as world:
+        skip_without(world)
+        (first,) = helpers(world.server.pid)
+        os.kill(first, signal.SIGKILL)
+        until(lambda: not is_alive(first))
+        answer = inside(world, world.server.create()["id"], "reach('site.test')")
+        (second,) = helpers(world.server.pid)
+        os.kill(world.server.pid, signal.SIGKILL)
+        until(lambda: not is_alive(second))
+
+    assert answer == "ping"
 
 
 def test_a_host_that_refuses_leaves_the_proxy(outside: dict[str, int]) -> None:

@@ -61,12 +61,18 @@ class Catcher:
         network = box.network()
         try:
             with self._asking:
-                found = self._ask(network)
+                found = self._ask_twice(network)
         finally:
             os.close(network)
         for each in found:
             each.setblocking(False)
         return Caught(found[:-1], found[-1])
+
+    def _ask_twice(self, network: int) -> list[socket.socket]:
+        try:
+            return self._ask(network)
+        except ConnectionError:  # somebody killed the helper; another is started
+            return self._ask(network)
 
     def _ask(self, network: int) -> list[socket.socket]:
         """One question at a time; a helper that does not answer is replaced by the next call."""
