@@ -16,6 +16,7 @@ from typing import Any
 from ..box import readable
 from . import messages, relay
 from .names import LARGEST_QUERY, Names, Question
+from .namespace import BACKLOG
 from .outside import Outside, Parent
 from .policy import Address, Refused, Rules, Target
 from .transparent import Caught
@@ -58,12 +59,13 @@ class Gateway:
         self._listener = listener
         self._caught = caught
         self._names = Names()
+        self._may_listen = asyncio.Event()
         self._outside = outside
-        self._rules = rules
         self._name = name
         self._connections: dict[asyncio.Task[None], Route | None] = {}
         self._lookups = asyncio.Semaphore(MOST_LOOKUPS)
         self.refused = 0
+        self.apply(rules)
 
     @property
     def open_connections(self) -> int:
@@ -72,9 +74,20 @@ class Gateway:
     def apply(self, rules: Rules) -> None:
         """From now on `rules`; open connections that they forbid end."""
         self._rules = rules
+        self._listen_or_not()
         for task, route in list(self._connections.items()):
             if route is not None and not self._still_allowed(route):
                 task.cancel()
+
+    def _listen_or_not(self) -> None:
+        """When all is blocked, connections are refused by the sandbox's own kernel: programs then see it at once."""
+        if not self._rules.block_all:
+            self._may_listen.set()
+            return
+        self._may_listen.clear()
+        for listener in self._caught.listeners if self._caught else ():
+            with contextlib.suppress(OSError):  # it did not listen
+                listener.shutdown(socket.SHUT_RDWR)
 
     def _still_allowed(self, route: Route) -> bool:
         """Whether the rules admit every address of it: which one answered does not matter."""
@@ -98,8 +111,18 @@ class Gateway:
 
     def _loops(self) -> list[Coroutine[Any, Any, None]]:
         caught = self._caught
-        more = [self._accept_all(each, self._answer_caught) for each in caught.listeners] + [self._name_all(caught.names)] if caught else []
+        more = [self._accept_while_allowed(each) for each in caught.listeners] + [self._name_all(caught.names)] if caught else []
         return [self._accept_all(self._listener, self._answer), *more]
+
+    async def _accept_while_allowed(self, listener: socket.socket) -> None:
+        while True:
+            await self._may_listen.wait()
+            listener.listen(BACKLOG)
+            try:
+                await self._accept_all(listener, self._answer_caught)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # it was shut
+                    raise
 
     async def _accept_all(self, listener: socket.socket, answer: Answer) -> None:
         while True:
