@@ -71,6 +71,7 @@ class Failure(Exception):
         self.exit_code = row.exit_code if exit_code is None else exit_code
         self.status: int | None = None
         self.sandbox_id: str | None = None
+        self.unsent = False  # the request never left this machine
 
     def as_json(self) -> dict[str, str]:
         return {"kind": self.kind, "message": self.message, "fix": self.fix}

@@ -81,7 +81,7 @@ class Lease:
             await self._to_the_end(self._abandon(creating, spec, identity))
             raise
         except Failure as failure:
-            if failure.status not in NOTHING_MADE:
+            if may_have_made_one(failure):
                 await self._to_the_end(self._reconcile(failure, spec, identity))
             if failure.kind == "create_timeout":
                 raise Failure(failure.kind, f"{failure.message}; what there was of it is deleted") from failure
@@ -93,7 +93,7 @@ class Lease:
             handle = await asyncio.wait_for(creating, CREATE_GRACE_S)
         except (Failure, asyncio.TimeoutError, asyncio.CancelledError) as error:
             failure = error if isinstance(error, Failure) else Failure("create_timeout", "the create was interrupted")
-            if failure.status not in NOTHING_MADE:
+            if may_have_made_one(failure):
                 await self._reconcile(failure, spec, identity)
         else:
             await self._delete(handle, spec)
@@ -169,3 +169,8 @@ class Lease:
             raise Failure("network", "the cleanup did not end in time; the server deletes the sandbox by its ttl") from None
         if cancelled:
             raise asyncio.CancelledError
+
+
+def may_have_made_one(failure: Failure) -> bool:
+    """Neither never sent nor refused."""
+    return not failure.unsent and failure.status not in NOTHING_MADE

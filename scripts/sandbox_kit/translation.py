@@ -43,6 +43,7 @@ def translate(error: BaseException, doing: str) -> Failure:
     status = status_of(error)
     failure = Failure(kind_of(error, status), f"{doing}: {text_of(error)}", fix=retry_after(error, status))
     failure.status = status
+    failure.unsent = "ClientConnectorError" in {cls.__name__ for cls in type(error).__mro__}
     failure.sandbox_id = getattr(error, "sandbox_id", None)
     failure.__cause__ = error
     return failure

@@ -267,6 +267,7 @@ def test_a_wrong_key_an_unreachable_server_and_a_wrong_path_are_told_apart(
     kinds = [result.json()["error"]["kind"] for result in (wrong_key, unreachable, wrong_path)]
     assert kinds == ["unauthorized", "network", "not_found"]
     assert "dtn_wrong_key_value" not in wrong_key.stdout + wrong_key.stderr
+    assert "looking whether" not in unreachable.stderr, "what was never sent made nothing, and nobody waits for a look"
 
 
 def test_the_engine_is_local_by_its_address_too(run: Script, server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
