@@ -69,7 +69,7 @@ class Lease:
                 before_delete()
             finally:  # a reader that went away must not keep the sandbox alive
                 if not keep():
-                    await self._to_the_end(self._delete(handle, spec))
+                    await self._to_the_end(self._delete(handle, spec), handle.info.id)
 
     async def create(self, spec: CreateSpec, identity: Identity) -> Handle:
         """A started sandbox; when that fails nothing is left, or the Failure says what and until when."""
@@ -78,11 +78,11 @@ class Lease:
         try:
             return await asyncio.shield(creating)
         except asyncio.CancelledError:
-            await self._to_the_end(self._abandon(creating, spec, identity))
+            await self._to_the_end(self._abandon(creating, spec, identity), spec.name)
             raise
         except Failure as failure:
             if may_have_made_one(failure):
-                await self._to_the_end(self._reconcile(failure, spec, identity))
+                await self._to_the_end(self._reconcile(failure, spec, identity), failure.sandbox_id or spec.name)
             if failure.kind == "create_timeout":
                 raise Failure(failure.kind, f"{failure.message}; what there was of it is deleted") from failure
             raise
@@ -152,7 +152,7 @@ class Lease:
         failure.sandbox_id = id_or_name
         return failure
 
-    async def _to_the_end(self, work: Awaitable[None]) -> None:
+    async def _to_the_end(self, work: Awaitable[None], id_or_name: str) -> None:
         """Run cleanup to its end, also when this task is cancelled meanwhile; bounded in time."""
         task = asyncio.ensure_future(asyncio.wait_for(work, CLEANUP_LIMIT_S))
         cancelled = False
@@ -166,7 +166,10 @@ class Lease:
         try:
             task.result()
         except asyncio.TimeoutError:
-            raise Failure("network", "the cleanup did not end in time; the server deletes the sandbox by its ttl") from None
+            message = f"sandbox {id_or_name} may be left behind: the cleanup did not end in time; the server deletes it by its ttl"
+            failure = Failure("network", message, fix=self._how_to_delete(id_or_name), exit_code=125)
+            failure.sandbox_id = id_or_name
+            raise failure from None
         if cancelled:
             raise asyncio.CancelledError
 

@@ -50,6 +50,32 @@ def test_a_lost_answer_to_the_create_is_followed_by_a_look_and_a_delete(run: Scr
     assert server.sandboxes() == []
 
 
+def test_a_create_whose_answer_names_no_sandbox_is_followed_by_a_look_and_a_delete(run: Script, proxy: Proxy, server: LocalServer) -> None:
+    """The generated clients make None of a 201, and what was made must not be left for it."""
+    proxy.faults.append(Fault(*CREATE, "unknown", times=1))
+    result = run("--json", "--command", "true")
+
+    assert (result.code, result.json()["error"]["kind"]) == (125, "server_error")
+    assert proxy.count(*CREATE) == 1
+    assert server.sandboxes() == []
+
+
+def test_a_cleanup_that_runs_out_of_time_names_the_sandbox(
+    run: Script, proxy: Proxy, server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that never answers the delete must not take the id with it."""
+    from sandbox_kit import lease
+
+    monkeypatch.setattr(lease, "CLEANUP_LIMIT_S", 0.1)
+    proxy.faults.append(Fault(*DELETE, "delay"))
+    result = run("--command", "true")
+    made = next(path.rpartition("/")[2] for method, path in proxy.seen if method == "DELETE")
+
+    assert result.code == 125
+    assert made in result.stderr
+    assert shlex.split(result.fix)[1:] == [str(SCRIPTS / "sandboxes.py"), "delete", made]
+
+
 @pytest.mark.parametrize("action", [500, 502, 503, "drop-before", "garbage"])
 def test_a_create_that_made_nothing_is_reported_once(run: Script, proxy: Proxy, server: LocalServer, action: int | str) -> None:
     """It is not sent again, and the look that follows finds nothing."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..failures import Failure
 from ..settings import Settings
-from .handle import REQUEST_TIMEOUT_S, Handle
+from .handle import REQUEST_TIMEOUT_S, Handle, known
 from .loading import paused_collector, prepare_environment, require_sdk, translated
 from .shapes import LANGUAGE_LABEL, CreateSpec, SandboxInfo, info_of, network_settings
 
@@ -64,7 +64,7 @@ class Client:
     async def _create(self, spec: CreateSpec, made: list[Handle], timeout_s: float, on_build_log: Callable[[str], None]) -> None:
         with translated("creating the sandbox"):
             body = create_request(spec, self._transport.target)
-            made.append(Handle(self._transport, await self._transport.sandboxes.create_sandbox(body, _request_timeout=timeout_s)))
+            made.append(Handle(self._transport, known(await self._transport.sandboxes.create_sandbox(body, _request_timeout=timeout_s))))
         if spec.image is None or made[0].info.state == STARTED:
             await made[0].wait_for_start()
             return
@@ -87,7 +87,8 @@ class Client:
 
     async def get(self, id_or_name: str) -> Handle:
         with translated(f"looking for sandbox {id_or_name}"):
-            return Handle(self._transport, await self._transport.sandboxes.get_sandbox(id_or_name, _request_timeout=REQUEST_TIMEOUT_S))
+            found = await self._transport.sandboxes.get_sandbox(id_or_name, _request_timeout=REQUEST_TIMEOUT_S)
+            return Handle(self._transport, known(found))
 
     async def list(self, labels: Mapping[str, str], *, page: int = 100) -> AsyncIterator[SandboxInfo]:
         """Sandboxes that carry all of `labels`, by the server's filter."""

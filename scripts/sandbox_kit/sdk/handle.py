@@ -37,6 +37,13 @@ CLONE_FIXES = {
 TOKEN_USER = "x-access-token"  # noqa: S105  a user's name: what GitHub wants beside an app's token; with personal tokens every git host takes any name
 
 
+def known(sandbox: Sandbox | None) -> Sandbox:
+    """The generated clients make None of a status that they do not know, and of `null`; there may be a sandbox all the same."""
+    if sandbox is None:
+        raise Failure("server_error", "the server answered without a sandbox")
+    return sandbox
+
+
 def exit_code_of(answer: Any) -> int:
     """Never a guess: a program whose end is not known has not succeeded."""
     if answer.exit_code is None:
@@ -63,7 +70,7 @@ class Handle:
     async def start(self, timeout_s: float) -> None:
         """And wait until it is started."""
         with translated("starting the sandbox"):
-            self._sandbox = await self._transport.sandboxes.start_sandbox(self._sandbox.id, _request_timeout=timeout_s)
+            self._sandbox = known(await self._transport.sandboxes.start_sandbox(self._sandbox.id, _request_timeout=timeout_s))
             await asyncio.wait_for(self._wait({"started"}, FAILED | GONE), timeout_s)
 
     async def wait_for_start(self) -> None:
@@ -75,7 +82,7 @@ class Handle:
         """And wait until it is stopped; an ephemeral sandbox is gone then."""
         try:
             with translated("stopping the sandbox"):
-                self._sandbox = await self._transport.sandboxes.stop_sandbox(self._sandbox.id, _request_timeout=STOP_TIMEOUT_S)
+                self._sandbox = known(await self._transport.sandboxes.stop_sandbox(self._sandbox.id, _request_timeout=STOP_TIMEOUT_S))
                 await asyncio.wait_for(self._wait({"stopped", "destroyed"}, FAILED), STOP_TIMEOUT_S)
         except Failure as failure:
             if failure.kind != "not_found":
@@ -98,7 +105,7 @@ class Handle:
             await self._refresh()
 
     async def _refresh(self) -> None:
-        self._sandbox = await self._transport.sandboxes.get_sandbox(self._sandbox.id, _request_timeout=REQUEST_TIMEOUT_S)
+        self._sandbox = known(await self._transport.sandboxes.get_sandbox(self._sandbox.id, _request_timeout=REQUEST_TIMEOUT_S))
 
     async def _tools(self) -> Toolbox:
         if self._toolbox is None:
