@@ -23,7 +23,7 @@ class Fault:
     """What happens to requests that match `method` and `path`: to all, to the first `times` of them, or to request number `at` alone.
 
     `action`: a status code to answer; "drop-before" (the server never sees it) or "drop-after" (it acted, the answer is lost);
-    "garbage" (an answer that is not JSON); "unknown" (it acted, and answers with a status that the SDK has no type for); "cut" (a WebSocket that is closed after its first message, half an answer otherwise);
+    "garbage" (an answer that is not JSON); "unknown" (it acted, and answers with a status that the SDK has no type for); "endless" (an error whose body never ends); "cut" (a WebSocket that is closed after its first message, half an answer otherwise);
     "delay"; "ignored" (a change that is answered as if it were made); or a signal's name, which this process gets when the request comes, before it is passed on.
     """
 
@@ -101,6 +101,8 @@ class Proxy:
             return web.json_response({"statusCode": fault.action, "message": fault.message}, status=fault.action)
         if fault.action == "garbage":
             return web.Response(text="<html>not Daytona</html>", content_type="text/html")
+        if fault.action == "endless":
+            return await self._endless(request)
         if fault.action == "unknown":
             return web.Response(body=(await self._forward(request)).body, status=201, content_type="application/json")
         if fault.action == "ignored":
@@ -119,6 +121,12 @@ class Proxy:
         headers = {"Authorization": request.headers["Authorization"]}
         async with aiohttp.ClientSession() as session, session.get(address, headers=headers) as answer:
             return web.Response(body=await answer.read(), content_type="application/json")
+
+    async def _endless(self, request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(status=403)
+        await answer.prepare(request)
+        while True:
+            await answer.write(b"x" * 65536)
 
     async def _half(self, request: web.Request) -> web.StreamResponse:
         whole = await self._forward(request)

@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -58,6 +59,16 @@ def test_a_create_whose_answer_names_no_sandbox_is_followed_by_a_look_and_a_dele
     assert (result.code, result.json()["error"]["kind"]) == (125, "server_error")
     assert proxy.count(*CREATE) == 1
     assert server.sandboxes() == []
+
+
+def test_an_error_whose_body_never_ends_is_told_at_once(run: Script, proxy: Proxy) -> None:
+    """It was read into memory until the request's time was over."""
+    proxy.faults.append(Fault(*CREATE, "endless"))
+    began = time.monotonic()
+    result = run("--json", "--command", "true")
+
+    assert (result.code, result.json()["error"]["kind"]) == (125, "forbidden")
+    assert time.monotonic() - began < 10
 
 
 def test_a_cleanup_that_runs_out_of_time_names_the_sandbox(

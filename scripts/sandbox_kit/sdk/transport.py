@@ -7,18 +7,22 @@ the generated clients make alike; tests/local/test_sdk.py makes each by both and
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 from typing import IO, Any
 
 import aiohttp
 
+from ..failures import Failure
 from ..settings import Settings
 from .generated import ApiClient, ApiException, Configuration, FileSystemApi, ProcessApi, SandboxApi, ToolboxApiClient, ToolboxConfiguration
 
 KEEPALIVE_S = 30  # as AsyncDaytona's connector has it
 HEARTBEAT_S = 20.0
 LONGEST_REFUSAL = 2000  # characters
+LARGEST_REFUSAL = 64 << 10  # bytes of an error's body that are read
+LARGEST_ANSWER = 512 << 20  # bytes; a session's whole log may be as long as a server keeps it
 PAUSES_S = (0.25, 0.5)
 IDEMPOTENT = {"DELETE", "GET", "HEAD", "OPTIONS", "PUT"}
 
@@ -50,7 +54,7 @@ class Transport:
     def _pool(self, api: Any) -> None:
         api.user_agent = self.headers["User-Agent"]
         api.rest_client.pool_manager = self.session
-        api.rest_client.request = patient(api.rest_client.request)
+        api.rest_client.request = bounded(patient(api.rest_client.request))
 
 
 class Toolbox:
@@ -84,7 +88,7 @@ class Toolbox:
             timeout=aiohttp.ClientTimeout(timeout_s),
         ) as answer:
             if answer.status >= 400:
-                raise ApiException(status=answer.status, reason=answer.reason, body=(await answer.text(errors="replace"))[:LONGEST_REFUSAL])
+                raise ApiException(status=answer.status, reason=answer.reason, body=await told(answer))
             async for chunk in answer.content.iter_any():
                 take(chunk)
 
@@ -114,6 +118,42 @@ def headers_for(settings: Settings) -> dict[str, str]:
     return headers
 
 
+def bounded(request: Request) -> Request:
+    """Read the body here, in bounded memory: the generated clients would take in whatever a server sends."""
+
+    async def read(method: str, url: str, **options: Any) -> Any:
+        answer = await request(method, url, **options)
+        if answer.status >= 400:
+            answer.data = await beginning(answer.response)
+        else:
+            answer.data = await whole(answer.response)
+        return answer
+
+    return read
+
+
+async def whole(answer: aiohttp.ClientResponse) -> bytes:
+    """The body; raises Failure server_error for one that is too long."""
+    data = bytearray()
+    async for chunk in answer.content.iter_any():
+        data += chunk
+        if len(data) > LARGEST_ANSWER:
+            answer.close()
+            raise Failure("server_error", f"the server's answer is longer than {LARGEST_ANSWER >> 20} MB")
+    return bytes(data)
+
+
+async def beginning(answer: aiohttp.ClientResponse) -> bytes:
+    """As much of an error's body as anyone wants to read; a longer one ends with its connection."""
+    data = bytearray()
+    async for chunk in answer.content.iter_any():
+        data += chunk
+        if len(data) > LARGEST_REFUSAL:
+            answer.close()
+            break
+    return bytes(data[:LARGEST_REFUSAL])
+
+
 def patient(request: Request) -> Request:
     """Send again what was not sent, and what does no harm twice; a POST whose connection broke may have been acted on."""
 
@@ -132,9 +172,14 @@ def patient(request: Request) -> Request:
     return repeated
 
 
+async def told(answer: aiohttp.ClientResponse) -> str:
+    return (await beginning(answer)).decode(errors="replace")[:LONGEST_REFUSAL]
+
+
 async def refusal(answer: aiohttp.ClientResponse) -> str:
     """Per file in `errors`, or whatever came instead."""
+    said = (await beginning(answer)).decode(errors="replace")
     try:
-        return ", ".join((await answer.json())["errors"])
+        return ", ".join(json.loads(said)["errors"])
     except Exception:  # noqa: BLE001  any other body is told as it is
-        return (await answer.text(errors="replace"))[:LONGEST_REFUSAL]
+        return said[:LONGEST_REFUSAL]
