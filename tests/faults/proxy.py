@@ -23,7 +23,7 @@ class Fault:
     """What happens to requests that match `method` and `path`: to all, to the first `times` of them, or to request number `at` alone.
 
     `action`: a status code to answer; "drop-before" (the server never sees it) or "drop-after" (it acted, the answer is lost);
-    "garbage" (an answer that is not JSON); "unknown" (it acted, and answers with a status that the SDK has no type for); "endless" (an error whose body never ends); "cut" (a WebSocket that is closed after its first message, half an answer otherwise);
+    "garbage" (an answer that is not JSON); "unknown" (it acted, and answers with a status that the SDK has no type for); "elsewhere" (a redirect to another origin); "endless" (an error whose body never ends); "cut" (a WebSocket that is closed after its first message, half an answer otherwise);
     "delay"; "ignored" (a change that is answered as if it were made); or a signal's name, which this process gets when the request comes, before it is passed on.
     """
 
@@ -101,6 +101,8 @@ class Proxy:
             return web.json_response({"statusCode": fault.action, "message": fault.message}, status=fault.action)
         if fault.action == "garbage":
             return web.Response(text="<html>not Daytona</html>", content_type="text/html")
+        if fault.action == "elsewhere":
+            return web.Response(status=307, headers={"Location": self.upstream + request.raw_path})
         if fault.action == "endless":
             return await self._endless(request)
         if fault.action == "unknown":

@@ -71,6 +71,16 @@ def test_an_error_whose_body_never_ends_is_told_at_once(run: Script, proxy: Prox
     assert time.monotonic() - began < 10
 
 
+def test_no_redirect_takes_a_request_to_another_host(run: Script, proxy: Proxy, server: LocalServer) -> None:
+    """Its body has the program and its variables."""
+    proxy.faults.append(Fault("POST", "/toolbox/.*/files/bulk-upload", "elsewhere"))
+    result = run("--command", "true")
+
+    assert result.code == 125
+    assert "redirects to another host" in result.stderr
+    assert server.sandboxes() == []
+
+
 def test_a_cleanup_that_runs_out_of_time_names_the_sandbox(
     run: Script, proxy: Proxy, server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import IO, Any
 
 import aiohttp
+from yarl import URL
 
 from ..failures import Failure
 from ..settings import Settings
@@ -38,7 +39,7 @@ class Transport:
         api: Any = ApiClient(Configuration(host=settings.endpoint))  # its constructor is not annotated
         api.default_headers.update(self.headers)
         connector = aiohttp.TCPConnector(limit=250, ssl=api.rest_client.ssl_context, keepalive_timeout=KEEPALIVE_S)
-        self.session = aiohttp.ClientSession(connector=connector, trust_env=True)
+        self.session = aiohttp.ClientSession(connector=connector, trust_env=True, trace_configs=[staying()])
         self._pool(api)
         self.sandboxes = SandboxApi(api)
 
@@ -116,6 +117,19 @@ def headers_for(settings: Settings) -> dict[str, str]:
     if not settings.api_key and settings.organization_id:
         headers["X-Daytona-Organization-ID"] = settings.organization_id
     return headers
+
+
+def staying() -> aiohttp.TraceConfig:
+    """No redirect to another host: aiohttp takes the key off it, but sends the body, with its variables and tokens."""
+
+    async def refuse(_session: object, _context: object, found: aiohttp.TraceRequestRedirectParams) -> None:
+        place = found.url.join(URL(found.response.headers.get("Location") or found.response.headers.get("URI") or ""))
+        if place.origin() != found.url.origin():
+            raise Failure("server_error", "the server redirects to another host, which gets nothing from here")
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(refuse)
+    return trace
 
 
 def bounded(request: Request) -> Request:
