@@ -11,28 +11,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from .engine import engine
-from .fanout import fanout
-from .measure import Row, as_json, report
-from .output import output
-from .scripts import account, plain_run, start, steps
-from .transfer import transfer
-
-PARTS = {
-    "start": start,
-    "run": plain_run,
-    "engine": engine,
-    "steps": steps,
-    "fanout": fanout,
-    "transfer": transfer,
-    "output": output,
-    "account": account,
-}
-
-
-def rows_of(name: str) -> list[Row]:
-    """In a process of its own: what one part imported would count as the peak memory of every program that the next one starts."""
-    return list(PARTS[name]())
+from .measure import as_json, report
+from .parts import PARTS, rows_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
