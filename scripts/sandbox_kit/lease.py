@@ -175,5 +175,5 @@ class Lease:
 
 
 def may_have_made_one(failure: Failure) -> bool:
-    """Neither never sent nor refused."""
-    return not failure.unsent and failure.status not in NOTHING_MADE
+    """It has an id already, whatever failed after that; or the create was neither never sent nor refused."""
+    return failure.sandbox_id is not None or (not failure.unsent and failure.status not in NOTHING_MADE)

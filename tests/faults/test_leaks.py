@@ -13,6 +13,8 @@ import time
 
 import pytest
 
+from sandbox_kit.failures import Failure
+from sandbox_kit.lease import may_have_made_one
 from tests.local.conftest import SCRIPTS, LocalServer, Script
 
 from .proxy import Fault, Proxy
@@ -95,6 +97,26 @@ def test_a_cleanup_that_runs_out_of_time_names_the_sandbox(
     assert result.code == 125
     assert made in result.stderr
     assert shlex.split(result.fix)[1:] == [str(SCRIPTS / "sandboxes.py"), "delete", made]
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 501])
+def test_a_refused_look_while_it_starts_does_not_leave_it(run: Script, proxy: Proxy, server: LocalServer, status: int) -> None:
+    """Its id is known by then: what would mean that a create made nothing means nothing any more."""
+    proxy.faults.append(Fault(*GET, status, times=1))
+    result = run("--json", "--image", "daytona-small", "--command", "true")
+
+    assert result.code == 125
+    assert proxy.count(*DELETE) == 1
+    assert server.sandboxes() == []
+
+
+def test_a_server_that_is_gone_while_it_starts_is_looked_for() -> None:
+    """The last request never left, but the create did."""
+    failure = Failure("network", "no connection")
+    failure.unsent = True
+    assert not may_have_made_one(failure)
+    failure.sandbox_id = "an id"
+    assert may_have_made_one(failure)
 
 
 @pytest.mark.parametrize("action", [500, 502, 503, "drop-before", "garbage"])

@@ -137,10 +137,7 @@ def bounded(request: Request) -> Request:
 
     async def read(method: str, url: str, **options: Any) -> Any:
         answer = await request(method, url, **options)
-        if answer.status >= 400:
-            answer.data = await beginning(answer.response)
-        else:
-            answer.data = await whole(answer.response)
+        answer.data = await (beginning if answer.status >= 400 else whole)(answer.response)
         return answer
 
     return read
@@ -148,24 +145,26 @@ def bounded(request: Request) -> Request:
 
 async def whole(answer: aiohttp.ClientResponse) -> bytes:
     """The body; raises Failure server_error for one that is too long."""
-    data = bytearray()
-    async for chunk in answer.content.iter_any():
-        data += chunk
-        if len(data) > LARGEST_ANSWER:
-            answer.close()
-            raise Failure("server_error", f"the server's answer is longer than {LARGEST_ANSWER >> 20} MB")
-    return bytes(data)
+    data = await at_most(answer, LARGEST_ANSWER)
+    if len(data) > LARGEST_ANSWER:
+        raise Failure("server_error", f"the server's answer is longer than {LARGEST_ANSWER >> 20} MB")
+    return data
 
 
 async def beginning(answer: aiohttp.ClientResponse) -> bytes:
-    """As much of an error's body as anyone wants to read; a longer one ends with its connection."""
+    """As much of an error's body as anyone wants to read."""
+    return (await at_most(answer, LARGEST_REFUSAL))[:LARGEST_REFUSAL]
+
+
+async def at_most(answer: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body; of one that is longer than `limit`, a little more than that, and its connection is closed."""
     data = bytearray()
     async for chunk in answer.content.iter_any():
         data += chunk
-        if len(data) > LARGEST_REFUSAL:
+        if len(data) > limit:
             answer.close()
             break
-    return bytes(data[:LARGEST_REFUSAL])
+    return bytes(data)
 
 
 def patient(request: Request) -> Request:
