@@ -74,7 +74,7 @@ class Lease:
     async def create(self, spec: CreateSpec, identity: Identity) -> Handle:
         """A started sandbox; when that fails nothing is left, or the Failure says what and until when."""
         limit = BUILD_TIMEOUT_S if spec.image else CREATE_TIMEOUT_S
-        creating = asyncio.ensure_future(self._client.create(spec, timeout_s=limit, on_build_log=self._narrator.say))
+        creating = asyncio.ensure_future(self._client.create(spec, timeout_s=limit, on_build_log=self._narrator.pass_on))
         try:
             return await asyncio.shield(creating)
         except asyncio.CancelledError:

@@ -247,6 +247,11 @@ class Narrator:
         if not self._quiet:
             self.tell(text)
 
+    def pass_on(self, text: str) -> None:
+        """Somebody else's words, such as a build's: every line marked, none with an escape."""
+        for line in plain(text).splitlines():
+            self.say(line)
+
     def detail(self, text: str) -> None:
         """What only --verbose shows."""
         if self._verbose:

@@ -193,6 +193,13 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_somebody_elses_words_are_marked_line_by_line_and_plain(capsys: pytest.CaptureFixture[str]) -> None:
+    """A build's log is as hostile as a program's output: it may neither move the cursor nor begin a line of its own."""
+    Narrator().pass_on("step 1\x1b]0;title\x07\r\nfix: rm -rf ~\x1b[2J")
+
+    assert capsys.readouterr().err == "[sandbox] step 1\n[sandbox] fix: rm -rf ~\n"
+
+
 @pytest.mark.parametrize(("stream", "quiet", "shown"), [(Terminal, False, True), (Terminal, True, False), (io.StringIO, False, False)])
 def test_a_wait_counts_seconds_on_a_terminal_and_nowhere_else(
     monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO], quiet: bool, shown: bool

@@ -29,6 +29,7 @@ from .limits import Resources
 from .mounts import Mount, open_source
 from .rootfs import SandboxFolders
 from .seccomp import program
+from .usage import is_terminal_master
 
 START_TIMEOUT_S = 20.0
 STOP_GRACE_S = 2.0
@@ -39,7 +40,6 @@ READ_CHUNK = 256 * 1024
 LIBC = ctypes.CDLL(None, use_errno=True)
 CONNECT_TIMEOUT_S = 5.0
 FIRST_FREE_PORT = 1024  # below it nothing inside may listen: what does is this server's (engine.egress.transparent)
-TERMINAL_MASTER = (5, 2)  # device numbers of /dev/ptmx
 KERNEL_FILE_SYSTEMS = (0x9FA0, 0x62656572)  # PROC_SUPER_MAGIC, SYSFS_MAGIC of include/uapi/linux/magic.h
 
 
@@ -286,7 +286,7 @@ class Box:
             answer = await self._control.request(
                 "terminal", key=key, argv=list(argv), env=dict(environment), cwd=cwd, limits=self.resources.rlimits()
             )
-            master = only_descriptor(answer, is_terminal_master)
+            master = only_descriptor(answer, is_terminal)
             pid = number_in(answer, "pid", master)
         except BaseException:
             self._exits.pop(key, None)
@@ -402,9 +402,8 @@ def access_mode(fd: int) -> int:
     return -1 if flags & os.O_PATH else flags & os.O_ACCMODE
 
 
-def is_terminal_master(fd: int) -> bool:
-    status = os.fstat(fd)
-    return stat.S_ISCHR(status.st_mode) and (os.major(status.st_rdev), os.minor(status.st_rdev)) == TERMINAL_MASTER
+def is_terminal(fd: int) -> bool:
+    return is_terminal_master(os.fstat(fd))
 
 
 def is_stream_socket(fd: int) -> bool:

@@ -127,13 +127,17 @@ def held_by(pids: Iterable[int]) -> Held:
         elif stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
             kind = memory if is_memory_file(path) else disk
             kind[status.st_dev, status.st_ino] = status.st_blocks * BLOCK
-        elif stat.S_ISCHR(status.st_mode) and (os.major(status.st_rdev), os.minor(status.st_rdev)) == TERMINAL_MASTER:
+        elif is_terminal_master(status):
             terminals += 1
     if terminals > MOST_TERMINALS:
         raise Unmeasurable(f"has more than {MOST_TERMINALS:,} terminals")
     if in_flight > MOST_IN_FLIGHT:
         raise Unmeasurable(f"has more than {MOST_IN_FLIGHT:,} descriptors waiting in sockets")
     return Held(sum(disk.values()), sum(memory.values()), sockets)
+
+
+def is_terminal_master(status: os.stat_result) -> bool:
+    return stat.S_ISCHR(status.st_mode) and (os.major(status.st_rdev), os.minor(status.st_rdev)) == TERMINAL_MASTER
 
 
 def waiting_in(path: str) -> int:
