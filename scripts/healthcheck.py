@@ -12,14 +12,16 @@
 # ///
 """Can I use Daytona here, by which path, and what to fix. See --help."""
 
-from __future__ import annotations
-
 import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
-from sandbox_kit.entry import healthcheck as main
+from skill_imports import isolate
+
+isolate(__file__)
+
+from sandbox_kit.entry import healthcheck as main  # noqa: E402  (nothing of a project's may be imported before)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -13,7 +13,7 @@ from pathlib import Path
 
 TYPE_CHECKING = False  # as typing has it, without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 VERSION = "0.1.0"
 SKILL = Path(__file__).resolve().parent.parent
@@ -95,13 +95,27 @@ def environments() -> list[Path]:
 
 
 def install_command(python: str = "python3") -> str:
-    return f"{python} {quoted(SKILL / 'scripts' / 'healthcheck.py')} --install"
+    return command("healthcheck.py", "--install", python=python)
 
 
-def quoted(path: Path) -> str:
-    """As a shell takes it; shlex costs more than the rest of this file."""
-    text = str(path)
-    return text if all(c.isalnum() or c in "/._-+:\\" for c in text) else "'" + text.replace("'", "'\\''") + "'"
+def command(script: str, *words: str, python: str = "python3") -> str:
+    """A line that a shell takes, from whatever folder: `python3 -I "…/script" words`, spelled as SKILL.md's allowed-tools spell it."""
+    return " ".join((python, "-I", double_quoted(str(SKILL / "scripts" / script)), *map(quoted, words)))
+
+
+def double_quoted(text: str) -> str:
+    return quoted(text) if any(c in '"$`\\!' for c in text) else f'"{text}"'
+
+
+def quoted(text: str) -> str:
+    """One word for a shell; shlex costs more than the rest of this file."""
+    plain = text and all((c.isalnum() and c.isascii()) or c in "/._-+:=,@%" for c in text)
+    return text if plain else "'" + text.replace("'", "'\\''") + "'"
+
+
+def search_path(environ: Mapping[str, str]) -> str:
+    """PATH without its empty and relative entries, which stand for whatever folder one is in."""
+    return os.pathsep.join(entry for entry in environ.get("PATH", "").split(os.pathsep) if os.path.isabs(entry))
 
 
 def python_of(folder: Path) -> Path:
@@ -119,7 +133,7 @@ def is_whole(folder: Path) -> bool:
 
 def _continue_in(python: Path) -> None:
     """Returns only when that interpreter cannot be started, as after some system upgrades."""
-    arguments = [str(python), *sys.argv]
+    arguments = [str(python), "-I", *sys.argv]
     try:
         if os.name != "nt":
             os.execv(str(python), arguments)
@@ -142,7 +156,7 @@ def too_old() -> NotInstalled | None:
     import shutil
 
     found = ".".join(str(part) for part in sys.version_info[:2])
-    newer = next((name for name in NEWER_PYTHONS if shutil.which(name)), None)
+    newer = next((name for name in NEWER_PYTHONS if shutil.which(name, path=search_path(os.environ))), None)
     fix = install_command(newer) if newer else f"install Python 3.10 or newer, then: {install_command('python3.X')}"
     return NotInstalled(f"Python {found} is too old; 3.10 or newer is needed", kind="sdk_missing", fix=fix)
 

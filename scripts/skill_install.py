@@ -229,12 +229,12 @@ def pip_command(folder: Path) -> Iterator[list[str]]:
     python = str(skill_env.python_of(folder))
     bundled = bundled_wheel()
     if bundled is not None:
-        yield [python, f"{bundled}/pip"]
+        yield [python, "-I", f"{bundled}/pip"]
         return
     with tempfile.TemporaryDirectory() as temporary:
         wheel = Path(temporary) / f"pip-{PIP_VERSION}-py3-none-any.whl"
         wheel.write_bytes(downloaded_pip())
-        yield [python, f"{wheel}/pip"]
+        yield [python, "-I", f"{wheel}/pip"]
 
 
 def bundled_wheel() -> Path | None:

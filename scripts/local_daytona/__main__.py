@@ -7,13 +7,15 @@ status  what runs and what it can do, as JSON
 env     shell lines that point the Daytona SDK at it (the one command that prints a key: local Daytona's own)
 """
 
-from __future__ import annotations
-
+import os
 import sys
-from pathlib import Path
 
-SCRIPTS = Path(__file__).resolve().parent.parent
-sys.path[0] = str(SCRIPTS)  # `python3 scripts/local_daytona` puts the package itself first, where no relative import works
+SCRIPTS = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+sys.path[0] = SCRIPTS  # `python3 scripts/local_daytona` puts the package itself first, where no relative import works
+
+from skill_imports import isolate  # noqa: E402  (beside this package)
+
+isolate(os.path.join(SCRIPTS, "skill_imports.py"))
 
 NOT_LINUX_FIX = "use Daytona's cloud (export DAYTONA_API_KEY=...), or a Linux virtual machine"
 

@@ -75,7 +75,7 @@ class ServerFile:
 
 def typed(*words: str) -> str:
     """This package's command line as a user would type it, from any folder."""
-    return " ".join(["python3", skill_env.quoted(Path(__file__).resolve().parent), *words])
+    return skill_env.command("local_daytona", *words)
 
 
 def new_key() -> str:
@@ -208,4 +208,4 @@ def is_held(state: Path) -> bool:
 
 def this_command(*arguments: str) -> list[str]:
     """The command line of this package's own `python3 scripts/local_daytona ARGUMENTS`."""
-    return [sys.executable, str(Path(__file__).resolve().parent), *arguments]
+    return [sys.executable, "-I", str(Path(__file__).resolve().parent), *arguments]

@@ -1,14 +1,16 @@
-"""matplotlib charts of a code run, saved as PNG files. Their titles and bytes are a stranger's."""
+"""matplotlib charts of a code run, as PNG files. Their titles and bytes are a stranger's."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import io
+import tarfile
 from collections.abc import Sequence
+from pathlib import Path
 
 from .failures import Failure
-from .host_access import HostAccess
-from .transfer import open_new
+from .transfer import FOLDER_MODE, add_entry
 
 PNG = b"\x89PNG\r\n\x1a\n"
 MOST_CHARTS = 100
@@ -20,19 +22,16 @@ def name_of(number: int) -> str:
     return f"chart-{number}.png"
 
 
-def save(images: Sequence[str], folder: str, access: HostAccess, *, force: bool) -> list[str]:
-    """Write base64 PNGs as chart-1.png and so on; their paths. Raises Failure archive for what is no PNG, host_access for the place."""
+def archive(images: Sequence[str], path: Path) -> int:
+    """Base64 PNGs as chart-1.png and so on in a tar, as any download comes; how many. Raises Failure archive for what is no PNG."""
     pictures = [decoded(image) for image in images[:MOST_CHARTS]]
-    names = [f"{folder.rstrip('/')}/{name_of(number)}" for number in range(1, len(pictures) + 1)]
-    places = [access.writable("--charts", name, force=force) for name in names]
-    for picture, place in zip(pictures, places, strict=True):
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with open_new(place) as file:
-                file.write(picture)
-        except OSError as error:
-            raise Failure("host_access", f"--charts: {error.strerror}", fix="name a folder that can be written") from None
-    return names
+    with tarfile.open(path, mode="w") as target:
+        add_entry(target, ".", tarfile.DIRTYPE, FOLDER_MODE)
+        for number, picture in enumerate(pictures, 1):
+            entry = tarfile.TarInfo(name_of(number))
+            entry.size = len(picture)
+            target.addfile(entry, io.BytesIO(picture))
+    return len(pictures)
 
 
 def decoded(image: str) -> bytes:

@@ -114,8 +114,6 @@ def is_cidr(text: str) -> bool:
 def preview(given: argparse.Namespace) -> None:
     if given.serve is not None and given.preview is None:
         raise UsageFailure("--serve starts the server behind --preview", fix="add --preview PORT, the port it listens on")
-    if given.public and given.preview is None:
-        raise UsageFailure("--public opens previews", fix="add --preview PORT, or leave it out")
     if given.preview in defaults.RESERVED_PORTS:
         raise UsageFailure(f"port {given.preview} is Daytona's own", fix="--preview 8000, and let the server listen there")
 
@@ -146,7 +144,7 @@ def existing(given: argparse.Namespace) -> None:
     """An existing sandbox has its image, size and lifetime already."""
     if given.sandbox is None:
         return
-    for flag in ("name", "image", "snapshot", "ttl", "keep", "secret", "label", "target", "auto_stop", "public", "dry_run"):
+    for flag in ("name", "image", "snapshot", "ttl", "keep", "secret", "label", "target", "auto_stop", "dry_run"):
         value = getattr(given, flag)
         if value is not None and value is not False and value != []:
             name = flag.replace("_", "-")

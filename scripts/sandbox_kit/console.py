@@ -9,11 +9,22 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 MARK = "[sandbox]"
+LONGEST_LINE = 2000  # characters of one line of ours, whoever gave us the words
 
 
 def fail(message: str, fix: str) -> None:
     """The last two lines of a failed run."""
-    write_quietly(sys.stderr, f"{MARK} {message}\nfix: {fix}\n")
+    write_quietly(sys.stderr, f"{MARK} {one_line(message)}\nfix: {one_line(fix)}\n")
+
+
+def one_line(text: str, limit: int = LONGEST_LINE) -> str:
+    """Anybody's words as one bounded line that a terminal shows as it is: no escape, no control, nothing invisible."""
+    line = " ".join(text[:limit].split()) + ("…" if len(text) > limit else "")
+    if line.isprintable():
+        return line
+    from .plain_text import without_escapes
+
+    return " ".join("".join(char if char.isprintable() else " " for char in without_escapes(line)).split())
 
 
 def write_quietly(stream: TextIO, text: str) -> None:

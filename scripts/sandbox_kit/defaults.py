@@ -25,7 +25,7 @@ ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 SANDBOX_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 LABEL = r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}"
 DOMAIN = r"(?i)(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
-OUR_LABELS = ("managed-by", "run-id")
+OUR_LABELS = ("managed-by", "run-id", "user-id")
 LARGER_SNAPSHOTS = "--snapshot daytona-medium (2 vCPU, 4 GiB) or daytona-large (4 vCPU, 8 GiB)"
 
 

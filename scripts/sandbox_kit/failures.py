@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-SCRIPT = r"\{scripts\}/(\w+(?:\.py)?)"
+from .console import one_line
+
+SCRIPT = r"python3 \{scripts\}/(\w+(?:\.py)?)"
 TIMED_OUT, TOOL_FAILED, USAGE = 124, 125, 2
 SIGNAL_BASE = 128
 
@@ -66,8 +68,8 @@ class Failure(Exception):
         super().__init__(message)
         row = KINDS[kind]
         self.kind = kind
-        self.message = " ".join(message.split())
-        self.fix = with_whole_paths(fix or row.fix)
+        self.message = one_line(message)
+        self.fix = one_line(with_whole_paths(fix or row.fix))
         self.exit_code = row.exit_code if exit_code is None else exit_code
         self.status: int | None = None
         self.sandbox_id: str | None = None
@@ -83,7 +85,7 @@ def with_whole_paths(fix: str) -> str:
         return fix
     import skill_env
 
-    return re.sub(SCRIPT, lambda match: skill_env.quoted(skill_env.SKILL / "scripts" / match[1]), fix)
+    return re.sub(SCRIPT, lambda match: skill_env.command(match[1]), fix)
 
 
 class UsageFailure(Failure):

@@ -38,9 +38,17 @@ WHAT: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 FILES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--upload", {"metavar": "HERE[:THERE]", "action": "append", "default": [], "help": "file or folder; .gitignore holds"}),
-    ("--download", {"metavar": "THERE[:HERE]", "action": "append", "default": [], "help": "file or folder, afterwards"}),
+    (
+        "--download",
+        {
+            "metavar": "THERE[:HERE]",
+            "action": "append",
+            "default": [],
+            "help": "file or folder, afterwards; what is no result is kept for sandboxes.py fetch",
+        },
+    ),
     ("--charts", {"metavar": "DIR", "help": "save matplotlib charts of --code as PNG"}),
-    ("--force", {"action": "store_true", "help": "overwrite files here"}),
+    ("--force", {"action": "store_true", "help": "replace what an earlier run wrote"}),
     ("--repo", {"metavar": "URL", "help": "clone it to `repo` first"}),
     ("--branch", {"metavar": "B"}),
     ("--commit", {"metavar": "SHA"}),
@@ -53,7 +61,6 @@ NETWORK: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--allow-cidr", {"metavar": "C", "action": "append", "default": [], "help": "only this range"}),
     ("--preview", {"metavar": "PORT", "number": (1, 65535), "help": "wait for the port, print a signed link; keeps the sandbox"}),
     ("--serve", {"metavar": "CMD", "help": "the server behind --preview"}),
-    ("--public", {"action": "store_true", "help": "open every port to everybody"}),
 )
 WHERE: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--local", {"action": "store_true", "help": "local Daytona: no account, weaker isolation"}),
@@ -64,7 +71,7 @@ WHERE: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--disk", {"metavar": "GIB", "number": (1, 1024), "help": "the three only with --image"}),
     ("--target", {"metavar": "REGION"}),
     ("--label", {"metavar": "K=V", "action": "append", "default": []}),
-    ("--sandbox", {"metavar": "ID", "help": "an existing one; never deleted"}),
+    ("--sandbox", {"metavar": "ID", "help": "an existing one of yours; never deleted"}),
     ("--name", {"metavar": "NAME", "help": "get or create, and keep"}),
     ("--keep", {"action": "store_true", "help": "until the ttl"}),
     ("--detach", {"action": "store_true", "help": "start and return; see sandboxes.py logs, wait"}),
@@ -156,25 +163,28 @@ def age(text: str) -> int:
 
 
 ACTIONS = {
-    "list": "what this skill made",
+    "list": "what this skill made, and whose it is",
     "info": "one sandbox in full",
     "logs": "what the program of --detach or --serve printed so far",
     "wait": "until the program of --detach ends; with its exit code",
     "stop": "stop, keeping the files",
     "delete": "delete",
     "prune": "delete what is older than an age; only shows it without --yes",
+    "fetch": "bring what a run held back to here, code too; without THERE: show what it holds",
+    "adopt": "make a sandbox yours: these scripts may use and delete it from then on",
+    "publish": "let everybody open every port of a sandbox, without a token",
 }
 
 
 def sandboxes_parser() -> Parser:
     parser = Parser(
         prog="sandboxes.py", allow_abbrev=False,
-        description="Find, watch and delete what this skill made (label managed-by=daytona-sandbox); nothing else is touched.",
+        description="Find, watch and delete what this skill made for you (labels managed-by and user-id); nothing else is touched.",
     )  # fmt: skip
     actions = parser.add_subparsers(dest="action", required=True, parser_class=Parser)
     for name, text in ACTIONS.items():
         action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
-        if name in ("info", "logs", "wait"):
+        if name in ("info", "logs", "wait", "adopt", "publish"):
             action.add_argument("targets", nargs=1, metavar="ID", help="id or name")
         elif name in ("stop", "delete"):
             action.add_argument("targets", nargs="+", metavar="ID", help="id or name")
@@ -185,6 +195,13 @@ def sandboxes_parser() -> Parser:
         if name == "prune":
             action.add_argument("--older-than", metavar="AGE", type=age, required=True, help="such as 90m, 12h, 3d")
             action.add_argument("--yes", action="store_true", help="really delete")
+        if name == "publish":
+            action.add_argument("--port", metavar="PORT", type=whole(1, 65535), help="print its link too")
+            action.add_argument("--off", action="store_true", help="close it again")
+        if name == "fetch":
+            action.add_argument("run_id", metavar="RUN", help="as the run's last lines name it")
+            action.add_argument("pairs", nargs="*", metavar="THERE[:HERE]", help="path in the sandbox, and here")
+            action.add_argument("--force", action="store_true", help="overwrite files here")
         action.add_argument("--local", action="store_true", help="on local Daytona")
         action.add_argument("--json", action="store_true", help="print one JSON object")
         action.add_argument("--debug", action="store_true", help="show tracebacks")

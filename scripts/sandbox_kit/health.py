@@ -18,7 +18,8 @@ import skill_env
 from . import local
 from .failures import Failure
 from .options import HealthOptions
-from .output import Narrator, plain
+from .output import Narrator
+from .plain_text import plain
 from .settings import DEFAULT_ENDPOINT, Settings, endpoint_from, from_environment
 
 READY, LOCAL_ONLY, CLI_ONLY, NOT_READY = "READY", "LOCAL ONLY", "CLI ONLY", "NOT READY"
@@ -46,7 +47,12 @@ def install(options: HealthOptions) -> int:
     except skill_install.InstallFailed as failure:
         raise Failure("internal", str(failure), fix=failure.fix) from None
     Narrator().say(f"the skill's environment is ready: {folder}")
-    line = [str(skill_env.python_of(folder)), str(skill_env.SKILL / "scripts" / "healthcheck.py"), *(["--json"] if options.json else [])]
+    line = [
+        str(skill_env.python_of(folder)),
+        "-I",
+        str(skill_env.SKILL / "scripts" / "healthcheck.py"),
+        *(["--json"] if options.json else []),
+    ]
     subprocess.run(line, stdin=subprocess.DEVNULL, check=False)
     return 0
 
@@ -184,7 +190,7 @@ def diagnosis(failure: Failure, settings: Settings) -> Check:
 
 def check_cli() -> Check:
     """Whether the daytona CLI is logged in; its `list` never opens a browser."""
-    program = shutil.which("daytona")
+    program = shutil.which("daytona", path=skill_env.search_path(os.environ))
     if program is None:
         return Check("cli", ok=False, detail="the daytona CLI is not on PATH (it is not needed)")
     line = [program, "list", "-f", "json", "-l", "1"]

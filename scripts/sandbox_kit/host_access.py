@@ -1,11 +1,13 @@
-"""The one gate for what a flag may touch on this machine: files to read, variables to pass on.
+"""The one gate for what a flag may touch on this machine: files to read, results to write, variables to pass on.
 
-A hijacked model may choose every argument of a pre-approved command line, but not the variables that its user exported. So the
-working directory's tree is open, without dotfiles and what looks like a key, and the user's own two variables open more.
+A hijacked model may choose every argument of a granted command line and its working directory, but not the variables that its user
+exported. So the working directory's tree is open where it is a project's, without dotfiles and what looks like a key; only results are
+written, over nothing of the user's; and the user's own two variables open more.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import stat
@@ -16,11 +18,14 @@ from pathlib import Path, PurePath
 from typing import IO
 
 from .failures import Failure, UsageFailure
+from .host_files import READ_ONLY, Folder, Judge, open_folder
+from .project import Project, Protected, homes
+from .results import why_no_result
+from .written import Written, digest_of
 
 MORE_PATHS = "DAYTONA_SANDBOX_PATHS"
 PASSED_NAMES = "DAYTONA_SANDBOX_PASS_ENV"
 OWN_NAMES = "DAYTONA_"  # our own credentials are never a program's
-# Not to hang on a pipe, nor to follow a link that replaced the file; Windows has neither flag, and one of its own.
 # Dotfiles that tools read from a project and that hold no credentials; every other one stays here (.env, .npmrc, .netrc, .git ...).
 HARMLESS = (
     ".gitignore", ".gitattributes", ".gitmodules", ".editorconfig", ".dockerignore", ".eslintrc*", ".eslintignore", ".prettierrc*",
@@ -29,14 +34,19 @@ HARMLESS = (
     ".ruff.toml", ".isort.cfg", ".style.yapf", ".pre-commit-config.yaml", ".python-version", ".node-version", ".nvmrc", ".ruby-version",
     ".tool-versions", ".clang-format", ".clang-tidy", ".rustfmt.toml", ".golangci.y*ml", ".github", ".storybook",
 )  # fmt: skip
-READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-# Folders that hold the machine, not a project: working there opens nothing.
-NO_PROJECTS = ("/", "/dev", "/etc", "/proc", "/sys")
 KEY_LIKE = (
-    "*.pem", "*.key", "*.ppk", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "*.ovpn", "*.tfstate", "*.tfstate.backup",
-    "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "credentials*", "secrets.*", "service-account*.json", "service_account*.json",
-    "kubeconfig*", "_netrc",
+    "*.pem", "*.key", "*.ppk", "*.p8", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.keytab", "*.kdbx", "*.ovpn", "*.tfstate",
+    "*.tfstate.backup", "*.tfvars", "*.tfvars.json", "*.env", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "credentials*",
+    "secrets.*", "service-account*.json", "service_account*.json", "serviceaccount*.json", "*adminsdk*.json", "client_secret*.json",
+    "application_default_credentials*", "kubeconfig*", "_netrc", "pgpass*", "*.htpasswd", "htpasswd",
 )  # fmt: skip
+# What a key begins with, whatever its file is called.
+KEY_BEGINNINGS = re.compile(
+    rb"\A(\xef\xbb\xbf)?\s*(-----BEGIN [A-Z0-9 ]*PRIVATE KEY|PuTTY-User-Key-File-|AGE-SECRET-KEY-1)"
+    rb"|\"private_key\"\s*:\s*\"-----BEGIN|^\s*aws_secret_access_key\s*=|\A\[default\]\s+aws_access_key_id",
+    re.MULTILINE,
+)
+KEY_LOOK = 4096  # bytes of a file that are looked at
 
 
 @dataclass(frozen=True)
@@ -63,13 +73,23 @@ class HostAccess:
             environ=variables,
         )
 
+    @functools.cached_property
+    def project(self) -> Project:
+        """The working directory, judged once."""
+        return Project.around(self.folder)
+
+    @functools.cached_property
+    def protected(self) -> Protected:
+        return Protected.of_this_skill()
+
     def read(self, flag: str, given: str, *, limit: int) -> bytes:
         """The bytes of a regular file of at most `limit` bytes; raises Failure host_access, or usage when there is no such file."""
-        real = self.allowed(flag, given)
-        with open_regular(flag, given, real) as stream:
+        with self.open_to_read(flag, given) as stream:
             content = stream.read(limit + 1)
         if len(content) > limit:
             raise UsageFailure(f"{flag} {shown(given)} is larger than {limit >> 20} MiB", fix="name a smaller file")
+        if is_a_key(content[:KEY_LOOK]):
+            raise refused(flag, given, "holds a key")
         return content
 
     def text(self, flag: str, given: str, *, limit: int) -> str:
@@ -79,35 +99,105 @@ class HostAccess:
         except UnicodeDecodeError:
             raise UsageFailure(f"{flag} {shown(given)} is not UTF-8 text", fix="convert it to UTF-8") from None
 
-    def allowed(self, flag: str, given: str) -> Path:
+    def allowed(self, flag: str, given: str, *, write: bool = False) -> Path:
         """The real path behind `given`, symbolic links resolved; raises Failure host_access. Nothing is opened."""
-        try:
-            real = (self.folder / given).resolve()
-        except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, a loop of links
-            raise UsageFailure(f"{flag} {shown(given)} is not a path", fix="name a file") from None
-        if real in self.named:
-            return real
-        inside = [base for base in self._open_trees() if real.is_relative_to(base)]
-        if not inside:
-            raise refused(flag, given, "is outside the working directory")
-        if not any(is_plain(real.relative_to(base)) for base in inside):
-            raise refused(flag, given, "is a dotfile or looks like a key")
+        real = self._resolved(flag, given)
+        reason = self._why_not_there(real, write=write)
+        if reason is not None:
+            raise refused(flag, given, reason)
         return real
+
+    def open_to_read(self, flag: str, given: str) -> IO[bytes]:
+        """A regular file, reached folder by folder; raises Failure host_access, or usage when there is none."""
+        real = self.allowed(flag, given)
+        with self.open_folder(flag, given, real.parent, write=False) as folder:
+            return open_regular(flag, given, folder, real.name)
+
+    def open_folder(self, flag: str, given: str, path: Path, *, write: bool) -> Folder:
+        """A folder by its resolved path, made when it is for writing; raises Failure host_access, or UsageFailure when there is none."""
+        try:
+            return open_folder(path, make=write, judge=self._judge(flag, given, write=write))
+        except OSError as error:
+            fix = "name a place that can be written" if write else "name one that exists and can be read"
+            raise UsageFailure(f"{flag} {shown(given)}: {error.strerror}", fix=fix) from None
 
     def folder_to_read(self, flag: str, given: str) -> Path | None:
         """The real path of a folder; None when `given` is something else. Raises Failure host_access."""
         real = self.allowed(flag, given)
         return real if real.is_dir() else None
 
-    def writable(self, flag: str, given: str, *, force: bool) -> Path:
-        """Where a file may be written, symbolic links resolved; raises Failure host_access, also for a file that is there already."""
-        real = self.allowed(flag, given)
-        if real.exists() and not real.is_dir() and not force:
-            raise Failure("host_access", f"{flag} {shown(given)} is there already", fix="--force overwrites it; or name another place")
-        return real
+    def why_not_written(self, flag: str, given: str, *, beginning: bytes, force: bool, written: Written) -> str | None:
+        """Why a granted line does not write this file here; None when it may. Raises nothing: what is not written is held."""
+        try:
+            real = self._resolved(flag, given)
+        except UsageFailure:
+            return "not a path"
+        return self._why_not_there(real, write=True) or self._why_no_result(real, beginning) or self._why_it_stays(real, force, written)
+
+    def is_there(self, real: Path) -> bool:
+        """Whether something other than a folder has that name."""
+        return os.path.lexists(real) and not real.is_dir()
+
+    def _resolved(self, flag: str, given: str) -> Path:
+        try:
+            return (self.folder / given).resolve()
+        except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, a loop of links
+            raise UsageFailure(f"{flag} {shown(given)} is not a path", fix="name a file") from None
+
+    def _why_not_there(self, real: Path, *, write: bool) -> str | None:
+        """Why that place is closed to flags, as the end of a sentence about it."""
+        if self.protected.covers(real, write=write):
+            return "lies in this skill's own folders"
+        if real in self.named:
+            return None
+        inside = [base for base in self._open_trees() if real.is_relative_to(base)]
+        if not inside:
+            closed = self.project.closed
+            return f"cannot be touched from here: the working directory {closed}" if closed else "is outside the working directory"
+        if not any(is_plain(real.relative_to(base)) for base in inside):
+            return "is a dotfile or looks like a key"
+        return None
+
+    def _why_no_result(self, real: Path, beginning: bytes) -> str | None:
+        """The names below the open tree are the line's own; folders above it count where tools obey what lies in them."""
+        base = max(
+            (base for base in self._open_trees() if real.is_relative_to(base)), key=lambda base: len(base.parts), default=real.parent
+        )
+        return why_no_result(real.relative_to(base) if real != base else PurePath(real.name), self._above(base), beginning)
+
+    @functools.cached_property
+    def _homes(self) -> tuple[Path, ...]:
+        return homes()
+
+    def _above(self, base: Path) -> tuple[str, ...]:
+        """The folders that hold `base`, below the home where it lies there."""
+        home = next((home for home in self._homes if base.is_relative_to(home)), Path(base.anchor))
+        return base.relative_to(home).parts
+
+    def _why_it_stays(self, real: Path, force: bool, written: Written) -> str | None:
+        """Why what is there is not replaced; None when nothing is, or with --force what a run wrote and nobody changed."""
+        if not os.path.lexists(real):
+            return None
+        if not force:
+            return "there already"
+        try:
+            with open_folder(real.parent) as folder, open_regular("--download", real.name, folder, real.name) as stream:
+                ours = written.wrote(real, digest_of(stream))
+        except (OSError, UsageFailure):
+            return "something else is there"
+        return None if ours else "there already, and not as a run wrote it"
+
+    def _judge(self, flag: str, given: str, *, write: bool) -> Judge:
+        identities = self.protected.identities(write=write)
+
+        def judge(status: os.stat_result) -> None:
+            if (status.st_dev, status.st_ino) in identities:
+                raise refused(flag, given, "lies in this skill's own folders")
+
+        return judge
 
     def _open_trees(self) -> tuple[Path, ...]:
-        return self.named if str(self.folder) in NO_PROJECTS else (self.folder, *self.named)
+        return self.named if self.project.closed else (self.folder, *self.named)
 
     def variable(self, name: str) -> str:
         """A host variable's value for --env NAME; raises Failure host_access unless the user opened it."""
@@ -136,10 +226,10 @@ class HostAccess:
         return self.environ[name]
 
 
-def open_regular(flag: str, given: str, real: Path) -> IO[bytes]:
+def open_regular(flag: str, given: str, folder: Folder, name: str) -> IO[bytes]:
     """A file opened without following a link or waiting for a pipe; raises UsageFailure for anything but a regular file."""
     try:
-        stream = os.fdopen(os.open(real, READ_ONLY), "rb")
+        stream = os.fdopen(folder.open(name, READ_ONLY), "rb")
     except OSError as error:
         raise UsageFailure(f"{flag} {shown(given)}: {error.strerror}", fix="name a file that exists and can be read") from None
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
@@ -157,6 +247,11 @@ def looks_like_a_key(name: str) -> bool:
     return any(fnmatch(name.lower(), pattern) for pattern in KEY_LIKE)
 
 
+def is_a_key(beginning: bytes) -> bool:
+    """By its content, whatever it is called."""
+    return KEY_BEGINNINGS.search(beginning) is not None
+
+
 def may_leave(name: str) -> bool:
     """Whether a file or folder inside an uploaded folder may go along: a project's tests need its tools' settings."""
     return (not name.startswith(".") or any(fnmatch(name, pattern) for pattern in HARMLESS)) and not looks_like_a_key(name)
@@ -171,5 +266,5 @@ def shown(given: str) -> str:
 def refused(flag: str, given: str, why: str) -> Failure:
     return Failure(
         "host_access", f"{flag} {shown(given)} {why}",
-        fix=f"put a plainly named copy into the working directory, or the user allows it: export {MORE_PATHS}=/path before the session",
+        fix=f"name a plain file in the project's folder, or the user allows it: export {MORE_PATHS}=/path before the session",
     )  # fmt: skip

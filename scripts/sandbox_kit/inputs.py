@@ -64,7 +64,7 @@ def check_places(options: RunOptions, access: HostAccess) -> None:
     if options.charts is not None:
         if options.language != "python":
             raise UsageFailure("--charts saves the charts of Python code", fix="use --code, or a .py file")
-        access.writable("--charts", f"{options.charts.rstrip('/')}/{charts.name_of(1)}", force=options.force)
+        transfer.refuse_taken("--charts", f"{options.charts.rstrip('/')}/{charts.name_of(1)}", access, force=options.force)
 
 
 def secrets_of(options: RunOptions) -> list[str]:

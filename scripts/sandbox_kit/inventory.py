@@ -1,4 +1,4 @@
-"""sandboxes.py: find, watch and delete what this skill made, by its label; nobody else's sandbox is ever touched."""
+"""sandboxes.py: find, watch and delete what this skill made for this user, by its labels; nobody else's is touched unless adopted."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ import contextlib
 import datetime
 import json
 import sys
-import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from .console import write_quietly
+import skill_env
+
+from . import fetch
+from .console import one_line, write_quietly
 from .execution import keep_awake
 from .failures import TIMED_OUT, Failure
-from .lease import DELETE_PAUSES_S, MANAGED_BY, MANAGER, RUN_ID, WORTH_REPEATING
+from .lease import DELETE_PAUSES_S, WORTH_REPEATING
 from .options import SandboxesOptions
-from .output import HeadAndTail, Narrator, plain
+from .output import HeadAndTail, Narrator
+from .ownership import MANAGED_BY, MANAGER, RUN_ID, YOURS, User, require_yours, this_user, whose
+from .plain_text import plain
 from .sdk import Client, Handle, SandboxInfo
 from .settings import for_local, from_environment
 
@@ -31,7 +36,7 @@ def main(options: SandboxesOptions) -> int:
         return asyncio.run(Inventory(options, narrator).act())
     except Failure as failure:
         if options.debug:
-            narrator.tell("".join(traceback.format_exception(failure)))
+            narrator.trace(failure)
         raise
 
 
@@ -41,28 +46,31 @@ class Inventory:
     def __init__(self, options: SandboxesOptions, narrator: Narrator) -> None:
         self._options = options
         self._narrator = narrator
+        self._user = this_user()
 
     async def act(self) -> int:
         """The exit code; raises Failure."""
+        if self._options.action == "fetch":
+            return self._fetch()
         settings = await asyncio.to_thread(for_local) if self._options.local else from_environment()
         self._narrator.hide(settings.secrets)
         self._narrator.tell(f"engine: {settings.describe()}")
         actions: dict[str, Callable[[Client], Awaitable[tuple[list[SandboxInfo], int, dict[str, Any]]]]] = {
             "list": self._list, "info": self._info, "logs": self._logs, "wait": self._wait, "stop": self._stop, "delete": self._delete,
-            "prune": self._prune,
+            "prune": self._prune, "adopt": self._adopt, "publish": self._publish,
         }  # fmt: skip
         async with Client.open(settings) as client:
             found, code, more = await actions[self._options.action](client)
-        answer = {"engine": settings.engine, "sandboxes": [as_json(info) for info in found], "error": None, **more}
+        answer = {"engine": settings.engine, "sandboxes": [as_json(info, self._user) for info in found], "error": None, **more}
         if self._options.json:
             write_quietly(sys.stdout, json.dumps(answer) + "\n")
         return code
 
     async def _list(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
-        found = await ours(client)
+        found = await managed(client)
         if not self._options.json:
             for info in found:
-                show(line_of(info))
+                show(line_of(info, self._user))
             if not found:
                 self._narrator.say("none")
         return found, 0, {}
@@ -70,7 +78,7 @@ class Inventory:
     async def _info(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
         info = (await client.get(self._options.targets[0])).info
         if not self._options.json:
-            for name, value in asdict(info).items():
+            for name, value in {**asdict(info), "policy": info.policy.describe(), "whose": whose(info.labels, self._user)}.items():
                 text = ", ".join(f"{key}={found}" for key, found in value.items()) if isinstance(value, dict) else value
                 show(f"{name}: {text}")
         return [info], 0, {"size": {"cpu": info.cpu, "memory": info.memory, "disk": info.disk}}
@@ -105,7 +113,7 @@ class Inventory:
         return [handle.info], code, {"exit_code": code}
 
     async def _latest(self, client: Client) -> tuple[Handle, str, str, int | None]:
-        handle = await client.get(self._options.targets[0])
+        handle = await self._owned(client, self._options.targets[0])
         if handle.info.state != "started":
             raise Failure("conflict", f"{plain(handle.info.name)} is {handle.info.state}: its programs and their output are gone",
                           fix="files are kept: run_in_sandbox.py --sandbox ID --command 'ls -la' looks at them")  # fmt: skip
@@ -134,7 +142,7 @@ class Inventory:
         finished, failures = [], []
         for target in self._options.targets:
             try:
-                handle = await owned(client, target, local=self._options.local)
+                handle = await self._owned(client, target)
                 await act(handle)
             except Failure as failure:
                 failures.append(failure)
@@ -149,7 +157,7 @@ class Inventory:
 
     async def _delete_if_there(self, client: Client, info: SandboxInfo) -> None:
         try:
-            await delete(await owned(client, info.id, local=self._options.local))
+            await delete(await self._owned(client, info.id))
         except Failure as failure:
             if failure.kind != "not_found":  # else it ended by itself meanwhile
                 raise
@@ -157,10 +165,11 @@ class Inventory:
     async def _prune(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
         """What is older than the age; deleted only with --yes."""
         oldest = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(minutes=self._options.older_than_min)
-        old = [info for info in await ours(client) if is_before(info.created_at, oldest)]
+        mine = [info for info in await managed(client) if whose(info.labels, self._user) == YOURS]
+        old = [info for info in mine if is_before(info.created_at, oldest)]
         if not self._options.json:
             for info in old:
-                show(line_of(info))
+                show(line_of(info, self._user))
         if not self._options.yes:
             self._narrator.say(f"{len(old)} would be deleted; add --yes to do it" if old else "none is that old")
             return old, 0, {"deleted": False}
@@ -169,22 +178,59 @@ class Inventory:
         self._narrator.say(f"deleted {len(old)}")
         return old, 0, {"deleted": True}
 
+    async def _owned(self, client: Client, target: str) -> Handle:
+        """A sandbox that this skill made for this user; raises Failure for anybody else's."""
+        handle = await client.get(target)
+        info = handle.info
+        require_yours(info.id, info.name, info.labels, user=self._user, local=self._options.local)
+        return handle
 
-async def ours(client: Client) -> list[SandboxInfo]:
-    """By the server's own label filter, and by ours: newest last."""
+    async def _adopt(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
+        handle = await client.get(self._options.targets[0])
+        before = whose(handle.info.labels, self._user)
+        if before != YOURS:
+            await handle.add_labels(self._user.labels)
+        if whose(handle.info.labels, self._user) != YOURS:
+            raise Failure("server_error", "the server accepted the labels, but the sandbox does not carry them")
+        self._narrator.say(f"{handle.info.name} ({handle.info.id}) was {before}; it is yours")
+        return [handle.info], 0, {}
+
+    async def _publish(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
+        handle = await self._owned(client, self._options.targets[0])
+        public = not self._options.off
+        await handle.set_public(public)
+        if handle.info.public != public:
+            raise Failure("server_error", "the server accepted the change, but did not make it")
+        link = await handle.preview_url(self._options.port) if public and self._options.port else None
+        reach = "everybody can open every port, without a token" if public else "links need a token again"
+        self._narrator.tell(f"{handle.info.name} ({handle.info.id}): {reach}")
+        if link and not self._options.json:
+            show(link)
+        return [handle.info], 0, {"public": public, "url": link}
+
+    def _fetch(self) -> int:
+        """On this machine only: no server is asked."""
+        options = self._options
+        saved = fetch.fetch(options.run_id, options.pairs, force=options.force, folder=Path.cwd()) if options.pairs else []
+        held = [] if options.pairs else fetch.listed(options.run_id)
+        if options.json:
+            files = [asdict(found) for found in saved]
+            answer = {"engine": None, "sandboxes": [], "files": files, "held": [{"path": path, "bytes": size} for path, _, size in held]}
+            write_quietly(sys.stdout, json.dumps({**answer, "error": None}) + "\n")
+            return 0
+        for path, _, size in held:
+            show(f"{path}\t{size} bytes")
+        for found in saved:
+            show(f"{found.path}\t{found.bytes} bytes")
+        if held:
+            self._narrator.say(f"to bring one: {skill_env.command('sandboxes.py', 'fetch', options.run_id, f'{held[0][0]}:HERE')}")
+        return 0
+
+
+async def managed(client: Client) -> list[SandboxInfo]:
+    """What carries the skill's label, by the server's own filter and by ours: newest last."""
     found = [info async for info in client.list({MANAGED_BY: MANAGER})]
     return sorted((info for info in found if info.labels.get(MANAGED_BY) == MANAGER), key=lambda info: info.created_at or "")
-
-
-async def owned(client: Client, target: str, *, local: bool) -> Handle:
-    """A sandbox that this skill made; raises Failure for anybody else's."""
-    handle = await client.get(target)
-    if handle.info.labels.get(MANAGED_BY) != MANAGER:
-        raise Failure(
-            "forbidden", f"{target} was not made by this skill (no label {MANAGED_BY}={MANAGER}), so it is left alone",
-            fix="delete it with the SDK that made it" if local else f"delete it where it was made, or: daytona delete {target}",
-        )  # fmt: skip
-    return handle
 
 
 async def delete(handle: Handle) -> None:
@@ -232,17 +278,16 @@ def bounded(text: str, limit: int) -> str:
     return "".join(parts)
 
 
-def as_json(info: SandboxInfo) -> dict[str, Any]:
-    found = asdict(info)
-    for size in ("cpu", "memory", "disk"):
-        del found[size]
-    return {**found, "run_id": info.labels.get(RUN_ID)}
+def as_json(info: SandboxInfo, user: User) -> dict[str, Any]:
+    names = ("id", "name", "state", "created_at", "expires_at", "labels")
+    return {**{name: getattr(info, name) for name in names}, "run_id": info.labels.get(RUN_ID), "whose": whose(info.labels, user)}
 
 
-def line_of(info: SandboxInfo) -> str:
-    return "\t".join((info.id, info.name, info.state, f"created {info.created_at}", f"until {info.expires_at or 'no ttl'}"))
+def line_of(info: SandboxInfo, user: User) -> str:
+    ends = f"until {info.expires_at or 'no ttl'}"
+    return "\t".join((info.id, info.name, info.state, whose(info.labels, user), f"created {info.created_at}", ends))
 
 
 def show(line: str) -> None:
-    """A line of the listing; names come from a server, so they are printed as plain text."""
-    write_quietly(sys.stdout, plain(line).replace("\n", " ") + "\n")
+    """A line of the listing; what is in it comes from a server, so it is one clean line."""
+    write_quietly(sys.stdout, "\t".join(one_line(part) for part in line.split("\t")) + "\n")

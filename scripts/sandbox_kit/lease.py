@@ -8,18 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 
 from .failures import Failure
 from .output import Narrator
 from .sdk import Client, CreateSpec, Handle
 
-MANAGED_BY = "managed-by"
-MANAGER = "daytona-sandbox"
-RUN_ID = "run-id"
 CREATE_TIMEOUT_S = 120.0
 BUILD_TIMEOUT_S = 1800.0
 CREATE_GRACE_S = 30.0  # after a signal a create under way may still tell us its id
@@ -31,23 +25,6 @@ NOTHING_MADE = {401, 403, 404, 409, 413, 422, 429, 501}
 WORTH_REPEATING = {"conflict", "network", "server_error", "rate_limited", "timeout", "not_found"}
 
 
-@dataclass(frozen=True)
-class Identity:
-    """The names of one run, chosen before anything is created."""
-
-    run_id: str
-    name: str
-
-    @classmethod
-    def new(cls, name: str | None = None) -> Identity:
-        run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
-        return cls(run_id=run_id, name=name or f"run-{run_id}")
-
-    @property
-    def labels(self) -> dict[str, str]:
-        return {MANAGED_BY: MANAGER, RUN_ID: self.run_id}
-
-
 class Lease:
     """The right and the duty to delete one sandbox. `how_to_delete` makes the command that a user would type for an id."""
 
@@ -57,11 +34,9 @@ class Lease:
         self._how_to_delete = how_to_delete
 
     @contextlib.asynccontextmanager
-    async def own(
-        self, spec: CreateSpec, identity: Identity, *, keep: Callable[[], bool], before_delete: Callable[[], None]
-    ) -> AsyncIterator[Handle]:
+    async def own(self, spec: CreateSpec, *, keep: Callable[[], bool], before_delete: Callable[[], None]) -> AsyncIterator[Handle]:
         """Create, hand out, delete (unless `keep()` says so then); raises Failure. `before_delete` flushes the output."""
-        handle = await self.create(spec, identity)
+        handle = await self.create(spec)
         try:
             yield handle
         finally:
@@ -71,34 +46,34 @@ class Lease:
                 if not keep():
                     await self._to_the_end(self._delete(handle, spec), handle.info.id)
 
-    async def create(self, spec: CreateSpec, identity: Identity) -> Handle:
+    async def create(self, spec: CreateSpec) -> Handle:
         """A started sandbox; when that fails nothing is left, or the Failure says what and until when."""
         limit = BUILD_TIMEOUT_S if spec.image else CREATE_TIMEOUT_S
         creating = asyncio.ensure_future(self._client.create(spec, timeout_s=limit, on_build_log=self._narrator.pass_on))
         try:
             return await asyncio.shield(creating)
         except asyncio.CancelledError:
-            await self._to_the_end(self._abandon(creating, spec, identity), spec.name)
+            await self._to_the_end(self._abandon(creating, spec), spec.name)
             raise
         except Failure as failure:
             if may_have_made_one(failure):
-                await self._to_the_end(self._reconcile(failure, spec, identity), failure.sandbox_id or spec.name)
+                await self._to_the_end(self._reconcile(failure, spec), failure.sandbox_id or spec.name)
             if failure.kind == "create_timeout":
                 raise Failure(failure.kind, f"{failure.message}; what there was of it is deleted") from failure
             raise
 
-    async def _abandon(self, creating: asyncio.Future[Handle], spec: CreateSpec, identity: Identity) -> None:
+    async def _abandon(self, creating: asyncio.Future[Handle], spec: CreateSpec) -> None:
         """After a signal during the create: its answer is waited for, because it carries the id."""
         try:
             handle = await asyncio.wait_for(creating, CREATE_GRACE_S)
         except (Failure, asyncio.TimeoutError, asyncio.CancelledError) as error:
             failure = error if isinstance(error, Failure) else Failure("create_timeout", "the create was interrupted")
             if may_have_made_one(failure):
-                await self._reconcile(failure, spec, identity)
+                await self._reconcile(failure, spec)
         else:
             await self._delete(handle, spec)
 
-    async def _reconcile(self, failure: Failure, spec: CreateSpec, identity: Identity) -> None:
+    async def _reconcile(self, failure: Failure, spec: CreateSpec) -> None:
         """Find out whether the failed create made a sandbox, and delete it if it is ours."""
         self._narrator.say(f"looking whether {spec.name} exists all the same")
         for pause in LOOK_PAUSES_S:
@@ -110,7 +85,7 @@ class Lease:
                     return  # the server refused the create; there is nothing to wait for
                 last = problem
             else:
-                if handle.info.labels.get(RUN_ID) == identity.run_id:
+                if spec.identity.made(handle.info.name, handle.info.labels):
                     await self._delete(handle, spec)
                 return
         if last.kind != "not_found":

@@ -63,7 +63,7 @@ def answers(server: Server) -> bool:
 
 def run(command: str) -> dict[str, Any]:
     """`python3 scripts/local_daytona COMMAND`; its JSON. Raises Failure local_unavailable."""
-    line = [sys.executable, str(skill_env.SKILL / "scripts" / "local_daytona"), command]
+    line = [sys.executable, "-I", str(skill_env.SKILL / "scripts" / "local_daytona"), command]
     try:
         done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -36,9 +36,38 @@ class Policy:
     def __bool__(self) -> bool:
         return self.block_all or bool(self.domains) or bool(self.cidrs)
 
+    def loosens(self, there: Policy) -> bool:
+        """Whether this rule would let through what the one that is there keeps out."""
+        if not there or self.block_all:
+            return False
+        if there.block_all:
+            return True
+        if there.domains:
+            return not self.domains or not all(any(is_under(name, other) for other in there.domains) for name in self.domains)
+        return not self.cidrs or not all(any(is_within(text, other) for other in there.cidrs) for text in self.cidrs)
+
     def describe(self) -> str:
         """For people."""
+        if not self:
+            return "no network rule"
         return "no network" if self.block_all else "network only to " + ", ".join(self.domains or self.cidrs)
+
+
+def is_under(name: str, pattern: str) -> bool:
+    """Whether a domain rule lets through no more than another one: `*.example.org` has all names below, not example.org itself."""
+    name, pattern = name.lower(), pattern.lower()
+    return name == pattern or (pattern.startswith("*.") and name.removeprefix("*.").endswith(pattern[1:]))
+
+
+def is_within(text: str, other: str) -> bool:
+    """False also for what is no range."""
+    import ipaddress
+
+    try:
+        inner, outer = ipaddress.ip_network(text, strict=False), ipaddress.ip_network(other, strict=False)
+        return isinstance(inner, ipaddress.IPv4Network) and isinstance(outer, ipaddress.IPv4Network) and inner.subnet_of(outer)
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -78,7 +107,6 @@ class RunOptions:
     policy: Policy = field(default_factory=Policy)
     preview: int | None = None
     serve: str | None = None
-    public: bool = False
     local: bool = False
     snapshot: str | None = None
     image: str | None = None
@@ -125,6 +153,11 @@ class SandboxesOptions:
     max_output: int = DEFAULT_MAX_OUTPUT
     older_than_min: int = 0
     yes: bool = False
+    port: int | None = None
+    off: bool = False
+    run_id: str = ""
+    pairs: tuple[str, ...] = ()
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,7 +169,7 @@ class HealthOptions:
 
 
 AS_GIVEN = (
-    "code", "file", "arguments", "stdin", "cwd", "charts", "force", "preview", "serve", "public", "local", "snapshot", "image", "cpu",
+    "code", "file", "arguments", "stdin", "cwd", "charts", "force", "preview", "serve", "local", "snapshot", "image", "cpu",
     "memory", "disk", "target", "sandbox", "name", "keep", "detach", "json", "max_output", "quiet", "verbose", "debug", "dry_run",
 )  # fmt: skip
 
@@ -219,6 +252,8 @@ def parse_sandboxes(argv: Sequence[str] | None = None) -> SandboxesOptions:
         given.action, tuple(getattr(given, "targets", ())), given.local, given.json, given.debug,
         timeout_s=getattr(given, "timeout", None), max_output=getattr(given, "max_output", DEFAULT_MAX_OUTPUT),
         older_than_min=getattr(given, "older_than", 0), yes=getattr(given, "yes", False),
+        port=getattr(given, "port", None), off=getattr(given, "off", False), run_id=getattr(given, "run_id", ""),
+        pairs=tuple(getattr(given, "pairs", ())), force=getattr(given, "force", False),
     )  # fmt: skip
 
 

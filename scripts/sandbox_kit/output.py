@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,25 +14,15 @@ from typing import TextIO
 
 import skill_env
 
-from .console import MARK, fail, write_quietly
+from .console import MARK, fail, one_line, write_quietly
+from .plain_text import ESCAPE, UNFINISHED, is_plain, plain
+from .state_files import prune
 
 REDACTED = "[redacted]"
 SHORTEST_SECRET = 8
 LOG_LIMIT = 256 * 1024 * 1024
-LOG_DAYS = 7
 LONGEST_ESCAPE = 4096
 LOG_CUT = "\n[the log ends here: it reached 256 MB]\n"
-# CSI, OSC/DCS/PM/APC with their terminators, and two-character escapes (ECMA-48), 7-bit and 8-bit forms.
-ESCAPE = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"
-    r"|\x1b(?:[ -/]+[0-~]|[0-OQ-WYZ\\`-~])"
-)
-UNFINISHED = re.compile(r"(?:\x1b|\x9b|[\x90\x98\x9d-\x9f])[^\x07\x9c]*\Z")
-# Everything that moves a cursor, rings, reorders text or hides in it.
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
-
-ASCII_CONTROLS = bytes(number for number in range(128) if CONTROL.match(chr(number)))
 
 
 class Redactor:
@@ -91,17 +81,6 @@ class Plain:
     def finish(self) -> str:
         held, self._held = self._held, ""
         return plain(held)
-
-
-def is_plain(text: str) -> bool:
-    """Most output is: looking first makes 100 MB of it 7 s cheaper. Every escape begins with a control character."""
-    if text.isascii():
-        return len(text.encode().translate(None, ASCII_CONTROLS)) == len(text)
-    return CONTROL.search(text) is None
-
-
-def plain(text: str) -> str:
-    return CONTROL.sub("", ESCAPE.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
 
 
 class HeadAndTail:
@@ -166,7 +145,7 @@ class Log:
 
     def _open(self) -> TextIO:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        prune_logs(self.path.parent)
+        prune(self.path.parent, "*.log")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
         return os.fdopen(os.open(self.path, flags, 0o600), "w", encoding="utf-8", errors="replace", newline="\n")
 
@@ -181,17 +160,6 @@ class Log:
 
 def logs_dir() -> Path:
     return skill_env.client_state_dir() / "logs"
-
-
-def prune_logs(folder: Path) -> None:
-    """Delete logs older than a week."""
-    oldest = time.time() - LOG_DAYS * 24 * 3600
-    for path in folder.glob("*.log"):
-        try:
-            if path.stat().st_mtime < oldest:
-                path.unlink()
-        except OSError:
-            continue
 
 
 class Stream:
@@ -274,7 +242,12 @@ class Narrator:
 
     def tell(self, text: str) -> None:
         """What the user must know also with --quiet."""
-        write_quietly(sys.stderr, f"{MARK} {self.clean(text)}\n")
+        write_quietly(sys.stderr, f"{MARK} {one_line(self.clean(text))}\n")
+
+    def trace(self, error: BaseException) -> None:
+        """--debug: where it came from, a line each; what a server said of it is in there too."""
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            write_quietly(sys.stderr, f"{MARK}   {plain(self.clean(line))}\n")
 
     def fail(self, message: str, fix: str) -> None:
         """The last two lines of a failed run."""

@@ -22,11 +22,11 @@ TRIES_A_SLICE = SLICE_S * 5
 
 @dataclass(frozen=True)
 class Preview:
-    """A link to a port of the sandbox; without an end when everybody may open it."""
+    """A link to a port of the sandbox, and its end."""
 
     url: str
     port: int
-    expires_at: str | None
+    expires_at: str
 
     def as_json(self) -> dict[str, object]:
         return {"url": self.url, "port": self.port, "expires_at": self.expires_at}
@@ -50,9 +50,7 @@ async def wait_for_port(handle: Handle, port: int, *, timeout_s: int, server: tu
                           fix=f"--timeout {timeout_s * 3}, or --preview with the port that the server really uses")  # fmt: skip
 
 
-async def link(handle: Handle, port: int, *, public: bool) -> Preview:
-    """A signed link for an hour, or the plain one of a public sandbox; raises Failure."""
-    if public:
-        return Preview(await handle.preview_url(port), port, None)
+async def link(handle: Handle, port: int) -> Preview:
+    """A signed link for an hour; raises Failure."""
     ends = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=PREVIEW_S)
     return Preview(await handle.signed_preview_url(port, PREVIEW_S), port, ends.isoformat(timespec="seconds"))

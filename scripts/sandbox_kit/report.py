@@ -25,11 +25,14 @@ class Report:
     kept: bool = False
     expires_at: str | None = None
     exit_code: int | None = None
+    whose: str = "the program's"  # exit code that is
     timed_out: bool = False
     seconds: float = 0.0
     steps: list[dict[str, Any]] = field(default_factory=list)
     files: list[dict[str, Any]] = field(default_factory=list)
     charts: list[str] = field(default_factory=list)
+    held: list[dict[str, Any]] = field(default_factory=list)  # what came back and was not written, and why
+    fetch: str | None = None  # the command that brings it
     preview: dict[str, Any] | None = None
     detached: bool = False
     combined: bool = False  # both streams came as one
@@ -53,6 +56,8 @@ class Report:
             "steps": self.steps,
             "files": self.files,
             "charts": self.charts,
+            "held": self.held,
+            "fetch": self.fetch,
             "preview": self.preview,
             "error": self.failure.as_json() if self.failure else None,
         }

@@ -7,7 +7,6 @@ import contextlib
 import json
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import skill_env
@@ -17,9 +16,10 @@ from .console import write_quietly
 from .failures import KINDS, Failure, UsageFailure
 from .host_access import HostAccess
 from .interrupts import Interrupts
-from .lease import CREATE_TIMEOUT_S, MANAGED_BY, MANAGER, Identity, Lease
+from .lease import CREATE_TIMEOUT_S, Lease
 from .options import Policy, RunOptions
 from .output import Narrator
+from .ownership import Identity, require_yours, this_user
 from .report import Collected, Report
 from .sdk import Client, CreateSpec, Handle
 from .settings import Settings, for_local, from_environment
@@ -36,7 +36,7 @@ class Run:
         self.access = access
         self.secrets = inputs.secrets_of(options)
         self.narrator = Narrator(quiet=options.quiet, verbose=options.verbose, secrets=self.secrets)
-        self.identity = Identity.new(options.name)
+        self.identity = Identity.new(this_user(), options.name)
         self.report = Report()
         self.packed: transfer.Packed | None = None
         self.collected = Collected(options, run_id=self.identity.run_id, secrets=self.secrets)
@@ -57,13 +57,22 @@ class Run:
             write_quietly(sys.stdout, json.dumps(self.report.request, indent=2) + "\n")
         elif self.options.json:
             write_quietly(sys.stdout, self.narrator.clean(json.dumps(self.report.as_json(self.collected))) + "\n")
-        if self.report.failure is not None:
-            self.narrator.fail(self.report.failure.message, self.report.failure.fix)
+        self._end()
         return self.report.exit()
+
+    def _end(self) -> None:
+        """The last words, after all that the program printed: whose exit code it is, because a program can print any line of ours."""
+        report, code = self.report, self.report.exit()
+        if report.failure is not None:
+            self.narrator.fail(f"exit code {code} is this tool's: {report.failure.message}", report.failure.fix)
+        elif report.exit_code is not None:
+            self.narrator.tell(f"exit code {code} is {report.whose}")
+        elif not self.options.dry_run:
+            self.narrator.tell(f"exit code {code} is this tool's: {'the program runs on' if report.detached else 'all is done'}")
 
     def _as_failure(self, error: Exception) -> Failure:
         if self.options.debug:
-            self.narrator.tell("".join(traceback.format_exception(error)))
+            self.narrator.trace(error)
         if isinstance(error, Failure):
             return error
         return Failure("internal", f"{type(error).__name__}: {error}", fix=KINDS["internal"].fix)
@@ -119,6 +128,7 @@ class Run:
 
     async def _in_an_existing_one(self, client: Client, id_or_name: str) -> None:
         handle = await client.get(id_or_name)
+        self._require_yours(handle)
         late = [f"--{name}" for name in ONLY_AT_CREATE if getattr(self.options, name)]
         if late:
             self.narrator.tell(f"{handle.info.name} exists already, so {', '.join(late)} changes nothing")
@@ -126,6 +136,16 @@ class Run:
             self.narrator.say(f"starting {handle.info.name} (it is {handle.info.state})")
             await handle.start(CREATE_TIMEOUT_S)
         await self._execute(handle)
+
+    def _require_yours(self, handle: Handle) -> None:
+        """This user's, and with a network that this run does not loosen; raises Failure forbidden or conflict."""
+        info = handle.info
+        require_yours(info.id, info.name, info.labels, user=self.identity.user, local=self.options.local)
+        if self.options.policy.loosens(info.policy):
+            raise Failure(
+                "conflict", f"{info.name} has {info.policy.describe()}, and a rule that is there is never loosened",
+                fix="leave out the network flags, or use another --name",
+            )  # fmt: skip
 
     async def _by_name(self, client: Client, lease: Lease) -> None:
         """Get or create; a create that lost the race against another one uses that one's sandbox."""
@@ -146,7 +166,7 @@ class Run:
     async def _in_a_new_one(self, lease: Lease) -> None:
         spec = self._spec()
         self.narrator.say(f"creating sandbox {spec.name} (the server deletes it within {spec.ttl_min} min whatever happens)")
-        async with lease.own(spec, self.identity, keep=self._keep, before_delete=self.collected.finish) as handle:
+        async with lease.own(spec, keep=self._keep, before_delete=self.collected.finish) as handle:
             self.report.created = True
             if spec.policy:
                 handle.require(spec.policy)
@@ -155,10 +175,10 @@ class Run:
     def _spec(self) -> CreateSpec:
         options = self.options
         return CreateSpec(
-            name=self.identity.name, labels={**options.labels, **self.identity.labels}, ephemeral=not options.keeps,
+            identity=self.identity, labels=options.labels, ephemeral=not options.keeps,
             auto_stop_min=options.auto_stop_min, ttl_min=options.ttl_min, language=options.language or "python", snapshot=options.snapshot,
             image=options.image, cpu=options.cpu, memory=options.memory, disk=options.disk, target=options.target, secrets=options.secrets,
-            policy=Policy() if needs_network_first(options) else options.policy, public=options.public,
+            policy=Policy() if needs_network_first(options) else options.policy,
         )  # fmt: skip
 
     async def _execute(self, handle: Handle) -> None:
@@ -209,9 +229,11 @@ class Run:
             self.collected.finish()
         finally:
             self.narrator.tell(f"kept: {handle.info.name} ({handle.info.id}); {self._until()}")
-            if handle.info.labels.get(MANAGED_BY) == MANAGER:
-                self.narrator.tell(f"delete it with: {self._delete_command(handle.info.id)}")
+            self.narrator.tell(f"delete it with: {self._delete_command(handle.info.id)}")
+            if not self.identity.user.stored:
+                self.narrator.tell(
+                    "this user's id could not be stored, so it has to be adopted before it is used or deleted by these scripts"
+                )
 
     def _delete_command(self, id_or_name: str) -> str:
-        script = skill_env.quoted(skill_env.SKILL / "scripts" / "sandboxes.py")
-        return f"python3 {script} delete {id_or_name}" + (" --local" if self.options.local else "")
+        return skill_env.command("sandboxes.py", "delete", id_or_name, *(["--local"] if self.options.local else []))

@@ -12,6 +12,7 @@ from .failures import Failure
 
 DEFAULT_ENDPOINT = "https://app.daytona.io/api"
 DOTENV_FILES = (".env.local", ".env")
+CREDENTIALS = ("DAYTONA_API_KEY", "DAYTONA_JWT_TOKEN", "DAYTONA_ORGANIZATION_ID")
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,14 @@ def endpoint_from(variables: Mapping[str, str]) -> str:
 
 
 def credentials(variables: Mapping[str, str], folder: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Values and their sources, in the SDK's order: environment, .env.local, .env."""
+    """Values and their sources, in the SDK's order: environment, .env.local, .env.
+
+    Where any credential is exported no file is read: a stranger's would complete it with an account or a region of its own.
+    """
     names = ("DAYTONA_API_KEY", "DAYTONA_JWT_TOKEN", "DAYTONA_ORGANIZATION_ID", "DAYTONA_TARGET")
-    layers = [("the environment", variables), *((name, read_dotenv(folder / name)) for name in DOTENV_FILES)]
+    exported = any(variables.get(name) for name in CREDENTIALS)
+    files = () if exported else tuple((name, read_dotenv(folder / name)) for name in DOTENV_FILES)
+    layers = [("the environment", variables), *files]
     values: dict[str, str] = {}
     sources: dict[str, str] = {}
     for source, layer in layers:

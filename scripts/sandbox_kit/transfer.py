@@ -8,18 +8,25 @@ import posixpath
 import re
 import tarfile
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from skill_env import quoted
+
 from .defaults import LARGEST_TEXT, LARGEST_TRANSFER, MOST_FILES
 from .failures import Failure, UsageFailure
-from .host_access import HostAccess, is_plain, may_leave, open_regular, shown
+from .held import Entry, Held, HeldFile
+from .host_access import KEY_LOOK, HostAccess, is_a_key, may_leave, open_regular, shown
+from .host_files import NEW, Folder, open_folder
+from .written import Written, new_digest
 
 WINDOWS = os.name == "nt"
 NAMES_SHOWN = 8
 CHUNK = 1 << 20
+BEGINNING = 512  # bytes of a file by which its kind is told
 UNWANTED_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")  # terminal escapes, and what another system takes for a separator
 PLAIN_MODE, FOLDER_MODE = 0o644, 0o755
 FIX_HOSTILE = "look at the files in the sandbox (--keep, then --command 'ls -lR DIR'), and fetch the ones you want by name"
@@ -91,14 +98,27 @@ def safe_remote(path: str, *, flag: str) -> str:
 
 
 def download_pair(text: str, access: HostAccess, *, force: bool) -> tuple[str, str]:
-    """(path in the sandbox, path here), the second checked before anything is created; raises Failure."""
+    """(path in the sandbox, path here), the second checked before anything is created; raises Failure.
+
+    What a place may hold is judged when it has come back: what is no result is held then, and not lost with the run.
+    """
     there, here = split_pair(text, flag="--download")
     there = safe_remote(there, flag="--download")
     here = here or posixpath.basename(there)
     if here in ("", ".", "..") and there in ("/", ".", ".."):
-        raise UsageFailure(f"--download {shown(text)}: it needs a name here", fix=f"--download {there}:results")
-    access.writable("--download", here, force=force)
+        raise UsageFailure(f"--download {shown(text)}: it needs a name here", fix=f"--download {quoted(there)}:results")
+    refuse_taken("--download", here, access, force=force)
     return there, here
+
+
+def refuse_taken(flag: str, here: str, access: HostAccess, *, force: bool) -> None:
+    """Raises Failure host_access for a place that no flag writes, and for one that is taken."""
+    real = access.allowed(flag, here, write=True)
+    if access.is_there(real) and not force:
+        raise Failure(
+            "host_access", f"{flag} {shown(here)} is there already",
+            fix="name another place; --force replaces what an earlier run wrote and nobody changed",
+        )  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -117,11 +137,14 @@ def pack(path: Path, uploads: Sequence[str], access: HostAccess) -> Packed:
     found = Packed(path)
     with tarfile.open(path, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for here, there in (upload_pair(text, access) for text in uploads):
-            folder = access.folder_to_read("--upload", here)
-            if folder is None:
-                add_file(archive, access.allowed("--upload", here), there, found)
+            top = access.folder_to_read("--upload", here)
+            if top is None:
+                real = access.allowed("--upload", here)
+                with access.open_folder("--upload", here, real.parent, write=False) as folder:
+                    add_file(archive, folder, real.name, there, found, named=True)
             else:
-                add_folder(archive, folder, there, found)
+                access.open_folder("--upload", here, top, write=False).close()
+                add_folder(archive, top, there, found)
     return found
 
 
@@ -154,17 +177,18 @@ def within(there: str, relative: str) -> str:
 
 
 def add_names(archive: tarfile.TarFile, top: Path, here: Path, names: list[str], *, there: str, rules: Ignored, found: Packed) -> None:
-    for name in names:
-        path = here / name
-        relative = path.relative_to(top).as_posix()
-        if rules.match(path, folder=False):
-            continue
-        if not may_leave(name):
-            found.skipped.append(relative)
-        elif path.is_symlink():
-            add_link(archive, top, path, within(there, relative), found)
-        elif path.is_file():
-            add_file(archive, path, within(there, relative), found)
+    with contextlib.suppress(OSError), open_folder(here) as folder:  # a folder that went away meanwhile has nothing to add
+        for name in names:
+            path = here / name
+            relative = path.relative_to(top).as_posix()
+            if rules.match(path, folder=False):
+                continue
+            if not may_leave(name):
+                found.skipped.append(relative)
+            elif path.is_symlink():
+                add_link(archive, top, path, within(there, relative), found)
+            elif path.is_file() and not add_file(archive, folder, name, within(there, relative), found):
+                found.skipped.append(relative)
 
 
 class Ignored:
@@ -185,9 +209,9 @@ class Ignored:
         import pathspec
 
         try:  # a repository under test may have a pipe of that name, or a link to /dev/zero
-            with open_regular("--upload", ".gitignore", folder / ".gitignore") as stream:
+            with open_folder(folder) as opened, open_regular("--upload", ".gitignore", opened, ".gitignore") as stream:
                 text = stream.read(LARGEST_TEXT).decode(errors="replace")
-        except UsageFailure:
+        except (OSError, UsageFailure):
             return
         self._specs.append((folder, pathspec.GitIgnoreSpec.from_lines(text.splitlines())))
 
@@ -216,14 +240,21 @@ def add_link(archive: tarfile.TarFile, top: Path, path: Path, name: str, found: 
         count(found, 0)
 
 
-def add_file(archive: tarfile.TarFile, path: Path, name: str, found: Packed) -> None:
-    with open_regular("--upload", path.name, path) as stream:
+def add_file(archive: tarfile.TarFile, folder: Folder, name: str, there: str, found: Packed, *, named: bool = False) -> bool:
+    """False for a key, which stays here; one that a flag `named` raises Failure host_access."""
+    with open_regular("--upload", name, folder, name) as stream:
+        if is_a_key(stream.read(KEY_LOOK)):
+            if named:
+                raise Failure("host_access", f"--upload {shown(name)} holds a key", fix="name a file that the program may know")
+            return False
+        stream.seek(0)
         status = os.fstat(stream.fileno())
-        entry = tarfile.TarInfo(name)
+        entry = tarfile.TarInfo(there)
         entry.size, entry.mtime = status.st_size, int(status.st_mtime)
         entry.mode = 0o755 if status.st_mode & 0o100 else PLAIN_MODE
         count(found, entry.size)
         archive.addfile(entry, Exactly(stream, entry.size))
+    return True
 
 
 def count(found: Packed, size: int) -> None:
@@ -248,13 +279,27 @@ class Exactly:
         return data + b"\0" * (wanted - len(data))
 
 
-def unpack(archive: Path, here: str, access: HostAccess, *, force: bool) -> tuple[list[Saved], list[str]]:
-    """Write what one download brought; (files, names that were left out). Raises Failure archive before anything is written."""
+@dataclass(frozen=True)
+class Arrival:
+    """A download that has come: its archive here, and what was asked for."""
+
+    archive: Path
+    there: str
+    here: str
+    force: bool
+
+
+def unpack(arrival: Arrival, access: HostAccess, *, held: Held, written: Written) -> list[Saved]:
+    """Write the results of one download and hold the rest; the files written. Raises Failure archive before anything is written."""
     try:
-        with tarfile.open(archive, mode="r:") as stream:
+        with tarfile.open(arrival.archive, mode="r:") as stream:
             members = checked(stream)
-            targets, left_out = places(members, here, access, force=force)
-            return [write(stream, member, path, shown_path) for member, path, shown_path in targets], left_out
+            placed, entries = sort(stream, members, arrival, access, written)
+            with Writer(access, written, force=arrival.force) as writer:
+                saved = [writer.write(name, content(stream, member)) for member, name in placed]
+            if entries:
+                held.keep(arrival.there, arrival.here, entries)
+            return saved
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise Failure("archive", f"what the sandbox sent is not a proper archive: {error}", fix=FIX_HOSTILE) from None
 
@@ -304,53 +349,104 @@ def hostile(member: tarfile.TarInfo, why: str) -> Failure:
     return Failure("archive", f"refused: {ascii(member.name)[:200]} {why}", fix=FIX_HOSTILE)
 
 
-def places(
-    members: list[tarfile.TarInfo], here: str, access: HostAccess, *, force: bool
-) -> tuple[list[tuple[tarfile.TarInfo, Path, str]], list[str]]:
-    """Where each file goes; links, dotfiles and key-like names are left out. Raises Failure when one is there already."""
-    single = len(members) == 1 and not members[0].isdir()
-    targets, left_out, seen = [], [], set()
-    for member in members:
-        inside = PurePosixPath(member.name)
-        if member.isdir():
-            continue
-        if member.issym() or not is_plain(inside):
-            left_out.append(member.name)
-            continue
-        name = file_place(here, member.name, access) if single else posixpath.join(here, inside.as_posix())
-        path = access.writable("--download", name, force=force)
-        if path in seen or path.is_dir():
+def sort(
+    stream: tarfile.TarFile, members: list[tarfile.TarInfo], arrival: Arrival, access: HostAccess, written: Written
+) -> tuple[list[tuple[tarfile.TarInfo, str]], list[Entry]]:
+    """What is written, with its name here, and what is held; raises Failure archive for two entries in one place."""
+    placed, entries, seen, folders = [], [], set[str](), set[str]()
+    for member, name in places(members, arrival.here, access):
+        if name in seen or name in folders or not seen.isdisjoint(parents(name)):
             raise hostile(member, "stands for something that is there already")
-        seen.add(path)
-        targets.append((member, path, name))
-    return targets, left_out
+        seen.add(name)
+        folders |= parents(name)
+        reason = "a link" if member.issym() else access.why_not_written(
+            "--download", name, beginning=beginning(stream, member), force=arrival.force, written=written
+        )  # fmt: skip
+        if reason is None:
+            placed.append((member, name))
+        else:
+            entries.append(Entry(member, None if member.issym() else content(stream, member), HeldFile(name, reason, member.size)))
+    return placed, entries
+
+
+def parents(name: str) -> set[str]:
+    return {parent.as_posix() for parent in PurePosixPath(name).parents}
+
+
+def places(members: list[tarfile.TarInfo], here: str, access: HostAccess) -> Iterator[tuple[tarfile.TarInfo, str]]:
+    """Each file and link with its name here."""
+    single = len(members) == 1 and not members[0].isdir()
+    for member in members:
+        if not member.isdir():
+            name = PurePosixPath(member.name).as_posix()
+            yield member, file_place(here, name, access) if single else posixpath.join(here, name)
 
 
 def file_place(here: str, name: str, access: HostAccess) -> str:
     """A single file goes into a folder that is there, else it is called what the user said."""
-    into = here.endswith("/") or access.allowed("--download", here).is_dir()
+    into = here.endswith("/") or access.allowed("--download", here, write=True).is_dir()
     return posixpath.join(here, posixpath.basename(name)) if into else here
 
 
-def write(stream: tarfile.TarFile, member: tarfile.TarInfo, path: Path, name: str) -> Saved:
-    """One file, never through a link, never executable: what came back is not run here."""
-    content = stream.extractfile(member)
-    if content is None:
+def beginning(stream: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    with content(stream, member) as file:
+        return file.read(BEGINNING)
+
+
+def content(stream: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    file = stream.extractfile(member)
+    if file is None:
         raise hostile(member, "has no content")
+    return file
+
+
+class Writer:
+    """Writes results one after another, none through a link, none executable; the last folder stays open for the next file."""
+
+    def __init__(self, access: HostAccess, written: Written, *, force: bool) -> None:
+        self._access = access
+        self._force = force
+        self._written = written
+        self._folder: Folder | None = None
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._folder is not None:
+            self._folder.close()
+
+    def write(self, name: str, content: IO[bytes]) -> Saved:
+        """A new file, or one in the place of what a run wrote; raises Failure host_access for a full or closed place."""
+        path = self._access.allowed("--download", name, write=True)
+        try:
+            with content:
+                size, digest = write_whole(self._enter(name, path.parent), path.name, content, replace=self._force)
+        except OSError as error:
+            raise Failure("host_access", f"--download {shown(name)}: {error.strerror}", fix="name a place that can be written") from None
+        self._written.note(path, digest)
+        return Saved(name, size)
+
+    def _enter(self, name: str, path: Path) -> Folder:
+        if self._folder is None or self._folder.path != path:
+            if self._folder is not None:
+                self._folder.close()
+                self._folder = None
+            self._folder = self._access.open_folder("--download", name, path, write=True)
+        return self._folder
+
+
+def write_whole(folder: Folder, name: str, content: IO[bytes], *, replace: bool) -> tuple[int, str]:
+    """(bytes, digest) of a file that is there under its name when it is whole, and not at all when it cannot be; raises OSError."""
+    part, digest, size = f".{uuid.uuid4().hex}.part", new_digest(), 0
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with content, open_new(path) as target:
-            size = 0
+        with os.fdopen(folder.open(part, NEW, PLAIN_MODE), "wb") as target:
             while chunk := content.read(CHUNK):
                 target.write(chunk)
+                digest.update(chunk)
                 size += len(chunk)
-    except OSError as error:
-        raise Failure("host_access", f"--download {shown(name)}: {error.strerror}", fix="name a place that can be written") from None
-    return Saved(name, size)
-
-
-def open_new(path: Path) -> IO[bytes]:
-    """A file of our own in the place of whatever was there: an old one's mode and other names of it stay what they were."""
-    path.unlink(missing_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(path, flags, PLAIN_MODE), "wb")
+        folder.put(part, name, replace=replace)
+    except BaseException:
+        folder.remove(part)
+        raise
+    return size, digest.hexdigest()

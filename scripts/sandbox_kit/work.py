@@ -7,16 +7,19 @@ import contextlib
 import shlex
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from . import charts, execution, preview, transfer
 from .defaults import LARGEST_TRANSFER
 from .execution import Program, Workplace
 from .failures import Failure
+from .held import Held
 from .host_access import HostAccess, shown
 from .options import RunOptions
 from .output import Narrator
 from .report import Collected, Report
 from .sdk import Handle
+from .written import Written
 
 OUT_OF_MEMORY = 137
 LARGER = "--snapshot daytona-medium or daytona-large"
@@ -52,6 +55,8 @@ class Work:
         self._access = access
         self._packed = packed
         self._place = Workplace(handle, narrator, run_id=run_id, cwd=options.cwd)
+        self._held = Held(run_id)
+        self._written = Written(run_id)
         self._server: tuple[str, str] | None = None
 
     async def do(self) -> None:
@@ -107,6 +112,7 @@ class Work:
         done = await self._charts() if self._options.charts is not None else await self._steps(len(setup), waited)
         if self._options.downloads:
             await self._download()
+        self._tell_what_is_held()
         if done and self._options.preview is not None:
             await self._preview(len(setup) + len(programs) - 1)
 
@@ -124,6 +130,7 @@ class Work:
         follower = execution.Follower(out.feed, self._collected.stderr.feed)
         ended = await self._place.run(number, timeout_s=self._options.timeout_s, follower=follower)
         self._note_end(program.text if program.language is None else self._options.file or program.text, ended)
+        self._report.whose = "--setup's" if what == "setup" else "the program's"
         if what == "setup" and ended.exit_code:
             self._narrator.tell(f"--setup ended with exit code {ended.exit_code}; the program was not run")
         return ended.exit_code == 0
@@ -143,9 +150,11 @@ class Work:
 
     async def _restrict(self) -> None:
         """Cut the network once it is no longer needed; where the rule held from the start it was read back then."""
-        if self._options.policy and self._late_policy:
-            await self._handle.restrict(self._options.policy)
-            self._narrator.say(f"{self._options.policy.describe()} from here on")
+        policy = self._options.policy
+        if policy and self._late_policy:
+            if policy != self._handle.info.policy:
+                await self._handle.restrict(policy)
+            self._narrator.say(f"{policy.describe()} from here on")
 
     @property
     def _late_policy(self) -> bool:
@@ -190,16 +199,32 @@ class Work:
         with transfer.temporary_tar() as path:
             with self._narrator.waiting("downloading"), path.open("wb") as file:
                 await self._handle.download_file(archive, file, limit=LARGEST_TRANSFER)
-            saved, left_out = await asyncio.to_thread(transfer.unpack, path, here, self._access, force=force)
+            saved = await self._unpack(transfer.Arrival(path, there, here, force))
         if self._options.keeps:
             await execution.quietly(self._handle.remove_folder(archive))
         self._report.files += [{"path": found.path, "bytes": found.bytes} for found in saved]
         total = transfer.readable(sum(found.bytes for found in saved))
         self._narrator.say(f"downloaded {len(saved)} file{'' if len(saved) == 1 else 's'}, {total}, to {shown(here)}")
-        if left_out:
-            self._narrator.tell(
-                f"not written here (links, dotfiles, names of keys): {transfer.listed([ascii(name)[1:-1] for name in left_out])}"
-            )
+
+    async def _unpack(self, arrival: transfer.Arrival) -> list[transfer.Saved]:
+        """In a thread, so that a signal is answered; what was written is on record before anything else happens."""
+        try:
+            return await asyncio.to_thread(transfer.unpack, arrival, self._access, held=self._held, written=self._written)
+        finally:
+            try:
+                self._written.save()
+            except OSError as error:
+                self._narrator.say(f"no record of what was written, so --force will not replace it: {error.strerror}")
+
+    def _tell_what_is_held(self) -> None:
+        """One line, with the command that brings it: not in the grant, so the client asks the person."""
+        self._report.fetch = self._held.fetch_command()
+        self._report.held = [asdict(file) for file in self._held.files]
+        if self._report.fetch is not None:
+            told = ", ".join(f"{shown(file.path)} ({file.reason})" for file in self._held.files[: transfer.NAMES_SHOWN])
+            more = len(self._held.files) - transfer.NAMES_SHOWN
+            told += f" and {more} more" if more > 0 else ""
+            self._narrator.tell(f"not written here, but kept: {told}; to fetch it: {self._report.fetch}")
 
     async def _charts(self) -> bool:
         """By code_run, whose two streams come as one at its end."""
@@ -222,9 +247,17 @@ class Work:
         self._note_end(
             options.file or options.code or "", execution.Ended(done.exit_code, timed_out=False, seconds=time.monotonic() - began)
         )
-        self._report.charts = charts.save(done.charts, options.charts or ".", self._access, force=options.force)
-        self._narrator.say(f"saved {', '.join(self._report.charts) or 'no chart: only figures that the code shows (plt.show()) come back'}")
+        await self._save_charts(done.charts)
         return done.exit_code == 0
+
+    async def _save_charts(self, images: Sequence[str]) -> None:
+        """Through the same gate as a download."""
+        here = self._options.charts or "."
+        with transfer.temporary_tar() as path:
+            charts.archive(images, path)
+            saved = await self._unpack(transfer.Arrival(path, "charts", here.rstrip("/") or "/", self._options.force))
+        self._report.charts = [found.path for found in saved]
+        self._narrator.say(f"saved {', '.join(self._report.charts) or 'no chart: only figures that the code shows (plt.show()) come back'}")
 
     async def _preview(self, number: int) -> None:
         """Start the server, wait for its port, make the link; when it dies, what it printed is shown."""
@@ -239,10 +272,7 @@ class Work:
         except Failure:
             await self._show_the_servers_output()
             raise
-        if options.public:
-            self._narrator.tell("--public: everybody can open every port of this sandbox, without a token")
-            await self._handle.make_public()
-        found = await preview.link(self._handle, port, public=options.public)
+        found = await preview.link(self._handle, port)
         self._report.preview = found.as_json()
         self._narrator.tell(f"preview: {found.url}" + (f" (until {found.expires_at})" if found.expires_at else ""))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +54,11 @@ class Instant:
             "updatedAt": "2026-01-01T00:00:00Z", "autoStopInterval": 15, "autoArchiveInterval": 1, "autoDeleteInterval": 0, "snapshot": "s",
         }  # fmt: skip
 
+    def named(self) -> dict[str, Any]:
+        """What the create that came last asked for: a client does not take another sandbox for its own."""
+        asked = json.loads(self.received[-1].body)
+        return {"name": asked.get("name") or "s0", "labels": asked.get("labels") or {}}
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         path = request.path
         if "socket.io" in path:
@@ -81,7 +87,7 @@ class Instant:
         if path.endswith("url"):
             return web.json_response({"sandboxId": "s", "port": 8000, "url": f"{self.url}/page", "token": "t"})
         if path.startswith("/api/sandbox"):
-            return web.json_response(self.sandbox())
+            return web.json_response({**self.sandbox(), **(self.named() if method == "POST" and path == "/api/sandbox" else {})})
         if path.endswith("/folder") or (path.endswith("/process/session") and method == "POST"):
             return web.Response(status=201)
         if path.endswith("/exec"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import daytona
 
-from sandbox_kit import defaults, execution, failures, lease
+from sandbox_kit import defaults, execution, failures, ownership
 from sandbox_kit.failures import KINDS
 
 from .pages import FENCE, ROOT, blocks, body, pages
@@ -144,6 +144,6 @@ def test_labels_and_folders_in_the_prose_are_the_codes() -> None:
     """What a user greps for."""
     readme = (ROOT / "README.md").read_text()
 
-    assert f"{lease.MANAGED_BY}={lease.MANAGER}" in readme
-    assert f"`{lease.RUN_ID}`" in readme
+    assert f"{ownership.MANAGED_BY}={ownership.MANAGER}" in readme
+    assert f"`{ownership.RUN_ID}`" in readme
     assert execution.LAUNCH.startswith("chmod 600")

@@ -46,9 +46,15 @@ def tidy(server: LocalServer) -> Iterator[None]:
             server.request("DELETE", f"/api/sandbox/{found['id']}")
 
 
+@pytest.fixture(scope="session")
+def state_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One user reads all pages: what a block keeps is theirs in the next."""
+    return tmp_path_factory.mktemp("state")
+
+
 @pytest.mark.usefixtures("tidy")
 @pytest.mark.parametrize("block", RUN, ids=lambda block: block.name)
-def test_the_block_runs(block: Block, server: LocalServer, tmp_path: Path) -> None:
+def test_the_block_runs(block: Block, server: LocalServer, tmp_path: Path, state_home: Path) -> None:
     """What the page tells the reader to type ends with 0, and leaves no sandbox unless it says so."""
     command = ["bash", "-euo", "pipefail", "-c", block.text] if block.tag == "bash" else [sys.executable, "-c", block.text]
     environment = {
@@ -56,6 +62,7 @@ def test_the_block_runs(block: Block, server: LocalServer, tmp_path: Path) -> No
         "HOME": str(tmp_path),
         "LANG": "C.UTF-8",
         "XDG_DATA_HOME": os.environ.get("XDG_DATA_HOME", str(Path.home() / ".local/share")),
+        "XDG_STATE_HOME": str(state_home),
         "CLAUDE_SKILL_DIR": str(ROOT),
         "DAYTONA_API_URL": server.api_url,
         "DAYTONA_API_KEY": server.api_key,
@@ -63,8 +70,10 @@ def test_the_block_runs(block: Block, server: LocalServer, tmp_path: Path) -> No
     }
     if re.search(r'local_daytona"? st', block.text):  # it starts and stops a server: one of its own
         environment["DAYTONA_LOCAL_STATE"] = str(new_state_dir())
+    project = tmp_path / "project"
+    project.mkdir()
     ended = subprocess.run(
-        command, cwd=tmp_path if "CLAUDE_SKILL_DIR" in block.text or block.tag == "python" else ROOT, env=environment,
+        command, cwd=project if "CLAUDE_SKILL_DIR" in block.text or block.tag == "python" else ROOT, env=environment,
         capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
 

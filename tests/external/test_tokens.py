@@ -14,7 +14,7 @@ from tests.docs.pages import ROOT, body, front_matter
 
 from . import tools
 
-DESCRIPTION, GUIDE, PAGE, ALL_PAGES, HELP = 110, 1700, 1200, 7000, 900
+DESCRIPTION, GUIDE, PAGE, ALL_PAGES, HELP = 110, 1900, 1200, 8000, 1050
 COUNTER = Path(__file__).with_name("node") / "count_tokens.cjs"
 
 

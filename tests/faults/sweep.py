@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sandbox_kit.ownership import this_user
 from tests.local.conftest import SCRIPTS, LocalServer, new_state_dir, running_server
 
 from .proxy import Fault, Proxy, running_proxy
@@ -37,7 +38,7 @@ SCENARIOS: dict[str, tuple[tuple[str, ...], int, int]] = {
     "run": (("--command", "echo $TOKEN; exit 3", *ENV), 3, 9),
     "code": (("--code", "print(1)", *ENV), 0, 9),
     "steps": (("--setup", "echo s", "--command", "echo a", "--command", "exit 4", *ENV), 4, 15),
-    "transfer": (("--upload", "project", "--command", "mkdir o; echo r > o/r", "--download", "o:back", "--force", *ENV), 0, 14),
+    "transfer": (("--upload", "project", "--command", "mkdir o; echo r > o/r.txt", "--download", "o:back", "--force", *ENV), 0, 14),
     "network": (("--setup", "true", "--no-network", "--command", "true", *ENV), 0, 14),
     "preview": ((*SERVE, *ENV), 0, 12),
     "keep": (("--keep", "--command", "true", *ENV), 0, 9),
@@ -93,8 +94,10 @@ class Sweep:
         self.logs = folder / "state"
         (self.work / "project").mkdir(parents=True)
         (self.work / "project" / "file").write_text("x")
-        for name in ("foreign", "base"):
-            server.create(name=name, autoStopInterval=0)
+        with in_place(self.work, self.environment):
+            labels = this_user().labels
+        server.create(name="foreign", autoStopInterval=0)
+        server.create(name="base", autoStopInterval=0, labels=labels)
         assert server.exec("base", PREPARE)["exitCode"] == 0
 
     @property

@@ -96,7 +96,7 @@ def test_a_cleanup_that_runs_out_of_time_names_the_sandbox(
 
     assert result.code == 125
     assert made in result.stderr
-    assert shlex.split(result.fix)[1:] == [str(SCRIPTS / "sandboxes.py"), "delete", made]
+    assert shlex.split(result.fix)[2:] == [str(SCRIPTS / "sandboxes.py"), "delete", made]
 
 
 @pytest.mark.parametrize("status", [401, 403, 429, 501])
@@ -146,14 +146,26 @@ def test_a_refused_create_is_translated(run: Script, proxy: Proxy, server: Local
     assert proxy.count(*DELETE) == 0
 
 
-def test_a_name_that_somebody_else_took_meanwhile_is_used_and_never_deleted(run: Script, proxy: Proxy, server: LocalServer) -> None:
-    """A 409 on create means: not ours. Get-or-create then gets."""
-    server.create(name="theirs")
+def test_a_name_that_another_run_took_meanwhile_is_used_and_never_deleted(
+    run: Script, proxy: Proxy, server: LocalServer, ours: dict[str, str]
+) -> None:
+    """A 409 on create means: not this run's. Get-or-create then gets."""
+    server.create(name="theirs", labels=ours)
     proxy.faults.append(Fault("GET", "/api/sandbox/theirs", 404, times=1))
     result = run("--name", "theirs", "--command", "echo in it")
 
     assert (result.code, result.stdout) == (0, "in it\n")
-    assert "delete it with" not in result.stderr
+    assert proxy.count(*DELETE) == 0
+    assert server.get("theirs") is not None
+
+
+def test_a_name_that_somebody_else_took_meanwhile_is_left_alone(run: Script, proxy: Proxy, server: LocalServer) -> None:
+    """Get-or-create gets this user's sandboxes only."""
+    server.create(name="theirs")
+    proxy.faults.append(Fault("GET", "/api/sandbox/theirs", 404, times=1))
+    result = run("--name", "theirs", "--json", "--command", "echo in it")
+
+    assert (result.code, result.json()["error"]["kind"], result.json()["stdout"]) == (125, "forbidden", "")
     assert proxy.count(*DELETE) == 0
     assert server.get("theirs") is not None
 
@@ -222,7 +234,7 @@ def test_a_sandbox_that_cannot_be_deleted_is_told_with_id_end_and_command(run: S
     assert len(left) == 1
     assert left[0]["id"] in result.stderr
     assert "within 60 minutes" in result.stderr
-    assert shlex.split(result.fix)[1:] == [str(SCRIPTS / "sandboxes.py"), "delete", left[0]["id"]]
+    assert shlex.split(result.fix)[2:] == [str(SCRIPTS / "sandboxes.py"), "delete", left[0]["id"]]
 
 
 def test_a_key_without_the_right_to_delete_is_told_at_once(run: Script, proxy: Proxy, server: LocalServer) -> None:
@@ -308,9 +320,9 @@ def test_sigterm_at_any_stage_leaves_nothing(proxy: Proxy, server: LocalServer, 
     assert server.sandboxes() == []
 
 
-def test_sandboxes_delete_repeats_and_reports(sandboxes_script: Script, proxy: Proxy, server: LocalServer) -> None:
+def test_sandboxes_delete_repeats_and_reports(sandboxes_script: Script, proxy: Proxy, server: LocalServer, ours: dict[str, str]) -> None:
     """What --keep printed must work on a bad day too."""
-    made = server.create(labels={"managed-by": "daytona-sandbox"})
+    made = server.create(labels=ours)
     proxy.faults.append(Fault(*DELETE, 409, times=1, message="Sandbox state change in progress"))
 
     assert sandboxes_script("delete", made["id"]).code == 0

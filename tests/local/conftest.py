@@ -231,6 +231,14 @@ def scripts_environment(server: LocalServer, tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.fixture
+def ours(scripts_environment: Path) -> dict[str, str]:
+    """The labels of a sandbox that this skill made for this test's user."""
+    from sandbox_kit.ownership import this_user
+
+    return {**this_user().labels, "run-id": "r1"}
+
+
+@pytest.fixture
 def run(scripts_environment: Path, capsys: pytest.CaptureFixture[str]) -> Script:
     """run_in_sandbox.py's main, in this process."""
     from sandbox_kit.entry import run_in_sandbox

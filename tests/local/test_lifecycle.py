@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -235,7 +234,7 @@ def test_env_without_a_server_says_how_to_start_one(command: Any) -> None:
     answer = command("env")
 
     assert (answer.returncode, answer.stdout) == (1, "")
-    assert answer.stderr.splitlines()[-1] == f"fix: python3 {shlex.quote(str(SCRIPTS / 'local_daytona'))} start"
+    assert answer.stderr.splitlines()[-1] == f'fix: python3 -I "{SCRIPTS}/local_daytona" start'
 
 
 def test_a_state_folder_that_cannot_be_written_is_one_line_and_a_fix(tmp_path: Path) -> None:

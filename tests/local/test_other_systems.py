@@ -22,6 +22,7 @@ POORER = """
 import asyncio, os, signal, sys
 for name in ("O_NOFOLLOW", "O_NONBLOCK", "geteuid", "getuid", "getgid", "mkfifo", "chown", "fork"):
     delattr(os, name)
+os.supports_dir_fd = set()
 for name in ("SIGHUP", "SIGALRM", "SIGUSR1"):
     delattr(signal, name)
 def refuse(*_): raise NotImplementedError
@@ -48,7 +49,7 @@ def test_no_module_needs_what_windows_has_not(path: Path) -> None:
 
 def played(server: LocalServer, folder: Path, *argv: str) -> subprocess.CompletedProcess[bytes]:
     environment = {
-        "PATH": os.environ["PATH"], "HOME": str(folder), "DAYTONA_API_URL": server.api_url, "DAYTONA_API_KEY": server.api_key,
+        "PATH": os.environ["PATH"], "HOME": str(folder.parent), "DAYTONA_API_URL": server.api_url, "DAYTONA_API_KEY": server.api_key,
         "DAYTONA_LOCAL_STATE": str(server.state_dir), "PYTHONIOENCODING": "cp1252",
     }  # fmt: skip
     return subprocess.run(
@@ -59,13 +60,14 @@ def played(server: LocalServer, folder: Path, *argv: str) -> subprocess.Complete
 
 def test_a_whole_run_works_there(server: LocalServer, tmp_path: Path) -> None:
     """Files both ways, and output that the console's code page does not have."""
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.txt").write_text("ä → 漢")
-    done = played(server, tmp_path, "--upload", "in", "--command", "cat in/a.txt; cp -r in out; exit 3", "--download", "out")
+    project = tmp_path / "project"
+    (project / "in").mkdir(parents=True)
+    (project / "in" / "a.txt").write_text("ä → 漢")
+    done = played(server, project, "--upload", "in", "--command", "cat in/a.txt; cp -r in out; exit 3", "--download", "out")
 
     assert done.returncode == 3, done.stderr
     assert done.stdout.decode() == "ä → 漢\n"
-    assert (tmp_path / "out" / "a.txt").read_text() == "ä → 漢"
+    assert (project / "out" / "a.txt").read_text() == "ä → 漢"
     assert server.sandboxes() == []
 
 

@@ -31,8 +31,9 @@ def test_every_line_of_ours_is_marked_and_names_the_engine(run: Script) -> None:
 
     assert all(line.startswith("[sandbox] ") for line in loud.stderr.splitlines())
     assert "engine: local Daytona" in loud.stderr
-    assert len(quiet.stderr.splitlines()) == 1
-    assert "engine: local Daytona" in quiet.stderr
+    first, last = quiet.stderr.splitlines()
+    assert "engine: local Daytona" in first
+    assert last == "[sandbox] exit code 0 is the program's"
 
 
 def test_streams_stay_apart_and_the_exit_code_is_the_programs(run: Script) -> None:
@@ -40,7 +41,7 @@ def test_streams_stay_apart_and_the_exit_code_is_the_programs(run: Script) -> No
     result = run("--local", "--quiet", "--command", "echo out; echo err >&2; exit 3")
 
     assert (result.code, result.stdout) == (3, "out\n")
-    assert result.stderr.endswith("err\n")
+    assert result.stderr.endswith("err\n[sandbox] exit code 3 is the program's\n")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_json_is_one_object_with_everything(run: Script) -> None:
     assert result.code == answer["exit_code"] == 4
     assert set(answer) == {
         "engine", "endpoint", "sandbox", "exit_code", "timed_out", "seconds", "stdout", "stderr", "streams", "truncated", "log", "steps", "files",
-        "charts", "preview", "error",
+        "charts", "held", "fetch", "preview", "error",
     }  # fmt: skip
     assert (answer["engine"], answer["stdout"], answer["stderr"], answer["streams"]) == ("local", "out\n", "err\n", "split")
     assert (answer["sandbox"]["kept"], answer["error"], answer["timed_out"]) == (False, None, False)
@@ -178,7 +179,7 @@ def test_terminal_escapes_are_taken_out_unless_raw(run: Script) -> None:
 def test_keep_says_how_to_delete_and_that_works(run: Script, sandboxes_script: Script, server: LocalServer) -> None:
     """id, name, when it dies, and the exact command."""
     result = run("--local", "--keep", "--command", "echo kept > file")
-    command = shlex.split(result.stderr.rpartition("delete it with: python3 ")[2].splitlines()[0])
+    command = shlex.split(result.stderr.rpartition("delete it with: python3 -I ")[2].splitlines()[0])
     kept = server.get(command[2])
     deleted = sandboxes_script(*command[1:])
 
@@ -201,13 +202,13 @@ def test_a_name_gets_or_creates_and_keeps(run: Script, server: LocalServer) -> N
     assert [item["name"] for item in found] == ["mine"]
 
 
-def test_an_existing_sandbox_is_used_started_and_never_deleted(run: Script, server: LocalServer) -> None:
-    """Whoever made it owns it."""
-    created = server.create(name="theirs")
-    server.request("POST", "/api/sandbox/theirs/stop")
-    result = run("--local", "--sandbox", "theirs", "--command", "echo in it")
-    found = server.get("theirs")
-    server.request("DELETE", "/api/sandbox/theirs")
+def test_an_existing_sandbox_is_used_started_and_never_deleted(run: Script, server: LocalServer, ours: dict[str, str]) -> None:
+    """It is this user's, and outlives every run in it."""
+    created = server.create(name="mine", labels=ours)
+    server.request("POST", "/api/sandbox/mine/stop")
+    result = run("--local", "--sandbox", "mine", "--command", "echo in it")
+    found = server.get("mine")
+    server.request("DELETE", "/api/sandbox/mine")
 
     assert result.stdout == "in it\n"
     assert found is not None
@@ -478,8 +479,8 @@ def test_host_variables_reach_the_program_and_nobody_else(run: Script, tmp_path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DAYTONA_SANDBOX_PASS_ENV", "PASSED")
     monkeypatch.setenv("PASSED", "hunter2-by-name")
-    (tmp_path / "app.env").write_text("FILED=hunter2-by-file\n")
-    result = run("--local", "--env", "PASSED", "--env-file", "app.env", "--command", "echo ${#PASSED} $PASSED; echo ${#FILED} $FILED >&2")
+    (tmp_path / "app.vars").write_text("FILED=hunter2-by-file\n")
+    result = run("--local", "--env", "PASSED", "--env-file", "app.vars", "--command", "echo ${#PASSED} $PASSED; echo ${#FILED} $FILED >&2")
 
     assert result.code == 0
     assert result.stdout.startswith("15 ")

@@ -28,6 +28,7 @@ from daytona import (
 
 from sandbox_kit.failures import Failure
 from sandbox_kit.options import Policy, Repository
+from sandbox_kit.ownership import Identity, User
 from sandbox_kit.sdk import Client, CreateSpec, Handle
 from sandbox_kit.sdk.stream import Demultiplexer
 from sandbox_kit.settings import Settings
@@ -35,8 +36,9 @@ from tests.benchmarks.instant import Instant, Received, running_instant
 
 # What differs from request to request, or says nothing to the server.
 UNCOMPARED = {"Host", "Sec-WebSocket-Key", "Content-Length"}
-LABELS = {"managed-by": "tests", "run-id": "1"}
-SPEC = CreateSpec(name="n", labels=LABELS, ephemeral=True, auto_stop_min=15, ttl_min=60)
+IDENTITY = Identity("20261126-010203-0123abcd", "n", User("0" * 32))
+LABELS = IDENTITY.labels
+SPEC = CreateSpec(IDENTITY, labels={}, ephemeral=True, auto_stop_min=15, ttl_min=60)
 COMMON: dict[str, Any] = {"name": "n", "labels": LABELS, "language": "python", "auto_stop_interval": 15, "ttl_minutes": 60}
 
 Ours = Callable[[Client, Handle], Awaitable[object]]
@@ -92,10 +94,11 @@ CALLS: dict[str, tuple[Ours, Theirs]] = {
         create(replaced(language="javascript", snapshot="daytona-small")),
         create_by_sdk(snapshot(ephemeral=True, language="javascript", snapshot="daytona-small")),
     ),
-    "create public with secrets": (
-        create(replaced(public=True, target="eu", secrets={"A": "a"})),
-        create_by_sdk(snapshot(ephemeral=True, public=True, target="eu", secrets={"A": "a"})),
+    "create with secrets": (
+        create(replaced(target="eu", secrets={"A": "a"})),
+        create_by_sdk(snapshot(ephemeral=True, target="eu", secrets={"A": "a"})),
     ),
+    "create with a label": (create(replaced(labels={"team": "web"})), create_by_sdk(snapshot(ephemeral=True, labels={"team": "web", **LABELS}))),
     "create without a network": (
         create(replaced(policy=Policy(block_all=True))),
         create_by_sdk(snapshot(ephemeral=True, network_block_all=True)),
@@ -148,7 +151,9 @@ CALLS: dict[str, tuple[Ours, Theirs]] = {
     "signed preview": (
         lambda _, handle: handle.signed_preview_url(8000, 60), lambda _, sandbox: sandbox.create_signed_preview_url(8000, 60)
     ),
-    "public": (lambda _, handle: handle.make_public(), lambda _, sandbox: sandbox.set_public(True)),
+    "public": (lambda _, handle: handle.set_public(True), lambda _, sandbox: refreshed(sandbox, sandbox.set_public(True))),
+    "no longer public": (lambda _, handle: handle.set_public(False), lambda _, sandbox: refreshed(sandbox, sandbox.set_public(False))),
+    "labels": (lambda _, handle: handle.add_labels({"a": "b"}), lambda _, sandbox: refreshed(sandbox, sandbox.set_labels({"a": "b"}))),
     "sessions": (lambda _, handle: handle.commands(), lambda _, sandbox: sandbox.process.list_sessions()),
     "session": (lambda _, handle: handle.create_session("s"), lambda _, sandbox: sandbox.process.create_session("s")),
     "start a command": (
@@ -177,6 +182,11 @@ async def restricted(handle: Handle) -> None:
 
 async def restricted_by_sdk(sandbox: AsyncSandbox) -> None:
     await sandbox.update_network_settings(domain_allow_list="a.org")
+    await sandbox.refresh_data()
+
+
+async def refreshed(sandbox: AsyncSandbox, work: Awaitable[object]) -> None:
+    await work
     await sandbox.refresh_data()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shlex
 import sys
 import urllib.request
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from sandbox_kit import transfer
 
-from .conftest import LocalServer, Script, until
+from .conftest import SCRIPTS, LocalServer, Script, until
 
 
 def test_steps_stop_at_the_first_failure(run: Script, server: LocalServer) -> None:
@@ -167,16 +169,57 @@ def test_a_hostile_download_writes_nothing(run: Script, scripts_environment: Pat
     assert list(scripts_environment.iterdir()) == []
 
 
-def test_what_is_here_is_overwritten_only_by_force(run: Script, server: LocalServer, scripts_environment: Path) -> None:
-    """Refused before anything is created."""
+def test_what_is_here_is_never_overwritten(run: Script, server: LocalServer, scripts_environment: Path) -> None:
+    """Refused before anything is created; with --force it is held for the user, who may fetch it over the old one."""
     (scripts_environment / "r.txt").write_text("mine")
     argv = ("--local", "--json", "--command", "echo theirs > r.txt", "--download", "r.txt")
-    refused = run(*argv)
+    refused, held = run(*argv), run(*argv, "--force")
 
     assert refused.json()["error"]["kind"] == "host_access"
     assert refused.json()["sandbox"] is None
-    assert run(*argv, "--force").code == 0
-    assert (scripts_environment / "r.txt").read_text() == "theirs\n"
+    assert held.code == 0
+    assert held.json()["held"] == [{"path": "r.txt", "reason": "there already, and not as a run wrote it", "bytes": 7}]
+    assert held.json()["fetch"].endswith(" r.txt:r.txt --force")
+    assert (scripts_environment / "r.txt").read_text() == "mine"
+
+
+def test_what_a_run_wrote_is_replaced_by_force_until_somebody_changes_it(
+    run: Script, server: LocalServer, scripts_environment: Path
+) -> None:
+    """A table can be made again; an edit of the user's is never lost."""
+    argv = ("--local", "--json", "--download", "t.csv", "--force", "--command")
+    run(*argv, "echo 1 > t.csv")
+    again = run(*argv, "echo 2 > t.csv")
+    second = (scripts_environment / "t.csv").read_text()
+    (scripts_environment / "t.csv").write_text("edited")
+    held = run(*argv, "echo 3 > t.csv")
+
+    assert (again.json()["held"], second) == ([], "2\n")
+    assert [file["path"] for file in held.json()["held"]] == ["t.csv"]
+    assert (scripts_environment / "t.csv").read_text() == "edited"
+
+
+def test_what_is_no_result_is_held_until_it_is_fetched(
+    run: Script, sandboxes_script: Script, server: LocalServer, scripts_environment: Path
+) -> None:
+    """Nothing is lost, nothing lies in the project for a tool to find, and one command outside the grant brings it."""
+    made = "mkdir -p o/deep; echo 1 > o/a.csv; echo c > o/conftest.py; echo d > o/deep/.envrc; ln -s a.csv o/l; exit 3"
+    result = run("--local", "--json", "--command", made, "--download", "o:out")
+    answer, words = result.json(), shlex.split(result.json()["fetch"])
+    there = sorted(str(path.relative_to(scripts_environment)) for path in scripts_environment.rglob("*"))
+    listing = sandboxes_script("fetch", words[4])
+    fetched = sandboxes_script(*words[3:])
+
+    assert (result.code, answer["exit_code"]) == (3, 3)
+    assert {file["path"] for file in answer["held"]} == {"out/conftest.py", "out/deep/.envrc", "out/l"}
+    assert there == ["out", "out/a.csv"]
+    assert words[:3] == ["python3", "-I", str(SCRIPTS / "sandboxes.py")]
+    assert {line.partition("\t")[0] for line in listing.stdout.splitlines()} == {"o/conftest.py", "o/deep/.envrc", "o/l"}
+    assert fetched.code == 0
+    assert (scripts_environment / "out/conftest.py").read_text() == "c\n"
+    assert (scripts_environment / "out/deep/.envrc").read_text() == "d\n"
+    assert os.readlink(scripts_environment / "out/l") == "a.csv"
+    assert f"to fetch it: {answer['fetch']}" in result.stderr
 
 
 def test_no_network_is_read_back_and_holds(run: Script, server: LocalServer) -> None:
@@ -244,17 +287,23 @@ def test_a_port_that_nobody_opens_ends_by_the_timeout(run: Script, server: Local
     assert server.sandboxes() == []
 
 
-def test_a_public_preview_is_asked_for_and_warned_of(run: Script, server: LocalServer) -> None:
-    """Every port is open then, without a token."""
-    result = run("--local", "--json", "--name", "open", "--serve", "python3 -m http.server 8000", "--preview", "8000", "--public")
+def test_a_preview_is_opened_to_everybody_by_publish_alone(run: Script, sandboxes_script: Script, server: LocalServer) -> None:
+    """Every port is open then, without a token, so it is not in the grant; and it can be closed again."""
+    refused = run("--local", "--serve", "true", "--preview", "8000", "--public")
+    run("--local", "--name", "open", "--command", "true")
+    opened = sandboxes_script("publish", "open", "--port", "8000", "--local", "--json")
     found = server.get("open")
+    closed, after = sandboxes_script("publish", "open", "--off", "--local"), server.get("open")
     server.request("DELETE", "/api/sandbox/open")
 
-    assert result.code == 0
-    assert "every port" in result.stderr
-    assert result.json()["preview"]["expires_at"] is None
+    assert refused.code == 2
+    assert "every port" in opened.stderr
+    assert opened.json()["url"].startswith("http")
     assert found is not None
     assert found["public"] is True
+    assert closed.code == 0
+    assert after is not None
+    assert after["public"] is False
 
 
 def test_a_detached_program_runs_on_and_is_found_again(run: Script, sandboxes_script: Script, server: LocalServer) -> None:

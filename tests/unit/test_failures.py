@@ -115,5 +115,5 @@ def test_the_id_of_a_sandbox_that_was_left_survives() -> None:
 
 def test_fixes_name_the_scripts_by_their_whole_path() -> None:
     """The caller stands in another folder."""
-    assert f"python3 {skill_env.quoted(skill_env.SKILL / 'scripts' / 'sandboxes.py')} list" in Failure("not_found", "x").fix
+    assert f'python3 -I "{skill_env.SKILL}/scripts/sandboxes.py" list' in Failure("not_found", "x").fix
     assert "{scripts}" not in "".join(Failure(kind, "x").fix for kind in KINDS)

@@ -50,9 +50,9 @@ def test_a_file_that_cannot_be_run_is_a_usage_error(tmp_path: Path, name: str, c
 
 def test_variables_come_in_order_and_nothing_is_expanded(tmp_path: Path) -> None:
     """The command line wins over names, names over the file; ${NAME} in a file is text, or it would read this machine's variables."""
-    (tmp_path / "app.env").write_text("A=file\nB=file\nexport C='${SECRET}'\n# no\n")
+    (tmp_path / "app.vars").write_text("A=file\nB=file\nexport C='${SECRET}'\n# no\n")
     options = gathered(
-        tmp_path, "--command", "true", "--env-file", "app.env", "--env", "B", "--env", "D=line",
+        tmp_path, "--command", "true", "--env-file", "app.vars", "--env", "B", "--env", "D=line",
         **{PASSED_NAMES: "B", "B": "host", "SECRET": "leak"},
     )  # fmt: skip
 
@@ -61,9 +61,9 @@ def test_variables_come_in_order_and_nothing_is_expanded(tmp_path: Path) -> None
 
 def test_a_bare_name_in_an_env_file_is_refused_without_showing_values(tmp_path: Path) -> None:
     """docker would take it from the host; and the file is full of secrets."""
-    (tmp_path / "app.env").write_text("TOKEN=hunter2hunter2\nBARE\n")
+    (tmp_path / "app.vars").write_text("TOKEN=hunter2hunter2\nBARE\n")
     with pytest.raises(Failure) as caught:
-        gathered(tmp_path, "--command", "true", "--env-file", "app.env")
+        gathered(tmp_path, "--command", "true", "--env-file", "app.vars")
 
     assert caught.value.kind == "usage"
     assert "hunter2" not in caught.value.message + caught.value.fix
@@ -71,17 +71,17 @@ def test_a_bare_name_in_an_env_file_is_refused_without_showing_values(tmp_path: 
 
 def test_values_are_not_in_the_options_repr(tmp_path: Path) -> None:
     """A repr ends up in tracebacks."""
-    (tmp_path / "app.env").write_text("TOKEN=hunter2hunter2\n")
+    (tmp_path / "app.vars").write_text("TOKEN=hunter2hunter2\n")
 
-    assert "hunter2" not in repr(gathered(tmp_path, "--command", "true", "--env-file", "app.env"))
+    assert "hunter2" not in repr(gathered(tmp_path, "--command", "true", "--env-file", "app.vars"))
 
 
 @pytest.mark.parametrize("flag", ["--env", "--env-file"])
 def test_a_strangers_account_is_given_nothing_of_ours(tmp_path: Path, flag: str) -> None:
     """A repository's own .env may hold a key: what the sandbox is given, its owner can read."""
-    (tmp_path / "app.env").write_text("A=1\n")
+    (tmp_path / "app.vars").write_text("A=1\n")
     options = gathered(
-        tmp_path, "--command", "true", flag, {"--env": "A", "--env-file": "app.env"}[flag], **{PASSED_NAMES: "A", "A": "1", MORE_PATHS: ""}
+        tmp_path, "--command", "true", flag, {"--env": "A", "--env-file": "app.vars"}[flag], **{PASSED_NAMES: "A", "A": "1", MORE_PATHS: ""}
     )
     settings = Settings(engine="cloud", endpoint="https://x/api", key_source=".env", api_key="k")
 

@@ -33,7 +33,7 @@ def test_silence_is_a_failure_too() -> None:
     failure = local.complaint("")
 
     assert failure.message
-    assert shlex.split(failure.fix)[1:] == [str(skill_env.SKILL / "scripts" / "local_daytona"), "status"]
+    assert shlex.split(failure.fix)[2:] == [str(skill_env.SKILL / "scripts" / "local_daytona"), "status"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"url": 1}', '{"url": "http://127.0.0.1:1", "version": "x"}'])

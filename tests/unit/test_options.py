@@ -62,7 +62,6 @@ REPO = [*RUN, "--repo", "https://example.org/a/b.git"]
         ([*RUN, *["--allow-domain", "a.org"] * 21], "takes 20 at the most", "wider"),
         ([*RUN, "--serve", "x"], "behind --preview", "add --preview PORT"),
         (["--serve", "x"], "behind --preview", "add --preview PORT"),
-        ([*RUN, "--public"], "--public opens previews", "add --preview PORT"),
         ([*RUN, "--preview", "0"], "not between", "--help"),
         ([*RUN, "--preview", "70000"], "not between", "--help"),
         ([*RUN, "--preview", "22222"], "Daytona's own", "--preview 8000"),

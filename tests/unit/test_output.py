@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from sandbox_kit import output
-from sandbox_kit.output import HeadAndTail, Log, Narrator, Plain, Redactor, Stream, prune_logs
+from sandbox_kit.output import HeadAndTail, Log, Narrator, Plain, Redactor, Stream
+from sandbox_kit.plain_text import is_plain, plain
+from sandbox_kit.state_files import prune
 
 SECRET = "dtn_0123456789abcdef"
 
@@ -82,7 +84,7 @@ def test_what_passes_unlooked_at_has_nothing_to_take_out() -> None:
     """The short way for plain text lets no character through that the long way would take out, in ASCII or beyond."""
     for number in range(0x3000):
         for text in (chr(number), f"a{chr(number)}b", f"ä{chr(number)}"):
-            assert output.is_plain(text) == (output.plain(text) == text), ascii(text)
+            assert is_plain(text) == (plain(text) == text), ascii(text)
 
 
 def test_an_escape_that_never_ends_does_not_swallow_the_output() -> None:
@@ -171,7 +173,7 @@ def test_logs_older_than_a_week_are_pruned(tmp_path: Path) -> None:
     for name in ("old.log", "old.txt"):
         os.utime(tmp_path / name, (week, week))
 
-    prune_logs(tmp_path)
+    prune(tmp_path, "*.log")
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new.log", "old.txt"]
 

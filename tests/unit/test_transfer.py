@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import tarfile
 from pathlib import Path
@@ -11,8 +12,29 @@ import pytest
 
 from sandbox_kit import transfer
 from sandbox_kit.failures import Failure
+from sandbox_kit.held import Held
 from sandbox_kit.host_access import HostAccess
-from sandbox_kit.transfer import download_pair, pack, temporary_tar, unpack, upload_pair
+from sandbox_kit.transfer import Arrival, Saved, download_pair, pack, temporary_tar, unpack, upload_pair
+from sandbox_kit.written import Written
+
+NUMBERS = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A client's state of this test's own."""
+    folder = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    return folder
+
+
+def arrive(archive: Path, here: str, access: HostAccess, *, force: bool = False) -> tuple[list[Saved], dict[str, str]]:
+    """(what was written, {path: reason} of what was held) of one download."""
+    run_id = f"20261126-010203-{next(NUMBERS):08x}"
+    held, written = Held(run_id), Written(run_id)
+    saved = unpack(Arrival(archive, "there", here, force), access, held=held, written=written)
+    written.save()
+    return saved, {file.path: file.reason for file in held.files}
 
 
 def project(folder: Path, **files: str) -> HostAccess:
@@ -177,7 +199,7 @@ def test_a_hostile_archive_is_refused(work: Path, name: str) -> None:
     """Nothing outside is written, and the message holds no escape."""
     path = archive(work, *HOSTILE[name])
     with pytest.raises(Failure) as caught:
-        unpack(path, "out", HostAccess.of({}, work), force=False)
+        arrive(path, "out", HostAccess.of({}, work))
 
     assert caught.value.kind in ("archive", "host_access")
     assert "\x1b" not in caught.value.message
@@ -190,7 +212,7 @@ def test_garbage_is_no_archive(work: Path) -> None:
     for data in (b"garbage" * 1000, whole[:2000]):
         (work.parent / "half.tar").write_bytes(data)
         with pytest.raises(Failure) as caught:
-            unpack(work.parent / "half.tar", "out", HostAccess.of({}, work), force=False)
+            arrive(work.parent / "half.tar", "out", HostAccess.of({}, work))
         assert caught.value.kind == "archive"
 
 
@@ -200,69 +222,120 @@ def test_a_bomb_is_refused_by_its_head(work: Path, monkeypatch: pytest.MonkeyPat
         with monkeypatch.context() as patch:
             patch.setattr(transfer, limit, 1)
             with pytest.raises(Failure) as caught:
-                unpack(archive(work, ("./a", b"xx"), ("./b", b"x")), "out", HostAccess.of({}, work), force=False)
+                arrive(archive(work, ("./a", b"xx"), ("./b", b"x")), "out", HostAccess.of({}, work))
             assert caught.value.kind == "archive"
     assert not (work / "out").exists()
 
 
-def test_dotfiles_keys_and_links_are_left_out_and_named(work: Path) -> None:
-    """A .envrc or a git hook written here would be run by others."""
+def test_what_is_no_result_is_held_and_named(work: Path) -> None:
+    """A .envrc, a git hook or a test written here would be run by others; the results beside them come."""
     members: list[tarfile.TarInfo | tuple[str, bytes]] = [
-        ("./a/ok", b"1"), ("./.envrc", b"x"), ("./.git/hooks/pre-commit", b"x"), ("./id_rsa", b"x"), entry("./a/l", tarfile.SYMTYPE, "ok"),
+        ("./a/ok.csv", b"1"), ("./.envrc", b"x"), ("./.git/hooks/pre-commit", b"x"), ("./id_rsa", b"x"), ("./conftest.py", b"x"),
+        entry("./a/l", tarfile.SYMTYPE, "ok.csv"),
     ]  # fmt: skip
-    saved, left_out = unpack(archive(work, *members), "out", HostAccess.of({}, work), force=False)
+    saved, held = arrive(archive(work, *members), "out", HostAccess.of({}, work))
 
-    assert [found.path for found in saved] == ["out/a/ok"]
-    assert left_out == ["./.envrc", "./.git/hooks/pre-commit", "./id_rsa", "./a/l"]
-    assert sorted(path.name for path in (work / "out").rglob("*")) == ["a", "ok"]
+    assert [found.path for found in saved] == ["out/a/ok.csv"]
+    assert list(held) == ["out/.envrc", "out/.git/hooks/pre-commit", "out/id_rsa", "out/conftest.py", "out/a/l"]
+    assert sorted(path.name for path in (work / "out").rglob("*")) == ["a", "ok.csv"]
 
 
 def test_other_names_of_a_file_are_files_of_their_own(work: Path) -> None:
     """Also 5,000 of them in a chain, each of which tarfile would look for from the beginning, one call deeper each time."""
-    chain = [entry(f"./{number}", tarfile.LNKTYPE, f"./{number - 1}") for number in range(1, 5_000)]
-    saved, _ = unpack(archive(work, ("./0", b"same"), *chain), "out", HostAccess.of({}, work), force=False)
+    chain = [entry(f"./{number}.txt", tarfile.LNKTYPE, f"./{number - 1}.txt") for number in range(1, 5_000)]
+    saved, _ = arrive(archive(work, ("./0.txt", b"same"), *chain), "out", HostAccess.of({}, work))
 
     assert {found.bytes for found in saved} == {4}
-    assert (work / "out" / "4999").read_text() == "same"
-    assert (work / "out" / "4999").stat().st_nlink == 1
+    assert (work / "out" / "4999.txt").read_text() == "same"
+    assert (work / "out" / "4999.txt").stat().st_nlink == 1
 
 
 def test_nothing_is_executable_or_belongs_to_the_sender(work: Path) -> None:
     """Modes and owners of a stranger's archive mean nothing here."""
-    evil = tarfile.TarInfo("./tool")
+    evil = tarfile.TarInfo("./tool.txt")
     evil.mode, evil.uid = 0o6777, 12345
-    unpack(archive(work, evil, ("./b", b"")), "out", HostAccess.of({}, work), force=False)
-    status = (work / "out" / "tool").stat()
+    arrive(archive(work, evil, ("./b", b"")), "out", HostAccess.of({}, work))
+    status = (work / "out" / "tool.txt").stat()
 
     assert status.st_mode & 0o7111 == 0
     assert status.st_uid == os.getuid()
 
 
-def test_a_file_that_is_there_is_kept_without_force(work: Path) -> None:
-    """Nothing of the archive is written then; with --force it is replaced, and another name of it keeps its content."""
+@pytest.mark.parametrize("force", [False, True])
+def test_a_file_of_the_users_is_never_overwritten(work: Path, force: bool) -> None:
+    """The new one beside it comes; that one is held, whatever flags the line has."""
     (work / "out").mkdir()
-    (work / "out" / "b").write_text("mine")
-    os.link(work / "out" / "b", work / "other")
-    path = archive(work, ("./a", b"1"), ("./b", b"theirs"))
-    with pytest.raises(Failure) as caught:
-        unpack(path, "out", HostAccess.of({}, work), force=False)
-    assert caught.value.kind == "host_access"
-    assert not (work / "out" / "a").exists()
-    unpack(path, "out", HostAccess.of({}, work), force=True)
+    (work / "out" / "b.txt").write_text("mine")
+    _, held = arrive(archive(work, ("./a.txt", b"1"), ("./b.txt", b"theirs")), "out", HostAccess.of({}, work), force=force)
 
-    assert (work / "out" / "b").read_text() == "theirs"
-    assert (work / "other").read_text() == "mine"
+    assert list(held) == ["out/b.txt"]
+    assert (work / "out" / "a.txt").read_text() == "1"
+    assert (work / "out" / "b.txt").read_text() == "mine"
+
+
+def test_force_replaces_what_a_run_wrote_and_leaves_its_other_names(work: Path) -> None:
+    """An edit since then makes it the user's."""
+    access = HostAccess.of({}, work)
+    for text in ("first", "second"):
+        _, held = arrive(archive(work, ("./a.txt", text.encode()), ("./b.txt", b"")), "out", access, force=True)
+        assert held == {}
+        if text == "first":
+            os.link(work / "out" / "a.txt", work / "other")
+    (work / "out" / "b.txt").write_text("edited")
+    _, held = arrive(archive(work, ("./a.txt", b"third"), ("./b.txt", b"x")), "out", access, force=True)
+
+    assert list(held) == ["out/b.txt"]
+    assert (work / "out" / "a.txt").read_text() == "third"
+    assert (work / "other").read_text() == "first"
+    assert (work / "out" / "b.txt").read_text() == "edited"
+
+
+def test_a_file_that_comes_meanwhile_is_not_overwritten(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look and the write somebody may have been quicker."""
+    access = HostAccess.of({}, work)
+    real = transfer.write_whole
+
+    def late(*arguments: object, **options: object) -> object:
+        (work / "a.txt").write_text("mine")
+        return real(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(transfer, "write_whole", late)
+    with pytest.raises(Failure) as caught:
+        arrive(archive(work, ("a.txt", b"theirs")), "a.txt", access)
+
+    assert caught.value.kind == "host_access"
+    assert (work / "a.txt").read_text() == "mine"
+    assert list(work.iterdir()) == [work / "a.txt"]
+
+
+def test_half_a_file_is_none(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk leaves nothing that the next run would take for the user's."""
+
+    class FullDisk(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(transfer, "content", lambda *_: FullDisk(b""))
+    monkeypatch.setattr(transfer, "beginning", lambda *_: b"")
+    with pytest.raises(Failure) as caught:
+        arrive(archive(work, ("a.txt", b"x")), "a.txt", HostAccess.of({}, work))
+
+    assert "No space left" in caught.value.message
+    assert list(work.iterdir()) == []
 
 
 def test_a_link_here_does_not_lead_a_download_out(work: Path) -> None:
     """A cloned repository may hold `out -> ~/.ssh`."""
     (work.parent / "home").mkdir()
     (work / "out").symlink_to(work.parent / "home")
-    with pytest.raises(Failure) as caught:
-        unpack(archive(work, ("./a", b"1"), ("./b", b"1")), "out", HostAccess.of({}, work), force=True)
+    (work / "in").mkdir()
+    (work / "in" / "deep").symlink_to(work.parent / "home")
+    _, beside = arrive(archive(work, ("./a.txt", b"1"), ("./b.txt", b"1")), "out", HostAccess.of({}, work), force=True)
+    _, inside = arrive(archive(work, ("./deep/a.txt", b"1"), ("./b.txt", b"1")), "in", HostAccess.of({}, work), force=True)
 
-    assert caught.value.kind == "host_access"
+    assert set(beside.values()) | set(inside.values()) == {"is outside the working directory"}
     assert list((work.parent / "home").iterdir()) == []
+    assert (work / "in" / "b.txt").read_text() == "1"
 
 
 def test_a_single_file_is_called_as_the_user_said(work: Path) -> None:
@@ -271,9 +344,9 @@ def test_a_single_file_is_called_as_the_user_said(work: Path) -> None:
     access = HostAccess.of({}, work)
     path = archive(work, ("report.xml", b"<a/>"))
 
-    assert unpack(path, "r.xml", access, force=False)[0][0].path == "r.xml"
-    assert unpack(path, "into", access, force=False)[0][0].path == "into/report.xml"
-    assert unpack(path, "new/", access, force=False)[0][0].path == "new/report.xml"
+    assert arrive(path, "my-report.xml", access)[0][0].path == "my-report.xml"
+    assert arrive(path, "into", access)[0][0].path == "into/report.xml"
+    assert arrive(path, "new/", access)[0][0].path == "new/report.xml"
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..checked import checked_link
 from ..failures import Failure
 from ..settings import Settings
+from .build_log import BuildLog
 from .handle import REQUEST_TIMEOUT_S, Handle, known
 from .loading import paused_collector, prepare_environment, require_sdk, translated
 from .shapes import LANGUAGE_LABEL, CreateSpec, SandboxInfo, info_of, network_settings
@@ -64,7 +66,12 @@ class Client:
     async def _create(self, spec: CreateSpec, made: list[Handle], timeout_s: float, on_build_log: Callable[[str], None]) -> None:
         with translated("creating the sandbox"):
             body = create_request(spec, self._transport.target)
-            made.append(Handle(self._transport, known(await self._transport.sandboxes.create_sandbox(body, _request_timeout=timeout_s))))
+            found = known(await self._transport.sandboxes.create_sandbox(body, _request_timeout=timeout_s))
+        handle = Handle(self._transport, found)
+        if not spec.identity.made(handle.info.name, handle.info.labels):
+            told = f"another sandbox, {handle.info.name} ({handle.info.id}), which is neither used nor deleted"
+            raise Failure("server_error", f"the server answered the create with {told}")
+        made.append(handle)
         if spec.image is None or made[0].info.state == STARTED:
             await made[0].wait_for_start()
             return
@@ -81,9 +88,13 @@ class Client:
             while handle.info.state == WAITING_FOR_BUILD:  # noqa: ASYNC110  the wait for the start brings the next state
                 await asyncio.sleep(BUILD_PAUSE_S)
             found = await self._transport.sandboxes.get_build_logs_url(handle.info.id, _request_timeout=REQUEST_TIMEOUT_S)
-            async with self._transport.session.get(f"{found.url}?follow=true", headers=self._transport.headers, timeout=None) as answer:
+            address = checked_link(found.url)
+            async with self._transport.session.get(f"{address}?follow=true", headers=self._transport.headers, timeout=None) as answer:
+                log = BuildLog(tell)
                 async for chunk in answer.content.iter_any():
-                    tell(chunk.decode(errors="replace").rstrip())
+                    if not log.feed(chunk):
+                        return
+                log.finish()
 
     async def get(self, id_or_name: str) -> Handle:
         with translated(f"looking for sandbox {id_or_name}"):
@@ -119,9 +130,10 @@ def create_request(spec: CreateSpec, target: str | None) -> CreateSandbox:
     from .generated import CreateBuildInfo, CreateSandbox
 
     request = CreateSandbox(
-        name=spec.name, env={}, labels={**spec.labels, LANGUAGE_LABEL: spec.language}, target=spec.target or target, volumes=[],
+        name=spec.name, env={}, labels={**spec.labels, **spec.identity.labels, LANGUAGE_LABEL: spec.language},
+        target=spec.target or target, volumes=[],
         auto_stop_interval=spec.auto_stop_min, auto_delete_interval=0 if spec.ephemeral else None, ttl_minutes=spec.ttl_min,
-        secrets=[{variable: name} for variable, name in spec.secrets.items()] or None, public=True if spec.public else None,
+        secrets=[{variable: name} for variable, name in spec.secrets.items()] or None,
         kvm=None, spot=None,  # absent, as the SDK has it: the generated default is a false that is sent
         **(network_settings(spec.policy) if spec.policy else {}),
     )  # fmt: skip

@@ -6,8 +6,9 @@ import asyncio
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
+from ..checked import checked_exit_code, checked_id, checked_link
 from ..failures import Failure
 from ..options import Policy, Repository
 from .loading import translated
@@ -41,14 +42,8 @@ def known(sandbox: Sandbox | None) -> Sandbox:
     """The generated clients make None of a status that they do not know, and of `null`; there may be a sandbox all the same."""
     if sandbox is None:
         raise Failure("server_error", "the server answered without a sandbox")
+    checked_id(sandbox.id)
     return sandbox
-
-
-def exit_code_of(answer: Any) -> int:
-    """Never a guess: a program whose end is not known has not succeeded."""
-    if answer.exit_code is None:
-        raise Failure("server_error", "the server answered a command without its exit code")
-    return int(answer.exit_code)
 
 
 class EndedInError(Exception):
@@ -99,13 +94,16 @@ class Handle:
         while (state := state_of(self._sandbox)) not in wanted:
             if state in failed:
                 reason = self._sandbox.error_reason
-                raise EndedInError(f"Sandbox {self._sandbox.id} entered error state: {state}, error reason: {reason}")
+                raise EndedInError(f"Sandbox {checked_id(self._sandbox.id)} entered error state: {state}, error reason: {reason}")
             await asyncio.sleep(pause)
             pause = min(pause * GROWTH, LONGEST_PAUSE_S)
             await self._refresh()
 
     async def _refresh(self) -> None:
-        self._sandbox = known(await self._transport.sandboxes.get_sandbox(self._sandbox.id, _request_timeout=REQUEST_TIMEOUT_S))
+        found = known(await self._transport.sandboxes.get_sandbox(self._sandbox.id, _request_timeout=REQUEST_TIMEOUT_S))
+        if found.id != self._sandbox.id:
+            raise Failure("server_error", f"the server answered a look at sandbox {self._sandbox.id} with another one")
+        self._sandbox = found
 
     async def _tools(self) -> Toolbox:
         if self._toolbox is None:
@@ -113,7 +111,7 @@ class Handle:
             if not url:
                 found = await self._transport.sandboxes.get_toolbox_proxy_url(self._sandbox.id, _request_timeout=REQUEST_TIMEOUT_S)
                 url = found.url
-            self._toolbox = self._transport.toolbox(url, self._sandbox.id)
+            self._toolbox = self._transport.toolbox(checked_link(url), checked_id(self._sandbox.id))
         return self._toolbox
 
     async def make_private_folder(self, path: str) -> None:
@@ -187,7 +185,7 @@ class Handle:
         request = ExecuteRequest(command=f"exec sh -c {shlex.quote(command)} </dev/null", timeout=timeout_s)
         with translated("working in the sandbox"):
             answer = await (await self._tools()).process.execute_command(request, _request_timeout=timeout_s + HTTP_GRACE_S)
-        return exit_code_of(answer), str(answer.result or "")
+        return checked_exit_code(answer.exit_code), str(answer.result or "")
 
     async def run_code(self, code: str, *, arguments: Sequence[str], env: Mapping[str, str], timeout_s: int) -> CodeRun:
         """By code_run: the only call that brings matplotlib's charts back."""
@@ -198,7 +196,7 @@ class Handle:
         with translated("running the code"):
             answer = await (await self._tools()).process.code_run(request, _request_timeout=timeout_s + HTTP_GRACE_S)
         found = (answer.artifacts.charts if answer.artifacts else None) or []
-        return CodeRun(exit_code_of(answer), str(answer.result or ""), tuple(chart.png for chart in found if chart.png))
+        return CodeRun(checked_exit_code(answer.exit_code), str(answer.result or ""), tuple(chart.png for chart in found if chart.png))
 
     async def restrict(self, policy: Policy) -> None:
         """Apply a network policy and read it back; raises Failure tier_network when the server refused or ignored it."""
@@ -222,22 +220,39 @@ class Handle:
             found = await self._transport.sandboxes.get_signed_port_preview_url(
                 self._sandbox.id, port, expires_in_seconds=seconds, _request_timeout=REQUEST_TIMEOUT_S
             )
-        return str(found.url)
+        return checked_link(found.url)
 
     async def preview_url(self, port: int) -> str:
         with translated("making a preview link"):
             found = await self._transport.sandboxes.get_port_preview_url(self._sandbox.id, port, _request_timeout=REQUEST_TIMEOUT_S)
-        return str(found.url)
+        return checked_link(found.url)
 
-    async def make_public(self) -> None:
-        with translated("opening the previews"):
-            await self._transport.sandboxes.update_public_status(self._sandbox.id, True, _request_timeout=REQUEST_TIMEOUT_S)
+    async def set_public(self, public: bool) -> None:
+        """Open every port to everybody, or no longer."""
+        with translated("opening the previews" if public else "closing the previews"):
+            await self._transport.sandboxes.update_public_status(self._sandbox.id, public, _request_timeout=REQUEST_TIMEOUT_S)
+            await self._refresh()
+
+    async def add_labels(self, labels: Mapping[str, str]) -> None:
+        """Beside those that it has, which the call would replace; and read back."""
+        from daytona_api_client_async.models.sandbox_labels import SandboxLabels
+
+        with translated("labelling the sandbox"):
+            wanted = {**(self._sandbox.labels or {}), **labels}
+            await self._transport.sandboxes.replace_labels(
+                self._sandbox.id, SandboxLabels(labels=wanted), _request_timeout=REQUEST_TIMEOUT_S
+            )
+            await self._refresh()
 
     async def commands(self) -> list[tuple[str, str, int | None]]:
         """(session, command, exit code or None) of every command of every session, oldest first."""
         with translated("looking for programs"):
             sessions = await (await self._tools()).process.list_sessions(_request_timeout=REQUEST_TIMEOUT_S)
-        return [(session.session_id, str(found.id), found.exit_code) for session in sessions for found in session.commands or []]
+        return [
+            (checked_id(session.session_id), checked_id(found.id), None if found.exit_code is None else checked_exit_code(found.exit_code))
+            for session in sessions
+            for found in session.commands or []
+        ]
 
     async def create_session(self, session: str) -> None:
         from .generated import CreateSessionRequest
@@ -255,7 +270,7 @@ class Handle:
             answer = await (await self._tools()).process.session_execute_command(session, request, _request_timeout=REQUEST_TIMEOUT_S)
         if not answer.cmd_id:
             raise Failure("server_error", "the server started the program without an id for it")
-        return str(answer.cmd_id)
+        return checked_id(answer.cmd_id)
 
     async def follow(self, session: str, command: str, out: Callable[[str], None], err: Callable[[str], None]) -> None:
         """Both streams from their start, until the server ends them."""
@@ -276,7 +291,7 @@ class Handle:
         """None while it runs."""
         with translated("asking for the exit code"):
             found = await (await self._tools()).process.get_session_command(session, command, _request_timeout=REQUEST_TIMEOUT_S)
-        return None if found.exit_code is None else int(found.exit_code)
+        return None if found.exit_code is None else checked_exit_code(found.exit_code)
 
     async def delete_session(self, session: str) -> None:
         """Kills the program and everything that it started."""

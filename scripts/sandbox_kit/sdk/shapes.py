@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from ..checked import checked_id, checked_moment, checked_name, checked_state
 from ..options import Policy
+from ..ownership import Identity
 
 LANGUAGE_LABEL = "code-toolbox-language"  # where Daytona keeps what code_run speaks
 
@@ -16,8 +18,8 @@ LANGUAGE_LABEL = "code-toolbox-language"  # where Daytona keeps what code_run sp
 class CreateSpec:
     """What a sandbox shall be; sizes in GiB, times in minutes."""
 
-    name: str
-    labels: Mapping[str, str]
+    identity: Identity
+    labels: Mapping[str, str]  # the user's own, beside the identity's
     ephemeral: bool
     auto_stop_min: int
     ttl_min: int
@@ -30,7 +32,10 @@ class CreateSpec:
     target: str | None = None
     secrets: Mapping[str, str] = field(default_factory=dict)  # variable -> name in the vault
     policy: Policy = field(default_factory=Policy)
-    public: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.identity.name
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class SandboxInfo:
     created_at: str | None
     expires_at: str | None
     labels: dict[str, str] = field(default_factory=dict)
+    public: bool = False
+    policy: Policy = field(default_factory=Policy)  # what the server says of its network
     cpu: int | None = None
     memory: int | None = None
     disk: int | None = None
@@ -58,16 +65,30 @@ class CodeRun:
 
 
 def info_of(sandbox: Any) -> SandboxInfo:
-    """Of the generated `Sandbox` or `SandboxListItem`."""
+    """Of the generated `Sandbox` or `SandboxListItem`, checked; raises Failure server_error for an id that is none."""
     return SandboxInfo(
-        id=sandbox.id, name=sandbox.name, state=state_of(sandbox), created_at=text_of(sandbox.created_at),
+        id=checked_id(sandbox.id), name=checked_name(sandbox.name), state=state_of(sandbox), created_at=text_of(sandbox.created_at),
         expires_at=text_of(getattr(sandbox, "auto_destroy_at", None)), labels=dict(sandbox.labels or {}),
+        public=bool(getattr(sandbox, "public", False)), policy=policy_of(sandbox),
         cpu=whole(sandbox, "cpu"), memory=whole(sandbox, "memory"), disk=whole(sandbox, "disk"),
     )  # fmt: skip
 
 
 def state_of(sandbox: Any) -> str:
-    return str(getattr(sandbox.state, "value", sandbox.state))
+    return checked_state(getattr(sandbox.state, "value", sandbox.state))
+
+
+def policy_of(sandbox: Any) -> Policy:
+    """The network rule that a sandbox has; a list item of the server's says nothing of it."""
+    return Policy(
+        block_all=bool(getattr(sandbox, "network_block_all", False)),
+        domains=parts_of(getattr(sandbox, "domain_allow_list", None)),
+        cidrs=parts_of(getattr(sandbox, "network_allow_list", None)),
+    )
+
+
+def parts_of(text: Any) -> tuple[str, ...]:
+    return tuple(part.strip().lower() for part in str(text or "").split(",") if part.strip())
 
 
 def whole(sandbox: Any, name: str) -> int | None:
@@ -77,7 +98,7 @@ def whole(sandbox: Any, name: str) -> int | None:
 
 
 def text_of(moment: Any) -> str | None:
-    return moment.isoformat() if isinstance(moment, datetime) else (str(moment) if moment else None)
+    return checked_moment(moment.isoformat() if isinstance(moment, datetime) else moment)
 
 
 def network_settings(policy: Policy) -> dict[str, Any]:

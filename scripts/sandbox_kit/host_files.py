@@ -1,0 +1,109 @@
+"""Opening and making files of this machine, folder by folder: no link is followed on the way, and what was opened is what is used.
+
+A path is only a wish until it is opened: between a look at it and its use it may have become another. Windows knows no descriptors of
+folders; there the resolved path has to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+BY_DESCRIPTOR = os.open in os.supports_dir_fd and os.mkdir in os.supports_dir_fd
+# Neither to wait for a pipe nor to follow a link that replaced the file; Windows has neither flag, and one of its own.
+READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+PASS_THROUGH = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+FOLDER_MODE = 0o755
+
+Judge = Callable[[os.stat_result], None]
+
+
+class Folder:
+    """A folder that is held open; what is done in it is done there, whatever becomes of its name."""
+
+    def __init__(self, path: Path, descriptor: int | None) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _name(self, name: str) -> str | Path:
+        return name if self._descriptor is not None else self.path / name
+
+    def open(self, name: str, flags: int, mode: int = 0o644) -> int:
+        """A descriptor of a file in it; raises OSError."""
+        return os.open(self._name(name), flags, mode, dir_fd=self._descriptor)
+
+    def look(self, name: str) -> os.stat_result | None:
+        """What is there under that name, a link as a link; None for nothing."""
+        try:
+            return os.stat(self._name(name), dir_fd=self._descriptor, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def remove(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._name(name), dir_fd=self._descriptor)
+
+    def put(self, part: str, name: str, *, replace: bool) -> None:
+        """Give a whole file its name; raises FileExistsError for one that is there, unless that is to be replaced."""
+        if not replace:
+            try:
+                os.link(self._name(part), self._name(name), src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor, follow_symlinks=False)
+            except OSError as error:
+                if isinstance(error, FileExistsError) or self.look(name) is not None:
+                    raise
+            else:
+                self.remove(part)
+                return
+        os.replace(self._name(part), self._name(name), src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+
+    def link(self, target: str, name: str) -> None:
+        os.symlink(target, self._name(name), dir_fd=self._descriptor)
+
+    def enter(self, name: str, *, make: bool) -> Folder:
+        """A folder in it, made if wished; raises OSError for a link or a file."""
+        if make:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(self._name(name), FOLDER_MODE, dir_fd=self._descriptor)
+        if self._descriptor is None:
+            status = os.stat(self.path / name, follow_symlinks=False)
+            if not stat.S_ISDIR(status.st_mode):
+                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self.path / name))
+            return Folder(self.path / name, None)
+        return Folder(self.path / name, os.open(name, PASS_THROUGH, dir_fd=self._descriptor))
+
+    def status(self) -> os.stat_result:
+        return os.stat(self.path) if self._descriptor is None else os.fstat(self._descriptor)
+
+
+def open_folder(path: Path, *, make: bool = False, judge: Judge | None = None) -> Folder:
+    """A folder by its absolute path without links, every folder on the way opened and shown to `judge`, which may raise; or OSError."""
+    anchor = Path(path.anchor)
+    folder = Folder(anchor, os.open(anchor, PASS_THROUGH) if BY_DESCRIPTOR else None)
+    try:
+        for name in path.relative_to(anchor).parts:
+            inner = folder.enter(name, make=make)
+            folder.close()
+            folder = inner
+            if judge is not None:
+                judge(folder.status())
+    except BaseException:
+        folder.close()
+        raise
+    return folder

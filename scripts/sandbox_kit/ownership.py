@@ -1,0 +1,117 @@
+"""Whose a sandbox is: this skill's by one label, this user's by another. Organizations are shared, and colleagues carry the same skill."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import skill_env
+
+from .failures import Failure
+
+MANAGED_BY = "managed-by"
+MANAGER = "daytona-sandbox"
+RUN_ID = "run-id"
+USER_ID = "user-id"
+YOURS, ANOTHERS, FOREIGN = "yours", "another user's", "not this skill's"
+
+
+@dataclass(frozen=True)
+class User:
+    """This user of this machine, by a random id that says nothing else; not `stored` when the next run will be somebody else."""
+
+    id: str
+    stored: bool = True
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {MANAGED_BY: MANAGER, USER_ID: self.id}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The names of one run, chosen before anything is created."""
+
+    run_id: str
+    name: str
+    user: User
+
+    @classmethod
+    def new(cls, user: User, name: str | None = None) -> Identity:
+        run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
+        return cls(run_id=run_id, name=name or f"run-{run_id}", user=user)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {**self.user.labels, RUN_ID: self.run_id}
+
+    def made(self, name: str, labels: Mapping[str, str]) -> bool:
+        """Whether a sandbox is this run's. A name of our own is as unique as the run-id, should the server have dropped the labels."""
+        found = labels.get(RUN_ID)
+        return name == self.name and (found == self.run_id or (found is None and self.run_id in name))
+
+
+def this_user() -> User:
+    """Read from the client's state, made there by the first run; a state that cannot be written makes a stranger of every run."""
+    path = skill_env.client_state_dir() / "user-id"
+    try:
+        return User(read_id(path) or make_id(path))
+    except OSError:
+        return User(uuid.uuid4().hex, stored=False)
+
+
+def read_id(path: Path) -> str | None:
+    with contextlib.suppress(FileNotFoundError):
+        text = path.read_text(encoding="utf-8", errors="replace").strip()
+        if re.fullmatch(r"[0-9a-f]{32}", text):
+            return text
+    return None
+
+
+def make_id(path: Path) -> str:
+    """Whole or not at all: of two first runs at once, both take what the quicker one wrote."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    mine = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    with os.fdopen(os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(uuid.uuid4().hex + "\n")
+    try:
+        if read_id(path) is None:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()  # what lies there is no id
+            put_first(mine, path)
+    finally:
+        mine.unlink(missing_ok=True)
+    return read_id(path) or uuid.uuid4().hex
+
+
+def put_first(mine: Path, path: Path) -> None:
+    """Under its name, unless another one is there by now; where files have one name only, the last one wins."""
+    try:
+        os.link(mine, path)
+    except FileExistsError:
+        pass
+    except OSError:
+        mine.replace(path)
+
+
+def whose(labels: Mapping[str, str], user: User) -> str:
+    """One of YOURS, ANOTHERS, FOREIGN."""
+    if labels.get(MANAGED_BY) != MANAGER:
+        return FOREIGN
+    return YOURS if labels.get(USER_ID) == user.id else ANOTHERS
+
+
+def require_yours(sandbox_id: str, name: str, labels: Mapping[str, str], *, user: User, local: bool) -> None:
+    """Raises Failure forbidden for a sandbox that is not this user's; the way out asks the person."""
+    owner = whose(labels, user)
+    if owner != YOURS:
+        raise Failure(
+            "forbidden", f"{name} ({sandbox_id}) is {owner}, so it is left alone",
+            fix=f"if it is yours to use: {skill_env.command('sandboxes.py', 'adopt', sandbox_id, *(['--local'] if local else []))}",
+        )  # fmt: skip

@@ -1,0 +1,139 @@
+"""Which folders are a project, where a flag may touch files, and which are the machine's, the home's or a tool's own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import skill_env
+
+# As trees: whoever works below these works on the machine. Below the exceptions people keep projects.
+SYSTEM_TREES = tuple(
+    map(
+        Path,
+        ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/snap", "/sys", "/usr",
+         "/var/backups", "/var/cache", "/var/log", "/var/mail", "/var/run", "/var/spool",
+         "/private/etc", "/private/var/db", "/private/var/log", "/System", "/Library",
+         "C:/Windows", "C:/Program Files", "C:/Program Files (x86)", "C:/ProgramData"),
+    )
+)  # fmt: skip
+PROJECTS_IN_THEM = tuple(map(Path, ("/usr/src", "/usr/local/src", "/run/media")))
+LONGEST_GIT_FILE = 4096
+
+
+@dataclass(frozen=True)
+class Project:
+    """A working directory as flags may use it; `closed` says why they may not, as the end of a sentence about it."""
+
+    folder: Path
+    closed: str | None
+
+    @classmethod
+    def around(cls, folder: Path) -> Project:
+        """Of a folder whose links are resolved."""
+        return cls(folder, why_closed(folder, homes()))
+
+
+def homes() -> tuple[Path, ...]:
+    """This user's home, as the environment and as the system have it."""
+    found = [Path.home()]
+    if hasattr(os, "geteuid"):
+        with contextlib.suppress(KeyError, OSError):
+            import pwd
+
+            found.append(Path(pwd.getpwuid(os.geteuid()).pw_dir))
+    return tuple(path.resolve() for path in found if path.is_absolute())
+
+
+def why_closed(folder: Path, homes: Iterable[Path]) -> str | None:
+    """Why nothing in `folder` is a project's; None for a project."""
+    below = next((home for home in homes if folder.is_relative_to(home)), None)
+    if any(home.is_relative_to(folder) for home in homes):
+        return "is the home folder itself" if folder in homes else "is a folder above the home folder"
+    if any(folder.is_relative_to(tree) for tree in SYSTEM_TREES) and not any(folder.is_relative_to(tree) for tree in PROJECTS_IN_THEM):
+        return "is the machine's, not a project's"
+    root = work_tree_around(folder, stop=below)
+    if root is not None and (below is None or is_linked_worktree(root)):
+        judged = folder.relative_to(root)
+    else:
+        judged = folder.relative_to(below or folder.anchor)
+    hidden = next((part for part in judged.parts if part.startswith(".")), None)
+    return f"lies in {hidden}, a hidden folder" if hidden else None
+
+
+def work_tree_around(folder: Path, *, stop: Path | None) -> Path | None:
+    """The nearest git work tree from `folder` up, below `stop`: a home that is one itself is no project."""
+    for candidate in (folder, *folder.parents):
+        if candidate == stop:
+            return None
+        if is_work_tree(candidate):
+            return candidate
+    return None
+
+
+def is_work_tree(folder: Path) -> bool:
+    """Whether git would take it for one: a `.git` with a HEAD, or a file that leads to such a folder."""
+    git = folder / ".git"
+    with contextlib.suppress(OSError):
+        if git.is_dir():
+            return (git / "HEAD").is_file()
+        target = git_folder_of(git)
+        return target is not None and (target / "HEAD").is_file()
+    return False
+
+
+def git_folder_of(file: Path) -> Path | None:
+    """Where a `.git` file of a worktree or submodule leads: `gitdir: PATH`."""
+    try:
+        with file.open("rb") as stream:
+            text = stream.read(LONGEST_GIT_FILE).decode("utf-8", "replace")
+    except OSError:
+        return None
+    mark, _, path = text.partition(":")
+    return (file.parent / path.strip()).resolve() if mark == "gitdir" and path.strip() and "\0" not in path else None
+
+
+def is_linked_worktree(folder: Path) -> bool:
+    """A worktree that somebody added on purpose, as clients do below .claude/worktrees: it and its repository name each other."""
+    target = git_folder_of(folder / ".git") if (folder / ".git").is_file() else None
+    if target is None or not (target / "commondir").is_file():
+        return False
+    with contextlib.suppress(OSError):
+        back = Path((target / "gitdir").read_text(errors="replace").strip())
+        return (target / back).resolve() == folder / ".git"
+    return False
+
+
+@dataclass(frozen=True)
+class Protected:
+    """Folders where no flag writes, wherever they lie and by whatever name; `unread` also hold keys and other runs' output."""
+
+    unwritten: tuple[Path, ...]
+    unread: tuple[Path, ...]
+
+    @classmethod
+    def of_this_skill(cls) -> Protected:
+        """The skill, its environments, its state and local Daytona's."""
+        states = (skill_env.client_state_dir(), skill_env.local_state_dir())
+        environments = (skill_env.data_dir(), *([Path(sys.prefix)] if sys.prefix != sys.base_prefix else []))
+        return cls(
+            unwritten=tuple(path.resolve() for path in (skill_env.SKILL, *environments, *states)),
+            unread=tuple(path.resolve() for path in states),
+        )
+
+    def covers(self, path: Path, *, write: bool) -> bool:
+        """By the path itself; `identities` find them under another name."""
+        return any(path.is_relative_to(folder) for folder in (self.unwritten if write else self.unread))
+
+    def identities(self, *, write: bool) -> frozenset[tuple[int, int]]:
+        """Device and inode of those that exist."""
+        found = []
+        for folder in self.unwritten if write else self.unread:
+            with contextlib.suppress(OSError):
+                status = os.stat(folder)
+                found.append((status.st_dev, status.st_ino))
+        return frozenset(found)

@@ -1,0 +1,34 @@
+"""Small files of the client's state: private, whole or not there, deleted after a week."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+KEPT_DAYS = 7
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """In one step, for this user only; raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o600), "wb") as file:
+        file.write(data)
+    part.replace(path)
+
+
+def prune(folder: Path, pattern: str) -> None:
+    """Delete what matches in `folder` and is older than a week, folders with their content."""
+    oldest = time.time() - KEPT_DAYS * 24 * 3600
+    for path in folder.glob(pattern):
+        try:
+            if path.lstat().st_mtime >= oldest:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+        except OSError:
+            continue
