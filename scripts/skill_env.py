@@ -13,7 +13,7 @@ from pathlib import Path
 
 TYPE_CHECKING = False  # as typing has it, without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 VERSION = "0.1.0"
 SKILL = Path(__file__).resolve().parent.parent
@@ -46,8 +46,8 @@ def client_state_dir() -> Path:
 
 def local_state_dir() -> Path:
     """Where local Daytona keeps everything; a root server's spare uid must be able to pass through it."""
-    chosen = os.environ.get("DAYTONA_LOCAL_STATE")
-    if chosen:
+    chosen = os.environ.get("DAYTONA_LOCAL_STATE", "")
+    if os.path.isabs(chosen):  # a relative one would be whatever lies in the working directory
         return Path(chosen)
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         return Path("/var/lib/daytona-sandbox")
@@ -57,8 +57,18 @@ def local_state_dir() -> Path:
 def _user_dir(variable: str, below_home: str) -> Path:
     """XDG's rule: an absolute path in `variable`, else below the home; LOCALAPPDATA on Windows."""
     chosen = os.environ.get("LOCALAPPDATA" if os.name == "nt" else variable, "")
-    base = Path(chosen) if os.path.isabs(chosen) else Path.home() / below_home
+    base = Path(chosen) if os.path.isabs(chosen) else home() / below_home
     return base / "daytona-sandbox"
+
+
+def home() -> Path:
+    """The user's; a relative HOME is none, and the system's record counts."""
+    found = Path.home()
+    if found.is_absolute() or not hasattr(os, "geteuid"):
+        return found
+    import pwd
+
+    return Path(pwd.getpwuid(os.geteuid()).pw_dir)
 
 
 def server_version() -> str:
@@ -113,9 +123,18 @@ def quoted(text: str) -> str:
     return text if plain else "'" + text.replace("'", "'\\''") + "'"
 
 
-def search_path(environ: Mapping[str, str]) -> str:
-    """PATH without its empty and relative entries, which stand for whatever folder one is in."""
-    return os.pathsep.join(entry for entry in environ.get("PATH", "").split(os.pathsep) if os.path.isabs(entry))
+def find_program(name: str) -> str | None:
+    """A program on PATH, but for entries that are empty, relative, or in the working directory: a repository must not bring it."""
+    folder = os.path.realpath(os.getcwd())
+    here = os.path.join(folder, "") if folder not in (os.sep, os.path.realpath(home())) else None  # there it is the user's
+    endings = os.environ.get("PATHEXT", ".EXE").split(os.pathsep) if os.name == "nt" else [""]
+    for entry in os.environ.get("PATH", "").split(os.pathsep):
+        if os.path.isabs(entry) and not (here and os.path.join(os.path.realpath(entry), "").startswith(here)):
+            for ending in endings:
+                path = os.path.join(entry, name + ending)
+                if os.path.isfile(path) and os.access(path, os.X_OK):
+                    return path
+    return None
 
 
 def python_of(folder: Path) -> Path:
@@ -153,10 +172,8 @@ def too_old() -> NotInstalled | None:
     """This interpreter's age; the fix names a newer one where PATH has it, and its environment then serves the old one too."""
     if sys.version_info[:2] >= OLDEST_PYTHON:
         return None
-    import shutil
-
     found = ".".join(str(part) for part in sys.version_info[:2])
-    newer = next((name for name in NEWER_PYTHONS if shutil.which(name, path=search_path(os.environ))), None)
+    newer = next((name for name in NEWER_PYTHONS if find_program(name)), None)
     fix = install_command(newer) if newer else f"install Python 3.10 or newer, then: {install_command('python3.X')}"
     return NotInstalled(f"Python {found} is too old; 3.10 or newer is needed", kind="sdk_missing", fix=fix)
 

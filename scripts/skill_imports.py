@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def own_path(path: "Iterable[str]", environ: "Mapping[str, str]", prefixes: "Iterable[str]", user_site: "str | None") -> "list[str]":
     """The entries of an import path that lie in the interpreter's own prefixes, without PYTHONPATH's and the user's site."""
-    named = {os.path.abspath(entry) for entry in environ.get("PYTHONPATH", "").split(os.pathsep) if entry}
+    given = environ.get("PYTHONPATH")
+    named = {os.path.abspath(entry) for entry in given.split(os.pathsep)} if given else set()  # an empty one is the working directory
     homes = [os.path.join(os.path.abspath(prefix), "") for prefix in prefixes]
     site = os.path.abspath(user_site) if user_site else None
     return [
@@ -28,6 +29,7 @@ def own_path(path: "Iterable[str]", environ: "Mapping[str, str]", prefixes: "Ite
 
 def isolate(script: str) -> None:
     """Import from this interpreter and from the folder of `script`, and from nowhere else."""
+    sys.pycache_prefix = None  # a relative one would be looked for in the working directory
     site = sys.modules.get("site")
     prefixes = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
     sys.path[:] = [

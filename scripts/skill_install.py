@@ -31,6 +31,11 @@ PIP_VERSION = "26.3"
 PIP_SHA256 = "f3b60b20ffaadd4415ed7957212a38ac63fa4c5fa375bd0f4a797777940fad13"
 # pip's own default, which no pip is there to tell; a configured index comes first.
 PIP_DEFAULT_INDEX = "https://pypi.org/simple"
+PIP_SOURCES = (
+    "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_CERT", "PIP_CLIENT_CERT", "PIP_TRUSTED_HOST",
+    "PIP_PROXY",
+    "PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES", "PIP_CACHE_DIR", "PIP_NO_CACHE_DIR", "PIP_USE_DEPRECATED", "PIP_KEYRING_PROVIDER",
+)  # fmt: skip
 DOWNLOAD_LIMIT = 20 * 1024 * 1024
 DOWNLOAD_TIMEOUT_S = 60
 INSTALL_TIMEOUT_S = 1800
@@ -194,18 +199,23 @@ def python_folder(folder: Path) -> Path:
 
 def run_pip(command: Sequence[str]) -> None:
     """Run pip; its last word becomes the reason."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_USER", "PIP_PREFIX", "PIP_ROOT", "PIP_CONSTRAINT")
-    }
+    environment = {name: value for name, value in os.environ.items() if is_for_pip(name, value)}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, env=environment, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, env=environment, check=False, cwd=tempfile.gettempdir()
+        )
     except subprocess.TimeoutExpired:
         raise InstallFailed("pip did not end within half an hour", fix="check the network and repeat it") from None
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines()[-1:] or ["pip failed"]
         raise InstallFailed(without_credentials(lines[-1].strip()), fix=advice(done.stderr))
+
+
+def is_for_pip(name: str, value: str) -> bool:
+    """Where packages come from is the user's to say; neither which program runs, nor where they go, nor a file of the working directory."""
+    if name == "PIP_CONFIG_FILE":
+        return os.path.isabs(value)
+    return name in PIP_SOURCES or not name.startswith(("PIP_", "PYTHON"))
 
 
 def advice(text: str) -> str:

@@ -6,13 +6,14 @@ import re
 from urllib.parse import urlsplit
 
 from .console import one_line
+from .defaults import SANDBOX_NAME
 from .failures import Failure
 
 # Daytona's ids are UUIDs; whatever a server uses, they become part of addresses and of commands to paste.
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?")
+MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?", re.ASCII)
 STATE = re.compile(r"[a-z][a-z_]{0,40}")
-LINK = re.compile(r"https?://[A-Za-z0-9._~:/?#@%&=+,\[\]-]{1,4000}")
+LINK = re.compile(r"https?://[A-Za-z0-9._~:/?#@%&=+,\[\]-]{1,1500}")
 LONGEST_NAME = 200
 LAST_EXIT_CODE = 255
 
@@ -26,8 +27,9 @@ def checked_id(value: object) -> str:
 
 
 def checked_name(value: object) -> str:
-    """A name is free text: one bounded line of it."""
-    return one_line(str(value), LONGEST_NAME)
+    """A name is free text: one bounded line of it, in quotes where it is more than a word."""
+    text = str(value)
+    return text if re.fullmatch(SANDBOX_NAME, text) else one_line(ascii(text), LONGEST_NAME)
 
 
 def checked_moment(value: object) -> str | None:
@@ -46,7 +48,7 @@ def checked_link(value: object) -> str:
     text = str(value)
     try:
         parts = urlsplit(text if LINK.fullmatch(text) else "")
-        good = bool(parts.hostname) and "@" not in parts.netloc and (parts.port is None or parts.port > 0)
+        good = bool(parts.hostname) and not set("@%") & set(parts.netloc) and (parts.port is None or parts.port > 0)
     except ValueError:
         good = False
     if not good:

@@ -12,30 +12,50 @@ MARK = "[sandbox]"
 LONGEST_LINE = 2000  # characters of one line of ours, whoever gave us the words
 
 
+class Line:
+    """Whether the last line that anybody wrote still has to end: a program's words must not run into ours."""
+
+    open = False
+
+    @classmethod
+    def after(cls, text: str) -> None:
+        """Called with whatever was written to stdout or stderr, which mostly are one terminal."""
+        if text:
+            cls.open = not text.endswith("\n")
+
+
+def tell(text: str) -> None:
+    """A line of ours, on a line of its own."""
+    write_quietly(sys.stderr, "\n" * Line.open + f"{text}\n")
+
+
 def fail(message: str, fix: str) -> None:
     """The last two lines of a failed run."""
-    write_quietly(sys.stderr, f"{MARK} {one_line(message)}\nfix: {one_line(fix)}\n")
+    tell(f"{MARK} {one_line(message)}\nfix: {one_line(fix)}")
 
 
 def one_line(text: str, limit: int = LONGEST_LINE) -> str:
     """Anybody's words as one bounded line that a terminal shows as it is: no escape, no control, nothing invisible."""
     line = " ".join(text[:limit].split()) + ("…" if len(text) > limit else "")
-    if line.isprintable():
+    if line.isascii() and line.isprintable():
         return line
-    from .plain_text import without_escapes
+    from .plain_text import without_escapes, without_unseen
 
-    return " ".join("".join(char if char.isprintable() else " " for char in without_escapes(line)).split())
+    return " ".join("".join(char if char.isprintable() else " " for char in without_unseen(without_escapes(line))).split())
 
 
-def write_quietly(stream: TextIO, text: str) -> None:
-    """Write and flush; a reader that went away is no reason to stop cleaning up."""
+def write_quietly(stream: TextIO | None, text: str) -> None:
+    """Write and flush; a stream that nobody reads, or that takes nothing, is no reason to stop cleaning up."""
+    if stream is None:  # closed before we began: `2>&-`
+        return
     try:
         stream.write(text)
         stream.flush()
-    except BrokenPipeError:
-        silence(stream)
+        Line.after(text)
     except ValueError:  # it is closed already
         pass
+    except OSError:  # its reader went away, the disk is full
+        silence(stream)
 
 
 def silence(stream: TextIO) -> None:
@@ -51,8 +71,20 @@ def silence(stream: TextIO) -> None:
 
 
 def use_utf8() -> None:
-    """A Windows console of another code page must not end a run by a character it does not have."""
+    """A Windows console of another code page must not end a run by a character it does not have, nor a pipe by being full for a moment."""
     for stream in (sys.stdout, sys.stderr):
+        wait_for_readers(stream)
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(encoding="utf-8", errors="replace")
+
+
+def wait_for_readers(stream: TextIO | None) -> None:
+    """Whoever made the pipe may have set it to refuse what does not fit."""
+    import os
+
+    try:
+        if stream is not None and hasattr(os, "set_blocking"):
+            os.set_blocking(stream.fileno(), True)
+    except (OSError, ValueError):
+        pass

@@ -37,6 +37,10 @@ def quiet_at_the_end(main: Main) -> Main:
         except BrokenPipeError:  # `… | head -1`
             silence(sys.stdout)
             return TOOL_FAILED
+        except Exception as error:  # noqa: BLE001  Python's own end would be a traceback and exit code 1, as a program's
+            from .translation import as_failure
+
+            return complain(as_failure(error))
 
     run.__doc__ = main.__doc__
     return run

@@ -164,7 +164,9 @@ class Workplace:
         finally:
             awake.cancel()
         if code == NOT_THERE and not follower.seen_any and not await self._handle.has_file(f"{self.folder}/launch-{number}"):
-            raise Failure("exec_failed", "the server accepted the program, but it is not in the sandbox")
+            raise Failure(
+                "exec_failed", "the program's file is not in the sandbox: the server lost it, or the program removed it and ended with 125"
+            )
         return Ended(exit_code=code, timed_out=code is None, seconds=time.monotonic() - began)
 
     async def end_programs(self) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -190,12 +189,12 @@ def diagnosis(failure: Failure, settings: Settings) -> Check:
 
 def check_cli() -> Check:
     """Whether the daytona CLI is logged in; its `list` never opens a browser."""
-    program = shutil.which("daytona", path=skill_env.search_path(os.environ))
+    program = skill_env.find_program("daytona")
     if program is None:
         return Check("cli", ok=False, detail="the daytona CLI is not on PATH (it is not needed)")
     line = [program, "list", "-f", "json", "-l", "1"]
     try:
-        done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, timeout=CLI_TIMEOUT_S, check=False)
+        done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, timeout=CLI_TIMEOUT_S, check=False, cwd=os.sep)
     except (OSError, subprocess.TimeoutExpired):
         return Check("cli", ok=False, detail=f"`daytona list` did not answer within {CLI_TIMEOUT_S} s")
     if done.returncode == 0:

@@ -19,6 +19,7 @@ import skill_env
 from .failures import Failure, UsageFailure
 from .state_files import prune, write_private
 
+TAKEN, CHANGED = "there already", "there already, and not as a run wrote it"
 RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 INDEX = "held.json"
 LONGEST_COMMAND = 1500  # characters; a line of ours is cut at 2,000, and without pairs fetch says what it holds
@@ -32,6 +33,11 @@ class HeldFile:
     path: str
     reason: str
     bytes: int
+
+    @property
+    def is_in_the_way(self) -> bool:
+        """Whether something of the user's has its place, which only --force gives it."""
+        return self.reason in (TAKEN, CHANGED)
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Held:
 
     def keep(self, there: str, here: str, entries: Sequence[Entry]) -> None:
         """Put aside what one download brought; raises Failure host_access when the state cannot hold it."""
-        download = HeldDownload(there, here, f"{len(self.downloads)}.tar", any("there" in entry.file.reason for entry in entries))
+        download = HeldDownload(there, here, f"{len(self.downloads)}.tar", any(entry.file.is_in_the_way for entry in entries))
         place = folder() / self.run_id
         try:
             if not self.downloads:

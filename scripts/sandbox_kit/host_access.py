@@ -18,6 +18,7 @@ from pathlib import Path, PurePath
 from typing import IO
 
 from .failures import Failure, UsageFailure
+from .held import CHANGED, TAKEN
 from .host_files import READ_ONLY, Folder, Judge, open_folder
 from .project import Project, Protected, homes
 from .results import why_no_result
@@ -46,6 +47,7 @@ KEY_BEGINNINGS = re.compile(
     rb"|\"private_key\"\s*:\s*\"-----BEGIN|^\s*aws_secret_access_key\s*=|\A\[default\]\s+aws_access_key_id",
     re.MULTILINE,
 )
+LONGEST_SHOWN = 200
 KEY_LOOK = 4096  # bytes of a file that are looked at
 
 
@@ -179,13 +181,13 @@ class HostAccess:
         if not os.path.lexists(real):
             return None
         if not force:
-            return "there already"
+            return TAKEN
         try:
             with open_folder(real.parent) as folder, open_regular("--download", real.name, folder, real.name) as stream:
                 ours = written.wrote(real, digest_of(stream))
         except (OSError, UsageFailure):
             return "something else is there"
-        return None if ours else "there already, and not as a run wrote it"
+        return None if ours else CHANGED
 
     def _judge(self, flag: str, given: str, *, write: bool) -> Judge:
         identities = self.protected.identities(write=write)
@@ -259,8 +261,8 @@ def may_leave(name: str) -> bool:
 
 def shown(given: str) -> str:
     """A path in a message: bounded, quoted when it holds more than plain characters."""
-    text = given if len(given) <= 200 else given[:200] + "…"
-    return text if text.isprintable() and " " not in text else repr(text)
+    text = given if given.isascii() and given.isprintable() and " " not in given else ascii(given)
+    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"
 
 
 def refused(flag: str, given: str, why: str) -> Failure:

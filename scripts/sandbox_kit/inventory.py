@@ -15,7 +15,7 @@ from typing import Any
 import skill_env
 
 from . import fetch
-from .console import one_line, write_quietly
+from .console import LONGEST_LINE, one_line, write_quietly
 from .execution import keep_awake
 from .failures import TIMED_OUT, Failure
 from .lease import DELETE_PAUSES_S, WORTH_REPEATING
@@ -25,8 +25,10 @@ from .ownership import MANAGED_BY, MANAGER, RUN_ID, YOURS, User, require_yours, 
 from .plain_text import plain
 from .sdk import Client, Handle, SandboxInfo
 from .settings import for_local, from_environment
+from .translation import as_failure
 
 POLL_S = 1.0
+MOST_PARTS = 8  # of a line of a listing
 
 
 def main(options: SandboxesOptions) -> int:
@@ -34,10 +36,10 @@ def main(options: SandboxesOptions) -> int:
     narrator = Narrator()
     try:
         return asyncio.run(Inventory(options, narrator).act())
-    except Failure as failure:
+    except Exception as error:  # noqa: BLE001  whatever it is, the user gets one line and a fix
         if options.debug:
-            narrator.trace(failure)
-        raise
+            narrator.trace(error)
+        raise as_failure(error) from None
 
 
 class Inventory:
@@ -157,7 +159,9 @@ class Inventory:
 
     async def _delete_if_there(self, client: Client, info: SandboxInfo) -> None:
         try:
-            await delete(await self._owned(client, info.id))
+            handle = await self._owned(client, info.id)
+            if handle.info.id == info.id:  # a name can look like an id
+                await delete(handle)
         except Failure as failure:
             if failure.kind != "not_found":  # else it ended by itself meanwhile
                 raise
@@ -290,4 +294,4 @@ def line_of(info: SandboxInfo, user: User) -> str:
 
 def show(line: str) -> None:
     """A line of the listing; what is in it comes from a server, so it is one clean line."""
-    write_quietly(sys.stdout, "\t".join(one_line(part) for part in line.split("\t")) + "\n")
+    write_quietly(sys.stdout, "\t".join(one_line(part) for part in line.split("\t")[:MOST_PARTS])[:LONGEST_LINE] + "\n")

@@ -36,9 +36,13 @@ class Policy:
     def __bool__(self) -> bool:
         return self.block_all or bool(self.domains) or bool(self.cidrs)
 
+    def normalized(self) -> Policy:
+        """As it compares: a server may have sorted or spelt its lists in its own way."""
+        return Policy(self.block_all, tuple(sorted(map(str.lower, self.domains))), tuple(sorted(self.cidrs)))
+
     def loosens(self, there: Policy) -> bool:
-        """Whether this rule would let through what the one that is there keeps out."""
-        if not there or self.block_all:
+        """Whether this rule would let through what the one that is there keeps out; none changes nothing."""
+        if not self or not there or self.block_all:
             return False
         if there.block_all:
             return True

@@ -14,7 +14,7 @@ from typing import TextIO
 
 import skill_env
 
-from .console import MARK, fail, one_line, write_quietly
+from .console import MARK, fail, one_line, tell, write_quietly
 from .plain_text import ESCAPE, UNFINISHED, is_plain, plain
 from .state_files import prune
 
@@ -242,16 +242,20 @@ class Narrator:
 
     def tell(self, text: str) -> None:
         """What the user must know also with --quiet."""
-        write_quietly(sys.stderr, f"{MARK} {one_line(self.clean(text))}\n")
+        tell(f"{MARK} {one_line(self.clean(text))}")
+
+    def end(self, text: str) -> None:
+        """Words of ours alone, that no secret can be part of: a secret may be chosen to take them out."""
+        tell(f"{MARK} {one_line(text)}")
 
     def trace(self, error: BaseException) -> None:
         """--debug: where it came from, a line each; what a server said of it is in there too."""
         for line in "".join(traceback.format_exception(error)).splitlines():
-            write_quietly(sys.stderr, f"{MARK}   {plain(self.clean(line))}\n")
+            tell(f"{MARK}   {one_line(self.clean(line))}")
 
-    def fail(self, message: str, fix: str) -> None:
-        """The last two lines of a failed run."""
-        fail(self.clean(message), self.clean(fix))
+    def fail(self, message: str, fix: str, *, whose: str = "") -> None:
+        """The last two lines of a failed run; `whose` are words of ours alone, before the message."""
+        fail(whose + self.clean(message), self.clean(fix))
 
 
 async def count_seconds(what: str) -> None:

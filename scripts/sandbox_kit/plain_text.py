@@ -11,11 +11,17 @@ ESCAPE = re.compile(
     r"|\x1b(?:[ -/]+[0-~]|[0-OQ-WYZ\\`-~])"
 )
 UNFINISHED = re.compile(r"(?:\x1b|\x9b|[\x90\x98\x9d-\x9f])[^\x07\x9c]*\Z")
-# Everything that moves a cursor, rings, reorders text or hides in it; tags and variation selectors carry a text that only a model reads.
-CONTROL = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
-    r"\U000e0000-\U000e007f\U000e0100-\U000e01ef]"
+# What moves a cursor, rings or reorders text; what is invisible or blank, by which a text hides from people and not from a model (Unicode's
+# Default_Ignorable_Code_Point, format characters, and blanks that are no space). Joiners and variation selectors have a use in scripts
+# and emoji; more than two in a row have none but to carry a message.
+INVISIBLE = (
+    "\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u2800"
+    "\u3164\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U00016fe4\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e0fff"
 )
+JOINERS = "\u200c\u200d\ufe0e\ufe0f"
+CONTROL = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{INVISIBLE}]|(?<=[{JOINERS}][{JOINERS}])[{JOINERS}]+")
+UNSEEN = re.compile(rf"[{INVISIBLE}{JOINERS}]")
 
 ASCII_CONTROLS = bytes(number for number in range(128) if CONTROL.match(chr(number)))
 
@@ -34,3 +40,8 @@ def plain(text: str) -> str:
 def without_escapes(text: str) -> str:
     """Without whole escape sequences; control characters outside of them stay."""
     return ESCAPE.sub("", text)
+
+
+def without_unseen(text: str) -> str:
+    """For a line of ours: not even what has a use elsewhere."""
+    return UNSEEN.sub("", text)

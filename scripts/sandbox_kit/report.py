@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .console import silence
+from .console import Line, silence
 from .failures import TIMED_OUT, Failure
 from .options import RunOptions
 from .output import Log, Stream
+
+PROGRAM, SETUP, TOOL = "program", "setup", "tool"
 
 
 @dataclass
@@ -25,7 +27,7 @@ class Report:
     kept: bool = False
     expires_at: str | None = None
     exit_code: int | None = None
-    whose: str = "the program's"  # exit code that is
+    whose: str | None = None  # exit code that is: the program's, the setup's, or this tool's
     timed_out: bool = False
     seconds: float = 0.0
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -46,6 +48,7 @@ class Report:
             "endpoint": self.endpoint,
             "sandbox": sandbox if self.sandbox_name else None,
             "exit_code": self.exit_code,
+            "whose": TOOL if self.failure else self.whose,
             "timed_out": self.timed_out,
             "seconds": round(self.seconds, 3),
             "stdout": "".join(collected.out),
@@ -108,12 +111,18 @@ class Pipe:
         self._broken = False
 
     def write(self, text: str) -> None:
-        if self._broken:
+        if self._broken or self._stream is None:
             return
         try:
             self._stream.write(text)
             self._stream.flush()
-        except BrokenPipeError:
+            Line.after(text)
+        except OSError as error:
             self._broken = True
             silence(self._stream)
-            raise Failure("interrupted", "nobody reads the output any more", exit_code=125) from None
+            why = (
+                "nobody reads the output any more"
+                if isinstance(error, BrokenPipeError)
+                else f"the output cannot be written: {error.strerror}"
+            )
+            raise Failure("interrupted", why, exit_code=125) from None

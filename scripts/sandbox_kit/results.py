@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePath
 
-ARCHIVE = "archive"
+LONGEST_NAME = 255  # bytes, on every file system that people use
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,9 @@ RESULTS = (
     Kind("a picture", (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")),
     Kind("a picture", (".svg",), begins=b"<"),
     Kind("sound or film", (".wav", ".mp3", ".ogg", ".flac", ".mp4", ".webm", ".mov")),
-    Kind(ARCHIVE, (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z"), never=("*.whl*", "*.egg*", "python*.zip", "*plugin*")),
+    Kind(
+        "an archive", (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z"), never=("*.whl*", "*.egg*", "python*.zip", "*plugin*")
+    ),
 )
 # Folders whose content tools obey, wherever they stand in the path: templates run in their engine, metadata names code to load.
 OBEYED_FOLDERS = (
@@ -105,9 +107,10 @@ def is_odd(name: str) -> bool:
     plain = folded(name)
     return (
         not name.isprintable()
+        or len(name.encode(errors="replace")) > LONGEST_NAME
         or name != unicodedata.normalize("NFC", name)
         or name.endswith((".", " "))
-        or name.startswith((" ", "-"))
+        or name.startswith((" ", "-", "."))
         or any(char in ':\\"<>|?*' for char in plain)
         or re.search(r"~\d", plain) is not None
         or DEVICES.fullmatch(plain) is not None

@@ -8,12 +8,13 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import skill_env
 
 from . import inputs, transfer
 from .console import write_quietly
-from .failures import KINDS, Failure, UsageFailure
+from .failures import Failure, UsageFailure
 from .host_access import HostAccess
 from .interrupts import Interrupts
 from .lease import CREATE_TIMEOUT_S, Lease
@@ -23,8 +24,10 @@ from .ownership import Identity, require_yours, this_user
 from .report import Collected, Report
 from .sdk import Client, CreateSpec, Handle
 from .settings import Settings, for_local, from_environment
+from .translation import as_failure
 from .work import Work, needs_network_first
 
+FIXED_WORDS = ("engine", "whose", "streams", "kind")  # of the JSON: never a server's or a program's
 ONLY_AT_CREATE = ("snapshot", "image", "target", "secrets", "labels")
 
 
@@ -51,31 +54,35 @@ class Run:
             self.collected.finish()
         if self.collected.log_problem:
             self.narrator.tell(self.collected.log_problem)
-        if self.report.failure is not None:  # before it is dumped: JSON would spell a secret's quotes and newlines otherwise
-            self.report.failure.message = self.narrator.clean(self.report.failure.message)
         if self.options.dry_run and self.report.request is not None:
             write_quietly(sys.stdout, json.dumps(self.report.request, indent=2) + "\n")
         elif self.options.json:
-            write_quietly(sys.stdout, self.narrator.clean(json.dumps(self.report.as_json(self.collected))) + "\n")
+            write_quietly(sys.stdout, json.dumps(self._without_secrets(self.report.as_json(self.collected))) + "\n")
         self._end()
         return self.report.exit()
+
+    def _without_secrets(self, value: Any, name: str = "") -> Any:
+        """Values alone, before they are spelt as JSON: a secret may be chosen to look like a part of it. Words of ours stay."""
+        if isinstance(value, str):
+            return value if name in FIXED_WORDS else self.narrator.clean(value)
+        if isinstance(value, dict):
+            return {key: self._without_secrets(found, key) for key, found in value.items()}
+        return [self._without_secrets(found, name) for found in value] if isinstance(value, list) else value
 
     def _end(self) -> None:
         """The last words, after all that the program printed: whose exit code it is, because a program can print any line of ours."""
         report, code = self.report, self.report.exit()
         if report.failure is not None:
-            self.narrator.fail(f"exit code {code} is this tool's: {report.failure.message}", report.failure.fix)
+            self.narrator.fail(report.failure.message, report.failure.fix, whose=f"exit code {code} is this tool's: ")
         elif report.exit_code is not None:
-            self.narrator.tell(f"exit code {code} is {report.whose}")
+            self.narrator.end(f"exit code {code} is the {report.whose}'s")
         elif not self.options.dry_run:
-            self.narrator.tell(f"exit code {code} is this tool's: {'the program runs on' if report.detached else 'all is done'}")
+            self.narrator.end(f"exit code {code} is this tool's: {'the program runs on' if report.detached else 'all is done'}")
 
     def _as_failure(self, error: Exception) -> Failure:
         if self.options.debug:
             self.narrator.trace(error)
-        if isinstance(error, Failure):
-            return error
-        return Failure("internal", f"{type(error).__name__}: {error}", fix=KINDS["internal"].fix)
+        return as_failure(error)
 
     async def _guarded(self) -> None:
         interrupts = Interrupts(on_repeat=lambda: self.narrator.tell("still deleting the sandbox, please wait"))
@@ -135,6 +142,7 @@ class Run:
         if handle.info.state != "started":
             self.narrator.say(f"starting {handle.info.name} (it is {handle.info.state})")
             await handle.start(CREATE_TIMEOUT_S)
+            self._require_yours(handle)
         await self._execute(handle)
 
     def _require_yours(self, handle: Handle) -> None:

@@ -98,11 +98,11 @@ def credentials(variables: Mapping[str, str], folder: Path) -> tuple[dict[str, s
 
 def read_dotenv(path: Path) -> dict[str, str]:
     """Variables of one file, without expansion from the environment; {} when it is absent or unreadable."""
-    if not path.is_file():
-        return {}
     from dotenv import dotenv_values
 
     try:
+        if not path.is_file():
+            return {}
         return {name: value for name, value in dotenv_values(path, interpolate=False).items() if value}
     except (OSError, UnicodeDecodeError):
         return {}

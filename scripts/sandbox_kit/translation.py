@@ -49,6 +49,11 @@ def translate(error: BaseException, doing: str) -> Failure:
     return failure
 
 
+def as_failure(error: Exception) -> Failure:
+    """What nobody expected, as a failure of our own."""
+    return error if isinstance(error, Failure) else Failure("internal", f"{type(error).__name__}: {error}")
+
+
 def status_of(error: BaseException) -> int | None:
     """The HTTP status: the SDK's `status_code`, the generated clients' `status`."""
     for name in ("status_code", "status"):

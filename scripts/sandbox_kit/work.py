@@ -17,7 +17,7 @@ from .held import Held
 from .host_access import HostAccess, shown
 from .options import RunOptions
 from .output import Narrator
-from .report import Collected, Report
+from .report import PROGRAM, SETUP, Collected, Report
 from .sdk import Handle
 from .written import Written
 
@@ -102,6 +102,7 @@ class Work:
         for number, program in enumerate(setup):
             if not await self._step(number, program, what="setup"):
                 return
+        self._report.exit_code = self._report.whose = None  # a setup that went well is not what the run came to
         await self._restrict()
         if self._options.detach:
             await self._place.start(len(setup))
@@ -129,20 +130,20 @@ class Work:
         out = self._collected.stderr if what == "setup" else self._collected.stdout  # stdout is the program's
         follower = execution.Follower(out.feed, self._collected.stderr.feed)
         ended = await self._place.run(number, timeout_s=self._options.timeout_s, follower=follower)
-        self._note_end(program.text if program.language is None else self._options.file or program.text, ended)
-        self._report.whose = "--setup's" if what == "setup" else "the program's"
+        text = program.text if program.language is None else self._options.file or program.text
+        self._note_end(text, ended, whose=SETUP if what == "setup" else PROGRAM)
         if what == "setup" and ended.exit_code:
             self._narrator.tell(f"--setup ended with exit code {ended.exit_code}; the program was not run")
         return ended.exit_code == 0
 
-    def _note_end(self, text: str, ended: execution.Ended) -> None:
+    def _note_end(self, text: str, ended: execution.Ended, *, whose: str = PROGRAM) -> None:
         report, narrator = self._report, self._narrator
-        report.exit_code, report.timed_out = ended.exit_code, ended.timed_out
+        report.exit_code, report.timed_out, report.whose = ended.exit_code, ended.timed_out, whose
         report.seconds += ended.seconds
         report.steps.append({"command": narrator.clean(text), "exit_code": ended.exit_code, "seconds": round(ended.seconds, 3)})
         if ended.timed_out:
             report.failure = Failure(
-                "timeout", f"the program was killed after --timeout {self._options.timeout_s} s; what it printed until then is above",
+                "timeout", f"the {whose} was killed after --timeout {self._options.timeout_s} s; what it printed until then is above",
                 fix=f"--timeout {self._options.timeout_s * 3}; redirect what shall run on in the background: cmd >log 2>&1 </dev/null &",
             )  # fmt: skip
         elif ended.exit_code == OUT_OF_MEMORY:
@@ -152,7 +153,7 @@ class Work:
         """Cut the network once it is no longer needed; where the rule held from the start it was read back then."""
         policy = self._options.policy
         if policy and self._late_policy:
-            if policy != self._handle.info.policy:
+            if policy.normalized() != self._handle.info.policy.normalized():
                 await self._handle.restrict(policy)
             self._narrator.say(f"{policy.describe()} from here on")
 
@@ -223,8 +224,8 @@ class Work:
         if self._report.fetch is not None:
             told = ", ".join(f"{shown(file.path)} ({file.reason})" for file in self._held.files[: transfer.NAMES_SHOWN])
             more = len(self._held.files) - transfer.NAMES_SHOWN
-            told += f" and {more} more" if more > 0 else ""
-            self._narrator.tell(f"not written here, but kept: {told}; to fetch it: {self._report.fetch}")
+            self._narrator.tell(f"not written here, but kept: {told}{f' and {more} more' if more > 0 else ''}")
+            self._narrator.tell(f"to fetch it: {self._report.fetch}")  # alone: names of files must not push it out of its line
 
     async def _charts(self) -> bool:
         """By code_run, whose two streams come as one at its end."""

@@ -54,8 +54,12 @@ class Instant:
             "updatedAt": "2026-01-01T00:00:00Z", "autoStopInterval": 15, "autoArchiveInterval": 1, "autoDeleteInterval": 0, "snapshot": "s",
         }  # fmt: skip
 
-    def named(self) -> dict[str, Any]:
-        """What the create that came last asked for: a client does not take another sandbox for its own."""
+    def named(self, method: str, path: str) -> dict[str, Any]:
+        """What was asked for, by a create or a look: a client does not take another sandbox for its own."""
+        if method == "GET" and path.count("/") == 3:
+            return {"name": path.rpartition("/")[2]}
+        if method != "POST" or path != "/api/sandbox":
+            return {}
         asked = json.loads(self.received[-1].body)
         return {"name": asked.get("name") or "s0", "labels": asked.get("labels") or {}}
 
@@ -87,7 +91,7 @@ class Instant:
         if path.endswith("url"):
             return web.json_response({"sandboxId": "s", "port": 8000, "url": f"{self.url}/page", "token": "t"})
         if path.startswith("/api/sandbox"):
-            return web.json_response({**self.sandbox(), **(self.named() if method == "POST" and path == "/api/sandbox" else {})})
+            return web.json_response({**self.sandbox(), **self.named(method, path)})
         if path.endswith("/folder") or (path.endswith("/process/session") and method == "POST"):
             return web.Response(status=201)
         if path.endswith("/exec"):

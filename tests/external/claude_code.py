@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.local.conftest import new_state_dir
+from tests.local.conftest import LocalServer, new_state_dir
 
 from .conftest import ROOT, copy_tracked
 from .scripted_model import ScriptedModel, Turn, serving
@@ -60,10 +60,14 @@ class Installed:
     state_dir: Path
     flags: tuple[str, ...] = ()
 
-    def script(self, name: str, *, quoted: bool = True) -> str:
+    def script(self, name: str) -> str:
         """How the skill's text has the model start a script."""
-        path = self.skill / "scripts" / name
-        return f'python3 "{path}"' if quoted else f"python3 {path}"
+        return f'python3 -I "{self.skill / "scripts" / name}"'
+
+    @property
+    def server(self) -> LocalServer:
+        """The local engine that a run of this user's has started."""
+        return LocalServer(state_dir=self.state_dir, **json.loads((self.state_dir / "server.json").read_text()))
 
     def ask(self, prompt: str, turns: Sequence[Turn] = (), *, allowed: Sequence[str] = (LOAD_ALLOWED,), **environ: str) -> Session:
         """`claude -p prompt` with a model that says `turns`, in a scrubbed environment with `environ` besides."""
@@ -113,19 +117,41 @@ def results(request: dict[str, Any], refused: set[str]) -> Iterator[Result]:
                 yield Result(calls[block["tool_use_id"]], text, block["tool_use_id"] in refused)
 
 
+@dataclass(frozen=True)
+class Wall:
+    """A wall of the skill's that is taken down: each of `changes` is a file of it, a text in there, and what takes its place."""
+
+    name: str
+    changes: tuple[tuple[str, str, str], ...]
+
+    def take_down(self, skill: Path) -> None:
+        """Fails when the text is not there: a wall that moved must not seem to be off."""
+        for name, old, new in self.changes:
+            text = (skill / name).read_text()
+            assert text.count(old) == 1, f"{name} has {text.count(old)} times {old!r}"
+            (skill / name).write_text(text.replace(old, new))
+
+
 @contextmanager
-def installed(*, plugin: bool) -> Iterator[Installed]:
-    """A home with the skill as a clone in ~/.claude/skills, or beside it as a plugin; the environment is this clone's."""
+def installed(how: str = "clone", *, parent: str = "plugins", off: Sequence[Wall] = ()) -> Iterator[Installed]:
+    """A home with the skill as a `clone` in ~/.claude/skills, as a `plugin` below `parent`, or as a skill of a `project` below it.
+
+    The environment is this clone's; the walls of `off` are down.
+    """
     home = Path(tempfile.mkdtemp(prefix="claude-home-"))
-    skill = home / "plugins" / NAME if plugin else home / ".claude" / "skills" / NAME
+    project = home / parent / "project" if how == "project" else home / "project"
+    place = {"clone": home / ".claude" / "skills", "plugin": home / parent, "project": project / ".claude" / "skills"}[how]
+    skill = place / NAME
     skill.mkdir(parents=True)
+    project.mkdir(parents=True, exist_ok=True)
     copy_tracked(skill)
     (skill / ".venv").symlink_to(ROOT / ".venv")
-    (home / "project").mkdir()
+    for wall in off:
+        wall.take_down(skill)
     state_dir = new_state_dir()
-    flags = ("--plugin-dir", str(skill)) if plugin else ()
+    flags = ("--plugin-dir", str(skill)) if how == "plugin" else ()
     try:
-        yield Installed(home, home / "project", skill, state_dir, flags)
+        yield Installed(home, project, skill, state_dir, flags)
     finally:
         subprocess.run(
             [str(ROOT / ".venv/bin/python"), str(skill / "scripts/local_daytona"), "stop", "--state-dir", str(state_dir)],

@@ -22,14 +22,14 @@ DESCRIPTION_BEGINS = "Runs untrusted or AI-written code"
 @pytest.fixture(scope="module")
 def clone() -> Iterator[Installed]:
     """git clone … ~/.claude/skills/daytona-sandbox"""
-    with installed(plugin=False) as found:
+    with installed() as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def plugin() -> Iterator[Installed]:
     """The same folder as a plugin."""
-    with installed(plugin=True) as found:
+    with installed("plugin") as found:
         yield found
 
 
@@ -92,13 +92,28 @@ def test_every_command_line_of_the_guide_matches_its_grant(clone: Installed) -> 
         assert asked[line] == ("sandboxes.py" in line), line
 
 
-@pytest.mark.parametrize("spelling", ["quoted", "unquoted"])
-def test_both_spellings_and_harmless_tails_are_granted(clone: Installed, spelling: str) -> None:
+def test_harmless_tails_are_granted(clone: Installed) -> None:
     """As models write them."""
-    script = clone.script("run_in_sandbox.py", quoted=spelling == "quoted")
-    commands = [f"{script} --help", f"{script} --help 2>&1 | head -3", clone.script("healthcheck.py", quoted=spelling == "quoted")]
+    script = clone.script("run_in_sandbox.py")
+    commands = [
+        f"{script} --help",
+        f"{script} --help 2>&1 | head -3",
+        clone.script("healthcheck.py"),
+        f"{script} --local --code 'print(1)'",
+    ]
 
-    assert [result.refused for result in clone.call(commands)] == [False, False, False]
+    assert [result.refused for result in clone.call(commands)] == [False] * len(commands)
+
+
+def test_a_fix_that_names_a_granted_script_can_be_typed_as_it_is(clone: Installed) -> None:
+    """The tool prints it as allowed-tools spell it: the user is not asked for what they have granted."""
+    (first,) = clone.call(
+        [f"{clone.script('run_in_sandbox.py')} --command true"], DAYTONA_API_URL="http://127.0.0.1:9/api", DAYTONA_API_KEY="k"
+    )
+    line = re.search(r'python3 -I "[^"]+healthcheck.py"', first.text)
+    assert line is not None, first.text
+
+    assert [result.refused for result in clone.call([line[0]])] == [False]
 
 
 REFUSED = (
@@ -106,13 +121,24 @@ REFUSED = (
     "python3 {project}/other.py",
     'python3 "{skill}/scripts/sandboxes.py" list --local',
     'python3 "{skill}/scripts/local_daytona" env',
-    "python3 {skill}/scripts/run_in_sandbox.pyx --help",
-    "python3 {skill}/scripts/../../../../project/other.py",
-    'cd "{skill}" && python3 scripts/run_in_sandbox.py --help',
-    'PYTHONPATH=. python3 "{skill}/scripts/run_in_sandbox.py" --help',
-    'python3 "{skill}/scripts/run_in_sandbox.py" --help > out.txt',
-    'python3 "{skill}/scripts/run_in_sandbox.py" --help && python3 other.py',
-    'python3 "{skill}/scripts/run_in_sandbox.py" --help | tee out.txt',
+    'python3 -I "{skill}/scripts/sandboxes.py" list --local',
+    'python3 -I "{skill}/scripts/sandboxes.py" fetch 20261126-010203-0123abcd x',
+    'python3 -I "{skill}/scripts/local_daytona" env',
+    'python3 "{skill}/scripts/run_in_sandbox.py" --help',
+    "python3 -I {skill}/scripts/run_in_sandbox.py --help",
+    'python3 -I "{skill}/scripts/run_in_sandbox.py".x --help',
+    'python3 -I "{skill}/scripts/run_in_sandbox.pyx" --help',
+    'python3 -I -c "print(1)" "{skill}/scripts/run_in_sandbox.py" --help',
+    'python3 -I -X importtime "{skill}/scripts/run_in_sandbox.py" --help',
+    'python3 -I "{skill}/scripts/../../../../project/other.py"',
+    'cd "{skill}" && python3 -I scripts/run_in_sandbox.py --help',
+    'PYTHONPATH=. python3 -I "{skill}/scripts/run_in_sandbox.py" --help',
+    'HOME=. python3 -I "{skill}/scripts/run_in_sandbox.py" --help',
+    'XDG_STATE_HOME=. python3 -I "{skill}/scripts/run_in_sandbox.py" --help',
+    'env -i python3 -I "{skill}/scripts/run_in_sandbox.py" --help',
+    'python3 -I "{skill}/scripts/run_in_sandbox.py" --help > out.txt',
+    'python3 -I "{skill}/scripts/run_in_sandbox.py" --help && python3 other.py',
+    'python3 -I "{skill}/scripts/run_in_sandbox.py" --help | tee out.txt',
     "pip install requests",
 )
 

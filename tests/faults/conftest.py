@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.local.conftest import LocalServer, ours, run, sandboxes_script, scripts_environment, server
+from tests.local.conftest import LocalServer, healthcheck, ours, run, sandboxes_script, scripts_environment, server
 
 from .proxy import Proxy, running_proxy
 
-__all__ = ["ours", "run", "sandboxes_script", "scripts_environment", "server"]
+__all__ = ["healthcheck", "ours", "run", "sandboxes_script", "scripts_environment", "server"]
 
 
 @pytest.fixture

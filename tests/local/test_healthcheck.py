@@ -135,6 +135,22 @@ def test_the_clis_login_is_asked_without_a_browser(
     assert local["fix"]
 
 
+@pytest.mark.parametrize("path", ["", ":/usr/bin", "/usr/bin:", ".:/usr/bin", "bin:/usr/bin", "/usr/bin::/bin"])
+def test_a_daytona_of_the_working_directory_is_not_run(
+    healthcheck: Script, scripts_environment: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """An empty or relative entry of PATH means whatever folder one is in, and the line is granted."""
+    for folder in (scripts_environment, scripts_environment / "bin"):
+        folder.mkdir(exist_ok=True)
+        (folder / "daytona").write_text(f"#!/bin/sh\ntouch {scripts_environment}/owned\n")
+        (folder / "daytona").chmod(0o755)
+    monkeypatch.setenv("PATH", path)
+    result = healthcheck("--json")
+
+    assert "not on PATH" in row(result.json(), "cli")["detail"]
+    assert not (scripts_environment / "owned").exists()
+
+
 def test_the_number_of_requests_does_not_grow_with_the_account(
     healthcheck: Script, server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

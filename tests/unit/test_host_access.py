@@ -9,6 +9,7 @@ import pytest
 
 from sandbox_kit.failures import Failure
 from sandbox_kit.host_access import KEY_LIKE, MORE_PATHS, PASSED_NAMES, HostAccess
+from sandbox_kit.written import Written
 
 LIMIT = 1 << 20
 
@@ -163,3 +164,106 @@ def test_a_bound_token_is_no_variable_of_the_programs(tmp_path: Path) -> None:
     """It is for git alone."""
     with pytest.raises(Failure):
         HostAccess.of(TOKEN, tmp_path).variable("GH_TOKEN")
+
+
+def why(gate: HostAccess, given: str, *, force: bool = False, beginning: bytes = b"x") -> str | None:
+    return gate.why_not_written("--download", given, beginning=beginning, force=force, written=Written("20261126-010203-0123abcd"))
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [("new.csv", None), ("deep/er/new.csv", None), ("../new.csv", "outside"), ("/tmp/new.csv", "outside"), ("link/new.csv", "outside"),
+     (".git/new.csv", "dotfile"), (".claude/new.csv", "dotfile"), ("src/main.py", "no result"), ("conftest.py", "no result"),
+     ("CLAUDE.md", "no result"), ("Makefile", "no result"), ("package.json", "obey"), ("templates/x.html", "obey"), ("credentials.csv", "key"),
+     ("there.csv", "there already"), ("x" * 300 + ".csv", "odd name"), ("a\0b.csv", "not a path"), ("CON.csv", "odd name")],
+    ids=lambda value: str(value)[:20],
+)  # fmt: skip
+def test_a_granted_line_writes_new_results_of_the_project(project: Path, given: str, reason: str | None) -> None:
+    """The where, the what and the over what, each with its own words."""
+    (project / "there.csv").write_text("mine")
+    (project / "link").symlink_to("..")
+    found = why(access(project), given)
+
+    assert (found is None) if reason is None else (reason in str(found)), found
+
+
+def test_the_working_directory_itself_is_judged(project: Path) -> None:
+    """`cd .git && … --download c:config`: the gate moved along. Reading is closed there too, and the refusal says why."""
+    (project / ".git" / "objects").mkdir(parents=True)
+    (project / ".git" / "config").write_text("[core]\n")
+    gate = access(project / ".git")
+
+    assert "hidden folder" in str(why(gate, "new.csv"))
+    assert "hidden folder" in refusal(gate, "config").message
+    assert refusal(gate, "config").kind == "host_access"
+
+
+def test_the_users_variable_opens_where_not_what(project: Path) -> None:
+    """A named folder takes results, no code; also when the working directory is none."""
+    (project / ".hidden").mkdir()
+    more = project.parent / "data"
+    more.mkdir()
+    gate = access(project / ".hidden", **{MORE_PATHS: str(more)})
+
+    assert why(gate, str(more / "new.csv")) is None
+    assert "no result" in str(why(gate, str(more / "new.py")))
+
+
+@pytest.mark.parametrize("name", ["scripts", "state", "alias"])
+def test_the_skill_and_its_state_are_closed_wherever_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A project may hold them: a plugin below it, a state that the user put there; a link is no way round."""
+    monkeypatch.setattr("skill_env.SKILL", tmp_path / "plugin")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    for folder in ("plugin/scripts", "state/daytona-sandbox"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "alias").symlink_to("plugin")
+    given = {"scripts": "plugin/scripts/x.csv", "state": "state/daytona-sandbox/x.csv", "alias": "alias/scripts/x.csv"}[name]
+
+    assert "skill's own folders" in str(why(access(tmp_path), given))
+    with pytest.raises(Failure) as caught:
+        access(tmp_path).open_folder("--download", given, tmp_path / "plugin" / "scripts", write=True)
+    assert "skill's own folders" in caught.value.message
+
+
+def test_the_state_is_not_read_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """server.json holds a key, logs another run's output."""
+    monkeypatch.setenv("DAYTONA_LOCAL_STATE", str(tmp_path / "local"))
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local" / "server.json").write_text("{}")
+
+    assert "skill's own folders" in refusal(access(tmp_path), "local/server.json").message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"-----BEGIN OPENSSH PRIVATE KEY-----\n", b"\n-----BEGIN PRIVATE KEY-----", b"-----BEGIN RSA PRIVATE KEY-----\r\n", b"PuTTY-User-Key-File-3: ssh",
+     b'{"type": "service_account",\n "private_key": "-----BEGIN PRIVATE KEY-----\\n"}', b"AGE-SECRET-KEY-1QQQ", b"[default]\naws_access_key_id = A\n"],
+    ids=lambda value: value[:20].decode(),
+)  # fmt: skip
+def test_a_key_is_known_by_its_beginning(project: Path, content: bytes) -> None:
+    """Whatever it is called."""
+    (project / "notes.txt").write_bytes(content)
+
+    assert "holds a key" in refusal(access(project), "notes.txt").message
+
+
+@pytest.mark.parametrize(
+    "content", [b"# How to make a -----BEGIN PRIVATE KEY----- file\n", b"KEY = '''-----BEGIN PRIVATE KEY-----'''", b"x"]
+)
+def test_a_text_about_keys_is_none(project: Path, content: bytes) -> None:
+    """A test's source may hold one as a constant."""
+    (project / "notes.txt").write_bytes(content)
+
+    assert access(project).read("--file", "notes.txt", limit=LIMIT) == content
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["prod.env", "main.tfvars", "serviceAccountKey.json", "application_default_credentials.json", "AuthKey.p8", "http.keytab", "pgpass.conf",
+     "x-firebase-adminsdk-1.json", "client_secret_1.json"],
+)  # fmt: skip
+def test_more_names_of_keys(project: Path, name: str) -> None:
+    """They left with `--upload .`."""
+    (project / name).write_text("x")
+
+    assert refusal(access(project), name).kind == "host_access"

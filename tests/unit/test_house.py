@@ -22,7 +22,7 @@ SDK_PACKAGES = {
     "daytona", "daytona_api_client", "daytona_api_client_async", "daytona_toolbox_api_client", "daytona_toolbox_api_client_async", "aiohttp", "socketio",
 }  # fmt: skip
 KIT_ORDER = (
-    "plain_text", "console", "failures", "checked", "translation", "defaults", "flags", "conflicts", "options", "state_files", "output", "ownership", "report", "local",
+    "plain_text", "console", "failures", "translation", "defaults", "checked", "flags", "conflicts", "options", "state_files", "output", "ownership", "report", "local",
     "settings", "project", "results", "written", "held", "host_files", "host_access", "transfer", "fetch", "charts", "inputs", "sdk", "interrupts", "lease", "execution", "preview", "work", "inventory", "health", "run", "entry",
 )  # fmt: skip
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sandbox_kit import output
+from sandbox_kit.console import one_line
 from sandbox_kit.output import HeadAndTail, Log, Narrator, Plain, Redactor, Stream
 from sandbox_kit.plain_text import is_plain, plain
 from sandbox_kit.state_files import prune
@@ -218,3 +219,40 @@ def test_a_wait_counts_seconds_on_a_terminal_and_nowhere_else(
 
     assert ("uploading 1 s" in screen.getvalue()) is shown
     assert screen.getvalue().endswith("\r\x1b[K") is shown
+
+
+HIDDEN = [
+    0x00AD,
+    0x034F,
+    0x115F,
+    0x17B4,
+    0x180E,
+    0x200B,
+    0x2060,
+    0x2065,
+    0x2800,
+    0x3164,
+    0xFE00,
+    0xFFA0,
+    0xFFF9,
+    0x1D173,
+    0xE0001,
+    0xE0041,
+    0xE0100,
+    0xE01EF,
+    0xE0FFF,
+]
+
+
+@pytest.mark.parametrize("number", HIDDEN, ids=hex)
+def test_what_is_invisible_reaches_neither_a_terminal_nor_a_model(number: int) -> None:
+    """A text can be hidden in it that only a model reads; neither in a program's output nor in a line of ours."""
+    assert plain(f"a{chr(number)}b") == "ab"
+    assert one_line(f"a{chr(number)}b") in ("ab", "a b")
+
+
+def test_what_has_a_use_stays_in_a_programs_output() -> None:
+    """Joiners and selectors in emoji and in scripts; a long row of them can only be a message."""
+    for text in ("👨\u200d👩\u200d👧", "❤\ufe0f\u200d🔥", "\u0645\u06cc\u200c\u062e", "e\u0301", "größe"):
+        assert plain(text) == text
+    assert plain("a" + "\u200c\u200d" * 40 + "b") == "a\u200c\u200db"

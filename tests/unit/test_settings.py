@@ -30,6 +30,30 @@ def test_the_environment_comes_before_the_files(tmp_path: Path) -> None:
     assert (in_environment.api_key, in_environment.key_source) == (KEY, "the environment")
 
 
+STRANGERS = "DAYTONA_API_KEY=dtn_theirs\nDAYTONA_JWT_TOKEN=theirs\nDAYTONA_ORGANIZATION_ID=theirs\nDAYTONA_TARGET=theirs\n"
+LOGIN = {"DAYTONA_JWT_TOKEN": "jwt", "DAYTONA_ORGANIZATION_ID": "org"}
+
+
+@pytest.mark.parametrize("exported", [{"DAYTONA_API_KEY": KEY}, LOGIN], ids=["key", "login"])
+def test_whoever_exports_a_credential_gets_nothing_from_a_file(tmp_path: Path, exported: dict[str, str]) -> None:
+    """A stranger's file would beat the token with a key, or complete the key with an organization and a region of its own."""
+    (tmp_path / ".env").write_text(STRANGERS)
+    found = from_environment(exported, tmp_path)
+
+    assert "theirs" not in str((found.api_key, found.jwt_token, found.organization_id, found.target))
+    assert found.key_source == "the environment"
+
+
+@pytest.mark.parametrize("name", LOGIN)
+def test_half_a_login_is_not_completed_by_a_file(tmp_path: Path, name: str) -> None:
+    """Somebody else's token with one's own organization is neither's account."""
+    (tmp_path / ".env").write_text(STRANGERS)
+    with pytest.raises(Failure) as caught:
+        from_environment({name: LOGIN[name]}, tmp_path)
+
+    assert caught.value.kind == "no_credentials"
+
+
 def test_a_file_cannot_say_where_the_key_is_sent(tmp_path: Path) -> None:
     """The working directory is often a stranger's repository."""
     (tmp_path / ".env").write_text("DAYTONA_API_URL=https://evil.example/api\n")

@@ -160,3 +160,31 @@ def test_it_never_starts_itself_again(started: list[str], monkeypatch: pytest.Mo
         skill_env.enter()
 
     assert started == []
+
+
+@pytest.mark.parametrize("variable", ["HOME", "DAYTONA_LOCAL_STATE", "XDG_DATA_HOME", "XDG_STATE_HOME"])
+def test_a_relative_place_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str) -> None:
+    """It would be whatever a repository brings: an interpreter, a server's address, another user's id."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, "planted")
+    for folder in (skill_env.data_dir(), skill_env.client_state_dir(), skill_env.local_state_dir()):
+        assert folder.is_absolute()
+        assert not folder.is_relative_to(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["HERE", "HERE/bin", "", ".", "bin", ":", "HERE/link"])
+def test_a_program_of_the_working_directory_is_not_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str) -> None:
+    """By an absolute entry either, as an environment's activation makes it; elsewhere it is found."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "link").symlink_to("bin")
+    for place in (tmp_path, tmp_path / "bin"):
+        (place / "daytona").write_text("#!/bin/sh\n")
+        (place / "daytona").chmod(0o755)
+    monkeypatch.setenv("PATH", path.replace("HERE", str(tmp_path)))
+    planted = skill_env.find_program("daytona")
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+
+    assert planted is None
+    assert skill_env.find_program("daytona") == str(tmp_path / "bin" / "daytona")

@@ -297,3 +297,13 @@ def test_only_web_addresses_are_fetched() -> None:
     """A page that names file:///etc/shadow is not followed."""
     with pytest.raises(ValueError, match="http or https"):
         skill_install.fetch("file:///etc/passwd")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [("PIP_INDEX_URL", "https://x/simple", True), ("PIP_CERT", "/x.pem", True), ("PIP_CONFIG_FILE", "/home/u/pip.conf", True), ("HTTPS_PROXY", "x", True),
+     ("PIP_CONFIG_FILE", "pip.conf", False), ("PIP_PYTHON", ".venv/bin/python", False), ("PIP_TARGET", "x", False), ("PYTHONPATH", "src", False)],
+)  # fmt: skip
+def test_pip_is_told_where_from_and_nothing_else(name: str, value: str, kept: bool) -> None:
+    """`healthcheck.py --install` is granted, so no setting may make it run a repository's own interpreter."""
+    assert skill_install.is_for_pip(name, value) == kept

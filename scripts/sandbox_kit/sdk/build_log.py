@@ -31,9 +31,10 @@ class BuildLog:
             self._show(self._begun)
 
     def _show(self, line: str) -> bool:
-        if self._lines >= MOST_LINES:
-            self._tell(CUT)
-            return False
         self._lines += 1
+        if self._lines > MOST_LINES:
+            if self._lines == MOST_LINES + 1:
+                self._tell(CUT)
+            return False
         self._tell(line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + "…")
         return True

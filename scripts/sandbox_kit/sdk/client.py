@@ -97,9 +97,12 @@ class Client:
                 log.finish()
 
     async def get(self, id_or_name: str) -> Handle:
+        """The sandbox of that id or name; raises Failure, also for an answer that is another one."""
         with translated(f"looking for sandbox {id_or_name}"):
-            found = await self._transport.sandboxes.get_sandbox(id_or_name, _request_timeout=REQUEST_TIMEOUT_S)
-            return Handle(self._transport, known(found))
+            found = known(await self._transport.sandboxes.get_sandbox(id_or_name, _request_timeout=REQUEST_TIMEOUT_S))
+            if id_or_name not in (found.id, found.name):
+                raise Failure("server_error", f"the server answered a look for {id_or_name} with another sandbox")
+            return Handle(self._transport, found)
 
     async def list(self, labels: Mapping[str, str], *, page: int = 100) -> AsyncIterator[SandboxInfo]:
         """Sandboxes that carry all of `labels`, by the server's filter."""
@@ -109,16 +112,18 @@ class Client:
                 found = await self._transport.sandboxes.list_sandboxes(
                     labels=wanted, cursor=cursor, limit=page, _request_timeout=REQUEST_TIMEOUT_S
                 )
-            for sandbox in found.items:
-                yield info_of(sandbox)
-            cursor = found.next_cursor
+                infos, cursor = [info_of(sandbox) for sandbox in found.items], found.next_cursor
+            for info in infos:
+                yield info
             if not cursor:
                 return
 
     async def ping(self) -> None:
         """One authenticated request, the same whatever the account holds; raises Failure."""
         with translated("asking the server"):
-            await self._transport.sandboxes.list_sandboxes(limit=1, _request_timeout=REQUEST_TIMEOUT_S)
+            found = await self._transport.sandboxes.list_sandboxes(limit=1, _request_timeout=REQUEST_TIMEOUT_S)
+            if found is None:
+                raise Failure("server_error", "the server answered a list with nothing")
 
     async def request_of(self, spec: CreateSpec) -> dict[str, Any]:
         """The body that `create` would send."""

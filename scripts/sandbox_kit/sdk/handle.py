@@ -12,7 +12,7 @@ from ..checked import checked_exit_code, checked_id, checked_link
 from ..failures import Failure
 from ..options import Policy, Repository
 from .loading import translated
-from .shapes import LANGUAGE_LABEL, CodeRun, SandboxInfo, comparable, info_of, network_settings, state_of
+from .shapes import LANGUAGE_LABEL, CodeRun, SandboxInfo, info_of, network_settings, policy_of, state_of
 from .stream import Demultiplexer
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Handle:
     async def start(self, timeout_s: float) -> None:
         """And wait until it is started."""
         with translated("starting the sandbox"):
-            self._sandbox = known(await self._transport.sandboxes.start_sandbox(self._sandbox.id, _request_timeout=timeout_s))
+            self._take(known(await self._transport.sandboxes.start_sandbox(self._sandbox.id, _request_timeout=timeout_s)))
             await asyncio.wait_for(self._wait({"started"}, FAILED | GONE), timeout_s)
 
     async def wait_for_start(self) -> None:
@@ -77,7 +77,7 @@ class Handle:
         """And wait until it is stopped; an ephemeral sandbox is gone then."""
         try:
             with translated("stopping the sandbox"):
-                self._sandbox = known(await self._transport.sandboxes.stop_sandbox(self._sandbox.id, _request_timeout=STOP_TIMEOUT_S))
+                self._take(known(await self._transport.sandboxes.stop_sandbox(self._sandbox.id, _request_timeout=STOP_TIMEOUT_S)))
                 await asyncio.wait_for(self._wait({"stopped", "destroyed"}, FAILED), STOP_TIMEOUT_S)
         except Failure as failure:
             if failure.kind != "not_found":
@@ -101,8 +101,12 @@ class Handle:
 
     async def _refresh(self) -> None:
         found = known(await self._transport.sandboxes.get_sandbox(self._sandbox.id, _request_timeout=REQUEST_TIMEOUT_S))
+        self._take(found)
+
+    def _take(self, found: Sandbox) -> None:
+        """The sandbox as it is now; raises Failure server_error for another one."""
         if found.id != self._sandbox.id:
-            raise Failure("server_error", f"the server answered a look at sandbox {self._sandbox.id} with another one")
+            raise Failure("server_error", f"the server answered for sandbox {self._sandbox.id} with another one")
         self._sandbox = found
 
     async def _tools(self) -> Toolbox:
@@ -210,9 +214,7 @@ class Handle:
 
     def require(self, policy: Policy) -> None:
         """What the server says of this sandbox's network must be what was asked for; raises Failure tier_network."""
-        wanted = network_settings(policy)
-        found = {name: getattr(self._sandbox, name, None) for name in wanted}
-        if {name: comparable(value) for name, value in found.items()} != {name: comparable(value) for name, value in wanted.items()}:
+        if policy_of(self._sandbox).normalized() != policy.normalized():
             raise Failure("tier_network", f"the server did not apply the network rule ({policy.describe()}); the program was not run")
 
     async def signed_preview_url(self, port: int, seconds: int) -> str:

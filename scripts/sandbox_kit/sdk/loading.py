@@ -47,7 +47,8 @@ def paused_collector() -> Iterator[None]:
 
 
 def prepare_environment(settings: Settings) -> None:
-    """What the SDK's libraries read from the process: no chatter, no proxy in front of loopback."""
+    """What the SDK's libraries read from the process: no chatter, no proxy in front of loopback, no password of a netrc beside our key."""
+    os.environ["NETRC"] = os.devnull
     if settings.engine == "local":
         for name in ("NO_PROXY", "no_proxy"):
             os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost"]))

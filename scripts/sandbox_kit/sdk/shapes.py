@@ -108,8 +108,3 @@ def network_settings(policy: Policy) -> dict[str, Any]:
     if policy.cidrs:
         return {"network_allow_list": ",".join(policy.cidrs)}
     return {"network_block_all": policy.block_all}
-
-
-def comparable(value: Any) -> Any:
-    """A list as the server may have sorted or spaced it."""
-    return sorted(part.strip().lower() for part in value.split(",")) if isinstance(value, str) else value

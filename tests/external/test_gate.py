@@ -1,0 +1,423 @@
+"""The table of README's "What the skill may do without asking", row by row through the real Claude Code: what is granted works, the rest fails.
+
+A line counts as refused when the client asks for it (in `-p` an ask is a refusal), when the script ends with a `fix:`, or when what came
+back is held instead of written. The walls that matter most are taken down one by one: then the same lines succeed.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docs.pages import ROOT
+
+from .claude_code import Installed, Result, Wall, installed
+from .scripted_model import Call
+
+SECRET = "hunter2-hunter2-hunter2"
+KEY_BEGINS = "-----BEGIN OPENSSH PRIVATE KEY-----\n"
+EVIL_HOOK = '[core]\n\tfsmonitor = "touch {project}/owned; false"\n'
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: lines that must work, and lines that must not. {run} and {health} are the granted ones."""
+
+    name: str
+    allowed: Sequence[str]
+    refused: Sequence[str]
+
+
+ROWS = (
+    Row(
+        "run here",
+        ("{run} --code 'print(1)'", "{health}", "cd src && {run} --code 'print(1)'", "{run} --code 'print(1)' 2>&1 | tail -1"),
+        ('python3 "{skill}/scripts/run_in_sandbox.py" --help', 'python3 -I "{skill}/scripts/sandboxes.py" list --local', "python3 -I src/main.py",
+         "PYTHONPATH=src {run} --code 'print(1)'", "PATH=.:/bin {run} --code 'print(1)'", "{run} --code 'print(1)' | python3 -I src/main.py"),
+    ),
+    Row(
+        "write where",
+        ("{run} --command 'echo 1 >a.csv' --download a.csv", "{run} --command 'echo 1 >a.csv' --download a.csv:new/deep/",
+         "cd src && {run} --command 'echo 1 >a.csv' --download a.csv:here.csv",
+         "cd .claude/worktrees/task && {run} --command 'echo 1 >a.csv' --download a.csv"),
+        ("{run} --command 'echo 1 >a.csv' --download a.csv:../a.csv", "{run} --command 'echo 1 >a.csv' --download a.csv:{home}/a.csv",
+         "{run} --command 'echo 1 >a.csv' --download a.csv:folder/a.csv --force", "{run} --command 'echo 1 >a.csv' --download a.csv:.git/a.csv",
+         "{run} --command 'echo 1 >a.csv' --download a.csv:.claude/a.csv", "cd .git && {run} --command 'echo 1 >a.csv' --download a.csv",
+         "cd .git/hooks && {run} --command 'echo 1 >a.csv' --download a.csv", "cd .claude && {run} --command 'echo 1 >a.csv' --download a.csv",
+         "cd .hidden/deep && {run} --command 'echo 1 >a.csv' --download a.csv", "cd {home} && {run} --command 'echo 1 >a.csv' --download a.csv",
+         "cd / && {run} --command 'echo 1 >a.csv' --download a.csv:{project}/z.csv", "cd /proc/self/cwd && {run} --command 'echo 1 >a.csv' --download a.csv:/etc/a.csv",
+         "{run} --command 'echo 1 >a.csv' --download a.csv:{skill}/reference/a.csv", "cd {skill} && {run} --command 'echo 1 >a.csv' --download a.csv:reference/a.csv",
+         "{run} --code 1 --charts ..", "{run} --code 1 --charts .git/hooks", "cd .config/forged && {run} --command 'echo 1 >a.csv' --download a.csv"),
+    ),
+    Row(
+        "write what",
+        ("{run} --command 'mkdir o; for e in csv json txt html png pdf zip; do echo \"<1>\" >o/r.$e; done' --download o:kinds",
+         "{run} --command 'mkdir o; echo 1 >o/a.csv; echo 1 >o/conftest.py' --download o:mixed"),
+        tuple(
+            f"{{run}} --command 'echo 1 >x' --download x:{name}"
+            for name in ("conftest.py", "CLAUDE.md", "AGENTS.md", "Makefile", "package.json", "PACKAGE.json", "sitecustomize.py", "no_ending", "a.sh",
+                         "requirements.txt", "CMakeLists.txt", "tsconfig.json", "main.tf.json", "docs/_templates/layout.html", "x.egg-info/entry_points.txt",
+                         "node_modules/x/index.js", "a.csv.py", "hooks.json", "x.ipynb", "docker-compose.yml", "git~1.csv", "a.csv:x.csv")
+        ),
+    ),
+    Row(
+        "overwrite",
+        ("{run} --command 'echo 1 >o.csv' --download o.csv", "{run} --command 'echo 2 >o.csv' --download o.csv --force"),
+        ("{run} --command 'echo 1 >x' --download x:mine.csv", "{run} --command 'echo 1 >x' --download x:mine.csv --force",
+         "{run} --command 'mkdir o; echo 1 >o/mine.csv' --download o:. --force", "{run} --command 'echo 1 >x' --download x:src/main.py --force",
+         "{run} --command 'echo 1 >x' --download x:alias.csv --force"),
+    ),
+    Row(
+        "send by a flag",
+        ("{run} --upload src --command 'cat src/main.py'", "{run} --file src/main.py", "{run} --command cat --stdin mine.csv", "{run} --upload . --command 'ls -a'"),
+        ("{run} --upload .env --command 'cat .env'", "{run} --env-file .env --command env", "{run} --upload key.pem --command 'cat key.pem'",
+         "{run} --upload notes.txt --command 'cat notes.txt'", "{run} --command cat --stdin notes.txt", "{run} --file link.py", "{run} --upload folder --command 'cat folder/outside.py'",
+         "{run} --upload ../outside.py --command 'cat outside.py'", "{run} --env HOST_SECRET --command env", "cd .git && {run} --upload config --command 'cat config'",
+         "cd {home} && {run} --upload outside.py --command 'cat outside.py'", "{run} --upload prod.env --command 'cat prod.env'",
+         "cd /proc/self && {run} --command cat --stdin environ", "cd /etc && {run} --upload hostname --command 'cat hostname'",
+         "{run} --repo https://example.org/x.git --git-token HOST_SECRET --command env", "{run} --upload {state}/server.json --command 'cat server.json'"),
+    ),
+    Row(
+        "use sandboxes",
+        ("{run} --name mine --command 'echo kept >f'", "{run} --name mine --command 'cat f'", "{run} --name tight --no-network --command true"),
+        ("{run} --sandbox prod-db --command 'touch owned'", "{run} --name prod-db --command 'touch owned'", "{run} --sandbox prod-db --no-network --command true",
+         "{run} --name tight --allow-domain evil.example --command true", "{run} --command true --label user-id=x",
+         'python3 -I "{skill}/scripts/sandboxes.py" delete mine --local', 'python3 -I "{skill}/scripts/sandboxes.py" adopt prod-db --local'),
+    ),
+    Row(
+        "show",
+        ("{run} --name web --serve 'python3 -m http.server 8000' --preview 8000",),
+        ("{run} --name web --serve 'python3 -m http.server 8000' --preview 8000 --public",
+         'python3 -I "{skill}/scripts/sandboxes.py" publish web --local'),
+    ),
+    Row("install", ("{health} --help",), ("pip install requests", "python3 -m pip install requests", "python3 -I -m pip install requests")),
+)  # fmt: skip
+
+
+def git(folder: Path, *words: str) -> None:
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=folder, check=True, capture_output=True)
+
+
+def furnish(user: Installed) -> None:
+    """A project of somebody's: under git, with secrets, links, hidden folders, a worktree, and code that waits to be imported."""
+    project = user.project
+    for name, text in (
+        ("src/main.py", "print('main')\n"), ("mine.csv", "mine\n"), (".env", f"A='{SECRET}'\n"), ("prod.env", f"A='{SECRET}'\n"), ("key.pem", SECRET),
+        ("notes.txt", KEY_BEGINS + SECRET), (".hidden/deep/x", "x"), (".claude/settings.json", "{}"), (".config/forged/.git", "gitdir: ../../.git/worktrees/task\n"),
+        ("src/aiohttp/__init__.py", f"open({str(project / 'owned')!r}, 'w').write('x')\n"), ("daytona", f"#!/bin/sh\ntouch {project}/owned\n"),
+    ):  # fmt: skip
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(text)
+    (project / "daytona").chmod(0o755)
+    (user.home / "outside.py").write_text(f"print('{SECRET}')\n")
+    for link, target in (("link.py", user.home / "outside.py"), ("folder", user.home), ("alias.csv", "mine.csv")):
+        (project / link).symlink_to(target)
+    git(project, "init", "-q")
+    git(project, "config", "remote.origin.url", f"https://u:{SECRET}@example.org/x.git")
+    git(project, "commit", "-q", "--allow-empty", "-m", "x")
+    git(project, "worktree", "add", "-q", str(project / ".claude" / "worktrees" / "task"))
+
+
+def spell(user: Installed, line: str) -> str:
+    return line.format(
+        run=f"{user.script('run_in_sandbox.py')} --local --quiet", health=user.script("healthcheck.py"), skill=user.skill, home=user.home,
+        project=user.project, state=user.state_dir,
+    )  # fmt: skip
+
+
+def attempt(user: Installed, lines: Sequence[str], **environ: str) -> list[Result]:
+    """Each line as a Bash call of its own, always from the project: a `cd` of one lasts into the next, and is granted there."""
+    home = f"cd {user.project}"
+    calls = [part for line in lines for part in (home, spell(user, line))]
+    return user.call(calls, HOST_SECRET=SECRET, **environ)[1::2]
+
+
+def is_refused(result: Result) -> bool:
+    return result.refused or "fix: " in result.text or "not written here, but kept: " in result.text
+
+
+def prepare(user: Installed) -> None:
+    """The local engine runs, and somebody else has a sandbox in it."""
+    furnish(user)
+    user.call([spell(user, "{run} --command true")])
+    user.server.create(name="prod-db")
+
+
+@pytest.fixture(scope="module")
+def user() -> Iterator[Installed]:
+    with installed() as found:
+        prepare(found)
+        yield found
+
+
+def table() -> list[str]:
+    """First cells of README's table."""
+    text = (ROOT / "README.md").read_text().partition("| | a granted line can | it cannot |")[2].partition("\n\n")[0]
+    return re.findall(r"^\| (?!---)([^|]+) \|", text, re.MULTILINE)
+
+
+def test_every_row_of_the_table_is_here() -> None:
+    """A sentence of the README without a test would rot."""
+    assert [row.name for row in ROWS] == table()
+    assert len(table()) >= 8
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_what_the_table_grants_works(user: Installed, row: Row) -> None:
+    """Without a question, to the end: or the walls below would stop nothing but use."""
+    for result in attempt(user, row.allowed):
+        assert not result.refused, result.input
+        command = result.input["command"]
+        if "healthcheck.py" not in command:  # its table has a `fix:` for each row that is not fine
+            assert is_refused(result) == ("conftest.py" in command), (result.input, result.text)
+
+
+def snapshot(user: Installed) -> dict[str, bytes]:
+    """Every file of the user's, results of runs left out."""
+    places = [user.project, user.skill / "scripts", user.skill / "reference", user.home / "outside.py"]
+    files = [
+        file for place in places for file in ([place] if place.is_file() else place.rglob("*")) if file.is_file() and not file.is_symlink()
+    ]
+    return {
+        str(file): file.read_bytes()
+        for file in files
+        if "__pycache__" not in file.parts and "worktrees" not in file.parts and ".git" not in file.parts
+    }
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_what_the_table_refuses_fails(user: Installed, row: Row) -> None:
+    """By the client or by the gate; nothing of the user's changes, nothing appears, nothing secret is seen, nothing of the project runs."""
+    before = snapshot(user)
+    prod = user.server.get("prod-db")
+    results = attempt(user, row.refused)
+
+    assert len(results) == len(row.refused)
+    for result in results:
+        assert is_refused(result), (result.input, result.text)
+        assert SECRET not in result.text, result.input
+    assert snapshot(user) == before
+    assert not (user.project / "owned").exists()
+    assert not [
+        path for path in (user.home / "a.csv", user.project / ".git" / "a.csv", user.project / ".claude" / "a.csv") if path.exists()
+    ]
+    after = user.server.get("prod-db")
+    assert prod is not None
+    assert after is not None
+    assert {name: after.get(name) for name in ("labels", "networkBlockAll", "public", "state")} == {
+        name: prod.get(name) for name in ("labels", "networkBlockAll", "public", "state")
+    }
+    assert user.server.exec("prod-db", "ls")["result"] == ""
+
+
+def test_what_the_walls_do_not_cover_is_as_the_readme_says(user: Installed) -> None:
+    """stdin passes no gate, and what the shell fills in is the shell's; the pages say so, and this is why."""
+    (user.project / "plain.txt").write_text("plain words\n")
+    piped, redirected, expanded = attempt(
+        user,
+        ["cat plain.txt | {run} --command -", "{run} --file - --language python < src/main.py", '{run} --command "echo $(cat plain.txt)"'],
+    )
+
+    assert (piped.refused, redirected.refused, expanded.refused) == (False, False, False)
+    assert "main" in redirected.text
+    assert "plain words" in expanded.text
+
+
+def test_nothing_of_a_project_is_imported_or_found_on_the_path(user: Installed) -> None:
+    """PYTHONPATH=src and a PATH with an empty entry are exported by many; the planted modules and the planted CLI lie in wait."""
+    results = attempt(
+        user, ["{run} --upload mine.csv --command 'ls'", "{health}", "cd src && {run} --code 'print(1)'"],
+        PYTHONPATH="src", PYTHONUSERBASE=str(user.project), PATH=":/usr/local/bin:/usr/bin:/bin",
+    )  # fmt: skip
+
+    assert [result.refused for result in results] == [False, False, False]
+    assert not (user.project / "owned").exists()
+
+
+def test_a_key_of_the_repositorys_is_not_mixed_with_the_users(user: Installed) -> None:
+    """An exported token is not beaten by a planted key, nor completed by a planted organization."""
+    (user.project / "planted").mkdir(exist_ok=True)
+    (user.project / "planted" / ".env").write_text("DAYTONA_API_KEY=dtn_planted\nDAYTONA_ORGANIZATION_ID=planted\n")
+    line = "cd planted && " + f"{user.script('run_in_sandbox.py')} --command true"
+    (result,) = user.call([line], DAYTONA_API_URL="http://127.0.0.1:9/api", DAYTONA_JWT_TOKEN="token", DAYTONA_ORGANIZATION_ID="mine")
+
+    assert not result.refused
+    assert "key from the environment" in result.text
+    assert ".env" not in result.text
+
+
+PLACES = [
+    ("clone", ""),
+    *((how, parent) for how in ("plugin", "project") for parent in ("a b", "x*y", "x[ab]", "x(1)", "o'neil", "a&b", "x?y")),
+]
+
+
+@pytest.mark.parametrize(("how", "parent"), PLACES, ids=lambda value: value or "home")
+def test_the_grant_matches_these_two_scripts_alone_wherever_they_lie(how: str, parent: str) -> None:
+    """A path is part of the pattern: a space once granted the file named by what came before it, a star whatever it matches."""
+    with installed(how, parent=parent or "plugins") as user:
+        script = user.script("run_in_sandbox.py")
+        evil = user.home / "evil.py"
+        evil.write_text("print('evil ran')\n")
+        names = [
+            re.split(r"[ *]", str(user.skill))[0],
+            str(user.skill).replace("*", "evil"),
+            str(user.skill).replace("[ab]", "a").replace("?", "z"),
+        ]
+        for name in names:  # what the pattern might be taken for
+            if not Path(name).exists() and Path(name).parent.exists():
+                Path(name).write_text("print('evil ran')\n")
+        tail = str(user.skill).partition("*")[2]
+        refused = [
+            f'python3 -I "{evil}" x', f'python3 "{user.skill}/scripts/run_in_sandbox.py" --help', f"python3 -I {user.skill}/scripts/run_in_sandbox.py --help",
+            f'python3 -I "{names[0]}" x', f"python3 -I {names[0]} x", f"python3 {names[0]} x",
+            f'python3 -I "{evil}" "{tail}/scripts/run_in_sandbox.py" --help', f'python3 -I "{user.skill}/scripts/run_in_sandbox.py".x y',
+        ]  # fmt: skip
+        results = user.call([f"{script} --help", script, user.script("healthcheck.py") + " --help", *refused])
+
+        assert [result.refused for result in results[:3]] == [False, False, False], results[0].text
+        for result in results[3:]:
+            assert result.refused, result.input
+        assert "evil ran" not in "".join(result.text for result in results)
+
+
+GRANT = 'Bash(python3 -I "${CLAUDE_SKILL_DIR}/scripts/run_in_sandbox.py":*)'
+
+
+def test_a_star_in_the_path_opened_the_old_pattern() -> None:
+    """With ` *` instead of `:*` the same installation grants another program: this is what the spelling is for."""
+    wall = Wall("literal grant", (("SKILL.md", GRANT, GRANT.replace(":*)", " *)")),))
+    with installed("plugin", parent="x*y", off=[wall]) as user:
+        evil = user.home / "xevil.py"
+        evil.write_text("print('evil ran')\n")
+        (result,) = user.call([f'python3 -I "{evil}" "y/daytona-sandbox/scripts/run_in_sandbox.py" --help'])
+
+    assert not result.refused
+    assert "evil ran" in result.text
+
+
+def test_a_space_in_the_path_opened_the_old_pattern() -> None:
+    """Without quotes the part before the space is a program of its own."""
+    wall = Wall("quoted grant", (("SKILL.md", GRANT, GRANT.replace('"', "").replace(":*)", " *)").replace(" -I", "")),))
+    with installed("plugin", parent="a b", off=[wall]) as user:
+        (user.home / "a").write_text("print('evil ran')\n")
+        (result,) = user.call([f"python3 {user.skill}/scripts/run_in_sandbox.py --help"])
+
+    assert not result.refused
+    assert "evil ran" in result.text
+
+
+GATE, PROJECT, RESULTS, KIT = (f"scripts/sandbox_kit/{name}.py" for name in ("host_access", "project", "results", "ownership"))
+WITHOUT_I = (("SKILL.md", GRANT, GRANT.replace(" -I", "")), ("scripts/run_in_sandbox.py", "isolate(__file__)\n", ""))
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A wall, a line that gets through without it, and how one sees that it did."""
+
+    wall: Wall
+    line: str
+    succeeded: Callable[[Installed, Result], Any]
+    environ: tuple[tuple[str, str], ...] = ()
+
+
+def text_of(name: str) -> Callable[[Installed, Result], Any]:
+    return lambda user, _: (user.project / name).exists() and (user.project / name).read_text() == "1\n"
+
+
+ATTACKS = (
+    Attack(Wall("the working directory is judged", ((PROJECT, "        return cls(folder, why_closed(folder, homes()))", "        return cls(folder, None)"),)),
+           "cd .git && {run} --upload config --command 'cat config'", lambda _, result: SECRET in result.text),
+    Attack(Wall("only results", ((GATE, " or self._why_no_result(real, beginning)", ""),)),
+           "{run} --command 'echo 1 >x' --download x:conftest.py", text_of("conftest.py")),
+    Attack(Wall("nothing of the user's", ((GATE, "        return None if ours else ", "        return None if True else "),)),
+           "{run} --command 'echo 1 >x' --download x:mine.csv --force", text_of("mine.csv")),
+    Attack(Wall("no dot folders", ((GATE, "        if not any(is_plain(real.relative_to(base)) for base in inside):", "        if False:"),
+                                   (RESULTS, 'name.startswith((" ", "-", "."))', 'name.startswith((" ", "-"))'))),
+           "{run} --command 'echo 1 >x' --download x:.claude/new.csv", text_of(".claude/new.csv")),
+    Attack(Wall("the tree ends", ((GATE, "        if not inside:\n", "        if False:\n"), (GATE, "is_plain(real.relative_to(base)) for base in inside", "True for base in [real]"))),
+           "{run} --upload ../outside.py:o.py --command 'cat o.py'", lambda _, result: SECRET in result.text),
+    Attack(Wall("keys by name", ((GATE, "    return any(fnmatch(name.lower(), pattern) for pattern in KEY_LIKE)", "    return False"),)),
+           "{run} --upload key.pem --command 'cat key.pem'", lambda _, result: SECRET in result.text),
+    Attack(Wall("keys by content", ((GATE, "    return KEY_BEGINNINGS.search(beginning) is not None", "    return False"),)),
+           "{run} --upload notes.txt --command 'cat notes.txt'", lambda _, result: SECRET in result.text),
+    Attack(Wall("host variables", ((GATE, "        if name not in self.names:", "        if False:"),)),
+           "{run} --env HOST_SECRET --command 'printenv HOST_SECRET | rev'", lambda _, result: SECRET[::-1] in result.text),
+    Attack(Wall("this user's sandboxes", ((KIT, "    if owner != YOURS:", "    if False:"),)),
+           "{run} --sandbox prod-db --command 'touch owned'", lambda user, _: "owned" in user.server.exec("prod-db", "ls")["result"]),
+    Attack(Wall("rules are not loosened", (("scripts/sandbox_kit/options.py", "        if not there or self.block_all:", "        if True:"),)),
+           "{run} --name tight --no-network --command true && {run} --name tight --allow-domain evil.example --command true",
+           lambda user, _: (user.server.get("tight") or {}).get("domainAllowList") == "evil.example"),
+    Attack(Wall("isolated imports", WITHOUT_I), 'python3 "{skill}/scripts/run_in_sandbox.py" --local --quiet --command true',
+           lambda user, _: (user.project / "owned").exists(), (("PYTHONPATH", "src"),)),
+    Attack(Wall("the skill's own folders", ((PROJECT, "        return any(path.is_relative_to(folder) for folder in (self.unwritten if write else self.unread))", "        return False"),
+                                            (PROJECT, "        return frozenset(found)", "        return frozenset()"))),
+           "{run} --command 'echo 1 >x' --download x:plugin/daytona-sandbox/reference/x.csv",
+           lambda user, _: (user.skill / "reference" / "x.csv").exists()),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.wall.name)
+def test_with_its_wall_off_the_attack_succeeds(attack: Attack) -> None:
+    """And with it on it fails: so it is that wall which holds, not an accident."""
+    for off in ([], [attack.wall]):
+        how = ("plugin", "project/plugin") if "plugin/" in attack.line else ("clone", "plugins")
+        with installed(how[0], parent=how[1], off=off) as user:
+            prepare(user)
+            (result,) = attempt(user, [attack.line], **dict(attack.environ))
+            succeeded = attack.succeeded(user, result)
+
+        assert bool(succeeded) == bool(off), (off, result.input, result.text)
+
+
+def test_a_hook_in_the_repository_was_the_worst_of_it() -> None:
+    """With two walls off the granted line plants a program that the next `git status` runs on this machine; with either on it does not."""
+    walls = [ATTACKS[0].wall, ATTACKS[1].wall, ATTACKS[2].wall]
+    for off in ([], walls[:1], walls[1:], walls):
+        with installed(off=off) as user:
+            prepare(user)
+            evil = EVIL_HOOK.format(project=user.project)
+            (user.project / "c").write_text(evil)
+            line = "cd .git && {run} --command 'cat >c <<X\n" + evil.replace("{", "{{") + "X' --download c:config --force"
+            attempt(user, [line])
+            subprocess.run(["git", "status"], cwd=user.project, capture_output=True, check=False)
+            owned = (user.project / "owned").exists()
+
+        assert owned == (off == walls), off
+
+
+def test_the_old_way_into_the_skill_is_closed() -> None:
+    """A plugin below the working directory was overwritten by one granted line and run by the next."""
+    with installed("plugin", parent="project/plugin") as user:
+        prepare(user)
+        before = (user.skill / "scripts" / "skill_env.py").read_text()
+        lines = [
+            f"{{run}} --command 'echo 1 >x' --download x:plugin/daytona-sandbox/scripts/{name} --force"
+            for name in ("skill_env.py", "x.csv")
+        ]
+        lines += ["cd plugin/daytona-sandbox && {run} --command 'echo 1 >x' --download x:scripts/skill_env.py --force"]
+        results = attempt(user, lines)
+
+        assert all(is_refused(result) for result in results)
+        assert (user.skill / "scripts" / "skill_env.py").read_text() == before
+        assert not (user.skill / "scripts" / "x.csv").exists()
+
+
+def test_consent_is_the_clients_question() -> None:
+    """What a run held is not brought by any granted line; with the user's yes it is."""
+    with installed() as user:
+        prepare(user)
+        (held,) = attempt(user, ["{run} --command 'echo 1 >x' --download x:conftest.py"])
+        fetch = held.text.partition("to fetch it: ")[2].splitlines()[0]
+        (asked,) = user.call([fetch])
+        session = user.ask("bring it", [Call("Bash", {"command": fetch, "description": "fetch"})], allowed=["Bash(python3 -I *)"])
+
+        assert asked.refused
+        assert not session.results[0].refused
+        assert (user.project / "conftest.py").read_text() == "1\n"

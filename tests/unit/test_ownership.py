@@ -1,0 +1,86 @@
+"""Whose a sandbox is, and how this user is known from one run to the next."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from sandbox_kit.failures import Failure
+from sandbox_kit.ownership import ANOTHERS, FOREIGN, YOURS, Identity, User, require_yours, this_user, whose
+
+ME = User("a" * 32)
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    return tmp_path / "daytona-sandbox" / "user-id"
+
+
+def test_the_id_is_made_once_and_is_private(state: Path) -> None:
+    """Every later run is the same user."""
+    first = this_user()
+
+    assert first == this_user()
+    assert first.stored
+    assert state.read_text().strip() == first.id
+    assert state.stat().st_mode & 0o777 == 0o600
+
+
+def test_first_runs_at_once_are_one_user() -> None:
+    """A fan-out must be able to delete what it made."""
+    with ThreadPoolExecutor(16) as pool:
+        found = {future.result().id for future in [pool.submit(this_user) for _ in range(64)]}
+
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("text", ["", "x", "a" * 31, "A" * 32])
+def test_an_id_that_is_none_is_made_anew(state: Path, text: str) -> None:
+    """A cut file must not make everybody the same user."""
+    state.parent.mkdir(parents=True)
+    state.write_text(text)
+
+    assert this_user() == this_user()
+    assert len(this_user().id) == 32
+
+
+def test_without_a_state_every_run_is_somebody_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It still runs, and says so where it matters."""
+    monkeypatch.setenv("XDG_STATE_HOME", "/proc/nowhere")
+
+    assert not this_user().stored
+    assert this_user() != this_user()
+
+
+def test_whose_is_told_by_both_labels() -> None:
+    """A colleague's skill sets the first one too."""
+    assert whose(ME.labels, ME) == YOURS
+    assert whose(User("b" * 32).labels, ME) == ANOTHERS
+    assert whose({"managed-by": "daytona-sandbox"}, ME) == ANOTHERS
+    assert whose({"user-id": ME.id}, ME) == FOREIGN
+    assert whose({}, ME) == FOREIGN
+
+
+def test_what_is_not_yours_is_refused_with_the_way_out() -> None:
+    """Which is outside the grant."""
+    with pytest.raises(Failure) as caught:
+        require_yours("an-id", "prod-db", {}, user=ME, local=True)
+
+    assert caught.value.kind == "forbidden"
+    assert caught.value.fix.endswith('sandboxes.py" adopt an-id --local')
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen", "run_id", "made"),
+    [("OWN", None, "OWN", True), ("OWN", None, None, True), ("OWN", None, "another", False), ("other", None, "OWN", False),
+     ("work", "work", "OWN", True), ("work", "work", None, False), ("work", "work", "another", False)],
+)  # fmt: skip
+def test_a_run_knows_its_own_sandbox(name: str, chosen: str | None, run_id: str | None, made: bool) -> None:
+    """By name and run-id; a dropped label is forgiven only where the name is as unique."""
+    identity = Identity.new(ME, chosen)
+    labels = {} if run_id is None else {"run-id": identity.run_id if run_id == "OWN" else run_id}
+
+    assert identity.made(identity.name if name == "OWN" else name, labels) == made
