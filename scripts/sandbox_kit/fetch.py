@@ -109,7 +109,7 @@ def write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, *, forc
             if member.issym():
                 return link(folder, member, path, force=force)
             with content(archive, member) as file:
-                size, _ = write_whole(folder, path.name, file, replace=force)
+                size, _, _ = write_whole(folder, path.name, file, may_replace=lambda: force)
     except OSError as error:
         raise Failure("host_access", f"{shown(str(path))}: {error.strerror}", fix="name a place that can be written") from None
     return Saved(str(path), size)

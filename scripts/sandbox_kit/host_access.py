@@ -21,8 +21,8 @@ from .failures import Failure, UsageFailure
 from .held import CHANGED, TAKEN
 from .host_files import READ_ONLY, Folder, Judge, open_folder
 from .project import Project, Protected, homes
-from .results import why_no_result
-from .written import Written, digest_of
+from .results import kind_of, why_no_result
+from .written import Written
 
 MORE_PATHS = "DAYTONA_SANDBOX_PATHS"
 PASSED_NAMES = "DAYTONA_SANDBOX_PASS_ENV"
@@ -36,10 +36,10 @@ HARMLESS = (
     ".tool-versions", ".clang-format", ".clang-tidy", ".rustfmt.toml", ".golangci.y*ml", ".github", ".storybook",
 )  # fmt: skip
 KEY_LIKE = (
-    "*.pem", "*.key", "*.ppk", "*.p8", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.keytab", "*.kdbx", "*.ovpn", "*.tfstate",
-    "*.tfstate.backup", "*.tfvars", "*.tfvars.json", "*.env", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "credentials*",
-    "secrets.*", "service-account*.json", "service_account*.json", "serviceaccount*.json", "*adminsdk*.json", "client_secret*.json",
-    "application_default_credentials*", "kubeconfig*", "_netrc", "pgpass*", "*.htpasswd", "htpasswd",
+    "*.pem", "*.key", "*.ppk", "*.p8", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.keytab", "*.kdbx", "*.ovpn", "*tfstate*", "*.tfvars*",
+    "*.env", "*.env.*", "env.local", "env.prod*", "env.stag*", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "*credentials*",
+    "rootkey*.csv", "secrets", "secrets.*", "*_secrets.*", "service-account*.json", "service_account*.json", "serviceaccount*.json",
+    "*adminsdk*.json", "client_secret*.json", "token.json", "local.settings.json", "kubeconfig*", "_netrc", "pgpass*", "*htpasswd",
 )  # fmt: skip
 # What a key begins with, whatever its file is called.
 KEY_BEGINNINGS = re.compile(
@@ -68,7 +68,7 @@ class HostAccess:
         paths = [Path(text).expanduser() for text in variables.get(MORE_PATHS, "").split(os.pathsep) if text]
         words = re.split(r"[,\s]+", variables.get(PASSED_NAMES, ""))
         return cls(
-            folder=(Path.cwd() if folder is None else folder).resolve(),
+            folder=(working_directory() if folder is None else folder).resolve(),
             named=tuple(path.resolve() for path in paths if path.is_absolute()),
             names=frozenset(word for word in words if word and "@" not in word),
             tokens=frozenset(word for word in words if "@" in word),
@@ -128,17 +128,22 @@ class HostAccess:
         real = self.allowed(flag, given)
         return real if real.is_dir() else None
 
-    def why_not_written(self, flag: str, given: str, *, beginning: bytes, force: bool, written: Written) -> str | None:
-        """Why a granted line does not write this file here; None when it may. Raises nothing: what is not written is held."""
+    def why_not_written(self, flag: str, given: str, *, force: bool, written: Written) -> str | None:
+        """Why a granted line writes nothing of that name here; None when it may. Raises nothing: what is not written is held."""
         try:
             real = self._resolved(flag, given)
         except UsageFailure:
             return "not a path"
-        return self._why_not_there(real, write=True) or self._why_no_result(real, beginning) or self._why_it_stays(real, force, written)
+        return (
+            self._why_not_there(real, write=True)
+            or self._why_no_result(real)
+            or self._why_misplaced(real, written)
+            or self._why_it_stays(real, force, written)
+        )
 
     def is_there(self, real: Path) -> bool:
         """Whether something other than a folder has that name."""
-        return os.path.lexists(real) and not real.is_dir()
+        return os.path.lexists(real) and not os.path.isdir(real)
 
     def _resolved(self, flag: str, given: str) -> Path:
         try:
@@ -160,12 +165,33 @@ class HostAccess:
             return "is a dotfile or looks like a key"
         return None
 
-    def _why_no_result(self, real: Path, beginning: bytes) -> str | None:
+    def _why_no_result(self, real: Path) -> str | None:
         """The names below the open tree are the line's own; folders above it count where tools obey what lies in them."""
-        base = max(
-            (base for base in self._open_trees() if real.is_relative_to(base)), key=lambda base: len(base.parts), default=real.parent
+        base = self._base(real)
+        return why_no_result(real.relative_to(base) if real != base else PurePath(real.name), self._above(base))
+
+    def _why_misplaced(self, real: Path, written: Written) -> str | None:
+        """Text and archives lie in the project's own folder, or below one that runs made in the working directory."""
+        kind = kind_of(real.name)
+        if kind is None or not kind.placed:
+            return None
+        first = self.first_folder(real)
+        if first is None:
+            return None if self._base(real) != self.folder or self.project.is_root else "not in the project's first folder: name a new one"
+        return (
+            None if not os.path.lexists(first) or written.made_folder(first) else "tools may read what lies in that folder: name a new one"
         )
-        return why_no_result(real.relative_to(base) if real != base else PurePath(real.name), self._above(base), beginning)
+
+    def first_folder(self, real: Path) -> Path | None:
+        """The folder of the open tree that holds `real`, directly or not; None when the tree itself does."""
+        base = self._base(real)
+        parts = real.relative_to(base).parts if real != base else ()
+        return base / parts[0] if len(parts) > 1 else None
+
+    def _base(self, real: Path) -> Path:
+        """The innermost open tree around a path; for a file that the user named, its folder."""
+        inside = [base for base in self._open_trees() if real.is_relative_to(base)]
+        return max(inside, key=lambda base: len(base.parts), default=real.parent)
 
     @functools.cached_property
     def _homes(self) -> tuple[Path, ...]:
@@ -180,14 +206,15 @@ class HostAccess:
         """Why what is there is not replaced; None when nothing is, or with --force what a run wrote and nobody changed."""
         if not os.path.lexists(real):
             return None
-        if not force:
-            return TAKEN
+        return (None if self.is_as_written(real, written) else CHANGED) if force else TAKEN
+
+    def is_as_written(self, real: Path, written: Written) -> bool:
+        """Whether a file is there as a run wrote it."""
         try:
             with open_folder(real.parent) as folder, open_regular("--download", real.name, folder, real.name) as stream:
-                ours = written.wrote(real, digest_of(stream))
+                return written.wrote(real, stream)
         except (OSError, UsageFailure):
-            return "something else is there"
-        return None if ours else CHANGED
+            return False
 
     def _judge(self, flag: str, given: str, *, write: bool) -> Judge:
         identities = self.protected.identities(write=write)
@@ -226,6 +253,14 @@ class HostAccess:
         if not self.environ.get(name):
             raise UsageFailure(f"--git-token {name}: there is no such variable here", fix=f"export {name}")
         return self.environ[name]
+
+
+def working_directory() -> Path:
+    """Raises UsageFailure for one that was deleted."""
+    try:
+        return Path.cwd()
+    except OSError:
+        raise UsageFailure("the working directory is not there any more", fix="cd to a folder that is there") from None
 
 
 def open_regular(flag: str, given: str, folder: Folder, name: str) -> IO[bytes]:

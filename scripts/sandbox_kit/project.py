@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +16,12 @@ SYSTEM_TREES = tuple(
     map(
         Path,
         ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/snap", "/sys", "/usr",
-         "/var/backups", "/var/cache", "/var/log", "/var/mail", "/var/run", "/var/spool",
+         "/nix", "/var/backups", "/var/cache", "/var/lib", "/var/log", "/var/mail", "/var/run", "/var/spool", "/Applications",
          "/private/etc", "/private/var/db", "/private/var/log", "/System", "/Library",
          "C:/Windows", "C:/Program Files", "C:/Program Files (x86)", "C:/ProgramData"),
     )
 )  # fmt: skip
+TOOLS_FOLDERS = ("Library", "AppData")  # below the home: hidden folders of macOS and Windows
 PROJECTS_IN_THEM = tuple(map(Path, ("/usr/src", "/usr/local/src", "/run/media")))
 LONGEST_GIT_FILE = 4096
 
@@ -31,11 +32,13 @@ class Project:
 
     folder: Path
     closed: str | None
+    is_root: bool  # nothing of the project lies above it, as far as git tells
 
     @classmethod
     def around(cls, folder: Path) -> Project:
         """Of a folder whose links are resolved."""
-        return cls(folder, why_closed(folder, homes()))
+        root = work_tree_around(folder, [*homes(), *(path for home in homes() for path in home.parents)])
+        return cls(folder, why_closed(folder, homes()), root in (None, folder))
 
 
 def homes() -> tuple[Path, ...]:
@@ -56,23 +59,27 @@ def why_closed(folder: Path, homes: Iterable[Path]) -> str | None:
         return "is the home folder itself" if folder in homes else "is a folder above the home folder"
     if any(folder.is_relative_to(tree) for tree in SYSTEM_TREES) and not any(folder.is_relative_to(tree) for tree in PROJECTS_IN_THEM):
         return "is the machine's, not a project's"
-    root = work_tree_around(folder, stop=below)
-    if root is not None and (below is None or is_linked_worktree(root)):
-        judged = folder.relative_to(root)
-    else:
-        judged = folder.relative_to(below or folder.anchor)
-    hidden = next((part for part in judged.parts if part.startswith(".")), None)
-    return f"lies in {hidden}, a hidden folder" if hidden else None
+    if below is None and is_in_anothers_home(folder):
+        return "is another user's"
+    root = next((path for path in (folder, *folder.parents) if is_linked_worktree(path)), None)
+    judged = folder.relative_to(root or below or folder.anchor)
+    hidden = next((part for part in judged.parts if part.startswith(".") or (part in TOOLS_FOLDERS and below is not None)), None)
+    return f"lies in {hidden}, a {'hidden folder' if hidden.startswith('.') else 'folder of tools'}" if hidden else None
 
 
-def work_tree_around(folder: Path, *, stop: Path | None) -> Path | None:
-    """The nearest git work tree from `folder` up, below `stop`: a home that is one itself is no project."""
-    for candidate in (folder, *folder.parents):
-        if candidate == stop:
-            return None
-        if is_work_tree(candidate):
-            return candidate
-    return None
+def is_in_anothers_home(folder: Path) -> bool:
+    """Where homes lie side by side; a shared folder among them that is this user's is a place for projects."""
+    for homes in (Path("/home"), Path("/Users")):
+        if folder.is_relative_to(homes) and folder != homes:
+            with contextlib.suppress(OSError):
+                return (homes / folder.relative_to(homes).parts[0]).stat().st_uid != os.geteuid()
+    return False
+
+
+def work_tree_around(folder: Path, no_projects: Sequence[Path]) -> Path | None:
+    """The nearest git work tree from `folder` up; a home that is one itself is no project."""
+    candidates = (candidate for candidate in (folder, *folder.parents) if candidate not in no_projects)
+    return next((candidate for candidate in candidates if is_work_tree(candidate)), None)
 
 
 def is_work_tree(folder: Path) -> bool:

@@ -1,100 +1,167 @@
 """What counts as a result: the one table of what a granted line may bring back into a project. Everything else is held for the user.
 
-The line is granted, so whoever talks to Claude chooses what is written and under which name. A result is read by people and by
-programs that were told to read it. What a tool of the project obeys just because it lies there (a test, a build file, a setting, a
-template, instructions for an agent) is no result, and neither is what has no ending or one that is not in this table.
+The line is granted, so whoever talks to Claude chooses what is written, where and under which name. A result is read by people, and by
+programs that were told to read it. What some tool obeys just because it lies there (a test, a build file, a setting, a template, an
+inventory, a package) is none. No list of what tools obey is ever whole, so this one says what is a result, not what is not:
+
+- by its ending: whatever has none, or another one, is no result;
+- data formats of machines (pictures, PDF, parquet, …) by what they begin with: they hold no text that a tool could take for its own;
+- text by its name where tools look for names (`.json`, `.txt`, `.xml`), by its content where they look for marks of a template or a
+  test, and by its place: only the project's own folder, or one that runs made. Tools read what lies in the folders that people made.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePath
+from typing import IO
 
+CHUNK = 1 << 20
 LONGEST_NAME = 255  # bytes, on every file system that people use
+ZIP, GZIP = (b"PK\x03\x04", b"PK\x05\x06"), (b"\x1f\x8b",)
+# Words of which a name must have one, where tools look for names; in the singular.
+RESULT_WORDS = frozenset((
+    "result", "report", "output", "out", "summary", "metric", "stat", "statistic", "benchmark", "coverage", "analysis", "data",
+    "dataset", "answer", "response", "prediction", "score", "measurement", "timing", "finding", "eval", "evaluation", "comparison",
+    "table", "value", "sample", "chart", "plot", "figure", "count", "record", "row", "event", "transaction", "price", "junit",
+    "cobertura", "log", "stdout", "stderr", "transcript", "listing",
+))  # fmt: skip
+# And none of these, which tools of all kinds put into the names of their settings.
+OBEYED_WORDS = frozenset((
+    "config", "conf", "setting", "option", "preference", "rc", "lock", "manifest", "preset", "workspace", "plugin", "extension",
+    "hook", "mcp", "template", "requirement", "constraint", "env", "environment", "inventory", "package",
+))  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One row: endings, and among their names only these, or all but these; `begins` is what such a file begins with."""
+    """One row: endings and what such a file begins with (any of these, at a place). `text` can be taken for something else."""
 
     what: str
     endings: tuple[str, ...]
-    only: tuple[str, ...] = ("*",)
-    never: tuple[str, ...] = ()
-    begins: bytes = b""
+    begins: tuple[bytes, ...] = ()
+    at: int = 0  # where it begins so
+    text: bool = False
+    named: bool = False  # its name must say that it is a result
+    placed: bool = False  # it lies in the project's own folder or in one that runs made
 
-
-# Names that tools obey, by patterns rather than one by one: a tool of next year will call its settings something with "config" too.
-OBEYED_JSON = (
-    "*config*", "*conf.json", "*settings*", "*preferences*", "*rc.json", "*package*", "*-lock*.json", "*lock.json", "*lockfile*",
-    "*shrinkwrap*", "*manifest*", "*preset*", "*workspace*", "project.json", "project.*.json", "*-project.json", "module*.json",
-    "*plugin*", "extension*.json", "*marketplace*", "*hook*", "*mcp*", "agent.json", "agents.json", "task*.json", "launch*.json",
-    "scripts.json", "*build*", "*deploy*", "*pipeline*", "*workflow*", "*compose*", "*-cli.json", "cli.json", "*setup*", "*override*",
-    "env.json", "*.env.json", "*environment*", "import*map*.json", "*lint*", "*spell*", "hosts.json", "kernel.json", "keybinding*.json",
-    "*template*", "*.deps.json", "*.tf.json", "*.tofu.json", "*.tfvars.json", "*.tftest.json", "*.pkr.json", "*.11tydata.json",
-    "*.code-*.json", "composer.json", "deno.json", "nx.json", "turbo.json", "lerna.json", "rush.json", "angular.json", "nodemon.json",
-    "cdk*.json", "sst.json", "sam.json", "firebase.json", "vercel.json", "now.json", "app.json", "wrangler.json", "netlify.json",
-    "serverless.json", "amplify.json", "biome.json", "dprint.json", "tauri*.json", "devcontainer*.json", "devbox.json", "devfile.json",
-    "flox*.json", "mise.json", "moon.json", "knip.json", "ava.json", "cypress.json", "karma.json", "typedoc.json", "gulpfile*.json",
-    "renovate.json", "components.json", "bower.json", "jsr.json", "dub.json", "spago.json", "esy.json", "elm.json", "vcpkg*.json",
-    "conan*.json", "hardhat.json", "truffle.json", "foundry.json", "haxelib.json", "global.json", "host.json", "function.json",
-    "process.json", "ecosystem*.json", "pm2*.json", "cookiecutter.json", "theme.json", "block.json", "procfile*.json", "lefthook*.json",
-)  # fmt: skip
-OBEYED_TEXT = (
-    "cmake*", "makefile*", "*requirement*", "*constraint*", "*conanfile*", "meson*", "entry_points*", "top_level*", "apt.txt", "aptfile*",
-    "*package*", "*deps*", "*dependenc*", "runtime*", "pip.txt", "pip-*", "*config*", "*settings*", "hosts.txt", "*instruction*",
-    "agent.txt", "agents.txt", "*claude*", "llms*", "modules*", "*manifest*", "*plugin*", "*hook*", "*.env.txt", "cargo*", "*-lock*",
-    "*lock.txt", "scripts*",
-)  # fmt: skip
-OBEYED_PAGES = ("*layout*", "*template*", "base.htm*", "*partial*", "*component*", "404.htm*", "50?.htm*", "*.11ty*")
-REPORTS = ("*report*", "*result*", "*coverage*", "*junit*", "test-*.xml", "tests.xml", "cobertura*", "*feed*", "*data*")
 
 RESULTS = (
-    Kind("a table", (".csv", ".tsv", ".parquet", ".feather", ".arrow", ".xlsx", ".ods")),
-    Kind("data", (".json", ".jsonl", ".ndjson", ".geojson"), never=OBEYED_JSON),
-    Kind("an array", (".npy", ".npz")),
-    Kind("a report", (".xml",), only=REPORTS, never=("*build*", "*config*", "*settings*", "pom*", "*project*", "*phpunit*", "*testng*")),
-    Kind("a report", (".sarif", ".lcov", ".pdf", ".docx", ".pptx", ".odt", ".odp")),
-    Kind("a page", (".html", ".htm"), never=OBEYED_PAGES, begins=b"<"),
-    Kind("text", (".txt",), never=OBEYED_TEXT),
-    Kind("a log", (".log",)),
-    Kind("a picture", (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")),
-    Kind("a picture", (".svg",), begins=b"<"),
-    Kind("sound or film", (".wav", ".mp3", ".ogg", ".flac", ".mp4", ".webm", ".mov")),
-    Kind(
-        "an archive", (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z"), never=("*.whl*", "*.egg*", "python*.zip", "*plugin*")
-    ),
+    Kind("a picture", (".png",), (b"\x89PNG\r\n\x1a\n",)),
+    Kind("a picture", (".jpg", ".jpeg"), (b"\xff\xd8\xff",)),
+    Kind("a picture", (".gif",), (b"GIF87a", b"GIF89a")),
+    Kind("a picture", (".webp",), (b"WEBP",), at=8),
+    Kind("a picture", (".bmp",), (b"BM",)),
+    Kind("a picture", (".tif", ".tiff"), (b"II*\0", b"MM\0*")),
+    Kind("a picture", (".svg",), (b"<",), text=True, placed=True),
+    Kind("a document", (".pdf",), (b"%PDF-",)),
+    Kind("a document", (".docx", ".pptx", ".xlsx", ".odt", ".ods", ".odp"), ZIP),
+    Kind("a table", (".parquet",), (b"PAR1",)),
+    Kind("a table", (".feather", ".arrow"), (b"ARROW1", b"FEA1")),
+    Kind("a table", (".csv", ".tsv"), text=True, placed=True),
+    Kind("an array", (".npy",), (b"\x93NUMPY",)),
+    Kind("an array", (".npz",), ZIP),
+    Kind("data", (".json",), text=True, named=True, placed=True),
+    Kind("data", (".jsonl", ".ndjson", ".geojson", ".sarif", ".lcov"), text=True, placed=True),
+    Kind("a report", (".xml",), (b"<",), text=True, named=True, placed=True),
+    Kind("a page", (".html", ".htm"), (b"<",), text=True, placed=True),
+    Kind("text", (".txt",), text=True, named=True, placed=True),
+    Kind("a log", (".log",), text=True, placed=True),
+    Kind("sound", (".wav",), (b"RIFF",)),
+    Kind("sound", (".mp3",), (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2")),
+    Kind("sound", (".ogg",), (b"OggS",)),
+    Kind("sound", (".flac",), (b"fLaC",)),
+    Kind("film", (".mp4", ".mov"), (b"ftyp",), at=4),
+    Kind("film", (".webm",), (b"\x1aE\xdf\xa3",)),
+    Kind("an archive", (".zip",), ZIP, placed=True),
+    Kind("an archive", (".tar",), (b"ustar",), at=257, placed=True),
+    Kind("an archive", (".gz", ".tgz"), GZIP, placed=True),
+    Kind("an archive", (".bz2",), (b"BZh",), placed=True),
+    Kind("an archive", (".xz",), (b"\xfd7zXZ\0",), placed=True),
+    Kind("an archive", (".zst",), (b"(\xb5/\xfd",), placed=True),
+    Kind("an archive", (".7z",), (b"7z\xbc\xaf\x27\x1c",), placed=True),
 )
-# Folders whose content tools obey, wherever they stand in the path: templates run in their engine, metadata names code to load.
+PACKED = (".gz", ".bz2", ".xz", ".zst")  # around a file of another kind
+PACKAGE = re.compile(r".*-v?\d+(\.\d+)+.*")  # NAME-VERSION is what package managers look for
+# Marks of templates and of doctests: engines and test runners find them in files of any ending.
+MARKS = (b"{{", b"{%", b"<%", b"<?php")
+DOCTEST = b">>>"  # pytest runs what it finds in test*.txt
+BEGINNING = 512  # bytes by which a kind is told
+# Folders whose content tools obey, also where one stands in such a folder and nothing says where the project begins.
 OBEYED_FOLDERS = (
     "templates", "_templates", "template", "layouts", "_layouts", "layout", "_includes", "includes", "partials", "_partials", "views",
     "overrides", "theme", "themes", "node_modules", "site-packages", "dist-packages", "__pycache__", "*.egg-info", "*.dist-info",
-    "group_vars", "host_vars", "requirements", "*.d", "patches", "k8s", "kubernetes", "manifests", "deploy", "autostart",
+    "inventory", "inventories", "group_vars", "host_vars", "roles", "vars", "defaults", "tasks", "handlers", "meta", "config", "conf",
+    "conf.d", "*.d", "requirements", "patches", "charts", "dags", "flows", "dist", "vendor", "wheels", "wheelhouse", "packages", "db",
+    "migrations", "changelog", "monitors", "hooks", "plugins", "skills", "commands", "agents", "k8s", "kube", "kubernetes", "manifests",
+    "crds", "helm", "infra", "terraform", "deploy", "environments", "autostart", "tests", "test", "spec", "specs", "features",
 )  # fmt: skip
-# What Windows takes for a device, and short names and streams, which are other names of files that are there.
+# What Windows takes for a device.
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$)(\..*)?")
 
 
-def why_no_result(path: PurePath, above: Iterable[str] = (), beginning: bytes = b"<") -> str | None:
-    """Why a file of that relative path and beginning is no result; None for one. `above` are the folders that hold it already."""
+def kind_of(name: str) -> Kind | None:
+    """The row of a file's name; None for what is no result by its ending."""
+    plain = folded(name)
+    kind = next((kind for kind in RESULTS if plain.endswith(kind.endings)), None)
+    inner = next((plain[: -len(ending)] for ending in PACKED if plain.endswith(ending)), None)
+    if kind is None or (inner is not None and not inner.endswith(".tar") and "." in inner and kind_of(inner) is None):
+        return None
+    return kind
+
+
+def why_no_result(path: PurePath, above: Iterable[str] = ()) -> str | None:
+    """Why a file of that relative path is no result whatever it holds; None for one. `above` are the folders that hold it already."""
     if not path.parts or any(is_odd(part) for part in path.parts):
         return "an odd name"
     *folders, name = map(folded, (*above, *path.parts))
-    obeyed = next((folder for folder in folders if matches(folder, OBEYED_FOLDERS)), None)
-    if obeyed is not None:
-        return f"tools obey what lies in {obeyed}"
-    kind = next((kind for kind in RESULTS if name.endswith(kind.endings)), None)
+    kind = kind_of(name)
     if kind is None:
         return "no result by its ending"
-    if not matches(name, kind.only) or matches(name, kind.never):
-        return "tools may obey a file of that name"
-    if kind.begins and not beginning.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(kind.begins):
-        return f"it does not begin as {kind.what} does"
+    obeyed = next((folder for folder in folders if matches(folder, OBEYED_FOLDERS)), None) if kind.placed else None
+    if obeyed is not None:
+        return f"tools may obey what lies in {obeyed}"
+    if kind.named and not says_result(name):
+        return "tools may obey a file of that name: call it results, output, report or data"
+    if not kind.text and kind.placed and PACKAGE.fullmatch(name):
+        return "package managers look for such names"
     return None
+
+
+def why_no_content(name: str, content: IO[bytes]) -> str | None:
+    """Why a file of that name is not what its ending says, or holds a mark of a template or a test; an empty one is anything."""
+    kind = kind_of(name)
+    beginning = content.read(BEGINNING)
+    if kind is None or not beginning:
+        return None
+    start = beginning.lstrip(b"\xef\xbb\xbf \t\r\n") if kind.text else beginning[kind.at :]
+    if kind.begins and not start.startswith(kind.begins):
+        return f"it does not begin as {kind.what} does"
+    if kind.text and (start.startswith(b"#!") or has_marks(beginning, content, (*MARKS, *[DOCTEST] * (kind.what == "text")))):
+        return "scripts, templates or tests have such marks"
+    return None
+
+
+def has_marks(beginning: bytes, content: IO[bytes], marks: Sequence[bytes]) -> bool:
+    """Whether one of them stands anywhere, also across the end of a chunk."""
+    chunk, longest = beginning, max(map(len, marks)) - 1
+    while chunk:
+        if any(mark in chunk for mark in marks):
+            return True
+        more = content.read(CHUNK)
+        chunk = chunk[-longest:] + more if more else b""
+    return False
+
+
+def says_result(name: str) -> bool:
+    """Whether the words of a name are a result's and no setting's."""
+    found = re.split(r"[^a-z0-9]+", folded(name).rpartition(".")[0])
+    words = {re.sub(r"s?[0-9]*$", "", word) for word in found}
+    return bool((words | {f"{word}s" for word in words}) & RESULT_WORDS) and not words & OBEYED_WORDS  # analysis ends with an s
 
 
 def folded(name: str) -> str:
@@ -110,8 +177,8 @@ def is_odd(name: str) -> bool:
         or len(name.encode(errors="replace")) > LONGEST_NAME
         or name != unicodedata.normalize("NFC", name)
         or name.endswith((".", " "))
-        or name.startswith((" ", "-", "."))
-        or any(char in ':\\"<>|?*' for char in plain)
+        or name.startswith((" ", "-", ".", "~"))
+        or any(char in ':\\"<>|?*%' for char in plain)
         or re.search(r"~\d", plain) is not None
         or DEVICES.fullmatch(plain) is not None
     )

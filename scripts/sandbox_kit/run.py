@@ -25,7 +25,7 @@ from .report import Collected, Report
 from .sdk import Client, CreateSpec, Handle
 from .settings import Settings, for_local, from_environment
 from .translation import as_failure
-from .work import Work, needs_network_first
+from .work import Work, needs_network_first, require_no_looser
 
 FIXED_WORDS = ("engine", "whose", "streams", "kind")  # of the JSON: never a server's or a program's
 ONLY_AT_CREATE = ("snapshot", "image", "target", "secrets", "labels")
@@ -149,11 +149,7 @@ class Run:
         """This user's, and with a network that this run does not loosen; raises Failure forbidden or conflict."""
         info = handle.info
         require_yours(info.id, info.name, info.labels, user=self.identity.user, local=self.options.local)
-        if self.options.policy.loosens(info.policy):
-            raise Failure(
-                "conflict", f"{info.name} has {info.policy.describe()}, and a rule that is there is never loosened",
-                fix="leave out the network flags, or use another --name",
-            )  # fmt: skip
+        require_no_looser(self.options.policy, info)
 
     async def _by_name(self, client: Client, lease: Lease) -> None:
         """Get or create; a create that lost the race against another one uses that one's sandbox."""

@@ -19,9 +19,9 @@ def write_private(path: Path, data: bytes) -> None:
     part.replace(path)
 
 
-def prune(folder: Path, pattern: str) -> None:
-    """Delete what matches in `folder` and is older than a week, folders with their content."""
-    oldest = time.time() - KEPT_DAYS * 24 * 3600
+def prune(folder: Path, pattern: str, *, days: int = KEPT_DAYS) -> None:
+    """Delete what matches in `folder` and is older than that, folders with their content."""
+    oldest = time.time() - days * 24 * 3600
     for path in folder.glob(pattern):
         try:
             if path.lstat().st_mtime >= oldest:

@@ -9,8 +9,8 @@ import re
 import tarfile
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -18,15 +18,15 @@ from skill_env import quoted
 
 from .defaults import LARGEST_TEXT, LARGEST_TRANSFER, MOST_FILES
 from .failures import Failure, UsageFailure
-from .held import Entry, Held, HeldFile
+from .held import TAKEN, Entry, Held, HeldFile
 from .host_access import KEY_LOOK, HostAccess, is_a_key, may_leave, open_regular, shown
 from .host_files import NEW, Folder, open_folder
+from .results import why_no_content
 from .written import Written, new_digest
 
 WINDOWS = os.name == "nt"
 NAMES_SHOWN = 8
 CHUNK = 1 << 20
-BEGINNING = 512  # bytes of a file by which its kind is told
 UNWANTED_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")  # terminal escapes, and what another system takes for a separator
 PLAIN_MODE, FOLDER_MODE = 0o644, 0o755
 FIX_HOSTILE = "look at the files in the sandbox (--keep, then --command 'ls -lR DIR'), and fetch the ones you want by name"
@@ -296,10 +296,11 @@ def unpack(arrival: Arrival, access: HostAccess, *, held: Held, written: Written
             members = checked(stream)
             placed, entries = sort(stream, members, arrival, access, written)
             with Writer(access, written, force=arrival.force) as writer:
-                saved = [writer.write(name, content(stream, member)) for member, name in placed]
-            if entries:
-                held.keep(arrival.there, arrival.here, entries)
-            return saved
+                saved = [(entry, writer.write(entry.file.path, content(stream, entry.member))) for entry in placed]
+            taken = [replace(entry, file=replace(entry.file, reason=TAKEN)) for entry, found in saved if found is None]
+            if entries or taken:
+                held.keep(arrival.there, arrival.here, [*entries, *(with_content(stream, entry) for entry in taken)])
+            return [found for _, found in saved if found is not None]
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise Failure("archive", f"what the sandbox sent is not a proper archive: {error}", fix=FIX_HOSTILE) from None
 
@@ -351,22 +352,38 @@ def hostile(member: tarfile.TarInfo, why: str) -> Failure:
 
 def sort(
     stream: tarfile.TarFile, members: list[tarfile.TarInfo], arrival: Arrival, access: HostAccess, written: Written
-) -> tuple[list[tuple[tarfile.TarInfo, str]], list[Entry]]:
-    """What is written, with its name here, and what is held; raises Failure archive for two entries in one place."""
+) -> tuple[list[Entry], list[Entry]]:
+    """What is written, and what is held with its content; raises Failure archive for two entries in one place."""
     placed, entries, seen, folders = [], [], set[str](), set[str]()
     for member, name in places(members, arrival.here, access):
         if name in seen or name in folders or not seen.isdisjoint(parents(name)):
             raise hostile(member, "stands for something that is there already")
         seen.add(name)
         folders |= parents(name)
-        reason = "a link" if member.issym() else access.why_not_written(
-            "--download", name, beginning=beginning(stream, member), force=arrival.force, written=written
-        )  # fmt: skip
+        reason = why_held(stream, member, name, arrival, access, written)
+        entry = Entry(member, None, HeldFile(name, reason or "", member.size))
         if reason is None:
-            placed.append((member, name))
+            placed.append(entry)
         else:
-            entries.append(Entry(member, None if member.issym() else content(stream, member), HeldFile(name, reason, member.size)))
+            entries.append(with_content(stream, entry))
     return placed, entries
+
+
+def why_held(
+    stream: tarfile.TarFile, member: tarfile.TarInfo, name: str, arrival: Arrival, access: HostAccess, written: Written
+) -> str | None:
+    """By what it is, where it goes, and only then by what it holds, which costs a look at all of it."""
+    if member.issym():
+        return "a link"
+    reason = access.why_not_written("--download", name, force=arrival.force, written=written)
+    if reason is None:
+        with content(stream, member) as file:
+            reason = why_no_content(name, file)
+    return reason
+
+
+def with_content(stream: tarfile.TarFile, entry: Entry) -> Entry:
+    return entry if entry.member.issym() else replace(entry, content=content(stream, entry.member))
 
 
 def parents(name: str) -> set[str]:
@@ -379,18 +396,13 @@ def places(members: list[tarfile.TarInfo], here: str, access: HostAccess) -> Ite
     for member in members:
         if not member.isdir():
             name = PurePosixPath(member.name).as_posix()
-            yield member, file_place(here, name, access) if single else posixpath.join(here, name)
+            yield member, posixpath.normpath(file_place(here, name, access) if single else posixpath.join(here, name))
 
 
 def file_place(here: str, name: str, access: HostAccess) -> str:
     """A single file goes into a folder that is there, else it is called what the user said."""
-    into = here.endswith("/") or access.allowed("--download", here, write=True).is_dir()
+    into = here.endswith("/") or os.path.isdir(access.allowed("--download", here, write=True))
     return posixpath.join(here, posixpath.basename(name)) if into else here
-
-
-def beginning(stream: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    with content(stream, member) as file:
-        return file.read(BEGINNING)
 
 
 def content(stream: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
@@ -416,16 +428,30 @@ class Writer:
         if self._folder is not None:
             self._folder.close()
 
-    def write(self, name: str, content: IO[bytes]) -> Saved:
-        """A new file, or one in the place of what a run wrote; raises Failure host_access for a full or closed place."""
+    def write(self, name: str, content: IO[bytes]) -> Saved | None:
+        """A new file, or one in the place of what a run wrote; None when somebody was quicker there.
+
+        Raises Failure host_access for a full or closed place.
+        """
         path = self._access.allowed("--download", name, write=True)
+        first = self._access.first_folder(path)
+        is_new = first is not None and not os.path.lexists(first)
         try:
             with content:
-                size, digest = write_whole(self._enter(name, path.parent), path.name, content, replace=self._force)
+                folder = self._enter(name, path.parent)
+                if first is not None and is_new:
+                    self._written.note_folder(first)
+                size, digest, inode = write_whole(folder, path.name, content, may_replace=lambda: self._may_replace(path))
+        except FileExistsError:
+            return None
         except OSError as error:
             raise Failure("host_access", f"--download {shown(name)}: {error.strerror}", fix="name a place that can be written") from None
-        self._written.note(path, digest)
+        self._written.note_file(path, digest, inode)
         return Saved(name, size)
+
+    def _may_replace(self, path: Path) -> bool:
+        """Asked when the new file is whole, which may take a while: an edit of the user's since the first look stays."""
+        return self._force and os.path.lexists(path) and self._access.is_as_written(path, self._written)
 
     def _enter(self, name: str, path: Path) -> Folder:
         if self._folder is None or self._folder.path != path:
@@ -436,8 +462,8 @@ class Writer:
         return self._folder
 
 
-def write_whole(folder: Folder, name: str, content: IO[bytes], *, replace: bool) -> tuple[int, str]:
-    """(bytes, digest) of a file that is there under its name when it is whole, and not at all when it cannot be; raises OSError."""
+def write_whole(folder: Folder, name: str, content: IO[bytes], *, may_replace: Callable[[], bool]) -> tuple[int, str, int]:
+    """(bytes, digest, inode) of a file that is there under its name when it is whole, and not at all when it cannot be; raises OSError."""
     part, digest, size = f".{uuid.uuid4().hex}.part", new_digest(), 0
     try:
         with os.fdopen(folder.open(part, NEW, PLAIN_MODE), "wb") as target:
@@ -445,8 +471,9 @@ def write_whole(folder: Folder, name: str, content: IO[bytes], *, replace: bool)
                 target.write(chunk)
                 digest.update(chunk)
                 size += len(chunk)
-        folder.put(part, name, replace=replace)
+            inode = os.fstat(target.fileno()).st_ino
+        folder.put(part, name, replace=may_replace())
     except BaseException:
         folder.remove(part)
         raise
-    return size, digest.hexdigest()
+    return size, digest.hexdigest(), inode

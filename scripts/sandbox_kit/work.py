@@ -15,10 +15,10 @@ from .execution import Program, Workplace
 from .failures import Failure
 from .held import Held
 from .host_access import HostAccess, shown
-from .options import RunOptions
+from .options import Policy, RunOptions
 from .output import Narrator
 from .report import PROGRAM, SETUP, Collected, Report
-from .sdk import Handle
+from .sdk import Handle, SandboxInfo
 from .written import Written
 
 OUT_OF_MEMORY = 137
@@ -153,6 +153,8 @@ class Work:
         """Cut the network once it is no longer needed; where the rule held from the start it was read back then."""
         policy = self._options.policy
         if policy and self._late_policy:
+            await self._handle.refresh()
+            require_no_looser(policy, self._handle.info)  # a rule may have come while the setup ran
             if policy.normalized() != self._handle.info.policy.normalized():
                 await self._handle.restrict(policy)
             self._narrator.say(f"{policy.describe()} from here on")
@@ -283,6 +285,15 @@ class Work:
                 out, err = await self._handle.logs(*self._server)
                 self._collected.stdout.feed(out)
                 self._collected.stderr.feed(err)
+
+
+def require_no_looser(policy: Policy, info: SandboxInfo) -> None:
+    """Raises Failure conflict for a rule that would let through what the one that is there keeps out."""
+    if policy.loosens(info.policy):
+        raise Failure(
+            "conflict", f"{info.name} has {info.policy.describe()}, and a rule that is there is never loosened",
+            fix="leave out the network flags, or use another --name",
+        )  # fmt: skip
 
 
 def needs_network_first(options: RunOptions) -> bool:

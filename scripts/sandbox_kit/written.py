@@ -1,4 +1,4 @@
-"""What earlier runs wrote into projects, with its digest: `--force` replaces such a file while nobody has changed it, and nothing else."""
+"""What earlier runs made in projects: `--force` replaces such a file while nobody has changed it, and text may lie in such a folder."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,6 +15,7 @@ import skill_env
 from .state_files import prune, write_private
 
 CHUNK = 1 << 20
+KEPT_DAYS = 90  # longer than logs: a chart is made again after weeks
 
 
 def new_digest() -> Any:
@@ -33,24 +35,46 @@ def folder() -> Path:
 
 
 class Written:
-    """The files of one run as they come, and a look at those of all runs."""
+    """The files and folders of one run as they come, and a look at those of all runs.
+
+    A file counts by its path, its content and its inode: the same bytes in a file of the user's own are the user's.
+    """
 
     def __init__(self, run_id: str) -> None:
         self._path = folder() / f"{run_id}.json"
-        self._files: dict[str, str] = {}
+        self._made: dict[str, str] = {}
+        self._earlier: list[dict[str, str]] | None = None
 
-    def note(self, path: Path, digest: str) -> None:
-        self._files[str(path)] = digest
+    def note_file(self, path: Path, digest: str, inode: int) -> None:
+        self._made[str(path)] = f"{digest} {inode}"
+
+    def note_folder(self, path: Path) -> None:
+        """One that was not there before; raises nothing, what cannot be looked at is not on record."""
+        with contextlib.suppress(OSError):
+            self._made[str(path)] = f"folder {os.stat(path, follow_symlinks=False).st_ino}"
 
     def save(self) -> None:
         """One small file a run; raises OSError."""
-        if self._files:
-            prune(folder(), "*.json")
-            write_private(self._path, json.dumps(self._files).encode())
+        if self._made:
+            prune(folder(), "*.json", days=KEPT_DAYS)
+            write_private(self._path, json.dumps(self._made).encode())
 
-    def wrote(self, path: Path, digest: str) -> bool:
-        """Whether a run wrote exactly this."""
-        return digest in {files.get(str(path)) for files in (self._files, *records())}
+    def wrote(self, path: Path, stream: IO[bytes]) -> bool:
+        """Whether a run wrote exactly the file that is open as `stream`."""
+        return self._has(path, f"{digest_of(stream)} {os.fstat(stream.fileno()).st_ino}")
+
+    def made_folder(self, path: Path) -> bool:
+        """Whether a run made the folder that is there under this path."""
+        try:
+            status = os.stat(path, follow_symlinks=False)
+        except OSError:
+            return False
+        return stat.S_ISDIR(status.st_mode) and self._has(path, f"folder {status.st_ino}")
+
+    def _has(self, path: Path, mark: str) -> bool:
+        if self._earlier is None:
+            self._earlier = records()
+        return mark in [made.get(str(path)) for made in (self._made, *self._earlier)]
 
 
 def records() -> list[dict[str, str]]:

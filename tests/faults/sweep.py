@@ -38,7 +38,7 @@ SCENARIOS: dict[str, tuple[tuple[str, ...], int, int]] = {
     "run": (("--command", "echo $TOKEN; exit 3", *ENV), 3, 9),
     "code": (("--code", "print(1)", *ENV), 0, 9),
     "steps": (("--setup", "echo s", "--command", "echo a", "--command", "exit 4", *ENV), 4, 15),
-    "transfer": (("--upload", "project", "--command", "mkdir o; echo r > o/r.txt", "--download", "o:back", "--force", *ENV), 0, 14),
+    "transfer": (("--upload", "project", "--command", "mkdir o; echo r > o/r.csv", "--download", "o:back", "--force", *ENV), 0, 14),
     "network": (("--setup", "true", "--no-network", "--command", "true", *ENV), 0, 14),
     "preview": ((*SERVE, *ENV), 0, 12),
     "keep": (("--keep", "--command", "true", *ENV), 0, 9),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from .conftest import LocalServer, Script
+from .conftest import LocalServer, Script, until
+from .test_run import start_script
 
 ANOTHERS = {"managed-by": "daytona-sandbox", "user-id": "0" * 32, "run-id": "r"}
 
@@ -131,3 +133,22 @@ def test_the_labels_of_this_tool_cannot_be_given(run: Script) -> None:
     """--label user-id=… would make somebody else's sandbox of ours, or ours of a colleague's."""
     for name in ("managed-by", "run-id", "user-id"):
         assert run("--local", "--command", "true", "--label", f"{name}=x").code == 2
+
+
+def test_a_rule_that_comes_while_the_setup_runs_is_not_loosened(run: Script, server: LocalServer) -> None:
+    """The rule is applied after the setup, which may last: it is judged again then."""
+    run("--local", "--name", "race", "--command", "true")
+    results: list[Any] = []
+    slow = ("--local", "--name", "race", "--json", "--allow-cidr", "0.0.0.0/0", "--setup", "touch begun; sleep 3", "--command", "echo ran")
+    process = start_script(*slow)
+    until(lambda: server.exec("race", "ls begun")["exitCode"] == 0)
+    results.append(run("--local", "--name", "race", "--no-network", "--command", "true"))
+    out, _ = process.communicate(timeout=60)
+    after = server.get("race")
+    server.request("DELETE", "/api/sandbox/race")
+
+    assert results[0].code == 0
+    assert json.loads(out)["error"]["kind"] == "conflict"
+    assert "ran" not in json.loads(out)["stdout"]
+    assert after is not None
+    assert after["networkBlockAll"] is True

@@ -117,14 +117,14 @@ def test_a_project_goes_in_and_a_report_comes_back(run: Script, server: LocalSer
     ):
         (project / name).write_text(text)
     (project / "sub" / "tool.sh").chmod(0o755)
-    command = "find . -type f | sort; mkdir -p out/deep; echo report > out/deep/r.txt; ./project/sub/tool.sh"
+    command = "find . -type f | sort; mkdir -p out/deep; echo report > out/deep/results.txt; ./project/sub/tool.sh"
     result = run("--local", "--json", "--upload", "project", "--command", command, "--download", "out:results")
     found = result.json()
 
     assert result.code == 3
     assert found["stdout"].split() == ["./project/.gitignore", "./project/a.py", "./project/sub/tool.sh"]
-    assert found["files"] == [{"path": "results/deep/r.txt", "bytes": 7}]
-    assert (scripts_environment / "results/deep/r.txt").read_text() == "report\n"
+    assert found["files"] == [{"path": "results/deep/results.txt", "bytes": 7}]
+    assert (scripts_environment / "results/deep/results.txt").read_text() == "report\n"
     assert "left here: .env" in result.stderr
     assert "s3cr3t" not in result.stdout + result.stderr
     assert server.sandboxes() == []
@@ -172,16 +172,16 @@ def test_a_hostile_download_writes_nothing(run: Script, scripts_environment: Pat
 
 def test_what_is_here_is_never_overwritten(run: Script, server: LocalServer, scripts_environment: Path) -> None:
     """Refused before anything is created; with --force it is held for the user, who may fetch it over the old one."""
-    (scripts_environment / "r.txt").write_text("mine")
-    argv = ("--local", "--json", "--command", "echo theirs > r.txt", "--download", "r.txt")
+    (scripts_environment / "r.csv").write_text("mine")
+    argv = ("--local", "--json", "--command", "echo theirs > r.csv", "--download", "r.csv")
     refused, held = run(*argv), run(*argv, "--force")
 
     assert refused.json()["error"]["kind"] == "host_access"
     assert refused.json()["sandbox"] is None
     assert held.code == 0
-    assert held.json()["held"] == [{"path": "r.txt", "reason": "there already, and not as a run wrote it", "bytes": 7}]
-    assert held.json()["fetch"].endswith(" r.txt:r.txt --force")
-    assert (scripts_environment / "r.txt").read_text() == "mine"
+    assert held.json()["held"] == [{"path": "r.csv", "reason": "there already, and not as a run wrote it", "bytes": 7}]
+    assert held.json()["fetch"].endswith(" r.csv:r.csv --force")
+    assert (scripts_environment / "r.csv").read_text() == "mine"
 
 
 def test_what_a_run_wrote_is_replaced_by_force_until_somebody_changes_it(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -166,25 +167,47 @@ def test_a_bound_token_is_no_variable_of_the_programs(tmp_path: Path) -> None:
         HostAccess.of(TOKEN, tmp_path).variable("GH_TOKEN")
 
 
-def why(gate: HostAccess, given: str, *, force: bool = False, beginning: bytes = b"x") -> str | None:
-    return gate.why_not_written("--download", given, beginning=beginning, force=force, written=Written("20261126-010203-0123abcd"))
+def why(gate: HostAccess, given: str, *, force: bool = False) -> str | None:
+    return gate.why_not_written("--download", given, force=force, written=Written("20261126-010203-0123abcd"))
 
 
 @pytest.mark.parametrize(
     ("given", "reason"),
     [("new.csv", None), ("deep/er/new.csv", None), ("../new.csv", "outside"), ("/tmp/new.csv", "outside"), ("link/new.csv", "outside"),
      (".git/new.csv", "dotfile"), (".claude/new.csv", "dotfile"), ("src/main.py", "no result"), ("conftest.py", "no result"),
-     ("CLAUDE.md", "no result"), ("Makefile", "no result"), ("package.json", "obey"), ("templates/x.html", "obey"), ("credentials.csv", "key"),
-     ("there.csv", "there already"), ("x" * 300 + ".csv", "odd name"), ("a\0b.csv", "not a path"), ("CON.csv", "odd name")],
+     ("CLAUDE.md", "no result"), ("Makefile", "no result"), ("package.json", "obey"), ("templates/x.html", "obey"), ("src/new.csv", "that folder"), ("src/new/new.csv", "that folder"), ("src/new.png", None),
+     ("there.csv/x.csv", "that folder"), ("credentials.csv", "key"),
+     ("there.csv", "there already"), ("there.png", "there already"), ("x" * 300 + ".csv", "odd name"), ("a\0b.csv", "not a path"), ("CON.csv", "odd name")],
     ids=lambda value: str(value)[:20],
 )  # fmt: skip
 def test_a_granted_line_writes_new_results_of_the_project(project: Path, given: str, reason: str | None) -> None:
     """The where, the what and the over what, each with its own words."""
-    (project / "there.csv").write_text("mine")
+    for name in ("there.csv", "there.png"):
+        (project / name).write_text("mine")
     (project / "link").symlink_to("..")
     found = why(access(project), given)
 
     assert (found is None) if reason is None else (reason in str(found)), found
+
+
+def test_text_does_not_go_into_a_folder_that_people_made(project: Path) -> None:
+    """Tools read what lies there: an inventory, a role, vendored packages; from within it either. What runs made is open to runs."""
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    below = access(project / "src")
+    written = Written("20261126-010203-0123abcd")
+    (project / "out").mkdir()
+    written.note_folder(project / "out")
+
+    assert "first folder" in str(why(below, "new.csv"))
+    assert why(below, "new/new.csv") is None
+    assert why(below, "new.png") is None
+    assert access(project).why_not_written("--download", "out/deep/new.csv", force=False, written=written) is None
+    (project / "out").rmdir()
+    (project / "other").mkdir()
+    (project / "out").mkdir()
+    assert "that folder" in str(access(project).why_not_written("--download", "out/new.csv", force=False, written=written)), (
+        "another folder by now"
+    )
 
 
 def test_the_working_directory_itself_is_judged(project: Path) -> None:
@@ -260,10 +283,12 @@ def test_a_text_about_keys_is_none(project: Path, content: bytes) -> None:
 @pytest.mark.parametrize(
     "name",
     ["prod.env", "main.tfvars", "serviceAccountKey.json", "application_default_credentials.json", "AuthKey.p8", "http.keytab", "pgpass.conf",
-     "x-firebase-adminsdk-1.json", "client_secret_1.json"],
+     "x-firebase-adminsdk-1.json", "client_secret_1.json", "terraform.tfstate.1700000000.backup", "rootkey.csv", "local.settings.json", "token.json",
+     "prod_credentials.json", "env.production", "x.env.bak", "secrets/db"],
 )  # fmt: skip
 def test_more_names_of_keys(project: Path, name: str) -> None:
     """They left with `--upload .`."""
+    (project / name).parent.mkdir(exist_ok=True)
     (project / name).write_text("x")
 
     assert refusal(access(project), name).kind == "host_access"

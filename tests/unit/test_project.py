@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_kit.project import Project, Protected, is_linked_worktree, is_work_tree, why_closed
+from sandbox_kit.project import Project, Protected, is_in_anothers_home, is_linked_worktree, is_work_tree, why_closed
 
 
 @pytest.fixture
@@ -114,6 +114,49 @@ def test_a_worktree_that_its_repository_does_not_know_is_none(repository: Path) 
 
     assert not is_linked_worktree(forged)
     assert "hidden folder" in str(Project.around(forged).closed)
+
+
+@pytest.mark.parametrize("planted", ["folder", "file"])
+def test_a_git_folder_planted_in_a_hidden_one_opens_nothing(tmp_path: Path, planted: str) -> None:
+    """An archive can bring one; also outside the home, where nothing else says what is the user's own."""
+    place = tmp_path / "project" / ".vscode"
+    (place / "gd").mkdir(parents=True)
+    (place / "gd" / "HEAD").write_text("ref: refs/heads/main\n")
+    if planted == "folder":
+        (place / "gd").rename(place / ".git")
+    else:
+        (place / ".git").write_text("gitdir: gd\n")
+
+    assert is_work_tree(place)
+    assert "hidden folder" in str(why_closed(place, [Path("/home/u")]))
+
+
+@pytest.mark.parametrize("name", ["Library/x", "AppData/Roaming"])
+def test_the_hidden_folders_of_other_systems_are_none(home: Path, name: str) -> None:
+    """They have no dot."""
+    assert "folder of tools" in str(why_closed(home / name, [home]))
+    assert why_closed(Path("/srv/Library"), [home]) is None
+
+
+def test_another_users_home_is_no_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder beside the homes that is this user's is one."""
+    monkeypatch.setattr("os.geteuid", lambda: 12345)
+    monkeypatch.setattr(Path, "stat", lambda self, **_: type("Status", (), {"st_uid": 12345 if self.name == "mine" else 1})())
+
+    assert why_closed(Path("/home/other/work"), [Path("/home/u")]) == "is another user's"
+    assert is_in_anothers_home(Path("/Users/other"))
+    assert not is_in_anothers_home(Path("/home/mine/work"))
+
+
+def test_the_first_folder_of_a_project_is_known(repository: Path) -> None:
+    """By git; without it the working directory is all there is. A home that is a work tree is nobody's project."""
+    (repository / "src").mkdir()
+    git(repository.parents[1], "init", "-q")
+    (repository.parent / "plain" / "below").mkdir(parents=True)
+
+    assert Project.around(repository).is_root
+    assert not Project.around(repository / "src").is_root
+    assert Project.around(repository.parent / "plain" / "below").is_root
 
 
 def test_a_submodule_is_a_work_tree(repository: Path) -> None:

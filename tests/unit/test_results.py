@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import PurePosixPath
 
 import pytest
 
-from sandbox_kit.results import OBEYED_FOLDERS, RESULTS, why_no_result
+from sandbox_kit.results import OBEYED_FOLDERS, OBEYED_WORDS, RESULT_WORDS, RESULTS, why_no_content, why_no_result
 
 WANTED = (
-    "result.json", "out/data.csv", "metrics.json", "clients.json", "transcript.txt", "benchmark.jsonl", "chart-1.png", "plot.svg", "report.html",
-    "htmlcov/index.html", "junit.xml", "coverage.xml", "test-results.xml", "report.pdf", "model/weights.npz", "table.parquet", "book.xlsx",
-    "build.log", "pip.log", "site.zip", "dist/project-1.0.tar.gz", "sound.wav", "demo.mp4", "places.geojson", "scan.sarif", "response.txt",
-    "blocks.json", "projects.json", "events.json", "inventory.json", "Report Final.PDF", "größe.csv", "2026-11-26.csv",
+    "result.json", "results.json", "test-results.json", "out/data.csv", "metrics.json", "benchmark.jsonl", "benchmark_2.json", "chart-1.png", "plot.svg",
+    "report.html", "htmlcov/index.html", "junit.xml", "coverage.xml", "coverage.json", "test-results.xml", "report.pdf", "model/weights.npz",
+    "table.parquet", "book.xlsx", "build.log", "pip.log", "site.zip", "results.tar.gz", "rows.csv.gz", "sound.wav", "demo.mp4", "places.geojson", "scan.sarif",
+    "response.txt", "transcript.txt", "output.txt", "results2.json", "analysis.json", "statistics.json", "Report Final.PDF", "größe.csv", "2026-11-26.csv",
+    "sales_2025.csv", "docs/plot.png", "inventory/photo.jpg", "tests/shot.png", "data-2026-11-26.json", "stdout.txt",
 )  # fmt: skip
 OBEYED = (
     "conftest.py", "test_x.py", "sitecustomize.py", "x.pth", "Makefile", "makefile", "justfile", "Dockerfile", "run.sh", "a.js", "a.mjs", "a.ts",
@@ -23,24 +25,31 @@ OBEYED = (
     "hooks.json", "plugin.json", "settings.json", "mcp.json", "kernel.json", "vercel.json", "dub.json", "cspell.json", "import_map.json",
     "app.runtimeconfig.json", "devbox.json", "docker-compose.json", "CMakeLists.txt", "requirements.txt", "dev-requirements.txt",
     "constraints.txt", "conanfile.txt", "meson_options.txt", "entry_points.txt", "pom.xml", "build.xml", "phpunit.xml", "testng.xml", "web.xml",
-    "layout.html", "base.html", "x.component.html", "templates/a.html", "docs/_templates/page.html", "theme/x.txt", "group_vars/all.json",
-    "x.egg-info/data.json", "node_modules/x/data.json", "k8s/pod.json", "requirements/dev.txt", "no_ending", "x.csv.py", "a.whl", "a.jar",
-    "a.pkl", "a.pt", "a.exe", "x.whl.zip", ".csv",
+    "log4j2.json", "log4j2-test.xml", "checkstyle.xml", "database.json", "metadata.json", "data-config.json", "output_settings.json", "package-data.json",
+    "invoke.json", "opencode.json", "testem.json", "codegen.json", "rescript.json", "nightwatch.json", "jasmine.json", "posts/posts.json", "main.json",
+    "docker-bake.json", "monitors.json", "test_x.txt", "notes.txt", "local.json", "catalog.json", "infection.json",
+    "templates/a.html", "docs/_templates/page.html", "theme/results.txt", "group_vars/all.json", "inventory/results.json", "inventory/run.log",
+    "inventory/a/results.csv", "roles/web/vars/results.json", "x.egg-info/data.json", "node_modules/x/data.json", "k8s/output.json",
+    "requirements/results.txt", "vendor/helperlib-9.9.tar.gz", "helperlib-9.9.tar.gz", "helperlib-9.9.1.zip", "charts/evil.tgz", "dags/x.zip",
+    "db/init/z.sql.gz", "z.sql.gz", "app.js.gz", "x.sh.xz", "a.whl", "a.jar", "a.pkl", "a.pt", "a.exe", "no_ending", "x.csv.py", ".csv",
 )  # fmt: skip
 ODD = (
     "a:b.csv",
     "con.csv",
-    "NUL.txt",
+    "NUL.csv",
     "git~1.csv",
     "a.csv ",
     "a.csv.",
-    "a\u202ecsv.txt",
+    "a\u202ecsv.csv",
     "a\u200b.csv",
     "-rf.csv",
     "a\\b.csv",
     "e\u0301.csv",
     "a*.csv",
     " a.csv",
+    "~/a.csv",
+    "a%00.csv",
+    "x" * 300 + ".csv",
 )
 
 
@@ -72,25 +81,34 @@ def test_folders_above_the_project_count_too() -> None:
     """`cd templates` is no way round."""
     assert why_no_result(PurePosixPath("a.html"), above=("work", "templates")) is not None
     assert why_no_result(PurePosixPath("a.html"), above=("work", "reports")) is None
+    assert why_no_result(PurePosixPath("a.png"), above=("work", "templates")) is None, "a picture is no template"
 
 
 @pytest.mark.parametrize(
-    ("name", "beginning", "good"),
-    [
-        ("a.html", b"---js\n{}", False),
-        ("a.html", b"\xef\xbb\xbf\n <html>", True),
-        ("a.svg", b"export default", False),
-        ("a.csv", b"x", True),
-    ],
-)
-def test_a_page_begins_as_one(name: str, beginning: bytes, good: bool) -> None:
-    """Front matter of site generators can hold code."""
-    assert (why_no_result(PurePosixPath(name), beginning=beginning) is None) == good
+    ("name", "content", "good"),
+    [("a.html", b"---js\n{}", False), ("a.html", b"\xef\xbb\xbf\n <html>", True), ("a.html", b"<p>{{ x.constructor }}", False), ("a.svg", b"export default", False),
+     ("a.csv", b"x,y\n1,2\n", True), ("a.csv", b"#!/bin/sh\n", False), ("data.json", b'{"a": {"b": {}}}', True), ("data.json", b'{"a": "{{ lookup(1) }}"}', False),
+     ("test_output.txt", b"ok\n>>> import os\n", False), ("test_output.txt", b"3 passed\n", True), ("run.log", b"x" * 3_000_000 + b"{% raw", False),
+     ("run.log", b"x" * ((1 << 20) + 511) + b"{{" + b"x" * 100, False), ("a.png", b"\x89PNG\r\n\x1a\nrest", True), ("a.png", b"[all:vars]\nx=1", False),
+     ("a.jpg", b"module.exports", False), ("a.pdf", b"%PDF-1.7 {{", True), ("a.zip", b"PK\x03\x04", True), ("a.zip", b"<?php", False), ("a.webp", b"RIFF0000WEBPVP8", True),
+     ("a.mp4", b"0000ftypisom", True), ("a.tar", b"x" * 257 + b"ustar", True), ("a.npy", b"\x93NUMPY", True), ("a.npy", b"import os", False), ("a.html", b"", True), ("a.png", b"", True)],
+    ids=lambda value: ascii(value)[:30],
+)  # fmt: skip
+def test_a_file_is_what_its_ending_says(name: str, content: bytes, good: bool) -> None:
+    """A tool that ignores endings must not find a script, a template or a test in it."""
+    assert (why_no_content(name, io.BytesIO(content)) is None) == good
 
 
 def test_every_row_is_in_lower_case_and_has_an_ending() -> None:
     """Names are compared folded, so another pattern would never match."""
-    words = [word for kind in RESULTS for word in (*kind.endings, *kind.only, *kind.never)] + list(OBEYED_FOLDERS)
+    words = [ending for kind in RESULTS for ending in kind.endings] + list(OBEYED_FOLDERS) + [*RESULT_WORDS, *OBEYED_WORDS]
 
     assert [word for word in words if word != word.casefold()] == []
     assert all(ending.startswith(".") for kind in RESULTS for ending in kind.endings)
+    assert not RESULT_WORDS & OBEYED_WORDS
+
+
+def test_what_holds_no_text_is_known_by_its_beginning() -> None:
+    """Else any text could hide behind a picture's name."""
+    assert [kind.endings for kind in RESULTS if not kind.text and not kind.begins] == []
+    assert [kind.endings for kind in RESULTS if kind.text and not kind.placed] == []

@@ -99,6 +99,11 @@ class Handle:
             pause = min(pause * GROWTH, LONGEST_PAUSE_S)
             await self._refresh()
 
+    async def refresh(self) -> None:
+        """What the server says of it now."""
+        with translated("looking at the sandbox"):
+            await self._refresh()
+
     async def _refresh(self) -> None:
         found = known(await self._transport.sandboxes.get_sandbox(self._sandbox.id, _request_timeout=REQUEST_TIMEOUT_S))
         self._take(found)
