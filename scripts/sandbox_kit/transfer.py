@@ -177,7 +177,11 @@ def within(there: str, relative: str) -> str:
 
 
 def add_names(archive: tarfile.TarFile, top: Path, here: Path, names: list[str], *, there: str, rules: Ignored, found: Packed) -> None:
-    with contextlib.suppress(OSError), open_folder(here) as folder:  # a folder that went away meanwhile has nothing to add
+    try:
+        opened = open_folder(here)
+    except OSError:  # it went away meanwhile, and has nothing to add
+        return
+    with opened as folder:
         for name in names:
             path = here / name
             relative = path.relative_to(top).as_posix()

@@ -394,9 +394,8 @@ def test_a_hook_in_the_repository_was_the_worst_of_it() -> None:
         with installed(off=off) as user:
             prepare(user)
             evil = EVIL_HOOK.format(project=user.project)
-            (user.project / "c").write_text(evil)
-            line = "cd .git && {run} --command 'cat >c <<X\n" + evil.replace("{", "{{") + "X' --download c:config --force"
-            attempt(user, [line])
+            plant = f'open("c", "wb").write(bytes.fromhex("{evil.encode().hex()}"))'
+            attempt(user, [f"cd .git && {{run}} --code '{plant}' --download c:config --force"])
             subprocess.run(["git", "status"], cwd=user.project, capture_output=True, check=False)
             owned = (user.project / "owned").exists()
 

@@ -148,6 +148,17 @@ def test_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, li
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+def test_a_place_here_that_is_full_does_not_shorten_an_upload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that could not be packed must not be missing without a word."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(transfer, "add_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        names_sent(project(tmp_path, p__a="x"), "p")
+
+
 def archive(folder: Path, *members: tarfile.TarInfo | tuple[str, bytes]) -> Path:
     """A tar as a hostile sandbox would send it."""
     path = folder.parent / "stranger.tar"
