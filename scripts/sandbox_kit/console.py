@@ -70,8 +70,9 @@ def silence(stream: TextIO) -> None:
         pass
 
 
-def use_utf8() -> None:
+def prepare_streams() -> None:
     """A Windows console of another code page must not end a run by a character it does not have, nor a pipe by being full for a moment."""
+    Line.open = False
     for stream in (sys.stdout, sys.stderr):
         wait_for_readers(stream)
         reconfigure = getattr(stream, "reconfigure", None)

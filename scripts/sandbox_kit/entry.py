@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from . import conflicts
-from .console import fail, silence, use_utf8, write_quietly
+from .console import fail, prepare_streams, silence, write_quietly
 from .failures import SIGNAL_BASE, TOOL_FAILED, Failure
 from .flags import run_flags
 
@@ -108,7 +108,7 @@ def healthcheck(argv: Sequence[str] | None = None) -> int:
 
 
 def words_of(argv: Sequence[str] | None) -> list[str]:
-    use_utf8()
+    prepare_streams()
     return list(sys.argv[1:] if argv is None else argv)
 
 
