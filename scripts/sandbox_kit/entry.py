@@ -138,6 +138,8 @@ def refuse_run(failure: Failure, *, as_json: bool) -> int:
 
         nothing = Collected(RunOptions(json=True), run_id="none", secrets=())
         print_json(Report(failure=failure).as_json(nothing))
+    if failure.exit_code == TOOL_FAILED:
+        failure.message = f"exit code {TOOL_FAILED} is this tool's, nothing was run: {failure.message}"
     return complain(failure)
 
 

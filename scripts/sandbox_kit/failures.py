@@ -88,6 +88,12 @@ def with_whole_paths(fix: str) -> str:
     return re.sub(SCRIPT, lambda match: skill_env.command(match[1]), fix)
 
 
+def stay_local(failure: Failure) -> Failure:
+    """With a fix that stays on local Daytona, where the command came from."""
+    failure.fix = failure.fix.replace('sandboxes.py" list', 'sandboxes.py" list --local')
+    return failure
+
+
 class UsageFailure(Failure):
     """The command line asks for something that cannot be; nothing was created."""
 

@@ -37,7 +37,7 @@ class Wish:
 
 def listed(run_id: str) -> list[tuple[str, str, int]]:
     """(path in the sandbox, where it was to go, bytes) of every file that is held of a run; raises UsageFailure."""
-    found = []
+    run_id, found = run_id.removeprefix("run-"), []
     for download in read_held(run_id):
         with tarfile.open(tar_of(run_id, download), mode="r:") as archive:
             found += [(inside(download, member), download.here, member.size) for member in archive]
@@ -52,6 +52,7 @@ def inside(download: HeldDownload, member: tarfile.TarInfo) -> str:
 
 def fetch(run_id: str, pairs: tuple[str, ...], *, force: bool, folder: Path) -> list[Saved]:
     """Write what `pairs` name; raises Failure before anything is written when a place is taken or closed."""
+    run_id = run_id.removeprefix("run-")  # as the sandbox was called
     downloads = read_held(run_id)
     saved: list[Saved] = []
     for wish in [Wish.of(text, folder) for text in pairs]:

@@ -44,7 +44,7 @@ FILES: tuple[tuple[str, dict[str, Any]], ...] = (
             "metavar": "THERE[:HERE]",
             "action": "append",
             "default": [],
-            "help": "file or folder, afterwards; what is no result (code) is kept for sandboxes.py fetch",
+            "help": "file or folder, afterwards (HERE: its last name); what is no result (code) is kept for sandboxes.py fetch",
         },
     ),
     ("--charts", {"metavar": "DIR", "help": "save matplotlib charts of --code as PNG"}),

@@ -19,6 +19,7 @@ import skill_env
 from .failures import Failure, UsageFailure
 from .state_files import prune, write_private
 
+LEADS_OUT = "a link that leads out, left behind"
 TAKEN, CHANGED = "there already", "there already, and not as a run wrote it"
 RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 INDEX = "held.json"
@@ -28,16 +29,12 @@ FIX_STATE = "free some space, or export XDG_STATE_HOME=/a/folder/that/can/be/wri
 
 @dataclass(frozen=True)
 class HeldFile:
-    """One file: where it would have gone, why it did not, its bytes."""
+    """One file: where it would have gone, why it did not, its bytes, and whether something has its place, which only --force gives it."""
 
     path: str
     reason: str
     bytes: int
-
-    @property
-    def is_in_the_way(self) -> bool:
-        """Whether something of the user's has its place, which only --force gives it."""
-        return self.reason in (TAKEN, CHANGED)
+    exists: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +55,11 @@ class Entry:
     content: IO[bytes] | None
     file: HeldFile
 
+    @property
+    def leads_out(self) -> bool:
+        """Whether it is a link to something that did not come with it: that is named and left behind."""
+        return self.file.reason == LEADS_OUT
+
 
 def folder() -> Path:
     return skill_env.client_state_dir() / "results"
@@ -73,16 +75,19 @@ class Held:
 
     def keep(self, there: str, here: str, entries: Sequence[Entry]) -> None:
         """Put aside what one download brought; raises Failure host_access when the state cannot hold it."""
-        download = HeldDownload(there, here, f"{len(self.downloads)}.tar", any(entry.file.is_in_the_way for entry in entries))
+        download = HeldDownload(there, here, f"{len(self.downloads)}.tar", any(entry.file.exists for entry in entries))
         place = folder() / self.run_id
+        self.files += sorted((entry.file for entry in entries), key=lambda file: file.path)
+        kept = [entry for entry in entries if not entry.leads_out]
+        if not kept:
+            return
         try:
             if not self.downloads:
                 prune(folder(), "*")
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
             with os.fdopen(os.open(place / download.tar, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                copy_into(file, entries)
+                copy_into(file, kept)
             self.downloads.append(download)
-            self.files += [entry.file for entry in entries]
             write_private(place / INDEX, json.dumps([asdict(found) for found in self.downloads]).encode())
         except OSError as error:
             raise Failure("host_access", f"what came back could not be kept in {place}: {error.strerror}", fix=FIX_STATE) from None

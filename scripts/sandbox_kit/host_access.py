@@ -21,9 +21,10 @@ from .failures import Failure, UsageFailure
 from .held import CHANGED, TAKEN
 from .host_files import READ_ONLY, Folder, Judge, open_folder
 from .project import Project, Protected, homes
-from .results import kind_of, why_no_result
+from .results import FIX, why_no_result
 from .written import Written
 
+OWN_FOLDERS = "lies in this skill's own folders"
 MORE_PATHS = "DAYTONA_SANDBOX_PATHS"
 PASSED_NAMES = "DAYTONA_SANDBOX_PASS_ENV"
 OWN_NAMES = "DAYTONA_"  # our own credentials are never a program's
@@ -41,11 +42,30 @@ KEY_LIKE = (
     "rootkey*.csv", "secrets", "secrets.*", "*_secrets.*", "service-account*.json", "service_account*.json", "serviceaccount*.json",
     "*adminsdk*.json", "client_secret*.json", "token.json", "local.settings.json", "kubeconfig*", "_netrc", "pgpass*", "*htpasswd",
 )  # fmt: skip
-# What a key begins with, whatever its file is called.
-KEY_BEGINNINGS = re.compile(
-    rb"\A(\xef\xbb\xbf)?\s*(-----BEGIN [A-Z0-9 ]*PRIVATE KEY|PuTTY-User-Key-File-|AGE-SECRET-KEY-1)"
-    rb"|\"private_key\"\s*:\s*\"-----BEGIN|^\s*aws_secret_access_key\s*=|\A\[default\]\s+aws_access_key_id",
-    re.MULTILINE,
+# A key by its content, whatever its file is called: at the beginning of a line, but for source, where it may be a constant of a test.
+KEY_LINE = rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY|PuTTY-User-Key-File-|AGE-SECRET-KEY-1|aws_secret_access_key\s*="
+KEY_AT_A_LINE = re.compile(rb"^[ \t]*(" + KEY_LINE + rb")|\"private_key\"\s*:\s*\"-----BEGIN", re.MULTILINE | re.IGNORECASE)
+KEY_AT_THE_BEGINNING = re.compile(rb"\A(\xef\xbb\xbf)?\s*(" + KEY_LINE + rb")", re.IGNORECASE)
+SOURCES = (
+    ".py",
+    ".js",
+    ".mjs",
+    ".cjs",
+    ".ts",
+    ".tsx",
+    ".go",
+    ".rs",
+    ".java",
+    ".kt",
+    ".rb",
+    ".c",
+    ".h",
+    ".cc",
+    ".cpp",
+    ".cs",
+    ".php",
+    ".md",
+    ".rst",
 )
 LONGEST_SHOWN = 200
 KEY_LOOK = 4096  # bytes of a file that are looked at
@@ -90,7 +110,7 @@ class HostAccess:
             content = stream.read(limit + 1)
         if len(content) > limit:
             raise UsageFailure(f"{flag} {shown(given)} is larger than {limit >> 20} MiB", fix="name a smaller file")
-        if is_a_key(content[:KEY_LOOK]):
+        if is_a_key(given, content[:KEY_LOOK]):
             raise refused(flag, given, "holds a key")
         return content
 
@@ -141,6 +161,17 @@ class HostAccess:
             or self._why_it_stays(real, force, written)
         )
 
+    def is_held_by_name(self, real: Path) -> bool:
+        """Whether no run ever writes a file of that name."""
+        return self._why_no_result(real) is not None
+
+    def is_taken(self, flag: str, given: str) -> bool:
+        """Whether something has that name; False for what is no path."""
+        try:
+            return os.path.lexists(self._resolved(flag, given))
+        except UsageFailure:
+            return False
+
     def is_there(self, real: Path) -> bool:
         """Whether something other than a folder has that name."""
         return os.path.lexists(real) and not os.path.isdir(real)
@@ -154,7 +185,7 @@ class HostAccess:
     def _why_not_there(self, real: Path, *, write: bool) -> str | None:
         """Why that place is closed to flags, as the end of a sentence about it."""
         if self.protected.covers(real, write=write):
-            return "lies in this skill's own folders"
+            return OWN_FOLDERS
         if real in self.named:
             return None
         inside = [base for base in self._open_trees() if real.is_relative_to(base)]
@@ -171,16 +202,13 @@ class HostAccess:
         return why_no_result(real.relative_to(base) if real != base else PurePath(real.name), self._above(base))
 
     def _why_misplaced(self, real: Path, written: Written) -> str | None:
-        """Text and archives lie in the project's own folder, or below one that runs made in the working directory."""
-        kind = kind_of(real.name)
-        if kind is None or not kind.placed:
-            return None
+        """Straight in the project's first folder, or below one that runs made: tools read what lies in the folders that people made."""
         first = self.first_folder(real)
         if first is None:
-            return None if self._base(real) != self.folder or self.project.is_root else "not in the project's first folder: name a new one"
-        return (
-            None if not os.path.lexists(first) or written.made_folder(first) else "tools may read what lies in that folder: name a new one"
-        )
+            return None if self._base(real) != self.folder or self.project.is_root else f"not straight in a folder of the project: {FIX}"
+        if os.path.lexists(first) and not written.made_folder(first):
+            return f"tools may read what lies in {shown(first.name)}: name a new folder"
+        return None
 
     def first_folder(self, real: Path) -> Path | None:
         """The folder of the open tree that holds `real`, directly or not; None when the tree itself does."""
@@ -221,7 +249,7 @@ class HostAccess:
 
         def judge(status: os.stat_result) -> None:
             if (status.st_dev, status.st_ino) in identities:
-                raise refused(flag, given, "lies in this skill's own folders")
+                raise refused(flag, given, OWN_FOLDERS)
 
         return judge
 
@@ -284,9 +312,10 @@ def looks_like_a_key(name: str) -> bool:
     return any(fnmatch(name.lower(), pattern) for pattern in KEY_LIKE)
 
 
-def is_a_key(beginning: bytes) -> bool:
-    """By its content, whatever it is called."""
-    return KEY_BEGINNINGS.search(beginning) is not None
+def is_a_key(name: str, beginning: bytes) -> bool:
+    """By its content."""
+    pattern = KEY_AT_THE_BEGINNING if name.lower().endswith(SOURCES) else KEY_AT_A_LINE
+    return pattern.search(beginning) is not None
 
 
 def may_leave(name: str) -> bool:
@@ -301,7 +330,10 @@ def shown(given: str) -> str:
 
 
 def refused(flag: str, given: str, why: str) -> Failure:
-    return Failure(
-        "host_access", f"{flag} {shown(given)} {why}",
-        fix=f"name a plain file in the project's folder, or the user allows it: export {MORE_PATHS}=/path before the session",
-    )  # fmt: skip
+    """With the way out that this reason has."""
+    fix = f"name a plain file in the project's folder, or the user allows it: export {MORE_PATHS}=/path before the session"
+    if OWN_FOLDERS in why:
+        fix = "work in a folder of your own project"
+    elif "from here" in why:
+        fix = f"cd to the project's folder first; or the user allows this one: export {MORE_PATHS}=/path before the session"
+    return Failure("host_access", f"{flag} {shown(given)} {why}", fix=fix)

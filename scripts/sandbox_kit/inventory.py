@@ -17,7 +17,7 @@ import skill_env
 from . import fetch
 from .console import LONGEST_LINE, one_line, write_quietly
 from .execution import keep_awake
-from .failures import TIMED_OUT, Failure
+from .failures import TIMED_OUT, Failure, stay_local
 from .lease import DELETE_PAUSES_S, WORTH_REPEATING
 from .options import SandboxesOptions
 from .output import HeadAndTail, Narrator
@@ -39,7 +39,8 @@ def main(options: SandboxesOptions) -> int:
     except Exception as error:  # noqa: BLE001  whatever it is, the user gets one line and a fix
         if options.debug:
             narrator.trace(error)
-        raise as_failure(error) from None
+        failure = as_failure(error)
+        raise (stay_local(failure) if options.local else failure) from None
 
 
 class Inventory:

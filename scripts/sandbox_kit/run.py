@@ -14,7 +14,7 @@ import skill_env
 
 from . import inputs, transfer
 from .console import write_quietly
-from .failures import Failure, UsageFailure
+from .failures import Failure, UsageFailure, stay_local
 from .host_access import HostAccess
 from .interrupts import Interrupts
 from .lease import CREATE_TIMEOUT_S, Lease
@@ -82,7 +82,8 @@ class Run:
     def _as_failure(self, error: Exception) -> Failure:
         if self.options.debug:
             self.narrator.trace(error)
-        return as_failure(error)
+        failure = as_failure(error)
+        return stay_local(failure) if self.options.local else failure
 
     async def _guarded(self) -> None:
         interrupts = Interrupts(on_repeat=lambda: self.narrator.tell("still deleting the sandbox, please wait"))

@@ -18,7 +18,7 @@ from skill_env import quoted
 
 from .defaults import LARGEST_TEXT, LARGEST_TRANSFER, MOST_FILES
 from .failures import Failure, UsageFailure
-from .held import TAKEN, Entry, Held, HeldFile
+from .held import LEADS_OUT, TAKEN, Entry, Held, HeldFile
 from .host_access import KEY_LOOK, HostAccess, is_a_key, may_leave, open_regular, shown
 from .host_files import NEW, Folder, open_folder
 from .results import why_no_content
@@ -112,13 +112,16 @@ def download_pair(text: str, access: HostAccess, *, force: bool) -> tuple[str, s
 
 
 def refuse_taken(flag: str, here: str, access: HostAccess, *, force: bool) -> None:
-    """Raises Failure host_access for a place that no flag writes, and for one that is taken."""
+    """Raises Failure host_access for a place that no flag writes, and for a result whose place is taken.
+
+    What is no result by its name would be held anyway, so that the user can put it over what is there.
+    """
     real = access.allowed(flag, here, write=True)
-    if access.is_there(real) and not force:
-        raise Failure(
-            "host_access", f"{flag} {shown(here)} is there already",
-            fix="name another place; --force replaces what an earlier run wrote and nobody changed",
-        )  # fmt: skip
+    if force or not access.is_there(real) or access.is_held_by_name(real):
+        return
+    if access.is_as_written(real, Written("none")):
+        raise Failure("host_access", f"{flag} {shown(here)} is there already, as a run wrote it", fix="add --force to replace it")
+    raise Failure("host_access", f"{flag} {shown(here)} is there already, and it is yours", fix="name another place")
 
 
 @contextlib.contextmanager
@@ -247,7 +250,7 @@ def add_link(archive: tarfile.TarFile, top: Path, path: Path, name: str, found: 
 def add_file(archive: tarfile.TarFile, folder: Folder, name: str, there: str, found: Packed, *, named: bool = False) -> bool:
     """False for a key, which stays here; one that a flag `named` raises Failure host_access."""
     with open_regular("--upload", name, folder, name) as stream:
-        if is_a_key(stream.read(KEY_LOOK)):
+        if is_a_key(name, stream.read(KEY_LOOK)):
             if named:
                 raise Failure("host_access", f"--upload {shown(name)} holds a key", fix="name a file that the program may know")
             return False
@@ -301,9 +304,9 @@ def unpack(arrival: Arrival, access: HostAccess, *, held: Held, written: Written
             placed, entries = sort(stream, members, arrival, access, written)
             with Writer(access, written, force=arrival.force) as writer:
                 saved = [(entry, writer.write(entry.file.path, content(stream, entry.member))) for entry in placed]
-            taken = [replace(entry, file=replace(entry.file, reason=TAKEN)) for entry, found in saved if found is None]
+            taken = [replace(entry, file=replace(entry.file, reason=TAKEN, exists=True)) for entry, found in saved if found is None]
             if entries or taken:
-                held.keep(arrival.there, arrival.here, [*entries, *(with_content(stream, entry) for entry in taken)])
+                held.keep(arrival.there, str(access.folder / arrival.here), [*entries, *(with_content(stream, entry) for entry in taken)])
             return [found for _, found in saved if found is not None]
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise Failure("archive", f"what the sandbox sent is not a proper archive: {error}", fix=FIX_HOSTILE) from None
@@ -341,8 +344,6 @@ def judge(member: tarfile.TarInfo) -> None:
         raise hostile(member, "has control characters or a backslash in its name")
     if not (member.isreg() or member.isdir() or member.issym()) or member.issparse() or member.size < 0:
         raise hostile(member, "is neither a file nor a folder")
-    if member.issym() and leaves(path, member.linkname):
-        raise hostile(member, "is a link that leads out")
 
 
 def leaves(path: PurePosixPath, target: str) -> bool:
@@ -365,7 +366,7 @@ def sort(
         seen.add(name)
         folders |= parents(name)
         reason = why_held(stream, member, name, arrival, access, written)
-        entry = Entry(member, None, HeldFile(name, reason or "", member.size))
+        entry = Entry(member, None, HeldFile(name, reason or "", member.size, access.is_taken("--download", name)))
         if reason is None:
             placed.append(entry)
         else:
@@ -378,11 +379,11 @@ def why_held(
 ) -> str | None:
     """By what it is, where it goes, and only then by what it holds, which costs a look at all of it."""
     if member.issym():
-        return "a link"
+        return LEADS_OUT if leaves(PurePosixPath(member.name), member.linkname) else "a link"
     reason = access.why_not_written("--download", name, force=arrival.force, written=written)
     if reason is None:
         with content(stream, member) as file:
-            reason = why_no_content(name, file)
+            reason = why_no_content(posixpath.basename(name), file, member.size)
     return reason
 
 

@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
+import skill_env
+
 from . import charts, execution, preview, transfer
 from .defaults import LARGEST_TRANSFER
 from .execution import Program, Workplace
@@ -107,7 +109,10 @@ class Work:
         if self._options.detach:
             await self._place.start(len(setup))
             self._report.detached = True
-            self._narrator.tell("the program runs on in the sandbox; sandboxes.py logs shows its output, sandboxes.py wait its exit code")
+            local = ["--local"] if self._options.local else []
+            verbs = [skill_env.command("sandboxes.py", verb, self._handle.info.id, *local) for verb in ("logs", "wait")]
+            self._narrator.tell(f"the program runs on in the sandbox; its output: {verbs[0]}")
+            self._narrator.tell(f"its exit code: {verbs[1]}")
             return
         waited = programs[:-1] if self._options.serve is not None else programs
         done = await self._charts() if self._options.charts is not None else await self._steps(len(setup), waited)
@@ -194,7 +199,7 @@ class Work:
             raise Failure(
                 "not_found",
                 f"--download {shown(there)}: the sandbox has no such file or folder",
-                fix="look with --command 'ls -la'",
+                fix="add `; ls -la` to the command to see what is there; patterns such as *.csv are not expanded",
             )
         if code:
             raise Failure("exec_failed", f"the sandbox could not pack {shown(there)}: {shown(said.strip()[-300:])}",
@@ -223,11 +228,13 @@ class Work:
         """One line, with the command that brings it: not in the grant, so the client asks the person."""
         self._report.fetch = self._held.fetch_command()
         self._report.held = [asdict(file) for file in self._held.files]
-        if self._report.fetch is not None:
-            told = ", ".join(f"{shown(file.path)} ({file.reason})" for file in self._held.files[: transfer.NAMES_SHOWN])
-            more = len(self._held.files) - transfer.NAMES_SHOWN
-            self._narrator.tell(f"not written here, but kept: {told}{f' and {more} more' if more > 0 else ''}")
-            self._narrator.tell(f"to fetch it: {self._report.fetch}")  # alone: names of files must not push it out of its line
+        if not self._held.files:
+            return
+        told = ", ".join(f"{shown(file.path)} ({file.reason})" for file in self._held.files[: transfer.NAMES_SHOWN])
+        more = len(self._held.files) - transfer.NAMES_SHOWN
+        self._narrator.tell(f"not written here, but kept: {told}{f' and {more} more' if more > 0 else ''}")
+        if self._report.fetch is not None:  # alone: names of files must not push it out of its line
+            self._narrator.tell(f"to fetch it: {self._report.fetch}")
 
     async def _charts(self) -> bool:
         """By code_run, whose two streams come as one at its end."""

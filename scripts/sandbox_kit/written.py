@@ -51,7 +51,7 @@ class Written:
     def note_folder(self, path: Path) -> None:
         """One that was not there before; raises nothing, what cannot be looked at is not on record."""
         with contextlib.suppress(OSError):
-            self._made[str(path)] = f"folder {os.stat(path, follow_symlinks=False).st_ino}"
+            self._made[str(path)] = folder_mark(os.stat(path, follow_symlinks=False))
 
     def save(self) -> None:
         """One small file a run; raises OSError."""
@@ -69,12 +69,17 @@ class Written:
             status = os.stat(path, follow_symlinks=False)
         except OSError:
             return False
-        return stat.S_ISDIR(status.st_mode) and self._has(path, f"folder {status.st_ino}")
+        return stat.S_ISDIR(status.st_mode) and self._has(path, folder_mark(status))
 
     def _has(self, path: Path, mark: str) -> bool:
         if self._earlier is None:
             self._earlier = records()
         return mark in [made.get(str(path)) for made in (self._made, *self._earlier)]
+
+
+def folder_mark(status: os.stat_result) -> str:
+    """Which folder it is; an inode is used again when a folder is gone, so whoever made it anew under that name may be taken for a run."""
+    return f"folder {status.st_dev} {status.st_ino}"
 
 
 def records() -> list[dict[str, str]]:

@@ -39,7 +39,7 @@ NO_RESULTS = (
     "conftest.py", "CLAUDE.md", "AGENTS.md", "Makefile", "package.json", "PACKAGE.json", "sitecustomize.py", "no_ending", "a.sh", "requirements.txt",
     "CMakeLists.txt", "tsconfig.json", "main.tf.json", "docs/_templates/layout.html", "x.egg-info/entry_points.txt", "node_modules/x/index.js",
     "a.csv.py", "hooks.json", "x.ipynb", "docker-compose.yml", "git~1.csv", "a.csv:x.csv", "invoke.json", "opencode.json", "test_x.txt",
-    "inventory/results.json", "lib-1.0.tar.gz", "fake.png", "page.html",
+    "inventory/results.json", "lib-1.0.tar.gz", "results.tf.json", "library/setup.log", "scripts/x.log", "report/report.json", "about.html", "fake.png", "page.html",
 )  # fmt: skip
 ROWS = (
     Row(
@@ -50,8 +50,8 @@ ROWS = (
     ),
     Row(
         "write where",
-        ("{run} --command 'echo 1 >a.csv' --download a.csv", "{run} --command 'echo 1 >a.csv' --download a.csv:new/deep/",
-         "cd src && {run} --command 'echo 1 >a.csv' --download a.csv:new/here.csv",
+        ("{run} --command 'echo 1 >a.csv' --download a.csv", "{run} --command 'echo 1 >a.csv' --download a.csv:results/deep/",
+         "cd src && {run} --command 'echo 1 >a.csv' --download a.csv:results/here.csv",
          "cd .claude/worktrees/task && {run} --command 'echo 1 >a.csv' --download a.csv"),
         ("{run} --command 'echo 1 >a.csv' --download a.csv:../a.csv", "{run} --command 'echo 1 >a.csv' --download a.csv:{home}/a.csv",
          "{run} --command 'echo 1 >a.csv' --download a.csv:folder/a.csv --force", "{run} --command 'echo 1 >a.csv' --download a.csv:.git/a.csv",
@@ -61,13 +61,14 @@ ROWS = (
          "cd / && {run} --command 'echo 1 >a.csv' --download a.csv:{project}/z.csv", "cd /proc/self/cwd && {run} --command 'echo 1 >a.csv' --download a.csv:/etc/a.csv",
          "{run} --command 'echo 1 >a.csv' --download a.csv:{skill}/reference/a.csv", "cd {skill} && {run} --command 'echo 1 >a.csv' --download a.csv:reference/a.csv",
          "{run} --code 1 --charts ..", "{run} --code 1 --charts .git/hooks", "cd .config/forged && {run} --command 'echo 1 >a.csv' --download a.csv",
-         "{run} --command 'echo 1 >a.csv' --download a.csv:src/a.csv", "{run} --command 'echo 1 >a.csv' --download a.csv:src/new/a.csv",
+         "{run} --command 'echo 1 >a.csv' --download a.csv:src/a.csv", "{run} --command 'echo 1 >a.csv' --download a.csv:src/results/a.csv",
+         "{run} --command 'echo 1 >a.csv' --download a.csv:neu/a.csv", "{run} --command 'echo 1 >a.csv' --download a.csv:output/a.csv",
          "cd src && {run} --command 'echo 1 >a.csv' --download a.csv"),
     ),
     Row(
         "write what",
-        ("{run} --command 'mkdir o; touch o/r.csv o/results.json o/report.txt o/r.png o/r.pdf o/r.zip' --download o:kinds",
-         "{run} --command 'mkdir o; echo 1 >o/a.csv; echo 1 >o/conftest.py' --download o:mixed"),
+        ("{run} --command 'mkdir o; touch o/r.csv o/results.json o/report.txt o/r.png o/r.pdf o/r.zip' --download o:results/kinds",
+         "{run} --command 'mkdir o; echo 1 >o/a.csv; echo 1 >o/conftest.py' --download o:report"),
         (*(f"{{run}} --command 'echo 1 >x' --download x:{name}" for name in NO_RESULTS),
          "{run} --command 'echo \">>> import os\" >x' --download x:test_output.txt", "{run} --command 'echo \"{{{{ 1 }}}}\" >x' --download x:results.csv"),
     ),
@@ -113,7 +114,7 @@ def furnish(user: Installed) -> None:
     """A project of somebody's: under git, with secrets, links, hidden folders, a worktree, and code that waits to be imported."""
     project = user.project
     for name, text in (
-        ("src/main.py", "print('main')\n"), ("mine.csv", "mine\n"), ("empty.csv", ""), (".env", f"A='{SECRET}'\n"), ("prod.env", f"A='{SECRET}'\n"), ("key.pem", SECRET),
+        ("src/main.py", "print('main')\n"), ("mine.csv", "mine\n"), ("empty.csv", ""), ("output/mine.txt", "mine"), (".env", f"A='{SECRET}'\n"), ("prod.env", f"A='{SECRET}'\n"), ("key.pem", SECRET),
         ("notes.txt", KEY_BEGINS + SECRET), (".hidden/deep/x", "x"), (".claude/settings.json", "{}"), (".config/forged/.git", "gitdir: ../../.git/worktrees/task\n"),
         ("src/__future__.py", f"open({str(project / 'owned')!r}, 'w').write('x')\nannotations = None\n"), ("src/aiohttp/__init__.py", f"open({str(project / 'owned')!r}, 'w').write('x')\n"), ("daytona", f"#!/bin/sh\ntouch {project}/owned\n"),
     ):  # fmt: skip
@@ -344,20 +345,23 @@ ATTACKS = (
     Attack(Wall("nothing of the user's", ((GATE, "        return (None if self.is_as_written(real, written) else CHANGED) if force else TAKEN", "        return None"),
                                              ("scripts/sandbox_kit/transfer.py", "        return self._force and os.path.lexists(path) and self._access.is_as_written(path, self._written)", "        return True"))),
            "{run} --command 'echo 1 >x' --download x:mine.csv --force", text_of("mine.csv")),
-    Attack(Wall("no dot folders", ((GATE, "        if not any(is_plain(real.relative_to(base)) for base in inside):", "        if False:"),
-                                   (RESULTS, 'name.startswith((" ", "-", ".", "~"))', 'name.startswith((" ", "-", "~"))'))),
-           "{run} --command 'echo 1 >x' --download x:.vscode/new.csv", text_of(".vscode/new.csv")),
+    Attack(Wall("no dotfiles", ((GATE, "        if not any(is_plain(real.relative_to(base)) for base in inside):", "        if False:"),)),
+           "{run} --upload .env --command 'cat .env'", lambda _, result: SECRET in result.text),
     Attack(Wall("no marks of tests", ((RESULTS, "    if kind.text and (start.startswith", "    if False and (start.startswith"),)),
-           "{run} --command 'echo \">>> import os; _ = os.system(0)\" >x' --download x:test_output.txt", lambda user, _: (user.project / "test_output.txt").exists()),
-    Attack(Wall("names of results", ((RESULTS, "    if kind.named and not says_result(name):", "    if False:"),)),
+           "{run} --command 'echo \">>> import os; _ = os.system(0)\" >x' --download x:results/test_output.txt", lambda user, _: (user.project / "results" / "test_output.txt").exists()),
+    Attack(Wall("names of results", ((RESULTS, "    if kind.named and not says_result(stem):", "    if False:"),)),
            "{run} --command 'echo 1 >x' --download x:invoke.json", text_of("invoke.json")),
+    Attack(Wall("one ending", ((RESULTS, " or has_more_endings(name):", ":"),)),
+           "{run} --command 'echo 1 >x' --download x:results.tf.json", text_of("results.tf.json")),
+    Attack(Wall("folders for results", ((RESULTS, "    if folders and not says_result(folders[0]):", "    if False:"),)),
+           "{run} --command 'echo 1 >x' --download x:neu/x.log", text_of("neu/x.log")),
     Attack(Wall("no folders of people", ((GATE, "            or self._why_misplaced(real, written)\n", ""),)),
-           "{run} --command 'echo 1 >x' --download x:src/results.json", text_of("src/results.json")),
+           "{run} --command 'echo 1 >x' --download x:output/results.json", text_of("output/results.json")),
     Attack(Wall("the tree ends", ((GATE, "        if not inside:\n", "        if False:\n"), (GATE, "is_plain(real.relative_to(base)) for base in inside", "True for base in [real]"))),
            "{run} --upload ../outside.py:o.py --command 'cat o.py'", lambda _, result: SECRET in result.text),
     Attack(Wall("keys by name", ((GATE, "    return any(fnmatch(name.lower(), pattern) for pattern in KEY_LIKE)", "    return False"),)),
            "{run} --upload key.pem --command 'cat key.pem'", lambda _, result: SECRET in result.text),
-    Attack(Wall("keys by content", ((GATE, "    return KEY_BEGINNINGS.search(beginning) is not None", "    return False"),)),
+    Attack(Wall("keys by content", ((GATE, "    return pattern.search(beginning) is not None", "    return False"),)),
            "{run} --upload notes.txt --command 'cat notes.txt'", lambda _, result: SECRET in result.text),
     Attack(Wall("host variables", ((GATE, "        if name not in self.names:", "        if False:"),)),
            "{run} --env HOST_SECRET --command 'printenv HOST_SECRET | rev'", lambda _, result: SECRET[::-1] in result.text),
@@ -370,8 +374,8 @@ ATTACKS = (
            lambda user, _: (user.project / "owned").exists(), (("PYTHONPATH", "src"),)),
     Attack(Wall("the skill's own folders", ((PROJECT, "        return any(path.is_relative_to(folder) for folder in (self.unwritten if write else self.unread))", "        return False"),
                                             (PROJECT, "        return frozenset(found)", "        return frozenset()"))),
-           "{run} --command 'printf \"%b\" \"\\x89PNG\\r\\n\\x1a\\n\" >x' --download x:plugin/daytona-sandbox/reference/x.png",
-           lambda user, _: (user.skill / "reference" / "x.png").exists()),
+           "cd plugin/daytona-sandbox && {run} --command 'echo 1 >x' --download x:results/x.csv",
+           lambda user, _: (user.skill / "results" / "x.csv").exists()),
 )  # fmt: skip
 
 

@@ -73,7 +73,7 @@ def test_without_an_environment_it_says_how_to_make_one(bare: dict[str, str], cl
 
     assert done.returncode == 125
     assert done.stderr.splitlines() == [
-        "[sandbox] the skill's environment is not installed",
+        "[sandbox] exit code 125 is this tool's, nothing was run: the skill's environment is not installed",
         f'fix: python3 -I "{clone}/scripts/healthcheck.py" --install',
     ]
 

@@ -62,12 +62,12 @@ def test_a_whole_run_works_there(server: LocalServer, tmp_path: Path) -> None:
     """Files both ways, and output that the console's code page does not have."""
     project = tmp_path / "project"
     (project / "in").mkdir(parents=True)
-    (project / "in" / "a.txt").write_text("ä → 漢")
-    done = played(server, project, "--upload", "in", "--command", "cat in/a.txt; cp -r in out; exit 3", "--download", "out")
+    (project / "in" / "a.csv").write_text("ä → 漢")
+    done = played(server, project, "--upload", "in", "--command", "cat in/a.csv; cp -r in out; exit 3", "--download", "out")
 
     assert done.returncode == 3, done.stderr
     assert done.stdout.decode() == "ä → 漢\n"
-    assert (project / "out" / "a.txt").read_text() == "ä → 漢"
+    assert (project / "out" / "a.csv").read_text() == "ä → 漢"
     assert server.sandboxes() == []
 
 

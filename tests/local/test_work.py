@@ -161,13 +161,39 @@ def test_a_missing_download_is_told_and_never_hides_the_programs_failure(run: Sc
     assert "no such file" in bad.stderr
 
 
-def test_a_hostile_download_writes_nothing(run: Script, scripts_environment: Path) -> None:
-    """The sandbox's tar is a stranger's."""
-    command = "mkdir out; echo x > out/a; ln -s /etc/passwd out/link"
+def test_a_link_that_leads_out_is_left_behind_and_named(run: Script, scripts_environment: Path) -> None:
+    """The sandbox's tar is a stranger's; an environment in it has such links, and the rest is wanted."""
+    command = "mkdir out; echo x > out/a.csv; ln -s /etc/passwd out/link; ln -s ../../x out/up"
     result = run("--local", "--json", "--command", command, "--download", "out")
+
+    assert result.code == 0
+    assert [file["path"] for file in result.json()["files"]] == ["out/a.csv"]
+    assert {(file["path"], file["reason"]) for file in result.json()["held"]} == {
+        (f"out/{name}", "a link that leads out, left behind") for name in ("link", "up")
+    }
+    assert result.json()["fetch"] is None
+    assert [path.name for path in (scripts_environment / "out").iterdir()] == ["a.csv"]
+
+
+def test_a_hostile_download_writes_nothing(run: Script, scripts_environment: Path) -> None:
+    """What plays tricks is refused whole."""
+    result = run("--local", "--json", "--command", r"mkdir out; echo x > out/a.csv; touch $'out/b\e[2J'", "--download", "out")
 
     assert (result.code, result.json()["error"]["kind"]) == (125, "archive")
     assert list(scripts_environment.iterdir()) == []
+
+
+def test_code_goes_in_and_comes_back_by_one_line(run: Script, sandboxes_script: Script, scripts_environment: Path) -> None:
+    """The file is there and no result, so it is held; the line that is printed puts it over the old one, from whatever folder."""
+    (scripts_environment / "src").mkdir()
+    (scripts_environment / "src" / "a.py").write_text("a=1\n")
+    result = run("--local", "--json", "--upload", "src", "--command", "sed -i 's/=/ = /' src/a.py", "--download", "src/a.py:src/a.py")
+    before = (scripts_environment / "src" / "a.py").read_text()
+    os.chdir("/")
+    fetched = sandboxes_script(*shlex.split(result.json()["fetch"])[3:])
+
+    assert (result.code, before, fetched.code) == (0, "a=1\n", 0)
+    assert (scripts_environment / "src" / "a.py").read_text() == "a = 1\n"
 
 
 def test_what_is_here_is_never_overwritten(run: Script, server: LocalServer, scripts_environment: Path) -> None:
@@ -179,8 +205,8 @@ def test_what_is_here_is_never_overwritten(run: Script, server: LocalServer, scr
     assert refused.json()["error"]["kind"] == "host_access"
     assert refused.json()["sandbox"] is None
     assert held.code == 0
-    assert held.json()["held"] == [{"path": "r.csv", "reason": "there already, and not as a run wrote it", "bytes": 7}]
-    assert held.json()["fetch"].endswith(" r.csv:r.csv --force")
+    assert held.json()["held"] == [{"path": "r.csv", "reason": "there already, and not as a run wrote it", "bytes": 7, "exists": True}]
+    assert held.json()["fetch"].endswith("/r.csv --force")
     assert (scripts_environment / "r.csv").read_text() == "mine"
 
 
@@ -378,8 +404,6 @@ def test_a_clone_that_fails_says_what_to_look_at(run: Script, server: LocalServe
 
 def test_names_of_files_are_no_part_of_the_command_that_is_pasted(run: Script, scripts_environment: Path) -> None:
     """A folder called there.d once made it `--force`; long, blank and odd names once pushed it out of its line."""
-    (scripts_environment / "out").mkdir()
-    (scripts_environment / "out" / "app.py").write_text("mine")
     make = (
         "import os\nos.makedirs('out/there.d')\nopen('out/app.py', 'w').write('theirs')\nopen('out/there.d/x', 'w')\n"
         "[open('out/' + '\\u200b' * 70 + str(n), 'w') for n in range(9)]\n"
@@ -388,5 +412,5 @@ def test_names_of_files_are_no_part_of_the_command_that_is_pasted(run: Script, s
     result = run("--local", "--code", make, "--download", "out")
     line = next(text for text in result.stderr.splitlines() if "to fetch it: " in text and text.startswith("[sandbox] to fetch it: "))
 
-    assert re.fullmatch(r'\[sandbox\] to fetch it: python3 -I "[^"]+/sandboxes.py" fetch [0-9a-f-]+ out:out', line)
+    assert re.fullmatch(r'\[sandbox\] to fetch it: python3 -I "[^"]+/sandboxes.py" fetch [0-9a-f-]+ out:[^ ]+/out', line)
     assert not {"\u3164", "\u200b"} & set(result.stderr)
