@@ -44,7 +44,7 @@ class Lease:
                 before_delete()
             finally:  # a reader that went away must not keep the sandbox alive
                 if not keep():
-                    await self._to_the_end(self._delete(handle, spec), handle.info.id)
+                    await self._to_the_end(self._delete(handle.info.id, spec), handle.info.id)
 
     async def create(self, spec: CreateSpec) -> Handle:
         """A started sandbox; when that fails nothing is left, or the Failure says what and until when."""
@@ -71,36 +71,41 @@ class Lease:
             if may_have_made_one(failure):
                 await self._reconcile(failure, spec)
         else:
-            await self._delete(handle, spec)
+            await self._delete(handle.info.id, spec)
 
     async def _reconcile(self, failure: Failure, spec: CreateSpec) -> None:
-        """Find out whether the failed create made a sandbox, and delete it if it is ours."""
+        """Find out whether the failed create made a sandbox, and delete it if it is ours.
+
+        An id of the create's own answer needs no look: a look may be answered by a replica that does not know it yet.
+        """
+        if failure.sandbox_id is not None:
+            await self._delete(failure.sandbox_id, spec)
+            return
         self._narrator.say(f"looking whether {spec.name} exists all the same")
         for pause in LOOK_PAUSES_S:
             await asyncio.sleep(pause)
             try:
-                handle = await self._client.get(failure.sandbox_id or spec.name)
+                handle = await self._client.get(spec.name)
             except Failure as problem:
                 if problem.kind == "not_found" and failure.status is not None and failure.status < 500:
                     return  # the server refused the create; there is nothing to wait for
                 last = problem
             else:
                 if spec.identity.made(handle.info.name, handle.info.labels):
-                    await self._delete(handle, spec)
+                    await self._delete(handle.info.id, spec)
                 return
         if last.kind != "not_found":
-            raise self._left_behind(spec, failure.sandbox_id or spec.name, last)
+            raise self._left_behind(spec, spec.name, last)
 
-    async def _delete(self, handle: Handle, spec: CreateSpec) -> None:
+    async def _delete(self, sandbox_id: str, spec: CreateSpec) -> None:
         """Until the server accepts it; raises the Failure that tells the user what is left."""
-        info = handle.info
         last: Failure | None = None
         for pause in DELETE_PAUSES_S:
             await asyncio.sleep(pause)
             try:
-                await handle.delete()
+                await self._client.delete(sandbox_id)
             except Failure as failure:
-                if failure.kind == "not_found" and await self._is_gone(info.id):
+                if failure.kind == "not_found" and await self._is_gone(sandbox_id):
                     return
                 last = failure
                 if failure.kind not in WORTH_REPEATING:
@@ -108,7 +113,7 @@ class Lease:
             else:
                 return
         assert last is not None
-        raise self._left_behind(spec, info.id, last)
+        raise self._left_behind(spec, sandbox_id, last)
 
     async def _is_gone(self, sandbox_id: str) -> bool:
         """A 404 to the delete can come from something before the server, so the sandbox itself is asked for."""

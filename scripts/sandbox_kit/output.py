@@ -15,7 +15,7 @@ from typing import TextIO
 import skill_env
 
 from .console import MARK, fail, one_line, tell, write_quietly
-from .plain_text import ESCAPE, UNFINISHED, is_plain, plain
+from .plain_text import ESCAPE, is_plain, plain, unfinished_from
 from .state_files import prune
 
 REDACTED = "[redacted]"
@@ -71,8 +71,8 @@ class Plain:
         if not self._held and is_plain(text):
             return text
         text = ESCAPE.sub("", self._held + text)
-        match = UNFINISHED.search(text)
-        cut = match.start() if match and len(text) - match.start() < LONGEST_ESCAPE else len(text)
+        begun = unfinished_from(text)
+        cut = begun if len(text) - begun < LONGEST_ESCAPE else len(text)
         if cut and text[cut - 1] == "\r":  # its newline may be in the next chunk
             cut -= 1
         self._held = text[cut:]

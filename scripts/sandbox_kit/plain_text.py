@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 
-# CSI, OSC/DCS/PM/APC with their terminators, and two-character escapes (ECMA-48), 7-bit and 8-bit forms.
+# CSI, OSC/DCS/PM/APC with their terminators, and two-character escapes (ECMA-48), 7-bit and 8-bit forms. No body holds a beginning, or a
+# million of them would each be followed to the end of the text.
 ESCAPE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\x90\x98\x9d-\x9f]*(?:\x07|\x1b\\|\x9c)"
     r"|\x1b(?:[ -/]+[0-~]|[0-OQ-WYZ\\`-~])"
 )
-UNFINISHED = re.compile(r"(?:\x1b|\x9b|[\x90\x98\x9d-\x9f])[^\x07\x9c]*\Z")
+BEGINNING = re.compile(r"[\x1b\x9b\x90\x98\x9d-\x9f]")
 # What moves a cursor, rings or reorders text; what is invisible or blank, by which a text hides from people and not from a model (Unicode's
 # Default_Ignorable_Code_Point, format characters, and blanks that are no space). Joiners and variation selectors have a use in scripts
 # and emoji; more than two in a row have none but to carry a message.
@@ -40,6 +41,13 @@ def plain(text: str) -> str:
 def without_escapes(text: str) -> str:
     """Without whole escape sequences; control characters outside of them stay."""
     return ESCAPE.sub("", text)
+
+
+def unfinished_from(text: str) -> int:
+    """Where an escape begins that the text does not end; its length when there is none."""
+    ended = max(text.rfind("\x07"), text.rfind("\x9c")) + 1
+    match = BEGINNING.search(text, ended)
+    return match.start() if match else len(text)
 
 
 def without_unseen(text: str) -> str:

@@ -259,3 +259,24 @@ def test_a_secret_is_never_a_part_of_our_own_words(run: Script, hostile: Hostile
     assert theirs.stderr.splitlines()[-1] == "[sandbox] exit code 7 is the program's"
     assert (ours.json()["error"]["kind"], ours.json()["whose"]) == ("server_error", "tool")
     assert ours.stderr.splitlines()[-2].startswith("[sandbox] exit code 125 is this tool's: ")
+
+
+def test_a_list_that_does_not_end_is_told(sandboxes_script: Script, hostile: Hostile) -> None:
+    """A cursor that comes again, or always another one."""
+    hostile.answers = {"/api/sandbox": {"items": [], "nextCursor": "again"}}
+    result = sandboxes_script("list")
+
+    assert result.code == 125
+    assert "does not end" in result.stderr
+    assert len(hostile.asked("GET")) == 2
+
+
+@pytest.mark.parametrize("look", [404, 500], ids=str)
+def test_an_id_of_the_creates_own_answer_is_deleted_without_a_look(run: Script, hostile: Hostile, look: int) -> None:
+    """A replica that does not know it yet answers the look; the sandbox is there all the same."""
+    hostile.created = {"state": "starting"}
+    hostile.answers = {f"/api/sandbox/{ID}": (look, {"message": "not found"})}
+    result = run("--json", "--command", "true")
+
+    assert result.code == 125
+    assert f"/api/sandbox/{ID}" in hostile.asked("DELETE")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import signal
 import stat
 import sys
 import time
@@ -221,6 +222,7 @@ def test_a_wait_counts_seconds_on_a_terminal_and_nowhere_else(
     assert screen.getvalue().endswith("\r\x1b[K") is shown
 
 
+HANG_CPU_S = 30
 HIDDEN = [
     0x00AD,
     0x034F,
@@ -256,3 +258,26 @@ def test_what_has_a_use_stays_in_a_programs_output() -> None:
     for text in ("👨\u200d👩\u200d👧", "❤\ufe0f\u200d🔥", "\u0645\u06cc\u200c\u062e", "e\u0301", "größe"):
         assert plain(text) == text
     assert plain("a" + "\u200c\u200d" * 40 + "b") == "a\u200c\u200db"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\u009d" * 1_000_000, "\x1b" * 1_000_000 + "\x07", "\x1b\x07" * 500_000, "\x1b]" * 500_000, "\x9b" * 1_000_000 + "\x9c", "\x90\x1b" * 500_000, "\x1b[0" * 300_000, "\x1b " * 500_000],
+    ids=["9d", "ESC BEL", "many", "OSC", "9b", "DCS", "CSI", "two"],
+)  # fmt: skip
+def test_escapes_without_end_do_not_hold_the_run(text: str) -> None:
+    """Each beginning was once followed to the end of the text, for minutes a megabyte and with no signal answered: a hang, not a slow answer."""
+
+    def hangs(*_: object) -> None:
+        raise AssertionError("it hangs")
+
+    before = signal.signal(signal.SIGVTALRM, hangs)
+    signal.setitimer(signal.ITIMER_VIRTUAL, HANG_CPU_S)
+    try:
+        escapes = Plain()
+        shown = "".join(escapes.feed(text[place : place + 100_000]) for place in range(0, len(text), 100_000)) + escapes.finish()
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+    assert "\x1b" not in shown

@@ -9,11 +9,11 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..checked import checked_link
+from ..checked import checked_id, checked_link
 from ..failures import Failure
 from ..settings import Settings
 from .build_log import BuildLog
-from .handle import REQUEST_TIMEOUT_S, Handle, known
+from .handle import DELETE_TIMEOUT_S, REQUEST_TIMEOUT_S, Handle, known
 from .loading import paused_collector, prepare_environment, require_sdk, translated
 from .shapes import LANGUAGE_LABEL, CreateSpec, SandboxInfo, info_of, network_settings
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 STARTED = "started"
 WAITING_FOR_BUILD = "pending_build"
 BUILD_PAUSE_S = 0.2
+MOST_PAGES = 1000  # of a list
 LOG_GRACE_S = 3.0  # a build may be over before its log was read
 
 
@@ -104,9 +105,15 @@ class Client:
                 raise Failure("server_error", f"the server answered a look for {id_or_name} with another sandbox")
             return Handle(self._transport, found)
 
+    async def delete(self, sandbox_id: str) -> None:
+        """Ask for the deletion; returns when the server accepted it."""
+        with translated("deleting the sandbox"):
+            await self._transport.sandboxes.delete_sandbox(checked_id(sandbox_id), _request_timeout=DELETE_TIMEOUT_S)
+
     async def list(self, labels: Mapping[str, str], *, page: int = 100) -> AsyncIterator[SandboxInfo]:
         """Sandboxes that carry all of `labels`, by the server's filter."""
         wanted, cursor = json.dumps(dict(labels)) if labels else None, None
+        seen = set[str]()
         while True:
             with translated("listing sandboxes"):
                 found = await self._transport.sandboxes.list_sandboxes(
@@ -117,6 +124,9 @@ class Client:
                 yield info
             if not cursor:
                 return
+            if cursor in seen or len(seen) >= MOST_PAGES:
+                raise Failure("server_error", "the server's list of sandboxes does not end")
+            seen.add(cursor)
 
     async def ping(self) -> None:
         """One authenticated request, the same whatever the account holds; raises Failure."""
