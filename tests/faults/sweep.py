@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandbox_kit.ownership import this_user
 from tests.local.conftest import SCRIPTS, LocalServer, new_state_dir, running_server
 
 from .proxy import Fault, Proxy, running_proxy
@@ -94,6 +93,8 @@ class Sweep:
         self.logs = folder / "state"
         (self.work / "project").mkdir(parents=True)
         (self.work / "project" / "file").write_text("x")
+        from sandbox_kit.ownership import this_user
+
         with in_place(self.work, self.environment):
             labels = this_user().labels
         server.create(name="foreign", autoStopInterval=0)
