@@ -96,6 +96,10 @@ class Lease:
                 return
         if last.kind != "not_found":
             raise self._left_behind(spec, spec.name, last)
+        self._narrator.tell(
+            f"{spec.name} is not there; should it still appear, the server deletes it within {spec.ttl_min} min,"
+            f" and so does: {self._how_to_delete(spec.name)}"
+        )
 
     async def _delete(self, sandbox_id: str, spec: CreateSpec) -> None:
         """Until the server accepts it; raises the Failure that tells the user what is left."""

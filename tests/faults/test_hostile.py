@@ -280,3 +280,37 @@ def test_an_id_of_the_creates_own_answer_is_deleted_without_a_look(run: Script, 
 
     assert result.code == 125
     assert f"/api/sandbox/{ID}" in hostile.asked("DELETE")
+
+
+def test_the_log_of_a_build_is_asked_for_with_the_key_at_the_server_only(run: Script, hostile: Hostile) -> None:
+    """Its address is the server's to choose, and may be anybody's."""
+    with running_hostile() as other:
+        hostile.created = {"state": "pending_build"}
+        hostile.found = {"state": "started"}
+        hostile.answers = {"/build-logs-url": {"url": f"{other.url}/log"}}
+        other.answers = {"/log": {"stream": "a line"}}
+        result = run("--image", "debian:12.9", "--command", "true")
+        seen = [found.headers for found in other.received]
+
+    assert result.code == 0, result.stderr
+    assert len(seen) == 1
+    assert not any("dtn_some_key_value" in value for value in seen[0].values())
+
+
+def test_an_answer_that_is_too_long_is_told(run: Script, hostile: Hostile) -> None:
+    """Only output may be long."""
+    hostile.over = {"snapshot": "x" * (17 << 20)}
+    result = run("--json", "--command", "true")
+
+    assert result.json()["error"]["kind"] == "server_error"
+    assert "longer than 16 MB" in result.json()["error"]["message"]
+
+
+def test_what_may_still_appear_is_told_with_its_name_also_when_quiet(run: Script, hostile: Hostile) -> None:
+    """A create whose answer was lost may finish after the last look."""
+    hostile.answers = {"/api/sandbox": (502, {"message": "bad gateway"})}
+    result = run("--quiet", "--command", "true")
+    line = next(text for text in result.stderr.splitlines() if "should it still appear" in text)
+
+    assert re.search(r"run-\d{8}-\d{6}-[0-9a-f]{8} is not there", line)
+    assert re.search(r'sandboxes.py" delete run-', line)

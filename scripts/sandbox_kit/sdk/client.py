@@ -90,7 +90,9 @@ class Client:
                 await asyncio.sleep(BUILD_PAUSE_S)
             found = await self._transport.sandboxes.get_build_logs_url(handle.info.id, _request_timeout=REQUEST_TIMEOUT_S)
             address = checked_link(found.url)
-            async with self._transport.session.get(f"{address}?follow=true", headers=self._transport.headers, timeout=None) as answer:
+            async with self._transport.session.get(
+                f"{address}?follow=true", headers=self._transport.headers_at(address), timeout=None
+            ) as answer:
                 log = BuildLog(tell)
                 async for chunk in answer.content.iter_any():
                     if not log.feed(chunk):

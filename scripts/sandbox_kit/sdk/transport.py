@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 from typing import IO, Any
@@ -23,7 +24,9 @@ KEEPALIVE_S = 30  # as AsyncDaytona's connector has it
 HEARTBEAT_S = 20.0
 LONGEST_REFUSAL = 2000  # characters
 LARGEST_REFUSAL = 64 << 10  # bytes of an error's body that are read
-LARGEST_ANSWER = 512 << 20  # bytes; a session's whole log may be as long as a server keeps it
+LARGEST_ANSWER = 16 << 20  # bytes
+LARGEST_OUTPUT = 512 << 20  # a session's whole log may be as long as a server keeps it, and charts come in the answer of a code run
+OUTPUTS = re.compile(r"/logs(\?|$)|/code-run$")
 PAUSES_S = (0.25, 0.5)
 IDEMPOTENT = {"DELETE", "GET", "HEAD", "OPTIONS", "PUT"}
 
@@ -35,6 +38,7 @@ class Transport:
 
     def __init__(self, settings: Settings) -> None:
         self.headers = headers_for(settings)
+        self._origin = URL(settings.endpoint).origin()
         self.target = settings.target
         api: Any = ApiClient(Configuration(host=settings.endpoint))  # its constructor is not annotated
         api.default_headers.update(self.headers)
@@ -42,6 +46,10 @@ class Transport:
         self.session = aiohttp.ClientSession(connector=connector, trust_env=True, trace_configs=[staying()])
         self._pool(api)
         self.sandboxes = SandboxApi(api)
+
+    def headers_at(self, address: str) -> dict[str, str]:
+        """Who asks, for an address that the server named: its key goes to the server itself only."""
+        return self.headers if URL(address).origin() == self._origin else {}
 
     def toolbox(self, url: str, sandbox_id: str) -> Toolbox:
         api: Any = ToolboxApiClient(ToolboxConfiguration(host=f"{url.rstrip('/')}/{sandbox_id}"))
@@ -137,17 +145,18 @@ def bounded(request: Request) -> Request:
 
     async def read(method: str, url: str, **options: Any) -> Any:
         answer = await request(method, url, **options)
-        answer.data = await (beginning if answer.status >= 400 else whole)(answer.response)
+        limit = LARGEST_OUTPUT if OUTPUTS.search(url) else LARGEST_ANSWER
+        answer.data = await (beginning(answer.response) if answer.status >= 400 else whole(answer.response, limit))
         return answer
 
     return read
 
 
-async def whole(answer: aiohttp.ClientResponse) -> bytes:
+async def whole(answer: aiohttp.ClientResponse, limit: int) -> bytes:
     """The body; raises Failure server_error for one that is too long."""
-    data = await at_most(answer, LARGEST_ANSWER)
-    if len(data) > LARGEST_ANSWER:
-        raise Failure("server_error", f"the server's answer is longer than {LARGEST_ANSWER >> 20} MB")
+    data = await at_most(answer, limit)
+    if len(data) > limit:
+        raise Failure("server_error", f"the server's answer is longer than {limit >> 20} MB")
     return data
 
 
