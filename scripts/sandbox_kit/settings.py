@@ -75,6 +75,10 @@ def endpoint_from(variables: Mapping[str, str]) -> str:
     chosen = variables.get("DAYTONA_API_URL") or variables.get("DAYTONA_SERVER_URL") or DEFAULT_ENDPOINT
     if not chosen.startswith(("https://", "http://")):
         raise Failure("network", "DAYTONA_API_URL is not an http or https address", fix=f"export DAYTONA_API_URL={DEFAULT_ENDPOINT}")
+    if "@" in chosen.partition("://")[2].partition("/")[0]:  # it is printed, and sent in clear to whoever asks
+        raise Failure(
+            "network", "DAYTONA_API_URL must not carry a user or a password", fix="export it without, and DAYTONA_API_KEY beside it"
+        )
     return chosen.rstrip("/")
 
 

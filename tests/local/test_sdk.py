@@ -294,3 +294,18 @@ def test_a_plain_run_does_not_import_the_whole_sdk(instant: Instant) -> None:
     found = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True)
 
     assert found.stdout.splitlines()[-1] == "0 False True"
+
+
+def test_a_secure_servers_toolbox_is_secure_too(instant: Instant) -> None:
+    """Else key, program and variables would go in clear from there on."""
+
+    async def use(endpoint: str, toolbox: str) -> None:
+        async with Client.open(settings(instant, endpoint=endpoint)) as client:
+            client._transport.toolbox(toolbox, "id")
+
+    asyncio.run(use("https://127.0.0.1:1/api", "https://127.0.0.1:2/toolbox"))
+    asyncio.run(use("http://127.0.0.1:1/api", "http://127.0.0.1:2/toolbox"))
+    with pytest.raises(Failure) as caught:
+        asyncio.run(use("https://127.0.0.1:1/api", "http://127.0.0.1:2/toolbox"))
+
+    assert caught.value.kind == "server_error"

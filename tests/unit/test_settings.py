@@ -100,3 +100,13 @@ def test_a_trailing_slash_of_the_endpoint_is_taken_off(tmp_path: Path) -> None:
         from_environment({"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": "https://x.example/api/"}, tmp_path).endpoint
         == "https://x.example/api"
     )
+
+
+@pytest.mark.parametrize("url", ["https://u:p4ssword@host/api", "https://token@host", "http://u:p@127.0.0.1:1/api"])
+def test_an_endpoint_carries_no_password(tmp_path: Path, url: str) -> None:
+    """It is named in every run's first line."""
+    with pytest.raises(Failure) as caught:
+        from_environment({"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": url}, tmp_path)
+
+    assert "p4ssword" not in caught.value.message + caught.value.fix
+    assert from_environment({"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": "https://host/a@b"}, tmp_path).endpoint == "https://host/a@b"

@@ -52,6 +52,9 @@ class Transport:
         return self.headers if URL(address).origin() == self._origin else {}
 
     def toolbox(self, url: str, sandbox_id: str) -> Toolbox:
+        """The toolbox of one sandbox; raises Failure server_error for one that would take key and program in clear."""
+        if self._origin.scheme == "https" and not url.startswith("https://"):
+            raise Failure("server_error", "the server's API is https, and the address of its toolbox is not")
         api: Any = ToolboxApiClient(ToolboxConfiguration(host=f"{url.rstrip('/')}/{sandbox_id}"))
         api.default_headers.update(self.headers)
         self._pool(api)
