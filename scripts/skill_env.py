@@ -123,10 +123,19 @@ def quoted(text: str) -> str:
     return text if plain else "'" + text.replace("'", "'\\''") + "'"
 
 
+def project_around(folder: str, home: str) -> str | None:
+    """What lies directly below the home, or below the root, and holds `folder`; None where that is the home's or the machine's own.
+
+    Wider than any project: whoever chooses the working directory may choose one beside the folder that PATH names.
+    """
+    base = home if folder.startswith(os.path.join(home, "")) else os.sep
+    parts = os.path.relpath(folder, base).split(os.sep)
+    return None if folder in (home, os.sep) or os.name == "nt" else os.path.join(base, parts[0], "")
+
+
 def find_program(name: str) -> str | None:
     """A program on PATH, but for entries that are empty, relative, or in the working directory: a repository must not bring it."""
-    folder = os.path.realpath(os.getcwd())
-    here = os.path.join(folder, "") if folder not in (os.sep, os.path.realpath(home())) else None  # there it is the user's
+    here = project_around(os.path.realpath(os.getcwd()), os.path.realpath(home()))
     endings = os.environ.get("PATHEXT", ".EXE").split(os.pathsep) if os.name == "nt" else [""]
     for entry in os.environ.get("PATH", "").split(os.pathsep):
         if os.path.isabs(entry) and not (here and os.path.join(os.path.realpath(entry), "").startswith(here)):

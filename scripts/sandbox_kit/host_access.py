@@ -21,7 +21,7 @@ from .failures import Failure, UsageFailure
 from .held import CHANGED, TAKEN
 from .host_files import READ_ONLY, Folder, Judge, open_folder
 from .project import Project, Protected, homes
-from .results import FIX, why_no_result
+from .results import kind_of, same_stem, why_no_result
 from .written import Written
 
 OWN_FOLDERS = "lies in this skill's own folders"
@@ -43,9 +43,12 @@ KEY_LIKE = (
     "*adminsdk*.json", "client_secret*.json", "token.json", "local.settings.json", "kubeconfig*", "_netrc", "pgpass*", "*htpasswd",
 )  # fmt: skip
 # A key by its content, whatever its file is called: at the beginning of a line, but for source, where it may be a constant of a test.
-KEY_LINE = rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY|PuTTY-User-Key-File-|AGE-SECRET-KEY-1|aws_secret_access_key\s*="
-KEY_AT_A_LINE = re.compile(rb"^[ \t]*(" + KEY_LINE + rb")|\"private_key\"\s*:\s*\"-----BEGIN", re.MULTILINE | re.IGNORECASE)
+KEY_LINE = rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY|PuTTY-User-Key-File-|AGE-SECRET-KEY-1|(export[ \t]+)?aws_secret_access_key[ \t]*="
+KEY_VALUE = rb"\"private_key\"\s*:\s*\"-----BEGIN|\"aws_?secret_?access_?key\"\s*:|client-key-data:"
+KEY_AT_A_LINE = re.compile(rb"^[ \t]*(" + KEY_LINE + rb")|" + KEY_VALUE, re.MULTILINE | re.IGNORECASE)
 KEY_AT_THE_BEGINNING = re.compile(rb"\A(\xef\xbb\xbf)?\s*(" + KEY_LINE + rb")", re.IGNORECASE)
+# Names that are a secret's in data and settings, and a module's in source.
+SECRET_LIKE = ("env", "*secret*", "*password*", "*passwd*", "*vault_pass*", "*api_key*", "*apikey*", "*deploy_key*", "*private_key*")
 SOURCES = (
     ".py",
     ".js",
@@ -68,7 +71,7 @@ SOURCES = (
     ".rst",
 )
 LONGEST_SHOWN = 200
-KEY_LOOK = 4096  # bytes of a file that are looked at
+KEY_LOOK = 65536  # bytes of a file that are looked at
 
 
 @dataclass(frozen=True)
@@ -202,13 +205,13 @@ class HostAccess:
         return why_no_result(real.relative_to(base) if real != base else PurePath(real.name), self._above(base))
 
     def _why_misplaced(self, real: Path, written: Written) -> str | None:
-        """Straight in the project's first folder, or below one that runs made: tools read what lies in the folders that people made."""
-        first = self.first_folder(real)
-        if first is None:
-            return None if self._base(real) != self.folder or self.project.is_root else f"not straight in a folder of the project: {FIX}"
-        if os.path.lexists(first) and not written.made_folder(first):
+        """In the project's top folder, or below one for results that runs made there: tools look through the folders that people made."""
+        first, kind = self.first_folder(real), kind_of(real.name)
+        if self._base(real) == self.folder and not self.project.is_root and not (first is not None and kind is not None and kind.inert):
+            return "below the project's top folder only pictures are written: go there, or fetch it"
+        if first is not None and os.path.lexists(first) and not written.made_folder(first):
             return f"tools may read what lies in {shown(first.name)}: name a new folder"
-        return None
+        return "a page and its data must not lie together" if has_partner(real) else None
 
     def first_folder(self, real: Path) -> Path | None:
         """The folder of the open tree that holds `real`, directly or not; None when the tree itself does."""
@@ -303,13 +306,22 @@ def open_regular(flag: str, given: str, folder: Folder, name: str) -> IO[bytes]:
     return stream
 
 
+def has_partner(real: Path) -> bool:
+    """Whether the folder holds a page of the same name as this data, or data of this page's."""
+    stem, role = same_stem(real.name)
+    wanted = {"page": (".json",), "data": (".html", ".htm", ".txt")}.get(role, ())
+    return any(os.path.lexists(real.parent / f"{real.stem}{ending}") for ending in wanted) and bool(stem)
+
+
 def is_plain(relative: PurePath) -> bool:
     """No part of the path is hidden or looks like a key."""
     return not any(part.startswith(".") or looks_like_a_key(part) for part in relative.parts)
 
 
 def looks_like_a_key(name: str) -> bool:
-    return any(fnmatch(name.lower(), pattern) for pattern in KEY_LIKE)
+    plain = name.lower()
+    patterns = KEY_LIKE if plain.endswith(SOURCES) else (*KEY_LIKE, *SECRET_LIKE)
+    return any(fnmatch(plain, pattern) for pattern in patterns)
 
 
 def is_a_key(name: str, beginning: bytes) -> bool:

@@ -61,7 +61,7 @@ def why_closed(folder: Path, homes: Iterable[Path]) -> str | None:
         return "is the machine's, not a project's"
     if below is None and is_in_anothers_home(folder):
         return "is another user's"
-    root = next((path for path in (folder, *folder.parents) if is_linked_worktree(path)), None)
+    root = next((path for path in (folder, *folder.parents) if is_place_of_worktrees(path.parent) and is_linked_worktree(path)), None)
     judged = folder.relative_to(root or below or folder.anchor)
     hidden = next((part for part in judged.parts if part.startswith(".") or (part in TOOLS_FOLDERS and below is not None)), None)
     return f"lies in {hidden}, a {'hidden folder' if hidden.startswith('.') else 'folder of tools'}" if hidden else None
@@ -102,6 +102,11 @@ def git_folder_of(file: Path) -> Path | None:
         return None
     mark, _, path = text.partition(":")
     return (file.parent / path.strip()).resolve() if mark == "gitdir" and path.strip() and "\0" not in path else None
+
+
+def is_place_of_worktrees(folder: Path) -> bool:
+    """Where clients put worktrees: `.claude/worktrees`, `.worktrees` and their like."""
+    return folder.name == ".worktrees" or (folder.name == "worktrees" and folder.parent.name.startswith("."))
 
 
 def is_linked_worktree(folder: Path) -> bool:

@@ -5,9 +5,11 @@ programs that were told to read it. What some tool obeys just because it lies th
 inventory, a package) is none. No list of what tools obey is ever whole, so this one says what is a result, not what is not:
 
 - its name is plain words and one known ending; a shell, make or a second tool reads nothing else into it;
-- it begins as its ending says, and text holds no mark of a template or a test;
-- it lies below a folder that says "results" (or output, report, charts …) and that runs made; only tables, pictures, documents and
-  JSON that says so by its name may lie straight in the project's first folder.
+- it is what its ending says: pictures by their beginning, JSON by being parsed, pages and reports by their first element; and text holds
+  no mark of a template, a directive or a test;
+- it lies below a folder that says "results" (or output, report …), that runs made, and that stands in the project's top folder: tools
+  read whatever lies anywhere below the folders that people made. Only tables, pictures, documents and JSON that says so by its name may
+  lie straight in the top folder, and only pictures and PDF in a new folder elsewhere.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from .plain_text import UNSEEN
 
 CHUNK = 1 << 20
 LONGEST_NAME = 255  # bytes, on every file system that people use
+# Of these, only pictures: `charts` is helm's folder for packages too.
+PICTURE_WORDS = frozenset(("chart", "plot", "figure", "picture", "graph"))
 ZIP, GZIP = (b"PK\x03\x04", b"PK\x05\x06"), (b"\x1f\x8b",)
 # Words of which the name of a results folder, and of a text that tools look for by name, must have one; in the singular.
 RESULT_WORDS = frozenset((
@@ -42,41 +46,42 @@ OBEYED_WORDS = frozenset((
 
 @dataclass(frozen=True)
 class Kind:
-    """One row: endings, what such a file begins with (any of these, at a place), and where it may lie."""
+    """One row: endings, what such a file begins with (any of these, at a place, or this pattern), and where it may lie."""
 
     what: str
     endings: tuple[str, ...]
     begins: tuple[bytes, ...] = ()
     at: int = 0  # where it begins so
+    like: bytes = b""  # a pattern of a text's beginning
     text: bool = False  # it can be taken for something else
     named: bool = False  # its name must say that it is a result
-    top: bool = False  # it may lie in the project's first folder, not only in one for results
+    top: bool = False  # it may lie in the project's top folder, not only in one for results
+    inert: bool = False  # it holds nothing that a tool could obey: any new folder for results will do
 
 
+PAGE = rb"<(!doctype\s+html\s*>|html[\s>])"
+REPORT = rb"(<\?xml[^>]{0,200}\?>\s*)?<(testsuites?|coverage|checkstyle)[\s>]"
+DRAWING = rb"(<\?xml[^>]{0,200}\?>\s*)?(<!DOCTYPE svg PUBLIC[^>\[]{0,200}>\s*)?<svg[\s>]"
+LINES_OF_JSON = (".jsonl", ".ndjson")
 RESULTS = (
-    Kind("a picture", (".png",), (b"\x89PNG\r\n\x1a\n",), top=True),
-    Kind("a picture", (".jpg", ".jpeg"), (b"\xff\xd8\xff",), top=True),
-    Kind("a picture", (".webp",), (b"WEBP",), at=8, top=True),
-    Kind("a picture", (".tif", ".tiff"), (b"II*\0", b"MM\0*"), top=True),
+    Kind("a picture", (".png",), (b"\x89PNG\r\n\x1a\n",), top=True, inert=True),
+    Kind("a picture", (".jpg", ".jpeg"), (b"\xff\xd8\xff",), top=True, inert=True),
+    Kind("a picture", (".webp",), (b"WEBP",), at=8, top=True, inert=True),
+    Kind("a picture", (".tif", ".tiff"), (b"II*\0", b"MM\0*"), top=True, inert=True),
     Kind("a picture", (".gif",), (b"GIF87a", b"GIF89a")),
-    Kind("a picture", (".svg",), (b"<",), text=True),
-    Kind("a document", (".pdf",), (b"%PDF-",), top=True),
+    Kind("a drawing", (".svg",), like=DRAWING, text=True),
+    Kind("a document", (".pdf",), (b"%PDF-",), top=True, inert=True),
     Kind("a document", (".xlsx", ".docx", ".pptx", ".odt", ".ods", ".odp"), ZIP, top=True),
     Kind("a table", (".csv", ".tsv"), text=True, top=True),
     Kind("a table", (".parquet",), (b"PAR1",), top=True),
-    Kind("a table", (".feather", ".arrow"), (b"ARROW1", b"FEA1")),
-    Kind("an array", (".npy",), (b"\x93NUMPY",)),
     Kind("data", (".json",), text=True, named=True, top=True),
-    Kind("data", (".jsonl", ".ndjson", ".geojson", ".sarif", ".lcov"), text=True),
-    Kind("a report", (".xml",), (b"<",), text=True, named=True),
-    Kind("a page", (".html", ".htm"), (b"<",), text=True),
-    Kind("a page's style", (".css",), text=True),
+    Kind("data", (".geojson", ".sarif", *LINES_OF_JSON), text=True),
+    Kind("a report", (".xml",), like=REPORT, text=True, named=True),
+    Kind("a page", (".html", ".htm"), like=PAGE, text=True),
     Kind("text", (".txt",), text=True, named=True),
     Kind("a log", (".log",), text=True),
     Kind("sound", (".wav",), (b"RIFF",)),
     Kind("sound", (".mp3",), (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2")),
-    Kind("sound", (".ogg",), (b"OggS",)),
-    Kind("sound", (".flac",), (b"fLaC",)),
     Kind("film", (".mp4", ".mov"), (b"ftyp",), at=4),
     Kind("film", (".webm",), (b"\x1aE\xdf\xa3",)),
     Kind("an archive", (".zip",), ZIP),
@@ -85,15 +90,19 @@ RESULTS = (
     Kind("an archive", (".bz2",), (b"BZh",)),
     Kind("an archive", (".xz",), (b"\xfd7zXZ\0",)),
     Kind("an archive", (".zst",), (b"(\xb5/\xfd",)),
-    Kind("an archive", (".7z",), (b"7z\xbc\xaf\x27\x1c",)),
 )
 PACKED = (".gz", ".bz2", ".xz", ".zst")  # around a file of another kind
 PLAIN = re.compile(r"\w[\w-]*")  # of a folder, and of a file before its ending
-# Marks of templates: engines find them in files of any ending. pytest runs the doctests that it finds in test*.txt.
-MARKS, DOCTEST = (b"{{", b"{%", b"<%", b"<?php", b"#{"), b">>>"
-ESCAPED_MARK = re.compile(rb"\\u00(7[bB]|2[35]|3[cC])")  # JSON's other spelling of their first characters
-LARGEST_JSON = 64 << 20  # bytes that are parsed to look for those
-OBJECTS = b"O'"  # in a numpy header: an array of Python objects is a pickle, which is code
+# Marks of templates, directives and tests: engines find them in files of any ending. pytest runs the doctests that it finds in test*.txt.
+MARKS = re.compile(
+    rb"\{\{|\{%|<%|<\?(?!xml[ \t])|#\{|<!--\s*#|\\x7[bB]|\\u007[bB]|```\{"
+    rb"|^[ \t]*(\.\.[ \t]+[\w:.+-]+::|>>>|---[ \t]*\r?$|\*\*\*[ \t])",
+    re.MULTILINE,
+)
+LONGEST_MARK = 256  # bytes that two chunks share
+ODD_TEXT = (b"#!", b"***", b"---", b"%YAML")  # how no table, log or text begins
+LARGEST_JSON = 64 << 20  # bytes that are parsed
+OBJECTS_OF_TOOLS = ("apiVersion", "AWSTemplateFormatVersion", "$schema", "permalink", "scripts", "plugins")  # keys of a top object
 BEGINNING = 512  # bytes by which a kind is told
 # Folders whose content tools obey by any name; where one stands in such a folder, nothing below it is a place for results.
 OBEYED_FOLDERS = (
@@ -106,7 +115,7 @@ OBEYED_FOLDERS = (
 )  # fmt: skip
 # What Windows takes for a device.
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$)")
-FIX = "call the folder results, output, report or charts"
+FIX = "call the folder results, output or report"
 
 
 def kind_of(name: str) -> Kind | None:
@@ -135,7 +144,8 @@ def why_no_result(path: PurePath, above: Iterable[str] = ()) -> str | None:
     kind = kind_of(name)
     if kind is None:
         return "code, settings and unknown endings are not written"
-    if any(is_odd(part) for part in path.parts[:-1]) or is_odd(path.parts[-1].split(".")[0]) or has_more_endings(name):
+    stem, *endings = path.parts[-1].split(".")
+    if any(is_odd(part) for part in (*path.parts[:-1], stem)) or has_more_endings(name) or not "".join(endings).isascii():
         return "an odd name: letters, digits, - and _ and one ending are plain"
     obeyed = next((folder for folder in (*map(folded, above), *folders) if matches(folder, OBEYED_FOLDERS)), None)
     if obeyed is not None:
@@ -146,18 +156,20 @@ def why_no_result(path: PurePath, above: Iterable[str] = ()) -> str | None:
 
 
 def why_by_name(kind: Kind, folders: Sequence[str], stem: str) -> str | None:
-    """Of what is in a good place, or in the project's first folder."""
+    """Of what is in a good place, or in the project's top folder."""
     if kind.named and not says_result(stem):
         return "tools may obey a file of that name: call it results, output, report or data"
     if not folders and not kind.top:
         return f"not straight in the project's folder: {FIX}"
+    if folders and words_of(folders[0]) & PICTURE_WORDS and not kind.inert:
+        return f"such a folder is for pictures: {FIX}"
     if kind.what == "data" and folders and stem == folders[-1]:
         return "site generators obey data that is called as its folder"
     return None
 
 
 def has_more_endings(name: str) -> bool:
-    """`results.tf.json` is terraform's, whatever its last ending says."""
+    """`results.tf.json` is terraform's, whatever its last ending says; and an ending is plain ASCII."""
     dots = name.count(".")
     return dots > 2 or (dots == 2 and not name.endswith(PACKED))
 
@@ -171,35 +183,39 @@ def why_no_content(name: str, content: IO[bytes], size: int) -> str | None:
     start = beginning.lstrip(b"\xef\xbb\xbf \t\r\n") if kind.text else beginning[kind.at :]
     if kind.begins and not start.startswith(kind.begins):
         return f"it does not begin as {kind.what} does"
-    if kind.endings == (".npy",) and OBJECTS in beginning:
-        return "an array of objects is a program"
-    if kind.text and (start.startswith(b"#!") or has_marks(kind, beginning, content, size)):
+    if kind.like and not re.match(kind.like, start, re.IGNORECASE):
+        return f"it does not begin as {kind.what} does"
+    if kind.what == "data":
+        return why_no_data(beginning + content.read(LARGEST_JSON), size, lines=name.lower().endswith(LINES_OF_JSON))
+    if kind.text and (start.startswith(ODD_TEXT) or has_marks(beginning, content)):
         return "scripts, templates or tests have such marks"
     return None
 
 
-def has_marks(kind: Kind, beginning: bytes, content: IO[bytes], size: int) -> bool:
-    """Whether a mark stands anywhere, also across the end of a chunk, and in JSON also spelt by escapes."""
-    marks = (*MARKS, *([DOCTEST] if kind.endings == (".txt",) else []))
-    parts, chunk, longest = [beginning], beginning, max(map(len, marks)) - 1
-    escaped = False
+def has_marks(beginning: bytes, content: IO[bytes]) -> bool:
+    """Whether a mark stands anywhere, also across the end of a chunk."""
+    chunk = beginning
     while chunk:
-        if any(mark in chunk for mark in marks):
+        if MARKS.search(chunk):
             return True
-        escaped = escaped or ESCAPED_MARK.search(chunk) is not None
         more = content.read(CHUNK)
-        parts += [more] if size <= LARGEST_JSON else []
-        chunk = chunk[-max(longest, 6) :] + more if more else b""
-    return escaped and kind.what == "data" and (size > LARGEST_JSON or has_marks_spelt_out(b"".join(parts)))
+        chunk = chunk[-LONGEST_MARK:] + more if more else b""
+    return False
 
 
-def has_marks_spelt_out(data: bytes) -> bool:
-    """Of JSON, or of a line of it each; what cannot be parsed may hold anything."""
+def why_no_data(data: bytes, size: int, *, lines: bool) -> str | None:
+    """Why JSON is none, or some tool's: its strings are looked at as they are meant, not as they are spelt."""
+    if size > LARGEST_JSON:
+        return "too long to be looked through"
     try:
-        texts = [data] if data.lstrip()[:1] in (b"[", b"{") and b"\n{" not in data else data.splitlines()
-        return any(mark.decode() in text for line in texts if line.strip() for text in strings_of(json.loads(line)) for mark in MARKS)
+        values = [json.loads(line) for line in data.splitlines() if line.strip()] if lines else [json.loads(data)]
+        if any(isinstance(value, dict) and any(key in value for key in OBJECTS_OF_TOOLS) for value in values):
+            return "tools obey data of that form"
+        if any(MARKS.search(text.encode(errors="replace")) for value in values for text in strings_of(value)):
+            return "scripts, templates or tests have such marks"
     except (ValueError, RecursionError):
-        return True
+        return "it cannot be read as JSON"
+    return None
 
 
 def strings_of(value: Any) -> Iterable[str]:
@@ -214,10 +230,21 @@ def strings_of(value: Any) -> Iterable[str]:
             yield from strings_of(found)
 
 
+def same_stem(name: str) -> tuple[str, str]:
+    """What a page and its data share: where the folder holds the one, the other would be obeyed with it."""
+    stem, ending = split_ending(folded(name))
+    return (stem, "page") if ending in (".html", ".htm", ".txt") else (stem, "data") if ending == ".json" else (stem, "")
+
+
 def says_result(stem: str) -> bool:
     """Whether the words of a name are a result's and no setting's."""
-    words = {re.sub(r"s?[0-9]*$", "", word) for word in re.split(r"[^a-z0-9]+", folded(stem))}
+    words = words_of(stem)
     return bool((words | {f"{word}s" for word in words}) & RESULT_WORDS) and not words & OBEYED_WORDS  # analysis ends with an s
+
+
+def words_of(stem: str) -> set[str]:
+    """In the singular, without numbers at their end."""
+    return {re.sub(r"s?[0-9]*$", "", word) for word in re.split(r"[^a-z0-9]+", folded(stem))}
 
 
 def folded(name: str) -> str:

@@ -21,7 +21,7 @@ from .failures import Failure, UsageFailure
 from .held import LEADS_OUT, TAKEN, Entry, Held, HeldFile
 from .host_access import KEY_LOOK, HostAccess, is_a_key, may_leave, open_regular, shown
 from .host_files import NEW, Folder, open_folder
-from .results import why_no_content
+from .results import same_stem, why_no_content
 from .written import Written, new_digest
 
 WINDOWS = os.name == "nt"
@@ -359,19 +359,31 @@ def sort(
     stream: tarfile.TarFile, members: list[tarfile.TarInfo], arrival: Arrival, access: HostAccess, written: Written
 ) -> tuple[list[Entry], list[Entry]]:
     """What is written, and what is held with its content; raises Failure archive for two entries in one place."""
-    placed, entries, seen, folders = [], [], set[str](), set[str]()
+    placed, entries, seen, folders, pages = [], [], set[str](), set[str](), Pages()
     for member, name in places(members, arrival.here, access):
         if name in seen or name in folders or not seen.isdisjoint(parents(name)):
             raise hostile(member, "stands for something that is there already")
         seen.add(name)
         folders |= parents(name)
-        reason = why_held(stream, member, name, arrival, access, written)
+        reason = why_held(stream, member, name, arrival, access, written) or pages.why_not(name)
         entry = Entry(member, None, HeldFile(name, reason or "", member.size, access.is_taken("--download", name)))
         if reason is None:
             placed.append(entry)
         else:
             entries.append(with_content(stream, entry))
     return placed, entries
+
+
+class Pages:
+    """The pages and data of one download: a page is not written beside data of its own name, which site generators obey with it."""
+
+    def __init__(self) -> None:
+        self._roles: dict[tuple[str, str], str] = {}
+
+    def why_not(self, name: str) -> str | None:
+        stem, role = same_stem(posixpath.basename(name))
+        first = self._roles.setdefault((posixpath.dirname(name), stem), role) if role else role
+        return None if first == role else "a page and its data must not lie together"
 
 
 def why_held(

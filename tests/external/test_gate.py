@@ -51,7 +51,7 @@ ROWS = (
     Row(
         "write where",
         ("{run} --command 'echo 1 >a.csv' --download a.csv", "{run} --command 'echo 1 >a.csv' --download a.csv:results/deep/",
-         "cd src && {run} --command 'echo 1 >a.csv' --download a.csv:results/here.csv",
+         "cd src && {run} --command 'touch a.png' --download a.png:results/here.png",
          "cd .claude/worktrees/task && {run} --command 'echo 1 >a.csv' --download a.csv"),
         ("{run} --command 'echo 1 >a.csv' --download a.csv:../a.csv", "{run} --command 'echo 1 >a.csv' --download a.csv:{home}/a.csv",
          "{run} --command 'echo 1 >a.csv' --download a.csv:folder/a.csv --force", "{run} --command 'echo 1 >a.csv' --download a.csv:.git/a.csv",
@@ -63,7 +63,7 @@ ROWS = (
          "{run} --code 1 --charts ..", "{run} --code 1 --charts .git/hooks", "cd .config/forged && {run} --command 'echo 1 >a.csv' --download a.csv",
          "{run} --command 'echo 1 >a.csv' --download a.csv:src/a.csv", "{run} --command 'echo 1 >a.csv' --download a.csv:src/results/a.csv",
          "{run} --command 'echo 1 >a.csv' --download a.csv:neu/a.csv", "{run} --command 'echo 1 >a.csv' --download a.csv:output/a.csv",
-         "cd src && {run} --command 'echo 1 >a.csv' --download a.csv"),
+         "cd src && {run} --command 'echo 1 >a.csv' --download a.csv", "cd src && {run} --command 'echo 1 >a.csv' --download a.csv:results/a.csv"),
     ),
     Row(
         "write what",

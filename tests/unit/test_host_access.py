@@ -200,9 +200,9 @@ def test_text_does_not_go_into_a_folder_that_people_made(project: Path) -> None:
     (project / "out").mkdir()
     written.note_folder(project / "out")
 
-    assert "straight" in str(why(below, "new.csv"))
-    assert "straight" in str(why(below, "new.png"))
-    assert why(below, "results/new.csv") is None
+    for name in ("new.csv", "new.png", "results/new.csv", "results/new.html"):
+        assert "only pictures" in str(why(below, name))
+    assert why(below, "results/new.png") is None
     assert access(project).why_not_written("--download", "out/deep/new.csv", force=False, written=written) is None
     (project / "out").rmdir()
     (project / "other").mkdir()
@@ -262,7 +262,8 @@ def test_the_state_is_not_read_either(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     "content",
     [b"-----BEGIN OPENSSH PRIVATE KEY-----\n", b"\n-----BEGIN PRIVATE KEY-----", b"-----BEGIN RSA PRIVATE KEY-----\r\n", b"PuTTY-User-Key-File-3: ssh",
-     b'{"type": "service_account",\n "private_key": "-----BEGIN PRIVATE KEY-----\\n"}', b"AGE-SECRET-KEY-1QQQ", b"[default]\naws_access_key_id = A\naws_secret_access_key = B\n", b"Bag Attributes\n  friendlyName: x\n-----BEGIN PRIVATE KEY-----\n"],
+     b'{"type": "service_account",\n "private_key": "-----BEGIN PRIVATE KEY-----\\n"}', b"AGE-SECRET-KEY-1QQQ", b"[default]\naws_access_key_id = A\naws_secret_access_key = B\n", b"export AWS_SECRET_ACCESS_KEY=x\n", b'{"aws_secret_access_key": "x"}', b"x: 1\n  client-key-data: LS0t\n", b"x" * 9000 + b"\n-----BEGIN PRIVATE KEY-----\n",
+     b"Bag Attributes\n  friendlyName: x\n-----BEGIN PRIVATE KEY-----\n"],
     ids=lambda value: value[:20].decode(),
 )  # fmt: skip
 def test_a_key_is_known_by_its_beginning(project: Path, content: bytes) -> None:
@@ -286,7 +287,7 @@ def test_a_text_about_keys_is_none(project: Path, content: bytes) -> None:
     "name",
     ["prod.env", "main.tfvars", "serviceAccountKey.json", "application_default_credentials.json", "AuthKey.p8", "http.keytab", "pgpass.conf",
      "x-firebase-adminsdk-1.json", "client_secret_1.json", "terraform.tfstate.1700000000.backup", "rootkey.csv", "local.settings.json", "token.json",
-     "prod_credentials.json", "env.production", "x.env.bak", "secrets/db"],
+     "prod_credentials.json", "env.production", "x.env.bak", "secrets/db", "env", "secret.yaml", "app-secrets.json", "passwords.txt", "deploy_key", "api_key.txt", "vault_pass.txt"],
 )  # fmt: skip
 def test_more_names_of_keys(project: Path, name: str) -> None:
     """They left with `--upload .`."""
@@ -303,3 +304,11 @@ def test_a_key_in_source_is_a_constant(project: Path) -> None:
 
     assert access(project).read("--file", "test_x.py", limit=LIMIT).startswith(b"KEY")
     assert "holds a key" in refusal(access(project), "key.py").message
+
+
+@pytest.mark.parametrize("name", ["secret_store.py", "passwords_test.go", "api_keys.ts"])
+def test_source_with_a_secret_sounding_name_is_source(project: Path, name: str) -> None:
+    """A project's tests import it."""
+    (project / name).write_text("x")
+
+    assert access(project).read("--file", name, limit=LIMIT) == b"x"

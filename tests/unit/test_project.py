@@ -131,6 +131,23 @@ def test_a_git_folder_planted_in_a_hidden_one_opens_nothing(tmp_path: Path, plan
     assert "hidden folder" in str(why_closed(place, [Path("/home/u")]))
 
 
+def test_a_worktree_that_an_archive_brings_opens_nothing(tmp_path: Path) -> None:
+    """It can hold a whole record of one; but clients do not put worktrees into .vscode."""
+    (tmp_path / "project" / ".vscode").mkdir(parents=True)
+    (tmp_path / "project" / "fake").mkdir()
+    for name, text in (
+        (".vscode/.git", "gitdir: ../fake\n"),
+        ("fake/HEAD", "x"),
+        ("fake/commondir", ".."),
+        ("fake/gitdir", "../.vscode/.git\n"),
+    ):
+        (tmp_path / "project" / name).write_text(text)
+    place = tmp_path / "project" / ".vscode"
+
+    assert is_linked_worktree(place)
+    assert "hidden folder" in str(why_closed(place, [Path("/home/u")]))
+
+
 @pytest.mark.parametrize("name", ["Library/x", "AppData/Roaming"])
 def test_the_hidden_folders_of_other_systems_are_none(home: Path, name: str) -> None:
     """They have no dot."""

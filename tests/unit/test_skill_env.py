@@ -188,3 +188,21 @@ def test_a_program_of_the_working_directory_is_not_found(monkeypatch: pytest.Mon
 
     assert planted is None
     assert skill_env.find_program("daytona") == str(tmp_path / "bin" / "daytona")
+
+
+def test_a_program_beside_the_working_directory_is_not_found_either(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever chooses the working directory goes into another folder of the same project."""
+    home = tmp_path / "home"
+    for name in ("work/proj/bin", "work/proj/sub", ".local/bin"):
+        (home / name).mkdir(parents=True)
+    for place in ("work/proj/bin", ".local/bin"):
+        (home / place / "daytona").write_text("#!/bin/sh\n")
+        (home / place / "daytona").chmod(0o755)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("PATH", f"{home}/work/proj/bin")
+    monkeypatch.chdir(home / "work" / "proj" / "sub")
+    planted = skill_env.find_program("daytona")
+    monkeypatch.setenv("PATH", f"{home}/work/proj/bin:{home}/.local/bin")
+
+    assert planted is None
+    assert skill_env.find_program("daytona") == str(home / ".local/bin/daytona")

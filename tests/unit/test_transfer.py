@@ -375,3 +375,19 @@ def test_a_download_that_cannot_be_is_refused(work: Path, text: str) -> None:
     """Before anything is created."""
     with pytest.raises(Failure):
         download_pair(text, HostAccess.of({}, work), force=False)
+
+
+@pytest.mark.parametrize(
+    "order", [("./results/a.html", "./results/a.json"), ("./results/a.json", "./results/a.html")], ids=["page first", "data first"]
+)
+def test_a_page_and_its_data_do_not_come_together(work: Path, order: tuple[str, str]) -> None:
+    """Site generators take the one as settings of the other, which may say where it is written; in one download or in two."""
+    content = {"./results/a.html": b"<html>", "./results/a.json": b"{}"}
+    content = {name.replace("a.json", "data.json").replace("a.html", "data.html"): text for name, text in content.items()}
+    names = [name.replace("/a.", "/data.") for name in order]
+    access = HostAccess.of({}, work)
+    saved, held = arrive(archive(work, *((name, content[name]) for name in names)), ".", access)
+    _, later = arrive(archive(work, (names[1], content[names[1]]), ("./results/b.csv", b"")), ".", access)
+
+    assert [found.path for found in saved] == [names[0][2:]]
+    assert list(held) == list(later) == [names[1][2:]]
