@@ -124,6 +124,7 @@ def test_the_clis_login_is_asked_without_a_browser(
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "daytona").write_text(f"#!/bin/sh\n[ \"$*\" = 'list -f json -l 1' ] || exit 9\n{answer}\n")
     (tmp_path / "bin" / "daytona").chmod(0o755)
+    monkeypatch.setenv("HOME", str(tmp_path))  # what lies beside the working directory, elsewhere in the home, is the user's own
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     monkeypatch.setenv("DAYTONA_LOCAL_STATE", "/proc/nowhere")
     monkeypatch.setattr(health, "CLI_TIMEOUT_S", 1)
