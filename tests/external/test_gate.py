@@ -351,7 +351,7 @@ ATTACKS = (
            "{run} --command 'echo \">>> import os; _ = os.system(0)\" >x' --download x:results/test_output.txt", lambda user, _: (user.project / "results" / "test_output.txt").exists()),
     Attack(Wall("names of results", ((RESULTS, "    if kind.named and not says_result(stem):", "    if False:"),)),
            "{run} --command 'echo 1 >x' --download x:invoke.json", text_of("invoke.json")),
-    Attack(Wall("one ending", ((RESULTS, " or has_more_endings(name):", ":"),)),
+    Attack(Wall("one ending", ((RESULTS, " or has_more_endings(name) or not", " or not"),)),
            "{run} --command 'echo 1 >x' --download x:results.tf.json", text_of("results.tf.json")),
     Attack(Wall("folders for results", ((RESULTS, "    if folders and not says_result(folders[0]):", "    if False:"),)),
            "{run} --command 'echo 1 >x' --download x:neu/x.log", text_of("neu/x.log")),
@@ -359,7 +359,7 @@ ATTACKS = (
            "{run} --command 'echo 1 >x' --download x:output/results.json", text_of("output/results.json")),
     Attack(Wall("the tree ends", ((GATE, "        if not inside:\n", "        if False:\n"), (GATE, "is_plain(real.relative_to(base)) for base in inside", "True for base in [real]"))),
            "{run} --upload ../outside.py:o.py --command 'cat o.py'", lambda _, result: SECRET in result.text),
-    Attack(Wall("keys by name", ((GATE, "    return any(fnmatch(name.lower(), pattern) for pattern in KEY_LIKE)", "    return False"),)),
+    Attack(Wall("keys by name", ((GATE, "    return any(fnmatch(plain, pattern) for pattern in patterns)", "    return False"),)),
            "{run} --upload key.pem --command 'cat key.pem'", lambda _, result: SECRET in result.text),
     Attack(Wall("keys by content", ((GATE, "    return pattern.search(beginning) is not None", "    return False"),)),
            "{run} --upload notes.txt --command 'cat notes.txt'", lambda _, result: SECRET in result.text),
@@ -374,8 +374,8 @@ ATTACKS = (
            lambda user, _: (user.project / "owned").exists(), (("PYTHONPATH", "src"),)),
     Attack(Wall("the skill's own folders", ((PROJECT, "        return any(path.is_relative_to(folder) for folder in (self.unwritten if write else self.unread))", "        return False"),
                                             (PROJECT, "        return frozenset(found)", "        return frozenset()"))),
-           "cd plugin/daytona-sandbox && {run} --command 'echo 1 >x' --download x:results/x.csv",
-           lambda user, _: (user.skill / "results" / "x.csv").exists()),
+           "cd plugin/daytona-sandbox && {run} --command 'touch x.png' --download x.png:results/x.png",
+           lambda user, _: (user.skill / "results" / "x.png").exists()),
 )  # fmt: skip
 
 
