@@ -7,6 +7,7 @@ written, over nothing of the user's; and the user's own two variables open more.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -21,7 +22,7 @@ from .failures import Failure, UsageFailure
 from .held import CHANGED, TAKEN
 from .host_files import READ_ONLY, Folder, Judge, open_folder
 from .project import Project, Protected, homes
-from .results import kind_of, same_stem, why_no_result
+from .results import folded, kind_of, same_stem, why_no_result
 from .written import Written
 
 OWN_FOLDERS = "lies in this skill's own folders"
@@ -43,7 +44,10 @@ KEY_LIKE = (
     "*adminsdk*.json", "client_secret*.json", "token.json", "local.settings.json", "kubeconfig*", "_netrc", "pgpass*", "*htpasswd",
 )  # fmt: skip
 # A key by its content, whatever its file is called: at the beginning of a line, but for source, where it may be a constant of a test.
-KEY_LINE = rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY|PuTTY-User-Key-File-|AGE-SECRET-KEY-1|(export[ \t]+)?aws_secret_access_key[ \t]*="
+KEY_LINE = (
+    rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY|---- BEGIN SSH2 ENCRYPTED PRIVATE KEY|untrusted comment: [^\n]{0,80}secret key"
+    rb"|PuTTY-User-Key-File-|AGE-SECRET-KEY-1|(export[ \t]+)?aws_secret_access_key[ \t]*="
+)
 KEY_VALUE = rb"\"private_key\"\s*:\s*\"-----BEGIN|\"aws_?secret_?access_?key\"\s*:|client-key-data:"
 KEY_AT_A_LINE = re.compile(rb"^[ \t]*(" + KEY_LINE + rb")|" + KEY_VALUE, re.MULTILINE | re.IGNORECASE)
 KEY_AT_THE_BEGINNING = re.compile(rb"\A(\xef\xbb\xbf)?\s*(" + KEY_LINE + rb")", re.IGNORECASE)
@@ -307,10 +311,21 @@ def open_regular(flag: str, given: str, folder: Folder, name: str) -> IO[bytes]:
 
 
 def has_partner(real: Path) -> bool:
-    """Whether the folder holds a page of the same name as this data, or data of this page's."""
+    """Whether the folder holds a page of the same name as this data, or data of this page's; a picture or a table is neither."""
     stem, role = same_stem(real.name)
-    wanted = {"page": (".json",), "data": (".html", ".htm", ".txt")}.get(role, ())
-    return any(os.path.lexists(real.parent / f"{real.stem}{ending}") for ending in wanted) and bool(stem)
+    if not role or not stem:
+        return False
+    if role == "page":
+        return os.path.lexists(real.with_suffix(".json"))
+    with contextlib.suppress(OSError):
+        return any(is_page_of(name, stem) for name in os.listdir(real.parent) if name != real.name)
+    return False
+
+
+def is_page_of(name: str, stem: str) -> bool:
+    """Any file of that name which is not surely something else."""
+    kind = kind_of(name)
+    return folded(name).partition(".")[0] == stem and (kind is None or kind.what in ("a page", "text"))
 
 
 def is_plain(relative: PurePath) -> bool:
@@ -326,6 +341,8 @@ def looks_like_a_key(name: str) -> bool:
 
 def is_a_key(name: str, beginning: bytes) -> bool:
     """By its content."""
+    beginning = beginning.replace(b"\0", b"") if beginning[:2] in (b"\xff\xfe", b"\xfe\xff") else beginning  # UTF-16, as some shells write
+    beginning = beginning.removeprefix(b"\xff\xfe").removeprefix(b"\xfe\xff")
     pattern = KEY_AT_THE_BEGINNING if name.lower().endswith(SOURCES) else KEY_AT_A_LINE
     return pattern.search(beginning) is not None
 

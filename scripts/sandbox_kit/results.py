@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -93,16 +94,23 @@ RESULTS = (
 )
 PACKED = (".gz", ".bz2", ".xz", ".zst")  # around a file of another kind
 PLAIN = re.compile(r"\w[\w-]*")  # of a folder, and of a file before its ending
-# Marks of templates, directives and tests: engines find them in files of any ending. pytest runs the doctests that it finds in test*.txt.
+# Marks of templates, directives and tests: engines find them in files of any ending. Whatever ends a line for some reader but LF and CRLF,
+# or is no text at all, is a mark as well: the lines after it would be seen by a tool and not by this.
 MARKS = re.compile(
     rb"\{\{|\{%|<%|<\?(?!xml[ \t])|#\{|<!--\s*#|\\x7[bB]|\\u007[bB]|```\{"
-    rb"|^[ \t]*(\.\.[ \t]+[\w:.+-]+::|>>>|---[ \t]*\r?$|\*\*\*[ \t])",
+    rb"|^[ \t]*(\.\.[ \t]|>>>|---[ \t]*\r?$|(?i:\*+[ \t]*(settings?|variables?|test cases?|tasks?|keywords?|comments?)\b))"
+    rb"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?=[^\n])|\xc2\x85|\xe2\x80[\xa8\xa9]",
     re.MULTILINE,
 )
+TEMPLATE = re.compile(r"\{\{|\{%|<%|<\?|#\{|\\x7[bB]|\\u007[bB]")  # in a string of JSON, where lines mean nothing
 LONGEST_MARK = 256  # bytes that two chunks share
 ODD_TEXT = (b"#!", b"***", b"---", b"%YAML")  # how no table, log or text begins
 LARGEST_JSON = 64 << 20  # bytes that are parsed
-OBJECTS_OF_TOOLS = ("apiVersion", "AWSTemplateFormatVersion", "$schema", "permalink", "scripts", "plugins")  # keys of a top object
+OBJECTS_OF_TOOLS = ("apiVersion", "AWSTemplateFormatVersion", "$schema", "scripts", "plugins")  # keys of a top object
+DATA_OF_TOOLS = ("permalink", "eleventyComputed", "templateEngineOverride")  # keys of any object
+ZIP_END, LONGEST_ZIP_END = b"PK\x05\x06", 66_000  # where it may stand, in bytes from a file's end
+PROGRAMS = (".py", ".pyc", ".pyo", ".so", ".pth", ".dll", ".pyd")  # what an archive that can be imported holds
+MOST_MEMBERS = 10_000  # of a document
 BEGINNING = 512  # bytes by which a kind is told
 # Folders whose content tools obey by any name; where one stands in such a folder, nothing below it is a place for results.
 OBEYED_FOLDERS = (
@@ -157,7 +165,7 @@ def why_no_result(path: PurePath, above: Iterable[str] = ()) -> str | None:
 
 def why_by_name(kind: Kind, folders: Sequence[str], stem: str) -> str | None:
     """Of what is in a good place, or in the project's top folder."""
-    if kind.named and not says_result(stem):
+    if kind.named and (not says_result(stem) or (kind.what == "text" and stem.startswith("test"))):
         return "tools may obey a file of that name: call it results, output, report or data"
     if not folders and not kind.top:
         return f"not straight in the project's folder: {FIX}"
@@ -187,9 +195,31 @@ def why_no_content(name: str, content: IO[bytes], size: int) -> str | None:
         return f"it does not begin as {kind.what} does"
     if kind.what == "data":
         return why_no_data(beginning + content.read(LARGEST_JSON), size, lines=name.lower().endswith(LINES_OF_JSON))
-    if kind.text and (start.startswith(ODD_TEXT) or has_marks(beginning, content)):
-        return "scripts, templates or tests have such marks"
-    return None
+    if kind.text:
+        marked = start.startswith(ODD_TEXT) or has_marks(beginning, content)
+        return "scripts, templates or tests have such marks" if marked else None
+    return why_no_document(content) if kind.begins == ZIP and kind.what == "a document" else why_an_archive(kind, beginning, content)
+
+
+def why_no_document(content: IO[bytes]) -> str | None:
+    """A workbook is a zip, and Python imports from any zip: it must be a document, and hold no program."""
+    try:
+        content.seek(0)
+        names = zipfile.ZipFile(content).namelist()
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return "it cannot be read as a document"
+    good = {"[Content_Types].xml", "mimetype"} & set(names) and len(names) <= MOST_MEMBERS
+    return None if good and not any(name.lower().endswith(PROGRAMS) for name in names) else "it is an archive, not a document"
+
+
+def why_an_archive(kind: Kind, beginning: bytes, content: IO[bytes]) -> str | None:
+    """A picture with a zip at its end is both."""
+    if kind.what == "an archive":
+        return None
+    end = beginning
+    while chunk := content.read(CHUNK):
+        end = end[-LONGEST_ZIP_END:] + chunk
+    return "it is an archive as well" if ZIP_END in end[-LONGEST_ZIP_END:] else None
 
 
 def has_marks(beginning: bytes, content: IO[bytes]) -> bool:
@@ -208,14 +238,26 @@ def why_no_data(data: bytes, size: int, *, lines: bool) -> str | None:
     if size > LARGEST_JSON:
         return "too long to be looked through"
     try:
-        values = [json.loads(line) for line in data.splitlines() if line.strip()] if lines else [json.loads(data)]
+        texts = [line for line in data.splitlines() if line.strip()] if lines else [data]
+        values = [json.loads(text, object_pairs_hook=without_twins) for text in texts]
         if any(isinstance(value, dict) and any(key in value for key in OBJECTS_OF_TOOLS) for value in values):
             return "tools obey data of that form"
-        if any(MARKS.search(text.encode(errors="replace")) for value in values for text in strings_of(value)):
+        strings = [text for value in values for text in strings_of(value)]
+        if any(text in DATA_OF_TOOLS for text in strings):
+            return "tools obey data of that form"
+        if any(TEMPLATE.search(text) for text in strings):
             return "scripts, templates or tests have such marks"
     except (ValueError, RecursionError):
         return "it cannot be read as JSON"
     return None
+
+
+def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of two values under one key a reader takes the first or the last; raises ValueError."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
 
 
 def strings_of(value: Any) -> Iterable[str]:

@@ -19,7 +19,7 @@ from skill_env import quoted
 from .defaults import LARGEST_TEXT, LARGEST_TRANSFER, MOST_FILES
 from .failures import Failure, UsageFailure
 from .held import LEADS_OUT, TAKEN, Entry, Held, HeldFile
-from .host_access import KEY_LOOK, HostAccess, is_a_key, may_leave, open_regular, shown
+from .host_access import KEY_LOOK, HostAccess, has_partner, is_a_key, may_leave, open_regular, shown
 from .host_files import NEW, Folder, open_folder
 from .results import same_stem, why_no_content
 from .written import Written, new_digest
@@ -467,7 +467,12 @@ class Writer:
         return Saved(name, size)
 
     def _may_replace(self, path: Path) -> bool:
-        """Asked when the new file is whole, which may take a while: an edit of the user's since the first look stays."""
+        """Asked when the new file is whole, which may take a while: an edit of the user's since the first look stays.
+
+        Raises FileExistsError when its page or its data has come meanwhile.
+        """
+        if has_partner(path):
+            raise FileExistsError(path)
         return self._force and os.path.lexists(path) and self._access.is_as_written(path, self._written)
 
     def _enter(self, name: str, path: Path) -> Folder:

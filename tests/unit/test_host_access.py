@@ -263,8 +263,9 @@ def test_the_state_is_not_read_either(tmp_path: Path, monkeypatch: pytest.Monkey
     "content",
     [b"-----BEGIN OPENSSH PRIVATE KEY-----\n", b"\n-----BEGIN PRIVATE KEY-----", b"-----BEGIN RSA PRIVATE KEY-----\r\n", b"PuTTY-User-Key-File-3: ssh",
      b'{"type": "service_account",\n "private_key": "-----BEGIN PRIVATE KEY-----\\n"}', b"AGE-SECRET-KEY-1QQQ", b"[default]\naws_access_key_id = A\naws_secret_access_key = B\n", b"export AWS_SECRET_ACCESS_KEY=x\n", b'{"aws_secret_access_key": "x"}', b"x: 1\n  client-key-data: LS0t\n", b"x" * 9000 + b"\n-----BEGIN PRIVATE KEY-----\n",
+     "\ufeff-----BEGIN PRIVATE KEY-----\n".encode("utf-16-le"), b"---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\n", b"untrusted comment: minisign encrypted secret key\n",
      b"Bag Attributes\n  friendlyName: x\n-----BEGIN PRIVATE KEY-----\n"],
-    ids=lambda value: value[:20].decode(),
+    ids=lambda value: ascii(value[:20]),
 )  # fmt: skip
 def test_a_key_is_known_by_its_beginning(project: Path, content: bytes) -> None:
     """Whatever it is called."""
@@ -312,3 +313,12 @@ def test_source_with_a_secret_sounding_name_is_source(project: Path, name: str) 
     (project / name).write_text("x")
 
     assert access(project).read("--file", name, limit=LIMIT) == b"x"
+
+
+def test_data_beside_a_page_of_the_users_is_held(project: Path) -> None:
+    """A site generator would take it as the page's settings; a table of that name is nobody's page."""
+    (project / "report.md").write_text("# mine")
+    (project / "results.csv").write_text("1")
+
+    assert "page and its data" in str(why(access(project), "report.json"))
+    assert why(access(project), "results.json") is None

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from pathlib import PurePosixPath
 
 import pytest
 
 from sandbox_kit.results import OBEYED_FOLDERS, OBEYED_WORDS, RESULT_WORDS, RESULTS, why_no_content, why_no_result
 
+
+def zipped(*names: str) -> bytes:
+    """A zip as bytes."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for name in names:
+            archive.writestr(name, "import os")
+    return data.getvalue()
+
+
+ZIPPED, WORKBOOK = zipped("evil.py", "[Content_Types].xml"), zipped("[Content_Types].xml", "xl/workbook.xml")
 WANTED = (
     "results.json", "test-results.json", "metrics.json", "coverage.json", "data-2026-11-26.json", "results2.json", "analysis.json", "statistics.json",
     "data.csv", "sales_2025.csv", "größe.csv", "2026-11-26.csv", "chart-1.png", "plot.webp", "photo.jpg", "table.parquet", "book.xlsx", "report.pdf",
@@ -28,7 +40,7 @@ OBEYED = (
     "constraints.txt", "conanfile.txt", "meson_options.txt", "entry_points.txt", "pom.xml", "build.xml", "phpunit.xml", "testng.xml", "web.xml",
     "log4j2.json", "log4j2-test.xml", "checkstyle.xml", "database.json", "metadata.json", "data-config.json", "output_settings.json", "package-data.json",
     "invoke.json", "opencode.json", "testem.json", "codegen.json", "rescript.json", "nightwatch.json", "jasmine.json", "posts/posts.json", "main.json",
-    "docker-bake.json", "monitors.json", "test_x.txt", "notes.txt", "local.json", "catalog.json", "infection.json",
+    "docker-bake.json", "monitors.json", "test_x.txt", "results/test_output.txt", "results/tests-report.txt", "notes.txt", "local.json", "catalog.json", "infection.json",
     "results.tf.json", "data.tftest.json", "results.tofu.json", "results.pkr.json", "results.auto.tfvars.json", "out/results.tf.json", "report/report.json",
     "about.html", "index.html", "site.zip", "mylib-99.zip", "output.txt", "build.log", "report.xml", "plot.svg", "scripts/x.log", "scripts/x.png",
     "library/setup.log", "library/x.png", "inventory/figure.png", "dags/plot.png", "test/x.png", "images/z.png", "docs/plot.png", "neu/a.csv", "vendor/a.png",
@@ -90,7 +102,11 @@ def test_folders_above_the_project_count_too() -> None:
      ("data.json", b'{"permalink": "\\u007b\\u007b range() }}"}', False), ("data.json", b'{"\\u007B%": 1}', False), ("data.json", b'{"a": "\\u003cb\\u003e"}', True),
      ("data.json", b'{"a": "\\u003c"', False), ("a.jsonl", b'{"a": "\\u007b"}\n{"a": "b\\u007d"}\n', True), ("a.jsonl", b'{"a": 1}\n{"a": "\\u007b{"}\n', False),
      ("data.json", b"[" * 100_000 + b'"\\u007b"', False),
-     ("test_output.txt", b"ok\n>>> import os\n", False), ("test_output.txt", b"3 passed\n", True), ("run.log", b"x" * 3_000_000 + b"{% raw", False),
+     ("output.txt", b"ok\n>>> import os\n", False), ("output.txt", b"ok\r>>> import os\r", False), ("output.txt", b"ok\r\nfine\r\n", True), ("output.txt", b"x" * ((1 << 20) + 511) + b"\r\nfine", True),
+        ("output.txt", b".. include ::  /etc/hostname", False), ("output.txt", b".." + b" " * 900 + b"include:: x", False), ("output.txt", b"a\x0c.. x", False), ("output.txt", b"a\xe2\x80\xa8>>> x", False),
+        ("output.txt", b"*Settings*\n", False), ("output.txt", b"* an item\n", True), ("data.json", b'{"a": "{{x}}", "a": 1}', False), ("data.json", b'{"a": {"eleventyComputed": {}}}', False),
+        ("a.csv", b"x,y\n" + ZIPPED, False), ("a.png", b"\x89PNG\r\n\x1a\n" + ZIPPED, False), ("a.png", b"\x89PNG\r\n\x1a\n" + b"x" * 3_000_000 + ZIPPED, False), ("a.pdf", b"%PDF-" + ZIPPED, False),
+        ("a.xlsx", ZIPPED, False), ("a.xlsx", WORKBOOK, True), ("a.docx", b"PK\x03\x04cut", False), ("a.zip", ZIPPED, True), ("output.txt", b"3 passed\n", True), ("run.log", b"x" * 3_000_000 + b"{% raw", False),
      ("run.log", b"x" * ((1 << 20) + 511) + b"{{" + b"x" * 100, False), ("a.png", b"\x89PNG\r\n\x1a\nrest", True), ("a.png", b"[all:vars]\nx=1", False),
      ("a.jpg", b"module.exports", False), ("a.pdf", b"%PDF-1.7 {{", True), ("a.zip", b"PK\x03\x04", True), ("a.zip", b"<?php", False), ("a.webp", b"RIFF0000WEBPVP8", True),
      ("a.mp4", b"0000ftypisom", True), ("a.tar", b"x" * 257 + b"ustar", True),
