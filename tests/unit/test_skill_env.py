@@ -94,6 +94,7 @@ def test_paths_are_quoted_as_a_shell_takes_them(path: str, shown: str) -> None:
 def test_an_old_interpreter_is_sent_to_a_newer_one_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """`apt install python3.10` would be wrong nearly everywhere; --install with the newer one serves the old one too."""
     monkeypatch.setattr(sys, "version_info", (3, 9, 6, "final", 0))
+    monkeypatch.chdir("/")  # a clone may lie beside the test's own folder, and what lies there is not run
     monkeypatch.setenv("PATH", str(tmp_path))
     nothing = skill_env.too_old()
     (tmp_path / "python3.12").write_text("#!/bin/sh\n")
