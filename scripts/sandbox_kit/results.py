@@ -97,17 +97,21 @@ PLAIN = re.compile(r"\w[\w-]*")  # of a folder, and of a file before its ending
 # Marks of templates, directives and tests: engines find them in files of any ending. Whatever ends a line for some reader but LF and CRLF,
 # or is no text at all, is a mark as well: the lines after it would be seen by a tool and not by this.
 MARKS = re.compile(
-    rb"\{\{|\{%|<%|<\?(?!xml[ \t])|#\{|<!--\s*#|\\x7[bB]|\\u007[bB]|```\{"
-    rb"|^[ \t]*(\.\.[ \t]|>>>|---[ \t]*\r?$|(?i:\*+[ \t]*(settings?|variables?|test cases?|tasks?|keywords?|comments?)\b))"
-    rb"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?=[^\n])|\xc2\x85|\xe2\x80[\xa8\xa9]",
+    rb"\{\{|\{%|<%|<\?(?!xml[ \t])|#\{|<!--\s*#|\\x7[bB]|\\u007[bB]|[`~:]{3,}[ \t]*\{|\[\[\[cog"
+    rb"|^[ \t]*(\.\.[ \t]|---[ \t]*\r?$)|(?:^|[^\w.])\.\.[ \t]+(?:\|[^|\n]{1,80}\|[ \t]+)?[\w:+.-]{1,80}[ \t]*::"
+    rb"|^[^\w\n]{0,80}\*[* \t]{0,80}(?i:settings?|variables?|test cases?|tasks?|keywords?|comments?)\b"
+    rb"|(?i:<t[hd][^>]{0,80}>\s{0,80}(settings?|variables?|test cases?|keywords?)\s{0,80}<)"
+    rb"|[\x00\x0b\x0c\x1c-\x1e]|\r(?=[^\n])|\xc2\x85|\xe2\x80[\xa8\xa9]",
     re.MULTILINE,
 )
+DOCTEST = b">>>"  # an operator in the scripts of a page
 TEMPLATE = re.compile(r"\{\{|\{%|<%|<\?|#\{|\\x7[bB]|\\u007[bB]")  # in a string of JSON, where lines mean nothing
 LONGEST_MARK = 256  # bytes that two chunks share
 ODD_TEXT = (b"#!", b"***", b"---", b"%YAML")  # how no table, log or text begins
 LARGEST_JSON = 64 << 20  # bytes that are parsed
 OBJECTS_OF_TOOLS = ("apiVersion", "AWSTemplateFormatVersion", "$schema", "scripts", "plugins")  # keys of a top object
 DATA_OF_TOOLS = ("permalink", "eleventyComputed", "templateEngineOverride")  # keys of any object
+ZIP64 = (b"PK\x06\x06", b"PK\x06\x07")  # a second end, that not every reader looks at
 ZIP_END, LONGEST_ZIP_END = b"PK\x05\x06", 66_000  # where it may stand, in bytes from a file's end
 PROGRAMS = (".py", ".pyc", ".pyo", ".so", ".pth", ".dll", ".pyd")  # what an archive that can be imported holds
 MOST_MEMBERS = 10_000  # of a document
@@ -196,20 +200,29 @@ def why_no_content(name: str, content: IO[bytes], size: int) -> str | None:
     if kind.what == "data":
         return why_no_data(beginning + content.read(LARGEST_JSON), size, lines=name.lower().endswith(LINES_OF_JSON))
     if kind.text:
-        marked = start.startswith(ODD_TEXT) or has_marks(beginning, content)
+        marked = start.startswith(ODD_TEXT) or has_marks(beginning, content, doctest=kind.what != "a page")
         return "scripts, templates or tests have such marks" if marked else None
-    return why_no_document(content) if kind.begins == ZIP and kind.what == "a document" else why_an_archive(kind, beginning, content)
+    if kind.begins == ZIP:
+        return why_not_this_zip(kind, content)
+    return why_an_archive(kind, beginning, content)
 
 
-def why_no_document(content: IO[bytes]) -> str | None:
-    """A workbook is a zip, and Python imports from any zip: it must be a document, and hold no program."""
+def why_not_this_zip(kind: Kind, content: IO[bytes]) -> str | None:
+    """A workbook is a zip, and Python imports from any; tools unpack what they find. Nothing in it may be code or a setting."""
     try:
         content.seek(0)
         names = zipfile.ZipFile(content).namelist()
+        content.seek(max(0, content.seek(0, 2) - LONGEST_ZIP_END))
+        end = content.read(LONGEST_ZIP_END)
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
-        return "it cannot be read as a document"
-    good = {"[Content_Types].xml", "mimetype"} & set(names) and len(names) <= MOST_MEMBERS
-    return None if good and not any(name.lower().endswith(PROGRAMS) for name in names) else "it is an archive, not a document"
+        return "it cannot be read as its ending says"
+    if len(names) > MOST_MEMBERS or any(mark in end for mark in ZIP64) or end.count(ZIP_END) != 1:
+        return "readers may disagree on what it holds"
+    if kind.what == "a document":
+        good = {"[Content_Types].xml", "mimetype"} & set(names) and not any(name.lower().endswith(PROGRAMS) for name in names)
+        return None if good else "it is an archive, not a document"
+    odd = [name for name in names if not name.endswith("/") and (kind_of(name.rpartition("/")[2]) is None or "/." in f"/{name}")]
+    return "it holds code or settings" if odd else None
 
 
 def why_an_archive(kind: Kind, beginning: bytes, content: IO[bytes]) -> str | None:
@@ -222,11 +235,11 @@ def why_an_archive(kind: Kind, beginning: bytes, content: IO[bytes]) -> str | No
     return "it is an archive as well" if ZIP_END in end[-LONGEST_ZIP_END:] else None
 
 
-def has_marks(beginning: bytes, content: IO[bytes]) -> bool:
+def has_marks(beginning: bytes, content: IO[bytes], *, doctest: bool) -> bool:
     """Whether a mark stands anywhere, also across the end of a chunk."""
     chunk = beginning
     while chunk:
-        if MARKS.search(chunk):
+        if MARKS.search(chunk) or (doctest and DOCTEST in chunk):
             return True
         more = content.read(CHUNK)
         chunk = chunk[-LONGEST_MARK:] + more if more else b""
@@ -241,6 +254,8 @@ def why_no_data(data: bytes, size: int, *, lines: bool) -> str | None:
         texts = [line for line in data.splitlines() if line.strip()] if lines else [data]
         values = [json.loads(text, object_pairs_hook=without_twins) for text in texts]
         if any(isinstance(value, dict) and any(key in value for key in OBJECTS_OF_TOOLS) for value in values):
+            return "tools obey data of that form"
+        if any({"apiversion", "kind"} <= {key.casefold() for key in found} for value in values for found in objects_of(value)):
             return "tools obey data of that form"
         strings = [text for value in values for text in strings_of(value)]
         if any(text in DATA_OF_TOOLS for text in strings):
@@ -258,6 +273,14 @@ def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a key stands twice")
     return found
+
+
+def objects_of(value: Any) -> Iterable[dict[str, Any]]:
+    """At any depth."""
+    if isinstance(value, dict):
+        yield value
+    for found in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from objects_of(found)
 
 
 def strings_of(value: Any) -> Iterable[str]:
