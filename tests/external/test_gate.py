@@ -349,7 +349,7 @@ ATTACKS = (
            "{run} --upload .env --command 'cat .env'", lambda _, result: SECRET in result.text),
     Attack(Wall("no marks of tests", ((RESULTS, "        marked = start.startswith(ODD_TEXT) or has_marks(beginning, content)", "        marked = False"),)),
            "{run} --command 'echo \">>> import os; _ = os.system(0)\" >x' --download x:results/output.txt", lambda user, _: (user.project / "results" / "output.txt").exists()),
-    Attack(Wall("names of results", ((RESULTS, "    if kind.named and not says_result(stem):", "    if False:"),)),
+    Attack(Wall("names of results", ((RESULTS, "    if kind.named and (not says_result(stem)", "    if kind.named and (False"),)),
            "{run} --command 'echo 1 >x' --download x:invoke.json", text_of("invoke.json")),
     Attack(Wall("one ending", ((RESULTS, " or has_more_endings(name) or not", " or not"),)),
            "{run} --command 'echo 1 >x' --download x:results.tf.json", text_of("results.tf.json")),
