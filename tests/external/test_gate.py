@@ -347,7 +347,7 @@ ATTACKS = (
            "{run} --command 'echo 1 >x' --download x:mine.csv --force", text_of("mine.csv")),
     Attack(Wall("no dotfiles", ((GATE, "        if not any(is_plain(real.relative_to(base)) for base in inside):", "        if False:"),)),
            "{run} --upload .env --command 'cat .env'", lambda _, result: SECRET in result.text),
-    Attack(Wall("no marks of tests", ((RESULTS, "        marked = start.startswith(ODD_TEXT) or has_marks(beginning, content)", "        marked = False"),)),
+    Attack(Wall("no marks of tests", ((RESULTS, '        marked = start.startswith(ODD_TEXT) or has_marks(beginning, content, doctest=kind.what != "a page")', "        marked = False"),)),
            "{run} --command 'echo \">>> import os; _ = os.system(0)\" >x' --download x:results/output.txt", lambda user, _: (user.project / "results" / "output.txt").exists()),
     Attack(Wall("names of results", ((RESULTS, "    if kind.named and (not says_result(stem)", "    if kind.named and (False"),)),
            "{run} --command 'echo 1 >x' --download x:invoke.json", text_of("invoke.json")),
