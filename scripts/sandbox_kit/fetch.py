@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from .failures import Failure, UsageFailure
 from .held import HeldDownload, read_held, tar_of
 from .host_access import shown
-from .host_files import Folder, open_folder
+from .host_files import Folder, Judge, keep_out, open_folder
 from .project import Protected
 from .transfer import Saved, checked, content, safe_remote, split_pair, write_whole
 
@@ -75,10 +75,12 @@ def take(archive: tarfile.TarFile, download: HeldDownload, wish: Wish, *, force:
     if not members:
         raise UsageFailure(f"nothing of {shown(wish.there)} is held", fix="sandboxes.py fetch RUN lists what is")
     placed = [(member, place_of(member, download, wish)) for member in members]
+    protected = Protected.of_this_skill()
     for _, path in placed:
-        refuse(path, wish.here, force=force)
+        refuse(path, wish.here, protected, force=force)
+    judge = keep_out(protected.identities(write=True), failure_of_own_folders())
     placed.sort(key=lambda pair: pair[0].issym())
-    return [write(archive, member, path, force=force) for member, path in placed]
+    return [write(archive, member, path, judge, force=force) for member, path in placed]
 
 
 def place_of(member: tarfile.TarInfo, download: HeldDownload, wish: Wish) -> Path:
@@ -89,9 +91,8 @@ def place_of(member: tarfile.TarInfo, download: HeldDownload, wish: Wish) -> Pat
     return wish.here / PurePosixPath(path).relative_to(wish.there)
 
 
-def refuse(path: Path, here: Path, *, force: bool) -> None:
+def refuse(path: Path, here: Path, protected: Protected, *, force: bool) -> None:
     """Raises Failure for a path that leads out of `here` by a link that lies there, into the skill's folders, or over a file."""
-    protected = Protected.of_this_skill()
     real = path.parent.resolve() / path.name
     if real != path or protected.covers(real, write=True):
         where = "is below this skill's own folders" if real == path else f"leads out of {shown(str(here))}"
@@ -103,7 +104,7 @@ def refuse(path: Path, here: Path, *, force: bool) -> None:
             raise Failure("host_access", f"{shown(str(path))} is there already", fix="--force overwrites it; or name another place")
 
 
-def write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, *, force: bool) -> Saved:
+def write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, judge: Judge, *, force: bool) -> Saved:
     """One file or link, never executable; raises Failure host_access."""
     try:
         with open_folder(path.parent, make=True, judge=judge) as folder:
@@ -116,11 +117,8 @@ def write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, *, forc
     return Saved(str(path), size)
 
 
-def judge(status: object) -> None:
-    """By the opened folder, whatever it is called."""
-    identity = (getattr(status, "st_dev", 0), getattr(status, "st_ino", 0))
-    if identity in Protected.of_this_skill().identities(write=True):
-        raise Failure("host_access", "that is below this skill's own folders", fix="name another folder")
+def failure_of_own_folders() -> Failure:
+    return Failure("host_access", "that is below this skill's own folders", fix="name another folder")
 
 
 def link(folder: Folder, member: tarfile.TarInfo, path: Path, *, force: bool) -> Saved:

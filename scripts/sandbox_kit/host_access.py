@@ -20,7 +20,7 @@ from typing import IO
 
 from .failures import Failure, UsageFailure
 from .held import CHANGED, TAKEN
-from .host_files import READ_ONLY, Folder, Judge, open_folder
+from .host_files import READ_ONLY, Folder, Judge, keep_out, open_folder
 from .project import Project, Protected, homes
 from .results import folded, kind_of, same_stem, why_no_result
 from .written import Written
@@ -252,13 +252,7 @@ class HostAccess:
             return False
 
     def _judge(self, flag: str, given: str, *, write: bool) -> Judge:
-        identities = self.protected.identities(write=write)
-
-        def judge(status: os.stat_result) -> None:
-            if (status.st_dev, status.st_ino) in identities:
-                raise refused(flag, given, OWN_FOLDERS)
-
-        return judge
+        return keep_out(self.protected.identities(write=write), refused(flag, given, OWN_FOLDERS))
 
     def _open_trees(self) -> tuple[Path, ...]:
         return self.named if self.project.closed else (self.folder, *self.named)

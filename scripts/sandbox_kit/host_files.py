@@ -24,6 +24,16 @@ FOLDER_MODE = 0o755
 Judge = Callable[[os.stat_result], None]
 
 
+def keep_out(identities: frozenset[tuple[int, int]], refusal: Exception) -> Judge:
+    """A judge that raises `refusal` for any of these folders, (device, inode), by whatever name they are reached."""
+
+    def judge(status: os.stat_result) -> None:
+        if (status.st_dev, status.st_ino) in identities:
+            raise refusal
+
+    return judge
+
+
 class Folder:
     """A folder that is held open; what is done in it is done there, whatever becomes of its name."""
 
