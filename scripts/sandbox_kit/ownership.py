@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import time
 import uuid
@@ -14,6 +13,7 @@ from pathlib import Path
 import skill_env
 
 from .failures import Failure
+from .state_files import one_at_a_time, write_private
 
 MANAGED_BY = "managed-by"
 MANAGER = "daytona-sandbox"
@@ -75,29 +75,13 @@ def read_id(path: Path) -> str | None:
 
 
 def make_id(path: Path) -> str:
-    """Whole or not at all: of two first runs at once, both take what the quicker one wrote."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    mine = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    with os.fdopen(os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(uuid.uuid4().hex + "\n")
-    try:
-        if read_id(path) is None:
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()  # what lies there is no id
-            put_first(mine, path)
-    finally:
-        mine.unlink(missing_ok=True)
-    return read_id(path) or uuid.uuid4().hex
-
-
-def put_first(mine: Path, path: Path) -> None:
-    """Under its name, unless another one is there by now; where files have one name only, the last one wins."""
-    try:
-        os.link(mine, path)
-    except FileExistsError:
-        pass
-    except OSError:
-        mine.replace(path)
+    """Once, by whichever of several first runs comes first; also in place of what is no id. Raises OSError."""
+    with one_at_a_time(path):
+        found = read_id(path)
+        if found is None:
+            found = uuid.uuid4().hex
+            write_private(path, f"{found}\n".encode())
+        return found
 
 
 def whose(labels: Mapping[str, str], user: User) -> str:

@@ -29,12 +29,18 @@ def test_the_id_is_made_once_and_is_private(state: Path) -> None:
     assert state.stat().st_mode & 0o777 == 0o600
 
 
-def test_first_runs_at_once_are_one_user() -> None:
-    """A fan-out must be able to delete what it made."""
-    with ThreadPoolExecutor(16) as pool:
-        found = {future.result().id for future in [pool.submit(this_user) for _ in range(64)]}
+@pytest.mark.parametrize("there", [None, "", "cut"])
+def test_first_runs_at_once_are_one_user(state: Path, there: str | None) -> None:
+    """A fan-out must be able to delete what it made, whatever lay in the place of the id."""
+    for _ in range(20):
+        state.parent.mkdir(parents=True, exist_ok=True)
+        state.unlink(missing_ok=True)
+        if there is not None:
+            state.write_text(there)
+        with ThreadPoolExecutor(16) as pool:
+            found = {future.result().id for future in [pool.submit(this_user) for _ in range(64)]}
 
-    assert len(found) == 1
+        assert found == {state.read_text().strip()}
 
 
 @pytest.mark.parametrize("text", ["", "x", "a" * 31, "A" * 32])
