@@ -9,7 +9,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "daytona-sandbox"  # the folder must lie inside the zip and bear the skill's name
-PARTS = ("SKILL.md", "LICENSE", "reference/*.md", "examples/*.md", "scripts/**/*.py", "scripts/*.lock")
+PARTS = (
+    "SKILL.md",
+    "LICENSE",
+    "reference/*.md",
+    "examples/*.md",
+    "scripts/**/*.py",
+    "scripts/*.lock",
+)
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time that a zip can hold
 READABLE = 0o644 << 16
 

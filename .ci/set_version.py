@@ -20,7 +20,9 @@ PLACES = (
 def set_version(version: str, root: Path = ROOT) -> None:
     """Raises ValueError when a file has not exactly one place for it."""
     for name, pattern in PLACES:
-        text, count = re.subn(pattern, rf"\g<1>{version}\g<3>", (root / name).read_text(), flags=re.MULTILINE)
+        text, count = re.subn(
+            pattern, rf"\g<1>{version}\g<3>", (root / name).read_text(), flags=re.MULTILINE
+        )
         if count != 1:
             raise ValueError(f"{name} has {count} places for the version")
         (root / name).write_text(text)

@@ -89,14 +89,20 @@ def enter(*, extra: Sequence[str] = ()) -> None:
     last = None
     for folder in environments():
         python = python_of(folder)
-        if not python.exists() or os.path.realpath(sys.prefix) == os.path.realpath(folder) or not is_whole(folder):
+        if (
+            not python.exists()
+            or os.path.realpath(sys.prefix) == os.path.realpath(folder)
+            or not is_whole(folder)
+        ):
             continue
         last = lack([str(path) for path in site_packages(folder)], extra)
         if last is None:
             _continue_in(python)
     if last is not None and last.kind == "sdk_version":
         raise last
-    raise too_old() or NotInstalled("the skill's environment is not installed", kind="sdk_missing", fix=install_command())
+    raise too_old() or NotInstalled(
+        "the skill's environment is not installed", kind="sdk_missing", fix=install_command()
+    )
 
 
 def environments() -> list[Path]:
@@ -110,7 +116,9 @@ def install_command(python: str = "python3") -> str:
 
 def command(script: str, *words: str, python: str = "python3") -> str:
     """A line that a shell takes, from whatever folder: `python3 -I "…/script" words`, spelled as SKILL.md's allowed-tools spell it."""
-    return " ".join((python, "-I", double_quoted(str(SKILL / "scripts" / script)), *map(quoted, words)))
+    return " ".join(
+        (python, "-I", double_quoted(str(SKILL / "scripts" / script)), *map(quoted, words))
+    )
 
 
 def double_quoted(text: str) -> str:
@@ -138,7 +146,9 @@ def find_program(name: str) -> str | None:
     here = project_around(os.path.realpath(os.getcwd()), os.path.realpath(home()))
     endings = os.environ.get("PATHEXT", ".EXE").split(os.pathsep) if os.name == "nt" else [""]
     for entry in os.environ.get("PATH", "").split(os.pathsep):
-        if os.path.isabs(entry) and not (here and os.path.join(os.path.realpath(entry), "").startswith(here)):
+        if os.path.isabs(entry) and not (
+            here and os.path.join(os.path.realpath(entry), "").startswith(here)
+        ):
             for ending in endings:
                 path = os.path.join(entry, name + ending)
                 if os.path.isfile(path) and os.access(path, os.X_OK):
@@ -151,7 +161,9 @@ def python_of(folder: Path) -> Path:
 
 
 def site_packages(folder: Path) -> list[Path]:
-    return list(folder.glob("Lib/site-packages" if os.name == "nt" else "lib/python3*/site-packages"))
+    return list(
+        folder.glob("Lib/site-packages" if os.name == "nt" else "lib/python3*/site-packages")
+    )
 
 
 def is_whole(folder: Path) -> bool:
@@ -183,8 +195,14 @@ def too_old() -> NotInstalled | None:
         return None
     found = ".".join(str(part) for part in sys.version_info[:2])
     newer = next((name for name in NEWER_PYTHONS if find_program(name)), None)
-    fix = install_command(newer) if newer else f"install Python 3.10 or newer, then: {install_command('python3.X')}"
-    return NotInstalled(f"Python {found} is too old; 3.10 or newer is needed", kind="sdk_missing", fix=fix)
+    fix = (
+        install_command(newer)
+        if newer
+        else f"install Python 3.10 or newer, then: {install_command('python3.X')}"
+    )
+    return NotInstalled(
+        f"Python {found} is too old; 3.10 or newer is needed", kind="sdk_missing", fix=fix
+    )
 
 
 def lack(path: Sequence[str], extra: Sequence[str] = ()) -> NotInstalled | None:
@@ -192,12 +210,16 @@ def lack(path: Sequence[str], extra: Sequence[str] = ()) -> NotInstalled | None:
     versions = distributions(path)
     missing = [name for name in (*NEEDED, *extra) if name.replace("-", "_") not in versions]
     if missing:
-        return NotInstalled(f"{', '.join(missing)} not installed", kind="sdk_missing", fix=install_command())
+        return NotInstalled(
+            f"{', '.join(missing)} not installed", kind="sdk_missing", fix=install_command()
+        )
     sdk = versions["daytona"]
     if not SDK_FROM <= sdk < SDK_BELOW:
         shown = ".".join(str(part) for part in sdk)
         return NotInstalled(
-            f"daytona {shown} has another API; this skill needs 0.226 or newer, below 2", kind="sdk_version", fix=install_command()
+            f"daytona {shown} has another API; this skill needs 0.226 or newer, below 2",
+            kind="sdk_version",
+            fix=install_command(),
         )
     return None
 
@@ -213,7 +235,9 @@ def distributions(path: Sequence[str]) -> dict[str, tuple[int, ...]]:
         for name in names:
             if name.endswith(".dist-info"):
                 project, _, version = name[: -len(".dist-info")].partition("-")
-                found.setdefault(project.lower().replace("-", "_").replace(".", "_"), numbers(version))
+                found.setdefault(
+                    project.lower().replace("-", "_").replace(".", "_"), numbers(version)
+                )
     return found
 
 

@@ -12,10 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-def own_path(path: "Iterable[str]", environ: "Mapping[str, str]", prefixes: "Iterable[str]", user_site: "str | None") -> "list[str]":
+def own_path(
+    path: "Iterable[str]",
+    environ: "Mapping[str, str]",
+    prefixes: "Iterable[str]",
+    user_site: "str | None",
+) -> "list[str]":
     """The entries of an import path that lie in the interpreter's own prefixes, without PYTHONPATH's and the user's site."""
     given = environ.get("PYTHONPATH")
-    named = {os.path.abspath(entry) for entry in given.split(os.pathsep)} if given else set()  # an empty one is the working directory
+    named = (
+        {os.path.abspath(entry) for entry in given.split(os.pathsep)} if given else set()
+    )  # an empty one is the working directory
     homes = [os.path.join(os.path.abspath(prefix), "") for prefix in prefixes]
     site = os.path.abspath(user_site) if user_site else None
     return [

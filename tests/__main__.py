@@ -31,10 +31,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except skill_install.InstallFailed as failure:
         print(f"[sandbox] {failure}\nfix: {failure.fix}", file=sys.stderr)
         return 1
-    hidden = "PYTHONPATH" if "--cloud" in arguments else ("DAYTONA_", "PYTHONPATH")  # the suite proper must not find a key
+    hidden = (
+        "PYTHONPATH" if "--cloud" in arguments else ("DAYTONA_", "PYTHONPATH")
+    )  # the suite proper must not find a key
     environment = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     return subprocess.run(
-        [str(skill_env.python_of(folder)), "-m", "pytest", *side_by_side(arguments), *arguments], cwd=ROOT, env=environment, check=False
+        [str(skill_env.python_of(folder)), "-m", "pytest", *side_by_side(arguments), *arguments],
+        cwd=ROOT,
+        env=environment,
+        check=False,
     ).returncode
 
 

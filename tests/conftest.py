@@ -19,7 +19,10 @@ class LeftTheMachine(AssertionError):
 
 def stay_here(connection: socket.socket, address: Any) -> None:
     """Raises LeftTheMachine unless a stream goes to loopback; a name is refused too, since it may mean anything."""
-    if connection.family not in (socket.AF_INET, socket.AF_INET6) or connection.type != socket.SOCK_STREAM:
+    if (
+        connection.family not in (socket.AF_INET, socket.AF_INET6)
+        or connection.type != socket.SOCK_STREAM
+    ):
         return
     host = str(address[0])
     try:

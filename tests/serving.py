@@ -15,7 +15,11 @@ GOODBYE_S = 0.05  # transports of closed connections end in the loop's next roun
 
 
 @contextmanager
-def serving(handle: Callable[[web.Request], Awaitable[web.StreamResponse]], *, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+def serving(
+    handle: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    *,
+    tls: ssl.SSLContext | None = None,
+) -> Iterator[str]:
     """Its address, without a slash at the end."""
     urls: list[str] = []
     ready, stop = threading.Event(), threading.Event()

@@ -11,7 +11,9 @@ import os
 import sys
 
 SCRIPTS = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-sys.path[0] = SCRIPTS  # `python3 scripts/local_daytona` puts the package itself first, where no relative import works
+sys.path[0] = (
+    SCRIPTS  # `python3 scripts/local_daytona` puts the package itself first, where no relative import works
+)
 
 from skill_imports import isolate  # noqa: E402  (beside this package)
 
@@ -25,7 +27,10 @@ import skill_env  # noqa: E402  (beside this package)
 def run() -> int:
     """Enter the skill's environment, then hand over to the commands."""
     if not sys.platform.startswith("linux"):
-        print(f"local Daytona needs Linux: its isolation is made of namespaces\nfix: {NOT_LINUX_FIX}", file=sys.stderr)
+        print(
+            f"local Daytona needs Linux: its isolation is made of namespaces\nfix: {NOT_LINUX_FIX}",
+            file=sys.stderr,
+        )
         return 1
     try:
         skill_env.enter(extra=skill_env.LOCAL_ENGINE)

@@ -27,7 +27,12 @@ class Gate:
     """Lets in who knows the key, speaks to this server by its own address, and is not a web page from elsewhere."""
 
     def __init__(
-        self, *, port: int, api_key: str, on_request: Callable[[], None], is_signed: Callable[[web.BaseRequest], bool] = lambda _: False
+        self,
+        *,
+        port: int,
+        api_key: str,
+        on_request: Callable[[], None],
+        is_signed: Callable[[web.BaseRequest], bool] = lambda _: False,
     ) -> None:
         self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
         self._origins = {f"http://{host}" for host in self._hosts}
@@ -42,21 +47,27 @@ class Gate:
         if not set(request.headers.getall(hdrs.ORIGIN, [])) <= self._origins:
             raise ApiError(403, "requests from web pages of another origin are refused")
         # socket.io clients show their key in their first packet, see control.events
-        shows_key = is_events(request.path) or self._knows_key(request.headers.get(hdrs.AUTHORIZATION, ""))
+        shows_key = is_events(request.path) or self._knows_key(
+            request.headers.get(hdrs.AUTHORIZATION, "")
+        )
         if not shows_key and not self._is_signed(request):
             raise ApiError(401, "Invalid credentials: the API key is not this server's")
         self._on_request()
 
     def _knows_key(self, header: str) -> bool:
         scheme, _, token = header.partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(errors="replace"), self._api_key)
+        return scheme.lower() == "bearer" and hmac.compare_digest(
+            token.strip().encode(errors="replace"), self._api_key
+        )
 
 
 def is_events(path: str) -> bool:
     return path.rstrip("/") == events.PATH
 
 
-def make_app(*, gate: Gate, routes: Sequence[web.RouteDef], channel: events.Events) -> web.Application:
+def make_app(
+    *, gate: Gate, routes: Sequence[web.RouteDef], channel: events.Events
+) -> web.Application:
     """The application; every answer, errors included, is JSON and carries X-Daytona-Local."""
 
     @web.middleware
@@ -87,7 +98,9 @@ def failed(request: web.Request, error: Exception) -> web.Response:
         refused = from_aiohttp(error, request)
         return answer(refused.envelope(request), status=refused.status)
     log.error("%s %s", request.method, request.rel_url.raw_path, exc_info=error)
-    return answer(ApiError(500, "local Daytona failed; its log has the reason").envelope(request), status=500)
+    return answer(
+        ApiError(500, "local Daytona failed; its log has the reason").envelope(request), status=500
+    )
 
 
 def broken_off(request: web.Request, error: Exception) -> web.Response:

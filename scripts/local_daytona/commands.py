@@ -28,9 +28,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(COMMANDS[arguments.command](arguments))
     except (LifecycleError, EngineUnavailable) as error:
         complain(str(error), error.fix)
-        return lifecycle.ALREADY_RUNNING if arguments.command == "serve" and is_taken(error) else FAILED
+        return (
+            lifecycle.ALREADY_RUNNING
+            if arguments.command == "serve" and is_taken(error)
+            else FAILED
+        )
     except OSError as error:
-        complain(f"{error.filename or 'local Daytona'}: {error.strerror or error}", "give --state-dir a folder that you may write")
+        complain(
+            f"{error.filename or 'local Daytona'}: {error.strerror or error}",
+            "give --state-dir a folder that you may write",
+        )
         return FAILED
 
 
@@ -43,24 +50,45 @@ def is_taken(error: Exception) -> bool:
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="local_daytona", description="Daytona's API on loopback, over Linux isolation.", allow_abbrev=False)
+    top = argparse.ArgumentParser(
+        prog="local_daytona",
+        description="Daytona's API on loopback, over Linux isolation.",
+        allow_abbrev=False,
+    )
     commands = top.add_subparsers(dest="command", required=True)
     for name, text in HELP.items():
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         command.add_argument(
-            "--state-dir", type=Path, default=skill_env.local_state_dir(), help="where it keeps everything (default: %(default)s)"
+            "--state-dir",
+            type=Path,
+            default=skill_env.local_state_dir(),
+            help="where it keeps everything (default: %(default)s)",
         )
         if name == "serve":
-            command.add_argument("--port", type=int, default=0, help="a fixed port (default: any free one)")
             command.add_argument(
-                "--allow-range", type=allow_range, action="append", default=[], metavar="CIDR",
+                "--port", type=int, default=0, help="a fixed port (default: any free one)"
+            )
+            command.add_argument(
+                "--allow-range",
+                type=allow_range,
+                action="append",
+                default=[],
+                metavar="CIDR",
                 help="a private network that sandboxes may reach after all; repeatable",
-            )  # fmt: skip
+            )
             command.add_argument(
-                "--image", action="append", default=[], metavar="NAME",
+                "--image",
+                action="append",
+                default=[],
+                metavar="NAME",
                 help="an image name that means this machine's own system (FROM NAME in a build); repeatable",
-            )  # fmt: skip
-            command.add_argument("--minute", type=float, default=60.0, help="seconds in a minute of its timers, for tests")
+            )
+            command.add_argument(
+                "--minute",
+                type=float,
+                default=60.0,
+                help="seconds in a minute of its timers, for tests",
+            )
     return top
 
 
@@ -122,7 +150,14 @@ def not_running(state: Path) -> dict[str, Any]:
             engine = asyncio.run(Engine.open(state)).describe()
     except EngineUnavailable as error:
         engine = {"error": " ".join(str(error).split()), "fix": error.fix}
-    return {"running": False, "url": None, "pid": None, "version": skill_env.server_version(), "engine": engine, "sandboxes": []}
+    return {
+        "running": False,
+        "url": None,
+        "pid": None,
+        "version": skill_env.server_version(),
+        "engine": engine,
+        "sandboxes": [],
+    }
 
 
 def env(arguments: argparse.Namespace) -> int:
@@ -132,7 +167,9 @@ def env(arguments: argparse.Namespace) -> int:
         raise LifecycleError("local Daytona is not running", fix=lifecycle.typed("start"))
     print(f"export DAYTONA_API_URL={shlex.quote(server.url + '/api')}")
     print(f"export DAYTONA_API_KEY={shlex.quote(server.api_key)}")
-    print(f"export NO_PROXY={shlex.quote(','.join(filter(None, ('127.0.0.1,localhost', os.environ.get('NO_PROXY')))))}")
+    print(
+        f"export NO_PROXY={shlex.quote(','.join(filter(None, ('127.0.0.1,localhost', os.environ.get('NO_PROXY')))))}"
+    )
     return OK
 
 

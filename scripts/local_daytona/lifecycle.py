@@ -69,7 +69,15 @@ class ServerFile:
         fresh = state / f".server.json.{os.getpid()}"
         fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(fd, "w") as file:
-            json.dump({"url": self.url, "pid": self.pid, "version": self.version, "api_key": self.api_key}, file)
+            json.dump(
+                {
+                    "url": self.url,
+                    "pid": self.pid,
+                    "version": self.version,
+                    "api_key": self.api_key,
+                },
+                file,
+            )
         os.replace(fresh, self.path(state))
 
 
@@ -87,13 +95,18 @@ def locked(state: Path) -> Iterator[None]:
     """Hold the state folder; raises LifecycleError when another server holds it. The kernel frees it with the process."""
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     if state.stat().st_uid != os.geteuid():
-        raise LifecycleError(f"{state} belongs to another user", fix="give --state-dir a folder of your own")
+        raise LifecycleError(
+            f"{state} belongs to another user", fix="give --state-dir a folder of your own"
+        )
     fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(fd)
-        raise StateTaken(f"another local Daytona uses {state}", fix=f"{typed('status')}   (or give --state-dir another folder)") from None
+        raise StateTaken(
+            f"another local Daytona uses {state}",
+            fix=f"{typed('status')}   (or give --state-dir another folder)",
+        ) from None
     try:
         yield
     finally:
@@ -102,8 +115,12 @@ def locked(state: Path) -> Iterator[None]:
 
 def ask(server: ServerFile, path: str) -> Any:
     """GET a JSON answer of a running server; raises OSError or ValueError when it does not answer as one."""
-    request = urllib.request.Request(server.url + path, headers={"Authorization": f"Bearer {server.api_key}"})
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through a proxy
+    request = urllib.request.Request(
+        server.url + path, headers={"Authorization": f"Bearer {server.api_key}"}
+    )
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({})
+    )  # loopback never goes through a proxy
     with opener.open(request, timeout=ANSWER_TIMEOUT_S) as response:
         return json.load(response)
 
@@ -148,7 +165,15 @@ def spawn(state: Path, serve: list[str]) -> subprocess.Popen[bytes]:
     """Start the server detached from this terminal, its narration going to server.log."""
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     with open_log(state) as log:
-        return subprocess.Popen(serve, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, close_fds=True)
+        return subprocess.Popen(
+            serve,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            start_new_session=True,
+            close_fds=True,
+        )
 
 
 def open_log(state: Path) -> Any:
@@ -169,7 +194,10 @@ def wait_until_healthy(state: Path, process: subprocess.Popen[bytes]) -> None:
         if process.poll() not in (None, ALREADY_RUNNING):
             raise last_words(state)
         time.sleep(POLL_S)
-    raise LifecycleError(f"local Daytona did not answer within {START_TIMEOUT_S:.0f} s", fix=f"read {state / 'server.log'}")
+    raise LifecycleError(
+        f"local Daytona did not answer within {START_TIMEOUT_S:.0f} s",
+        fix=f"read {state / 'server.log'}",
+    )
 
 
 ALREADY_RUNNING = 7  # how `serve` ends when another server holds the state folder
@@ -180,7 +208,10 @@ def last_words(state: Path) -> LifecycleError:
     lines = (state / "server.log").read_text(errors="replace").splitlines()[-20:]
     fixes = [line.partition("fix: ")[2] for line in lines if line.startswith("fix: ")]
     reasons = [line for line in lines if line and not line.startswith("fix: ")]
-    return LifecycleError(reasons[-1] if reasons else "it ended at once", fix=fixes[-1] if fixes else f"read {state / 'server.log'}")
+    return LifecycleError(
+        reasons[-1] if reasons else "it ended at once",
+        fix=fixes[-1] if fixes else f"read {state / 'server.log'}",
+    )
 
 
 def stop(state: Path) -> bool:
@@ -195,7 +226,9 @@ def stop(state: Path) -> bool:
         if not is_held(state):
             return True
         time.sleep(POLL_S)
-    raise LifecycleError(f"local Daytona (pid {server.pid}) does not end", fix=f"kill -9 {server.pid}")
+    raise LifecycleError(
+        f"local Daytona (pid {server.pid}) does not end", fix=f"kill -9 {server.pid}"
+    )
 
 
 def is_held(state: Path) -> bool:

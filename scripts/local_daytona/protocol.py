@@ -11,7 +11,9 @@ from aiohttp.web_protocol import RequestHandler
 
 from .wire import ApiError, answer
 
-LONGEST_LINE = 64 * 1024  # of a request's first line and of each header; a list's label filter can be long
+LONGEST_LINE = (
+    64 * 1024
+)  # of a request's first line and of each header; a list's label filter can be long
 
 
 class JsonHandler(RequestHandler):
@@ -25,12 +27,18 @@ class JsonHandler(RequestHandler):
             super().log_exception(*args, **kw)
 
     def handle_error(
-        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
     ) -> web.StreamResponse:
         """As aiohttp's own, which closes the connection; with another body."""
         plain = super().handle_error(request, status, exc, message)
         reason = (
-            f"the request cannot be read: {HTTPStatus(status).phrase}" if status < 500 else "local Daytona failed; its log has the reason"
+            f"the request cannot be read: {HTTPStatus(status).phrase}"
+            if status < 500
+            else "local Daytona failed; its log has the reason"
         )
         response = answer(ApiError(plain.status, reason).envelope(request), status=plain.status)
         response.force_close()

@@ -61,7 +61,9 @@ class Settings:
 class Server:
     """Local Daytona on one state folder, which the caller has locked."""
 
-    def __init__(self, settings: Settings, engine: Engine, store: Store, listener: socket.socket) -> None:
+    def __init__(
+        self, settings: Settings, engine: Engine, store: Store, listener: socket.socket
+    ) -> None:
         self._settings = settings
         self._engine = engine
         self._listener = listener
@@ -70,7 +72,13 @@ class Server:
         port = listener.getsockname()[1]
         self.file = ServerFile(f"http://127.0.0.1:{port}", os.getpid(), settings.version, new_key())
         self._channel = Events(self.file.api_key)
-        self._sandboxes = Sandboxes(engine, store, self._channel, toolbox_url=f"{self.file.url}/toolbox", minute=settings.minute)
+        self._sandboxes = Sandboxes(
+            engine,
+            store,
+            self._channel,
+            toolbox_url=f"{self.file.url}/toolbox",
+            minute=settings.minute,
+        )
         self._snapshots = Snapshots(engine, store, images=settings.images)
         self._volumes = Volumes(engine, store, self._sandboxes)
         self._builds = Builds(engine, self._sandboxes, self._snapshots, settings.state / "builds")
@@ -83,13 +91,23 @@ class Server:
         await self._sandboxes.recover()
         self._builds.recover()
         runner = JsonRunner(
-            self._app(), access_log=None, keepalive_timeout=KEEP_ALIVE_S, shutdown_timeout=SHUTDOWN_S,
-            max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE,
-        )  # fmt: skip
+            self._app(),
+            access_log=None,
+            keepalive_timeout=KEEP_ALIVE_S,
+            shutdown_timeout=SHUTDOWN_S,
+            max_line_size=LONGEST_LINE,
+            max_field_size=LONGEST_LINE,
+        )
         await runner.setup()
         door = await self._open_door(runner)
         self.file.write(self._settings.state)
-        clock = asyncio.create_task(timers.run(self._sandboxes, last_request=lambda: self._last_request, exit_server=self._ended.set))
+        clock = asyncio.create_task(
+            timers.run(
+                self._sandboxes,
+                last_request=lambda: self._last_request,
+                exit_server=self._ended.set,
+            )
+        )
         log.info("serving at %s, engine %s", self.file.url, self._engine.describe())
         try:
             await self._until_signalled()
@@ -106,14 +124,26 @@ class Server:
         api = runner.server
         assert api is not None  # the runner was set up
         loop = asyncio.get_running_loop()
-        return await loop.create_server(lambda: Door(self._previews, api), sock=self._listener, backlog=BACKLOG)
+        return await loop.create_server(
+            lambda: Door(self._previews, api), sock=self._listener, backlog=BACKLOG
+        )
 
     def _app(self) -> web.Application:
         links = FileLinks(self._sandboxes)
         port = self._listener.getsockname()[1]
-        gate = Gate(port=port, api_key=self.file.api_key, on_request=self._note_request, is_signed=links.admits)
-        control = ControlRoutes(self._sandboxes, self._snapshots, self._builds, self._volumes, status=self.status)
-        storage = [*SnapshotRoutes(self._snapshots, self._sandboxes, self._builds).routes(), *VolumeRoutes(self._volumes).routes()]
+        gate = Gate(
+            port=port,
+            api_key=self.file.api_key,
+            on_request=self._note_request,
+            is_signed=links.admits,
+        )
+        control = ControlRoutes(
+            self._sandboxes, self._snapshots, self._builds, self._volumes, status=self.status
+        )
+        storage = [
+            *SnapshotRoutes(self._snapshots, self._sandboxes, self._builds).routes(),
+            *VolumeRoutes(self._volumes).routes(),
+        ]
         more = [*NetworkRoutes(self._sandboxes).routes(), *self._previews.routes(), *links.routes()]
         return make_app(
             gate=gate,
@@ -149,7 +179,9 @@ async def serve(settings: Settings, outside: Outside | None = None) -> None:
     `outside` replaces this host's own way out.
     """
     raise_descriptor_limit()
-    engine = await Engine.open(settings.state, outside or Outside.of_this_host(os.environ, settings.allow_ranges))
+    engine = await Engine.open(
+        settings.state, outside or Outside.of_this_host(os.environ, settings.allow_ranges)
+    )
     listener = socket.create_server(("127.0.0.1", settings.port), backlog=BACKLOG)
     store = Store(settings.state / "local.sqlite")
     with contextlib.closing(store):

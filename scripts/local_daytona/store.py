@@ -21,7 +21,9 @@ class Table:
 
     def __init__(self, connection: sqlite3.Connection, name: str) -> None:
         self._connection = connection
-        self._upsert, self._delete, self._select = (statement.format(name=name) for statement in (UPSERT, DELETE, SELECT))
+        self._upsert, self._delete, self._select = (
+            statement.format(name=name) for statement in (UPSERT, DELETE, SELECT)
+        )
         connection.execute(SCHEMA.format(name=name))
 
     def save(self, record_id: str, name: str, record: dict[str, Any]) -> None:
@@ -51,7 +53,9 @@ class Store:
         path.chmod(0o600)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=NORMAL")
-        self._connection.execute("PRAGMA secure_delete=ON")  # a deleted sandbox's env_vars shall not linger in free pages
+        self._connection.execute(
+            "PRAGMA secure_delete=ON"
+        )  # a deleted sandbox's env_vars shall not linger in free pages
         self.sandboxes = Table(self._connection, "sandboxes")
         self.snapshots = Table(self._connection, "snapshots")
         self.volumes = Table(self._connection, "volumes")

@@ -10,12 +10,25 @@ from typing import Any, Protocol
 from aiohttp import web
 
 API = "DAYTONA_API"
-DAEMON = "DAYTONA_DAEMON"  # the SDK maps `code` to its own error classes only when this is the source
+DAEMON = (
+    "DAYTONA_DAEMON"  # the SDK maps `code` to its own error classes only when this is the source
+)
 REASONS = {
-    400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
-    409: "Conflict", 410: "Gone", 413: "Payload Too Large", 500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway",
-    503: "Service Unavailable", 507: "Insufficient Storage",
-}  # fmt: skip
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    409: "Conflict",
+    410: "Gone",
+    413: "Payload Too Large",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    507: "Insufficient Storage",
+}
 
 
 class Asked(Protocol):
@@ -31,7 +44,9 @@ class Asked(Protocol):
 class ApiError(Exception):
     """An answer that is an error; `code` as Daytona names it, where it does."""
 
-    def __init__(self, status: int, message: str, *, code: str | None = None, source: str = API) -> None:
+    def __init__(
+        self, status: int, message: str, *, code: str | None = None, source: str = API
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message

@@ -40,5 +40,9 @@ def decoded(image: str) -> bytes:
     except (binascii.Error, ValueError):
         data = b""
     if not data.startswith(PNG):
-        raise Failure("archive", "a chart that came back is no PNG image", fix="save the figure to a file in the code, and --download it")
+        raise Failure(
+            "archive",
+            "a chart that came back is no PNG image",
+            fix="save the figure to a file in the code, and --download it",
+        )
     return data

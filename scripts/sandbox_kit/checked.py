@@ -11,7 +11,9 @@ from .failures import Failure
 
 # Daytona's ids are UUIDs; whatever a server uses, they become part of addresses and of commands to paste.
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?", re.ASCII)
+MOMENT = re.compile(
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?", re.ASCII
+)
 STATE = re.compile(r"[a-z][a-z_]{0,40}")
 LINK = re.compile(r"https?://[A-Za-z0-9._~:/?#@%&=+,\[\]-]{1,1500}")
 LONGEST_NAME = 200
@@ -22,7 +24,10 @@ def checked_id(value: object) -> str:
     """Raises Failure server_error for what is no id."""
     text = str(value)
     if ID.fullmatch(text) is None:
-        raise Failure("server_error", f"the server gave something an id that is none: {one_line(ascii(text), LONGEST_NAME)}")
+        raise Failure(
+            "server_error",
+            f"the server gave something an id that is none: {one_line(ascii(text), LONGEST_NAME)}",
+        )
     return text
 
 
@@ -48,17 +53,29 @@ def checked_link(value: object) -> str:
     text = str(value)
     try:
         parts = urlsplit(text if LINK.fullmatch(text) else "")
-        good = bool(parts.hostname) and not set("@%") & set(parts.netloc) and (parts.port is None or parts.port > 0)
+        good = (
+            bool(parts.hostname)
+            and not set("@%") & set(parts.netloc)
+            and (parts.port is None or parts.port > 0)
+        )
     except ValueError:
         good = False
     if not good:
-        raise Failure("server_error", f"the server gave a link that is none: {one_line(ascii(text), LONGEST_NAME)}")
+        raise Failure(
+            "server_error",
+            f"the server gave a link that is none: {one_line(ascii(text), LONGEST_NAME)}",
+        )
     return text
 
 
 def checked_exit_code(value: object) -> int:
     """0 to 255, as a shell knows them; what is outside has surely not succeeded. Raises Failure server_error when there is none."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or value != value or value in (float("inf"), float("-inf")):
+    if (
+        not isinstance(value, int | float)
+        or isinstance(value, bool)
+        or value != value
+        or value in (float("inf"), float("-inf"))
+    ):
         raise Failure("server_error", "the server answered a command without its exit code")
     code = int(value)
     return code if 0 <= code <= LAST_EXIT_CODE else LAST_EXIT_CODE

@@ -14,56 +14,101 @@ if TYPE_CHECKING:
 
 def refuse(given: argparse.Namespace) -> None:
     """Raises UsageFailure for the first that holds."""
-    for check in (what, arguments, languages, sizes, repository, network, preview, detached, charts, existing, names, labels):
+    for check in (
+        what,
+        arguments,
+        languages,
+        sizes,
+        repository,
+        network,
+        preview,
+        detached,
+        charts,
+        existing,
+        names,
+        labels,
+    ):
         check(given)
 
 
 def what(given: argparse.Namespace) -> None:
     sources = [given.command or None, given.code, given.file]
     if sum(source is not None for source in sources) > 1:
-        raise UsageFailure("--command, --code and --file exclude each other", fix="use one of them; a command may start any interpreter")
-    texts = [*(given.command or []), *(text for text in (given.code, given.file) if text is not None)]
+        raise UsageFailure(
+            "--command, --code and --file exclude each other",
+            fix="use one of them; a command may start any interpreter",
+        )
+    texts = [
+        *(given.command or []),
+        *(text for text in (given.code, given.file) if text is not None),
+    ]
     if not texts and given.serve is None:
         raise UsageFailure("nothing to run", fix='--command "...", --code "..." or --file PATH')
-    if any(not text.strip() for text in [*texts, *given.setup, *([given.serve] if given.serve is not None else [])]):
-        raise UsageFailure("nothing to run: the text is empty", fix='--command "...", --code "..." or --file PATH')
+    if any(
+        not text.strip()
+        for text in [*texts, *given.setup, *([given.serve] if given.serve is not None else [])]
+    ):
+        raise UsageFailure(
+            "nothing to run: the text is empty", fix='--command "...", --code "..." or --file PATH'
+        )
     if texts.count("-") > 1:
         raise UsageFailure("only one program can be read from stdin", fix="write the others out")
 
 
 def arguments(given: argparse.Namespace) -> None:
     steps = len(given.command or [])
-    for flag, used in (("--stdin", given.stdin is not None), ("arguments after --", bool(given.arguments))):
+    for flag, used in (
+        ("--stdin", given.stdin is not None),
+        ("arguments after --", bool(given.arguments)),
+    ):
         if used and steps > 1:
             raise UsageFailure(f"{flag}: there are several --command", fix="use one --command")
         if used and given.command is None and given.code is None and given.file is None:
-            raise UsageFailure(f"{flag}: they are for --command, --code or --file", fix="put them into the text of --serve")
+            raise UsageFailure(
+                f"{flag}: they are for --command, --code or --file",
+                fix="put them into the text of --serve",
+            )
 
 
 def languages(given: argparse.Namespace) -> None:
     if given.language and (given.code is None and given.file is None):
-        raise UsageFailure("--language says what --code is written in", fix="leave it out, or use --code")
+        raise UsageFailure(
+            "--language says what --code is written in", fix="leave it out, or use --code"
+        )
     if given.local and given.language == "typescript":
-        raise UsageFailure("local Daytona runs python and javascript", fix="compile it to javascript, or leave out --local")
+        raise UsageFailure(
+            "local Daytona runs python and javascript",
+            fix="compile it to javascript, or leave out --local",
+        )
 
 
 def sizes(given: argparse.Namespace) -> None:
     if given.image and given.snapshot:
-        raise UsageFailure("--image and --snapshot exclude each other", fix="use --snapshot: it starts at once")
+        raise UsageFailure(
+            "--image and --snapshot exclude each other", fix="use --snapshot: it starts at once"
+        )
     if (given.cpu or given.memory or given.disk) and not given.image:
-        raise UsageFailure("--cpu, --memory and --disk only work with --image: a snapshot has its size", fix=defaults.LARGER_SNAPSHOTS)
+        raise UsageFailure(
+            "--cpu, --memory and --disk only work with --image: a snapshot has its size",
+            fix=defaults.LARGER_SNAPSHOTS,
+        )
 
 
 def repository(given: argparse.Namespace) -> None:
     for flag in ("branch", "commit", "depth", "git_token"):
         if getattr(given, flag) is not None and given.repo is None:
-            raise UsageFailure(f"--{flag.replace('_', '-')} is about --repo", fix=f"--repo URL --{flag.replace('_', '-')} ...")
+            raise UsageFailure(
+                f"--{flag.replace('_', '-')} is about --repo",
+                fix=f"--repo URL --{flag.replace('_', '-')} ...",
+            )
     if given.repo is not None:
         address(given.repo, with_token=given.git_token is not None)
     if given.branch and given.commit:
         raise UsageFailure("--branch and --commit exclude each other", fix="a commit is enough")
     if given.commit and not re.fullmatch(r"[0-9a-fA-F]{7,40}", given.commit):
-        raise UsageFailure("--commit takes 7 to 40 hexadecimal digits", fix="--branch NAME for a branch or tag")
+        raise UsageFailure(
+            "--commit takes 7 to 40 hexadecimal digits", fix="--branch NAME for a branch or tag"
+        )
     if given.branch and given.branch.startswith("-"):
         raise UsageFailure("--branch is not a branch's name", fix="--branch main")
 
@@ -71,29 +116,47 @@ def repository(given: argparse.Namespace) -> None:
 def address(url: str, *, with_token: bool) -> None:
     """A URL that carries a password would be stored in the sandbox; one that is no URL is not cloned."""
     if re.match(r"https?://[^/]*@", url):
-        raise UsageFailure("--repo must not carry credentials", fix="use the address without user and password, and --git-token NAME")
+        raise UsageFailure(
+            "--repo must not carry credentials",
+            fix="use the address without user and password, and --git-token NAME",
+        )
     if not re.match(r"https?://[^\s/]+/\S+$", url):
-        raise UsageFailure("--repo takes an http or https address", fix="--repo https://github.com/org/project.git")
+        raise UsageFailure(
+            "--repo takes an http or https address", fix="--repo https://github.com/org/project.git"
+        )
     if with_token and not url.startswith("https://"):
-        raise UsageFailure("--git-token: a token is only sent by https", fix="use the https address of --repo")
+        raise UsageFailure(
+            "--git-token: a token is only sent by https", fix="use the https address of --repo"
+        )
 
 
 def network(given: argparse.Namespace) -> None:
     used = [
         flag
-        for flag, on in (("--no-network", given.no_network), ("--allow-domain", given.allow_domain), ("--allow-cidr", given.allow_cidr))
+        for flag, on in (
+            ("--no-network", given.no_network),
+            ("--allow-domain", given.allow_domain),
+            ("--allow-cidr", given.allow_cidr),
+        )
         if on
     ]
     if len(used) > 1:
-        raise UsageFailure(f"{' and '.join(used)} exclude each other: Daytona takes one kind of rule", fix=f"leave out {used[-1]}")
+        raise UsageFailure(
+            f"{' and '.join(used)} exclude each other: Daytona takes one kind of rule",
+            fix=f"leave out {used[-1]}",
+        )
     for name in given.allow_domain:
         if not re.fullmatch(defaults.DOMAIN, name):
             raise UsageFailure(
-                "--allow-domain takes a domain name", fix="--allow-domain pypi.org, or *.example.org; addresses: --allow-cidr"
+                "--allow-domain takes a domain name",
+                fix="--allow-domain pypi.org, or *.example.org; addresses: --allow-cidr",
             )
     for text in given.allow_cidr:
         if not is_cidr(text):
-            raise UsageFailure("--allow-cidr takes an IPv4 range", fix="--allow-cidr 203.0.113.0/24; names: --allow-domain")
+            raise UsageFailure(
+                "--allow-cidr takes an IPv4 range",
+                fix="--allow-cidr 203.0.113.0/24; names: --allow-domain",
+            )
     for flag, values, most in (
         ("--allow-cidr", given.allow_cidr, defaults.MOST_CIDRS),
         ("--allow-domain", given.allow_domain, defaults.MOST_DOMAINS),
@@ -113,16 +176,25 @@ def is_cidr(text: str) -> bool:
 
 def preview(given: argparse.Namespace) -> None:
     if given.serve is not None and given.preview is None:
-        raise UsageFailure("--serve starts the server behind --preview", fix="add --preview PORT, the port it listens on")
+        raise UsageFailure(
+            "--serve starts the server behind --preview",
+            fix="add --preview PORT, the port it listens on",
+        )
     if given.preview in defaults.RESERVED_PORTS:
-        raise UsageFailure(f"port {given.preview} is Daytona's own", fix="--preview 8000, and let the server listen there")
+        raise UsageFailure(
+            f"port {given.preview} is Daytona's own",
+            fix="--preview 8000, and let the server listen there",
+        )
 
 
 def detached(given: argparse.Namespace) -> None:
     if not given.detach:
         return
     if len(given.command or []) > 1:
-        raise UsageFailure("--detach starts one program", fix="join the steps in one --command with &&; what comes before: --setup")
+        raise UsageFailure(
+            "--detach starts one program",
+            fix="join the steps in one --command with &&; what comes before: --setup",
+        )
     for flag in ("timeout", "download", "charts", "serve", "preview"):
         if getattr(given, flag):
             fix = "--ttl MIN is its end" if flag == "timeout" else f"leave out --{flag}"
@@ -133,35 +205,64 @@ def charts(given: argparse.Namespace) -> None:
     if given.charts is None:
         return
     if given.code is None and given.file is None:
-        raise UsageFailure("--charts saves the charts of Python code", fix="use --code or --file with matplotlib in it")
+        raise UsageFailure(
+            "--charts saves the charts of Python code",
+            fix="use --code or --file with matplotlib in it",
+        )
     if given.language not in (None, "python"):
-        raise UsageFailure("--charts saves matplotlib's charts", fix="use python, or save a file and --download it")
+        raise UsageFailure(
+            "--charts saves matplotlib's charts", fix="use python, or save a file and --download it"
+        )
     if given.stdin is not None:
-        raise UsageFailure("--charts and --stdin exclude each other", fix="--upload the data and open it in the code")
+        raise UsageFailure(
+            "--charts and --stdin exclude each other",
+            fix="--upload the data and open it in the code",
+        )
 
 
 def existing(given: argparse.Namespace) -> None:
     """An existing sandbox has its image, size and lifetime already."""
     if given.sandbox is None:
         return
-    for flag in ("name", "image", "snapshot", "ttl", "keep", "secret", "label", "target", "auto_stop", "dry_run"):
+    for flag in (
+        "name",
+        "image",
+        "snapshot",
+        "ttl",
+        "keep",
+        "secret",
+        "label",
+        "target",
+        "auto_stop",
+        "dry_run",
+    ):
         value = getattr(given, flag)
         if value is not None and value is not False and value != []:
             name = flag.replace("_", "-")
-            raise UsageFailure(f"--{name} cannot change the existing sandbox of --sandbox", fix=f"leave out --{name}")
+            raise UsageFailure(
+                f"--{name} cannot change the existing sandbox of --sandbox",
+                fix=f"leave out --{name}",
+            )
 
 
 def names(given: argparse.Namespace) -> None:
     if given.name is not None and not re.fullmatch(defaults.SANDBOX_NAME, given.name):
         raise UsageFailure(
-            f"--name {given.name!r} is not a sandbox name", fix="letters, digits, dots, dashes and underscores, such as --name work-1"
+            f"--name {given.name!r} is not a sandbox name",
+            fix="letters, digits, dots, dashes and underscores, such as --name work-1",
         )
     for text in given.secret:
         name, _, secret = text.partition("=")
         if not re.fullmatch(defaults.ENV_NAME, name) or not secret:
-            raise UsageFailure("--secret takes ENV=NAME: a variable, and a secret's name in the vault", fix="--secret API_TOKEN=my-token")
+            raise UsageFailure(
+                "--secret takes ENV=NAME: a variable, and a secret's name in the vault",
+                fix="--secret API_TOKEN=my-token",
+            )
     if given.git_token is not None and not re.fullmatch(defaults.ENV_NAME, given.git_token):
-        raise UsageFailure("--git-token takes the name of a variable, never a token", fix="export GH_TOKEN=..., then --git-token GH_TOKEN")
+        raise UsageFailure(
+            "--git-token takes the name of a variable, never a token",
+            fix="export GH_TOKEN=..., then --git-token GH_TOKEN",
+        )
     if given.quiet and given.verbose:
         raise UsageFailure("--quiet and --verbose exclude each other", fix="use one of them")
 

@@ -41,7 +41,11 @@ def one_line(text: str, limit: int = LONGEST_LINE) -> str:
         return line
     from .plain_text import without_escapes, without_unseen
 
-    return " ".join("".join(char if char.isprintable() else " " for char in without_unseen(without_escapes(line))).split())
+    return " ".join(
+        "".join(
+            char if char.isprintable() else " " for char in without_unseen(without_escapes(line))
+        ).split()
+    )
 
 
 def write_quietly(stream: TextIO | None, text: str) -> None:

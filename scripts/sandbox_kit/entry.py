@@ -103,7 +103,9 @@ def healthcheck(argv: Sequence[str] | None = None) -> int:
         return health.report(options)
     except Failure as failure:
         if "--json" in words:
-            print_json({"verdict": "NOT READY", "engine": None, "checks": [], "error": failure.as_json()})
+            print_json(
+                {"verdict": "NOT READY", "engine": None, "checks": [], "error": failure.as_json()}
+            )
         return complain(failure)
 
 
@@ -139,7 +141,9 @@ def refuse_run(failure: Failure, *, as_json: bool) -> int:
         nothing = Collected(RunOptions(json=True), run_id="none", secrets=())
         print_json(Report(failure=failure).as_json(nothing))
     if failure.exit_code == TOOL_FAILED:
-        failure.message = f"exit code {TOOL_FAILED} is this tool's, nothing was run: {failure.message}"
+        failure.message = (
+            f"exit code {TOOL_FAILED} is this tool's, nothing was run: {failure.message}"
+        )
     return complain(failure)
 
 

@@ -19,7 +19,9 @@ from .sdk import Handle
 
 KEEP_AWAKE_S = 300.0
 FOLLOW_TRIES = 4
-USEFUL_CONNECTION_S = 10.0  # proxies cut long streams after minutes; one that lasted so long is worth opening again
+USEFUL_CONNECTION_S = (
+    10.0  # proxies cut long streams after minutes; one that lasted so long is worth opening again
+)
 RECONNECT_PAUSE_S = 0.2
 WORTH_RECONNECTING = ("network", "server_error")
 POLL_S = (0.1, 0.2, 0.5, 1.0, 2.0)
@@ -61,13 +63,22 @@ class Program:
     def files(self, folder: str, number: int, cwd: str | None) -> dict[str, bytes]:
         """Everything that is uploaded for it, by path inside; program `number` of its run."""
         # Not code.py: its folder comes first on the import path, and `code` is a module of the standard library.
-        name = f"script-{number}" if self.language is None else f"snippet{number}.{ENDING[self.language]}"
+        name = (
+            f"script-{number}"
+            if self.language is None
+            else f"snippet{number}.{ENDING[self.language]}"
+        )
         stdin = "/dev/null" if self.stdin is None else f"{folder}/stdin-{number}"
         launch = LAUNCH.format(
-            folder=folder, arguments=shlex.join(self.arguments), cd=f"cd -- {shlex.quote(cwd)} || exit 126\n" if cwd else "",
+            folder=folder,
+            arguments=shlex.join(self.arguments),
+            cd=f"cd -- {shlex.quote(cwd)} || exit 126\n" if cwd else "",
             run=self._run().format(folder=folder, name=name, stdin=stdin),
-        )  # fmt: skip
-        files = {f"{folder}/{name}": encoded(self.text), f"{folder}/launch-{number}": encoded(launch)}
+        )
+        files = {
+            f"{folder}/{name}": encoded(self.text),
+            f"{folder}/launch-{number}": encoded(launch),
+        }
         return files if self.stdin is None else {**files, stdin: self.stdin}
 
     def _run(self) -> str:
@@ -99,7 +110,9 @@ class Follower:
     err: Callable[[str], None]
     seen_out: int = 0
     seen_err: int = 0
-    failure: Failure | None = None  # of our own side: the SDK would hand it back as one of its errors
+    failure: Failure | None = (
+        None  # of our own side: the SDK would hand it back as one of its errors
+    )
 
     @property
     def seen_any(self) -> bool:
@@ -109,7 +122,11 @@ class Follower:
         try:
             write(text)
         except Exception as error:
-            self.failure = error if isinstance(error, Failure) else Failure("internal", f"the output could not be passed on: {error}")
+            self.failure = (
+                error
+                if isinstance(error, Failure)
+                else Failure("internal", f"the output could not be passed on: {error}")
+            )
             raise
 
     def fresh(self) -> tuple[Callable[[str], None], Callable[[str], None]]:
@@ -160,12 +177,19 @@ class Workplace:
         command = await self.start(number)
         awake = asyncio.create_task(keep_awake(self._handle, self._narrator))
         try:
-            code = await with_deadline(self._handle, self.session, command, follower=follower, timeout_s=timeout_s)
+            code = await with_deadline(
+                self._handle, self.session, command, follower=follower, timeout_s=timeout_s
+            )
         finally:
             awake.cancel()
-        if code == NOT_THERE and not follower.seen_any and not await self._handle.has_file(f"{self.folder}/launch-{number}"):
+        if (
+            code == NOT_THERE
+            and not follower.seen_any
+            and not await self._handle.has_file(f"{self.folder}/launch-{number}")
+        ):
             raise Failure(
-                "exec_failed", "the program's file is not in the sandbox: the server lost it, or the program removed it and ended with 125"
+                "exec_failed",
+                "the program's file is not in the sandbox: the server lost it, or the program removed it and ended with 125",
             )
         return Ended(exit_code=code, timed_out=code is None, seconds=time.monotonic() - began)
 
@@ -177,7 +201,9 @@ class Workplace:
         await quietly(self._handle.remove_folder(self.folder))
 
 
-async def with_deadline(handle: Handle, session: str, command: str, *, follower: Follower, timeout_s: int) -> int | None:
+async def with_deadline(
+    handle: Handle, session: str, command: str, *, follower: Follower, timeout_s: int
+) -> int | None:
     """The exit code; None when the deadline passed and everything was killed."""
     waiting = asyncio.ensure_future(to_the_end(handle, session, command, follower))
     try:
@@ -208,7 +234,10 @@ async def to_the_end(handle: Handle, session: str, command: str, follower: Follo
             code = await wait_for_exit(handle, session, command)
             if code is not None:
                 return code
-        useful = seen != (follower.seen_out, follower.seen_err) or time.monotonic() - began > USEFUL_CONNECTION_S
+        useful = (
+            seen != (follower.seen_out, follower.seen_err)
+            or time.monotonic() - began > USEFUL_CONNECTION_S
+        )
         in_vain = 0 if useful else in_vain + 1
         await asyncio.sleep(RECONNECT_PAUSE_S)
     return await poll(handle, session, command, follower)

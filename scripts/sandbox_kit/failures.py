@@ -31,27 +31,45 @@ KINDS: dict[str, Row] = {
     "interrupted": Row(SIGNAL_BASE + 2, "run it again; a sandbox that is left is named above"),
     "sdk_missing": Row(TOOL_FAILED, "python3 {scripts}/healthcheck.py --install"),
     "sdk_version": Row(TOOL_FAILED, "python3 {scripts}/healthcheck.py --install"),
-    "no_credentials": Row(TOOL_FAILED, "export DAYTONA_API_KEY=... (from the Daytona dashboard), or add --local"),
-    "unauthorized": Row(
-        TOOL_FAILED, "check DAYTONA_API_KEY: the server does not know this key; python3 {scripts}/healthcheck.py says where it comes from"
+    "no_credentials": Row(
+        TOOL_FAILED, "export DAYTONA_API_KEY=... (from the Daytona dashboard), or add --local"
     ),
-    "forbidden": Row(TOOL_FAILED, "give the API key the scopes write:sandboxes and delete:sandboxes in the Daytona dashboard"),
+    "unauthorized": Row(
+        TOOL_FAILED,
+        "check DAYTONA_API_KEY: the server does not know this key; python3 {scripts}/healthcheck.py says where it comes from",
+    ),
+    "forbidden": Row(
+        TOOL_FAILED,
+        "give the API key the scopes write:sandboxes and delete:sandboxes in the Daytona dashboard",
+    ),
     "not_found": Row(TOOL_FAILED, "list what there is: python3 {scripts}/sandboxes.py list"),
     "conflict": Row(TOOL_FAILED, "wait a moment and repeat it, or choose another --name"),
     "quota": Row(
-        TOOL_FAILED, "delete what is not needed: python3 {scripts}/sandboxes.py list, then delete; or choose a smaller --snapshot"
+        TOOL_FAILED,
+        "delete what is not needed: python3 {scripts}/sandboxes.py list, then delete; or choose a smaller --snapshot",
     ),
     "tier_network": Row(
-        TOOL_FAILED, "leave the network options out, or raise the organization's tier: this tier's network cannot be changed"
+        TOOL_FAILED,
+        "leave the network options out, or raise the organization's tier: this tier's network cannot be changed",
     ),
     "rate_limited": Row(TOOL_FAILED, "wait a minute and repeat it"),
     "invalid_request": Row(TOOL_FAILED, "change what the message names"),
-    "image": Row(TOOL_FAILED, "use --snapshot daytona-small, daytona-medium or daytona-large; an image needs a tag other than latest"),
-    "network": Row(
-        TOOL_FAILED, "check the network and DAYTONA_API_URL, then run python3 {scripts}/healthcheck.py; behind a proxy set HTTPS_PROXY"
+    "image": Row(
+        TOOL_FAILED,
+        "use --snapshot daytona-small, daytona-medium or daytona-large; an image needs a tag other than latest",
     ),
-    "server_error": Row(TOOL_FAILED, "repeat it in a minute; python3 {scripts}/healthcheck.py tells whether the endpoint is Daytona's"),
-    "create_timeout": Row(TOOL_FAILED, "repeat it; a new image takes minutes to build, a snapshot does not: --snapshot daytona-small"),
+    "network": Row(
+        TOOL_FAILED,
+        "check the network and DAYTONA_API_URL, then run python3 {scripts}/healthcheck.py; behind a proxy set HTTPS_PROXY",
+    ),
+    "server_error": Row(
+        TOOL_FAILED,
+        "repeat it in a minute; python3 {scripts}/healthcheck.py tells whether the endpoint is Daytona's",
+    ),
+    "create_timeout": Row(
+        TOOL_FAILED,
+        "repeat it; a new image takes minutes to build, a snapshot does not: --snapshot daytona-small",
+    ),
     "create_failed": Row(TOOL_FAILED, "repeat it; when it fails again, choose another --snapshot"),
     "exec_failed": Row(TOOL_FAILED, "repeat it; with --keep the sandbox stays for a look"),
     "local_unavailable": Row(TOOL_FAILED, "python3 {scripts}/local_daytona status"),
@@ -64,7 +82,9 @@ KINDS: dict[str, Row] = {
 class Failure(Exception):
     """A run that failed; `kind` is a row of KINDS, `fix` the line to type."""
 
-    def __init__(self, kind: str, message: str, *, fix: str | None = None, exit_code: int | None = None) -> None:
+    def __init__(
+        self, kind: str, message: str, *, fix: str | None = None, exit_code: int | None = None
+    ) -> None:
         super().__init__(message)
         row = KINDS[kind]
         self.kind = kind

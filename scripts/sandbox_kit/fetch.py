@@ -47,7 +47,11 @@ def listed(run_id: str) -> list[tuple[str, str, int]]:
 def inside(download: HeldDownload, member: tarfile.TarInfo) -> str:
     """A member's path in the sandbox; a single file's is what was asked for."""
     name = PurePosixPath(member.name).as_posix()
-    return download.there if name == posixpath.basename(download.there) else posixpath.normpath(posixpath.join(download.there, name))
+    return (
+        download.there
+        if name == posixpath.basename(download.there)
+        else posixpath.normpath(posixpath.join(download.there, name))
+    )
 
 
 def fetch(run_id: str, pairs: tuple[str, ...], *, force: bool, folder: Path) -> list[Saved]:
@@ -59,7 +63,9 @@ def fetch(run_id: str, pairs: tuple[str, ...], *, force: bool, folder: Path) -> 
         download = next((found for found in downloads if is_below(wish.there, found.there)), None)
         if download is None:
             held = ", ".join(shown(found.there) for found in downloads)
-            raise UsageFailure(f"run {run_id} holds nothing of {shown(wish.there)}", fix=f"it holds: {held}")
+            raise UsageFailure(
+                f"run {run_id} holds nothing of {shown(wish.there)}", fix=f"it holds: {held}"
+            )
         with tarfile.open(tar_of(run_id, download), mode="r:") as archive:
             saved += take(archive, download, wish, force=force)
     return saved
@@ -69,11 +75,17 @@ def is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
-def take(archive: tarfile.TarFile, download: HeldDownload, wish: Wish, *, force: bool) -> list[Saved]:
+def take(
+    archive: tarfile.TarFile, download: HeldDownload, wish: Wish, *, force: bool
+) -> list[Saved]:
     """The files of one wish, links last; all places are looked at before the first is written."""
-    members = [member for member in checked(archive) if is_below(inside(download, member), wish.there)]
+    members = [
+        member for member in checked(archive) if is_below(inside(download, member), wish.there)
+    ]
     if not members:
-        raise UsageFailure(f"nothing of {shown(wish.there)} is held", fix="sandboxes.py fetch RUN lists what is")
+        raise UsageFailure(
+            f"nothing of {shown(wish.there)} is held", fix="sandboxes.py fetch RUN lists what is"
+        )
     placed = [(member, place_of(member, download, wish)) for member in members]
     protected = Protected.of_this_skill()
     for _, path in placed:
@@ -95,16 +107,28 @@ def refuse(path: Path, here: Path, protected: Protected, *, force: bool) -> None
     """Raises Failure for a path that leads out of `here` by a link that lies there, into the skill's folders, or over a file."""
     real = path.parent.resolve() / path.name
     if real != path or protected.covers(real, write=True):
-        where = "is below this skill's own folders" if real == path else f"leads out of {shown(str(here))}"
+        where = (
+            "is below this skill's own folders"
+            if real == path
+            else f"leads out of {shown(str(here))}"
+        )
         raise Failure("host_access", f"{shown(str(path))} {where}", fix="name another folder")
     with contextlib.suppress(OSError):
         if path.is_dir() and not path.is_symlink():
-            raise Failure("host_access", f"{shown(str(path))} is a folder", fix="name another place")
+            raise Failure(
+                "host_access", f"{shown(str(path))} is a folder", fix="name another place"
+            )
         if not force and path.lstat():
-            raise Failure("host_access", f"{shown(str(path))} is there already", fix="--force overwrites it; or name another place")
+            raise Failure(
+                "host_access",
+                f"{shown(str(path))} is there already",
+                fix="--force overwrites it; or name another place",
+            )
 
 
-def write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, judge: Judge, *, force: bool) -> Saved:
+def write(
+    archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, judge: Judge, *, force: bool
+) -> Saved:
     """One file or link, never executable; raises Failure host_access."""
     try:
         with open_folder(path.parent, make=True, judge=judge) as folder:
@@ -113,12 +137,18 @@ def write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, judge: 
             with content(archive, member) as file:
                 size, _, _ = write_whole(folder, path.name, file, may_replace=lambda: force)
     except OSError as error:
-        raise Failure("host_access", f"{shown(str(path))}: {error.strerror}", fix="name a place that can be written") from None
+        raise Failure(
+            "host_access",
+            f"{shown(str(path))}: {error.strerror}",
+            fix="name a place that can be written",
+        ) from None
     return Saved(str(path), size)
 
 
 def failure_of_own_folders() -> Failure:
-    return Failure("host_access", "that is below this skill's own folders", fix="name another folder")
+    return Failure(
+        "host_access", "that is below this skill's own folders", fix="name another folder"
+    )
 
 
 def link(folder: Folder, member: tarfile.TarInfo, path: Path, *, force: bool) -> Saved:

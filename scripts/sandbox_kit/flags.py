@@ -25,19 +25,74 @@ examples:
 """
 # (flag, metavar or type, help), in the order of --help; a list stands for a flag that can be given again.
 WHAT: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("--command", {"metavar": "CMD", "action": "append", "help": "bash script; again for the next step, stops at the first failure"}),
+    (
+        "--command",
+        {
+            "metavar": "CMD",
+            "action": "append",
+            "help": "bash script; again for the next step, stops at the first failure",
+        },
+    ),
     ("--code", {"metavar": "TEXT", "help": "source code"}),
-    ("--file", {"metavar": "PATH", "help": ".py, .js, .ts or .sh file here; - reads stdin, also for --code and --command"}),
-    ("--language", {"choices": defaults.LANGUAGES, "metavar": "L", "help": "of --code or --file: python, javascript, typescript"}),
+    (
+        "--file",
+        {
+            "metavar": "PATH",
+            "help": ".py, .js, .ts or .sh file here; - reads stdin, also for --code and --command",
+        },
+    ),
+    (
+        "--language",
+        {
+            "choices": defaults.LANGUAGES,
+            "metavar": "L",
+            "help": "of --code or --file: python, javascript, typescript",
+        },
+    ),
     ("--stdin", {"metavar": "PATH", "help": "file for the program's stdin (else empty)"}),
-    ("--setup", {"metavar": "CMD", "action": "append", "default": [], "help": "run before, still with the network"}),
+    (
+        "--setup",
+        {
+            "metavar": "CMD",
+            "action": "append",
+            "default": [],
+            "help": "run before, still with the network",
+        },
+    ),
     ("--cwd", {"metavar": "DIR", "help": "working directory, inside"}),
-    ("--env", {"metavar": "K=V", "action": "append", "default": [], "help": "variable; NAME alone: from here, if allowed"}),
-    ("--env-file", {"metavar": "PATH", "action": "append", "default": [], "help": "NAME=VALUE lines"}),
-    ("--secret", {"metavar": "ENV=NAME", "action": "append", "default": [], "help": "a secret of Daytona's vault"}),
+    (
+        "--env",
+        {
+            "metavar": "K=V",
+            "action": "append",
+            "default": [],
+            "help": "variable; NAME alone: from here, if allowed",
+        },
+    ),
+    (
+        "--env-file",
+        {"metavar": "PATH", "action": "append", "default": [], "help": "NAME=VALUE lines"},
+    ),
+    (
+        "--secret",
+        {
+            "metavar": "ENV=NAME",
+            "action": "append",
+            "default": [],
+            "help": "a secret of Daytona's vault",
+        },
+    ),
 )
 FILES: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("--upload", {"metavar": "HERE[:THERE]", "action": "append", "default": [], "help": "file or folder; .gitignore holds"}),
+    (
+        "--upload",
+        {
+            "metavar": "HERE[:THERE]",
+            "action": "append",
+            "default": [],
+            "help": "file or folder; .gitignore holds",
+        },
+    ),
     (
         "--download",
         {
@@ -53,13 +108,29 @@ FILES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--branch", {"metavar": "B"}),
     ("--commit", {"metavar": "SHA"}),
     ("--depth", {"metavar": "N", "number": (1, 10**6)}),
-    ("--git-token", {"metavar": "NAME", "help": "variable here with a token for --repo, if allowed"}),
+    (
+        "--git-token",
+        {"metavar": "NAME", "help": "variable here with a token for --repo, if allowed"},
+    ),
 )
 NETWORK: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--no-network", {"action": "store_true", "help": "none for the program"}),
-    ("--allow-domain", {"metavar": "D", "action": "append", "default": [], "help": "only this one; *.example.org"}),
-    ("--allow-cidr", {"metavar": "C", "action": "append", "default": [], "help": "only this range"}),
-    ("--preview", {"metavar": "PORT", "number": (1, 65535), "help": "wait for the port, print a signed link; keeps the sandbox"}),
+    (
+        "--allow-domain",
+        {"metavar": "D", "action": "append", "default": [], "help": "only this one; *.example.org"},
+    ),
+    (
+        "--allow-cidr",
+        {"metavar": "C", "action": "append", "default": [], "help": "only this range"},
+    ),
+    (
+        "--preview",
+        {
+            "metavar": "PORT",
+            "number": (1, 65535),
+            "help": "wait for the port, print a signed link; keeps the sandbox",
+        },
+    ),
     ("--serve", {"metavar": "CMD", "help": "the server behind --preview"}),
 )
 WHERE: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -77,21 +148,43 @@ WHERE: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--detach", {"action": "store_true", "help": "start and return; see sandboxes.py logs, wait"}),
 )
 TIME: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("--timeout", {"metavar": "S", "number": (1, defaults.LONGEST_TIMEOUT_S),
-                   "help": f"of each step (default: {defaults.DEFAULT_TIMEOUT_S})"}),
-    ("--ttl", {"metavar": "MIN", "number": (1, defaults.LONGEST_TTL_MIN),
-               "help": f"the server deletes it then (default: {defaults.DEFAULT_TTL_MIN}, kept {defaults.KEPT_TTL_MIN})"}),
-    ("--auto-stop", {"metavar": "MIN", "number": (0, defaults.LONGEST_TTL_MIN), "help": "when idle; 0: never"}),
-)  # fmt: skip
+    (
+        "--timeout",
+        {
+            "metavar": "S",
+            "number": (1, defaults.LONGEST_TIMEOUT_S),
+            "help": f"of each step (default: {defaults.DEFAULT_TIMEOUT_S})",
+        },
+    ),
+    (
+        "--ttl",
+        {
+            "metavar": "MIN",
+            "number": (1, defaults.LONGEST_TTL_MIN),
+            "help": f"the server deletes it then (default: {defaults.DEFAULT_TTL_MIN}, kept {defaults.KEPT_TTL_MIN})",
+        },
+    ),
+    (
+        "--auto-stop",
+        {"metavar": "MIN", "number": (0, defaults.LONGEST_TTL_MIN), "help": "when idle; 0: never"},
+    ),
+)
 OUTPUT: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--json", {"action": "store_true", "help": "one JSON object"}),
-    ("--max-output", {"metavar": "N", "number": (0, 10**9), "default": defaults.DEFAULT_MAX_OUTPUT,
-                      "help": f"characters a stream, head and tail (default: {defaults.DEFAULT_MAX_OUTPUT}; 0: all, raw)"}),
+    (
+        "--max-output",
+        {
+            "metavar": "N",
+            "number": (0, 10**9),
+            "default": defaults.DEFAULT_MAX_OUTPUT,
+            "help": f"characters a stream, head and tail (default: {defaults.DEFAULT_MAX_OUTPUT}; 0: all, raw)",
+        },
+    ),
     ("--quiet", {"action": "store_true"}),
     ("--verbose", {"action": "store_true"}),
     ("--debug", {"action": "store_true", "help": "tracebacks"}),
     ("--dry-run", {"action": "store_true", "help": "print the create request, send nothing"}),
-)  # fmt: skip
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -114,10 +207,21 @@ class Narrow(argparse.RawDescriptionHelpFormatter):
 
 def run_parser() -> Parser:
     parser = Parser(
-        prog="run_in_sandbox.py", usage="run_in_sandbox.py [flags] [-- arguments of the program]",
-        description=RUN_HELP, epilog=RUN_EXAMPLES, formatter_class=Narrow, allow_abbrev=False,
-    )  # fmt: skip
-    for title, flags in (("what", WHAT), ("files", FILES), ("network", NETWORK), ("where", WHERE), ("time", TIME), ("output", OUTPUT)):
+        prog="run_in_sandbox.py",
+        usage="run_in_sandbox.py [flags] [-- arguments of the program]",
+        description=RUN_HELP,
+        epilog=RUN_EXAMPLES,
+        formatter_class=Narrow,
+        allow_abbrev=False,
+    )
+    for title, flags in (
+        ("what", WHAT),
+        ("files", FILES),
+        ("network", NETWORK),
+        ("where", WHERE),
+        ("time", TIME),
+        ("output", OUTPUT),
+    ):
         add(parser.add_argument_group(title), flags)
     return parser
 
@@ -178,9 +282,10 @@ ACTIONS = {
 
 def sandboxes_parser() -> Parser:
     parser = Parser(
-        prog="sandboxes.py", allow_abbrev=False,
+        prog="sandboxes.py",
+        allow_abbrev=False,
         description="Find, watch and delete what this skill made for you (labels managed-by and user-id); nothing else is touched.",
-    )  # fmt: skip
+    )
     actions = parser.add_subparsers(dest="action", required=True, parser_class=Parser)
     for name, text in ACTIONS.items():
         action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
@@ -189,18 +294,34 @@ def sandboxes_parser() -> Parser:
         elif name in ("stop", "delete"):
             action.add_argument("targets", nargs="+", metavar="ID", help="id or name")
         if name == "wait":
-            action.add_argument("--timeout", metavar="S", type=whole(1, defaults.LONGEST_TIMEOUT_S), help="give up after so many seconds")
+            action.add_argument(
+                "--timeout",
+                metavar="S",
+                type=whole(1, defaults.LONGEST_TIMEOUT_S),
+                help="give up after so many seconds",
+            )
         if name == "logs":
-            action.add_argument("--max-output", metavar="N", type=whole(0, 10**9), default=defaults.DEFAULT_MAX_OUTPUT)
+            action.add_argument(
+                "--max-output",
+                metavar="N",
+                type=whole(0, 10**9),
+                default=defaults.DEFAULT_MAX_OUTPUT,
+            )
         if name == "prune":
-            action.add_argument("--older-than", metavar="AGE", type=age, required=True, help="such as 90m, 12h, 3d")
+            action.add_argument(
+                "--older-than", metavar="AGE", type=age, required=True, help="such as 90m, 12h, 3d"
+            )
             action.add_argument("--yes", action="store_true", help="really delete")
         if name == "publish":
-            action.add_argument("--port", metavar="PORT", type=whole(1, 65535), help="print its link too")
+            action.add_argument(
+                "--port", metavar="PORT", type=whole(1, 65535), help="print its link too"
+            )
             action.add_argument("--off", action="store_true", help="close it again")
         if name == "fetch":
             action.add_argument("run_id", metavar="RUN", help="as the run's last lines name it")
-            action.add_argument("pairs", nargs="*", metavar="THERE[:HERE]", help="path in the sandbox, and here")
+            action.add_argument(
+                "pairs", nargs="*", metavar="THERE[:HERE]", help="path in the sandbox, and here"
+            )
             action.add_argument("--force", action="store_true", help="overwrite files here")
         action.add_argument("--local", action="store_true", help="on local Daytona")
         action.add_argument("--json", action="store_true", help="print one JSON object")
@@ -210,10 +331,13 @@ def sandboxes_parser() -> Parser:
 
 def health_parser() -> Parser:
     parser = Parser(
-        prog="healthcheck.py", allow_abbrev=False,
+        prog="healthcheck.py",
+        allow_abbrev=False,
         description="Can I use Daytona here, by which path, and what to fix.",
         epilog="Verdicts and exit codes: READY 0, LOCAL ONLY 3, CLI ONLY 4, NOT READY 5. --install ends with 0 when the environment works.",
-    )  # fmt: skip
-    parser.add_argument("--install", action="store_true", help="make or repair the skill's own environment first")
+    )
+    parser.add_argument(
+        "--install", action="store_true", help="make or repair the skill's own environment first"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser

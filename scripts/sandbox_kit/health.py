@@ -60,9 +60,22 @@ def report(options: HealthOptions) -> int:
     """All checks, the verdict, and what to do first."""
     checks = run_checks()
     verdict = verdict_of({check.name: check.ok for check in checks})
-    engine = from_environment().engine if verdict == READY else ("local" if verdict == LOCAL_ONLY else None)
+    engine = (
+        from_environment().engine
+        if verdict == READY
+        else ("local" if verdict == LOCAL_ONLY else None)
+    )
     if options.json:
-        print(json.dumps({"verdict": verdict, "engine": engine, "checks": [asdict(check) for check in checks]}), flush=True)
+        print(
+            json.dumps(
+                {
+                    "verdict": verdict,
+                    "engine": engine,
+                    "checks": [asdict(check) for check in checks],
+                }
+            ),
+            flush=True,
+        )
     else:
         show(verdict, checks)
     return EXIT[verdict]
@@ -97,15 +110,29 @@ def verdict_of(ok: dict[str, bool]) -> str:
 def run_checks() -> list[Check]:
     sdk = check_sdk()
     settings, key = check_key()
-    request = check_request(settings) if settings and sdk.ok else Check("request", ok=False, detail="not tried: it needs the SDK and a key")
-    return [check_interpreter(), sdk, key, check_endpoint(), request, check_cli(), check_local(sdk.ok)]
+    request = (
+        check_request(settings)
+        if settings and sdk.ok
+        else Check("request", ok=False, detail="not tried: it needs the SDK and a key")
+    )
+    return [
+        check_interpreter(),
+        sdk,
+        key,
+        check_endpoint(),
+        request,
+        check_cli(),
+        check_local(sdk.ok),
+    ]
 
 
 def check_interpreter() -> Check:
     found = f"Python {platform.python_version()} at {sys.executable}"
     if sys.version_info[:2] >= skill_env.OLDEST_PYTHON:
         return Check("interpreter", ok=True, detail=found)
-    return Check("interpreter", ok=False, detail=f"{found} is too old", fix="use Python 3.10 or newer")
+    return Check(
+        "interpreter", ok=False, detail=f"{found} is too old", fix="use Python 3.10 or newer"
+    )
 
 
 def check_sdk() -> Check:
@@ -123,7 +150,12 @@ def check_key() -> tuple[Settings | None, Check]:
     except Failure as failure:
         return None, Check("key", ok=False, detail=failure.message, fix=failure.fix)
     except ImportError:
-        return None, Check("key", ok=False, detail="not read: python-dotenv is missing", fix=skill_env.install_command())
+        return None, Check(
+            "key",
+            ok=False,
+            detail="not read: python-dotenv is missing",
+            fix=skill_env.install_command(),
+        )
     kind = "API key" if settings.api_key else "JWT"
     return settings, Check("key", ok=True, detail=f"{kind} from {settings.key_source}")
 
@@ -176,7 +208,12 @@ def diagnosis(failure: Failure, settings: Settings) -> Check:
             fix=f"export DAYTONA_API_URL={DEFAULT_ENDPOINT}",
         )
     if failure.kind == "network":
-        return Check("request", ok=False, detail=f"{settings.endpoint} cannot be reached: {message}", fix=failure.fix)
+        return Check(
+            "request",
+            ok=False,
+            detail=f"{settings.endpoint} cannot be reached: {message}",
+            fix=failure.fix,
+        )
     if failure.status is None and failure.kind in ("server_error", "internal"):
         return Check(
             "request",
@@ -194,17 +231,36 @@ def check_cli() -> Check:
         return Check("cli", ok=False, detail="the daytona CLI is not on PATH (it is not needed)")
     line = [program, "list", "-f", "json", "-l", "1"]
     try:
-        done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, timeout=CLI_TIMEOUT_S, check=False, cwd=os.sep)
+        done = subprocess.run(
+            line,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=CLI_TIMEOUT_S,
+            check=False,
+            cwd=os.sep,
+        )
     except (OSError, subprocess.TimeoutExpired):
-        return Check("cli", ok=False, detail=f"`daytona list` did not answer within {CLI_TIMEOUT_S} s")
+        return Check(
+            "cli", ok=False, detail=f"`daytona list` did not answer within {CLI_TIMEOUT_S} s"
+        )
     if done.returncode == 0:
         return Check("cli", ok=True, detail="the daytona CLI is logged in")
-    return Check("cli", ok=False, detail="the daytona CLI is not logged in", fix="the user runs: daytona login")
+    return Check(
+        "cli",
+        ok=False,
+        detail="the daytona CLI is not logged in",
+        fix="the user runs: daytona login",
+    )
 
 
 def check_local(sdk_ok: bool) -> Check:
     if not sdk_ok:
-        return Check("local engine", ok=False, detail="not tried: it needs the skill's environment", fix=skill_env.install_command())
+        return Check(
+            "local engine",
+            ok=False,
+            detail="not tried: it needs the skill's environment",
+            fix=skill_env.install_command(),
+        )
     try:
         answer = local.run("status")
     except Failure as failure:
@@ -214,6 +270,10 @@ def check_local(sdk_ok: bool) -> Check:
 
 def local_row(engine: dict[str, Any]) -> Check:
     if "error" in engine:
-        return Check("local engine", ok=False, detail=str(engine["error"]), fix=str(engine.get("fix")))
-    facts = ", ".join(f"{name} {engine[name]}" for name in ("bwrap", "limits", "egress") if name in engine)
+        return Check(
+            "local engine", ok=False, detail=str(engine["error"]), fix=str(engine.get("fix"))
+        )
+    facts = ", ".join(
+        f"{name} {engine[name]}" for name in ("bwrap", "limits", "egress") if name in engine
+    )
     return Check("local engine", ok=True, detail=f"works here ({facts})")

@@ -23,7 +23,9 @@ LEADS_OUT = "a link that leads out, left behind"
 TAKEN, CHANGED = "there already", "there already, and not as a run wrote it"
 RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 INDEX = "held.json"
-LONGEST_COMMAND = 1500  # characters; a line of ours is cut at 2,000, and without pairs fetch says what it holds
+LONGEST_COMMAND = (
+    1500  # characters; a line of ours is cut at 2,000, and without pairs fetch says what it holds
+)
 FIX_STATE = "free some space, or export XDG_STATE_HOME=/a/folder/that/can/be/written"
 
 
@@ -75,7 +77,9 @@ class Held:
 
     def keep(self, there: str, here: str, entries: Sequence[Entry]) -> None:
         """Put aside what one download brought; raises Failure host_access when the state cannot hold it."""
-        download = HeldDownload(there, here, f"{len(self.downloads)}.tar", any(entry.file.exists for entry in entries))
+        download = HeldDownload(
+            there, here, f"{len(self.downloads)}.tar", any(entry.file.exists for entry in entries)
+        )
         place = folder() / self.run_id
         self.files += sorted((entry.file for entry in entries), key=lambda file: file.path)
         kept = [entry for entry in entries if not entry.leads_out]
@@ -85,12 +89,20 @@ class Held:
             if not self.downloads:
                 prune(folder(), "*")
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with os.fdopen(os.open(place / download.tar, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            with os.fdopen(
+                os.open(place / download.tar, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
+            ) as file:
                 copy_into(file, kept)
             self.downloads.append(download)
-            write_private(place / INDEX, json.dumps([asdict(found) for found in self.downloads]).encode())
+            write_private(
+                place / INDEX, json.dumps([asdict(found) for found in self.downloads]).encode()
+            )
         except OSError as error:
-            raise Failure("host_access", f"what came back could not be kept in {place}: {error.strerror}", fix=FIX_STATE) from None
+            raise Failure(
+                "host_access",
+                f"what came back could not be kept in {place}: {error.strerror}",
+                fix=FIX_STATE,
+            ) from None
 
     def fetch_command(self) -> str | None:
         """The one line that brings all of it, for the user to run or to allow; None when nothing is held."""
@@ -99,7 +111,11 @@ class Held:
         pairs = [f"{download.there}:{download.here}" for download in self.downloads]
         force = ["--force"] if any(download.force for download in self.downloads) else []
         whole = skill_env.command("sandboxes.py", "fetch", self.run_id, *pairs, *force)
-        return whole if len(whole) <= LONGEST_COMMAND else skill_env.command("sandboxes.py", "fetch", self.run_id)
+        return (
+            whole
+            if len(whole) <= LONGEST_COMMAND
+            else skill_env.command("sandboxes.py", "fetch", self.run_id)
+        )
 
 
 def copy_into(file: IO[bytes], entries: Sequence[Entry]) -> None:
@@ -120,7 +136,8 @@ def read_held(run_id: str) -> list[HeldDownload]:
         return [HeldDownload(**found) for found in json.loads((place / INDEX).read_bytes())]
     except (OSError, ValueError, TypeError):
         raise UsageFailure(
-            f"nothing is held of a run {run_id}", fix="take RUN from the line that the run printed; what is held is deleted after a week"
+            f"nothing is held of a run {run_id}",
+            fix="take RUN from the line that the run printed; what is held is deleted after a week",
         ) from None
 
 

@@ -30,49 +30,53 @@ MORE_PATHS = "DAYTONA_SANDBOX_PATHS"
 PASSED_NAMES = "DAYTONA_SANDBOX_PASS_ENV"
 OWN_NAMES = "DAYTONA_"  # our own credentials are never a program's
 # Dotfiles that tools read from a project and that hold no credentials; every other one stays here (.env, .npmrc, .netrc, .git ...).
-HARMLESS = (
-    ".gitignore", ".gitattributes", ".gitmodules", ".editorconfig", ".dockerignore", ".eslintrc*", ".eslintignore", ".prettierrc*",
-    ".prettierignore", ".babelrc*", ".swcrc", ".mocharc*", ".nycrc*", ".stylelintrc*", ".browserslistrc", ".flake8", ".pylintrc",
-    ".coveragerc",
-    ".ruff.toml", ".isort.cfg", ".style.yapf", ".pre-commit-config.yaml", ".python-version", ".node-version", ".nvmrc", ".ruby-version",
-    ".tool-versions", ".clang-format", ".clang-tidy", ".rustfmt.toml", ".golangci.y*ml", ".github", ".storybook",
-)  # fmt: skip
-KEY_LIKE = (
-    "*.pem", "*.key", "*.ppk", "*.p8", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.keytab", "*.kdbx", "*.ovpn", "*tfstate*", "*.tfvars*",
-    "*.env", "*.env.*", "env.local", "env.prod*", "env.stag*", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "*credentials*",
-    "rootkey*.csv", "secrets", "secrets.*", "*_secrets.*", "service-account*.json", "service_account*.json", "serviceaccount*.json",
-    "*adminsdk*.json", "client_secret*.json", "token.json", "local.settings.json", "kubeconfig*", "_netrc", "pgpass*", "*htpasswd",
-)  # fmt: skip
+HARMLESS = tuple(
+    """
+        .gitignore .gitattributes .gitmodules .editorconfig .dockerignore .eslintrc*
+        .eslintignore .prettierrc* .prettierignore .babelrc* .swcrc .mocharc* .nycrc*
+        .stylelintrc* .browserslistrc .flake8 .pylintrc .coveragerc .ruff.toml
+        .isort.cfg .style.yapf .pre-commit-config.yaml .python-version .node-version
+        .nvmrc .ruby-version .tool-versions .clang-format .clang-tidy .rustfmt.toml
+        .golangci.y*ml .github .storybook
+    """.split()
+)
+KEY_LIKE = tuple(
+    """
+        *.pem *.key *.ppk *.p8 *.p12 *.pfx *.jks *.keystore *.keytab *.kdbx *.ovpn
+        *tfstate* *.tfvars* *.env *.env.* env.local env.prod* env.stag* id_rsa* id_dsa*
+        id_ecdsa* id_ed25519* *credentials* rootkey*.csv secrets secrets.* *_secrets.*
+        service-account*.json service_account*.json serviceaccount*.json
+        *adminsdk*.json client_secret*.json token.json local.settings.json kubeconfig*
+        _netrc pgpass* *htpasswd
+    """.split()
+)
 # A key by its content, whatever its file is called: at the beginning of a line, but for source, where it may be a constant of a test.
 KEY_LINE = (
     rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY|---- BEGIN SSH2 ENCRYPTED PRIVATE KEY|untrusted comment: [^\n]{0,80}secret key"
     rb"|PuTTY-User-Key-File-|AGE-SECRET-KEY-1|(export[ \t]+)?aws_secret_access_key[ \t]*="
 )
 KEY_VALUE = rb"\"private_key\"\s*:\s*\"-----BEGIN|\"aws_?secret_?access_?key\"\s*:|client-key-data:"
-KEY_AT_A_LINE = re.compile(rb"^[ \t]*(" + KEY_LINE + rb")|" + KEY_VALUE, re.MULTILINE | re.IGNORECASE)
+KEY_AT_A_LINE = re.compile(
+    rb"^[ \t]*(" + KEY_LINE + rb")|" + KEY_VALUE, re.MULTILINE | re.IGNORECASE
+)
 KEY_AT_THE_BEGINNING = re.compile(rb"\A(\xef\xbb\xbf)?\s*(" + KEY_LINE + rb")", re.IGNORECASE)
 # Names that are a secret's in data and settings, and a module's in source.
-SECRET_LIKE = ("env", "*secret*", "*password*", "*passwd*", "*vault_pass*", "*api_key*", "*apikey*", "*deploy_key*", "*private_key*")
-SOURCES = (
-    ".py",
-    ".js",
-    ".mjs",
-    ".cjs",
-    ".ts",
-    ".tsx",
-    ".go",
-    ".rs",
-    ".java",
-    ".kt",
-    ".rb",
-    ".c",
-    ".h",
-    ".cc",
-    ".cpp",
-    ".cs",
-    ".php",
-    ".md",
-    ".rst",
+SECRET_LIKE = (
+    "env",
+    "*secret*",
+    "*password*",
+    "*passwd*",
+    "*vault_pass*",
+    "*api_key*",
+    "*apikey*",
+    "*deploy_key*",
+    "*private_key*",
+)
+SOURCES = tuple(
+    """
+        .py .js .mjs .cjs .ts .tsx .go .rs .java .kt .rb .c .h .cc .cpp .cs .php .md
+        .rst
+    """.split()
 )
 LONGEST_SHOWN = 200
 KEY_LOOK = 65536  # bytes of a file that are looked at
@@ -92,7 +96,11 @@ class HostAccess:
     def of(cls, environ: Mapping[str, str] | None = None, folder: Path | None = None) -> HostAccess:
         """As the user's environment says."""
         variables = os.environ if environ is None else environ
-        paths = [Path(text).expanduser() for text in variables.get(MORE_PATHS, "").split(os.pathsep) if text]
+        paths = [
+            Path(text).expanduser()
+            for text in variables.get(MORE_PATHS, "").split(os.pathsep)
+            if text
+        ]
         words = re.split(r"[,\s]+", variables.get(PASSED_NAMES, ""))
         return cls(
             folder=(working_directory() if folder is None else folder).resolve(),
@@ -116,7 +124,9 @@ class HostAccess:
         with self.open_to_read(flag, given) as stream:
             content = stream.read(limit + 1)
         if len(content) > limit:
-            raise UsageFailure(f"{flag} {shown(given)} is larger than {limit >> 20} MiB", fix="name a smaller file")
+            raise UsageFailure(
+                f"{flag} {shown(given)} is larger than {limit >> 20} MiB", fix="name a smaller file"
+            )
         if is_a_key(given, content[:KEY_LOOK]):
             raise refused(flag, given, "holds a key")
         return content
@@ -126,7 +136,9 @@ class HostAccess:
         try:
             return self.read(flag, given, limit=limit).decode("utf-8-sig")
         except UnicodeDecodeError:
-            raise UsageFailure(f"{flag} {shown(given)} is not UTF-8 text", fix="convert it to UTF-8") from None
+            raise UsageFailure(
+                f"{flag} {shown(given)} is not UTF-8 text", fix="convert it to UTF-8"
+            ) from None
 
     def allowed(self, flag: str, given: str, *, write: bool = False) -> Path:
         """The real path behind `given`, symbolic links resolved; raises Failure host_access. Nothing is opened."""
@@ -147,7 +159,11 @@ class HostAccess:
         try:
             return open_folder(path, make=write, judge=self._judge(flag, given, write=write))
         except OSError as error:
-            fix = "name a place that can be written" if write else "name one that exists and can be read"
+            fix = (
+                "name a place that can be written"
+                if write
+                else "name one that exists and can be read"
+            )
             raise UsageFailure(f"{flag} {shown(given)}: {error.strerror}", fix=fix) from None
 
     def folder_to_read(self, flag: str, given: str) -> Path | None:
@@ -155,7 +171,9 @@ class HostAccess:
         real = self.allowed(flag, given)
         return real if real.is_dir() else None
 
-    def why_not_written(self, flag: str, given: str, *, force: bool, written: Written) -> str | None:
+    def why_not_written(
+        self, flag: str, given: str, *, force: bool, written: Written
+    ) -> str | None:
         """Why a granted line writes nothing of that name here; None when it may. Raises nothing: what is not written is held."""
         try:
             real = self._resolved(flag, given)
@@ -198,7 +216,11 @@ class HostAccess:
         inside = [base for base in self._open_trees() if real.is_relative_to(base)]
         if not inside:
             closed = self.project.closed
-            return f"cannot be touched from here: the working directory {closed}" if closed else "is outside the working directory"
+            return (
+                f"cannot be touched from here: the working directory {closed}"
+                if closed
+                else "is outside the working directory"
+            )
         if not any(is_plain(real.relative_to(base)) for base in inside):
             return "is a dotfile or looks like a key"
         return None
@@ -206,12 +228,18 @@ class HostAccess:
     def _why_no_result(self, real: Path) -> str | None:
         """The names below the open tree are the line's own; folders above it count where tools obey what lies in them."""
         base = self._base(real)
-        return why_no_result(real.relative_to(base) if real != base else PurePath(real.name), self._above(base))
+        return why_no_result(
+            real.relative_to(base) if real != base else PurePath(real.name), self._above(base)
+        )
 
     def _why_misplaced(self, real: Path, written: Written) -> str | None:
         """In the project's top folder, or below one for results that runs made there: tools look through the folders that people made."""
         first, kind = self.first_folder(real), kind_of(real.name)
-        if self._base(real) == self.folder and not self.project.is_root and not (first is not None and kind is not None and kind.inert):
+        if (
+            self._base(real) == self.folder
+            and not self.project.is_root
+            and not (first is not None and kind is not None and kind.inert)
+        ):
             return "below the project's top folder only pictures are written: go there, or fetch it"
         if first is not None and os.path.lexists(first) and not written.made_folder(first):
             return f"tools may read what lies in {shown(first.name)}: name a new folder"
@@ -246,7 +274,10 @@ class HostAccess:
     def is_as_written(self, real: Path, written: Written) -> bool:
         """Whether a file is there as a run wrote it."""
         try:
-            with open_folder(real.parent) as folder, open_regular("--download", real.name, folder, real.name) as stream:
+            with (
+                open_folder(real.parent) as folder,
+                open_regular("--download", real.name, folder, real.name) as stream,
+            ):
                 return written.wrote(real, stream)
         except (OSError, UsageFailure):
             return False
@@ -260,27 +291,42 @@ class HostAccess:
     def variable(self, name: str) -> str:
         """A host variable's value for --env NAME; raises Failure host_access unless the user opened it."""
         if name.upper().startswith(OWN_NAMES):
-            raise Failure("host_access", f"--env {name} would pass on a setting of this skill's own", fix="use another variable")
+            raise Failure(
+                "host_access",
+                f"--env {name} would pass on a setting of this skill's own",
+                fix="use another variable",
+            )
         if name not in self.names:
             raise Failure(
-                "host_access", f"--env {name} would pass on a variable of this machine",
+                "host_access",
+                f"--env {name} would pass on a variable of this machine",
                 fix=f"the user may allow it by export {PASSED_NAMES}={name} before the session; or --env {name}=VALUE, a throwaway one",
-            )  # fmt: skip
+            )
         if name not in self.environ:
-            raise UsageFailure(f"--env {name}: there is no such variable here", fix=f"export {name}, or --env {name}=VALUE")
+            raise UsageFailure(
+                f"--env {name}: there is no such variable here",
+                fix=f"export {name}, or --env {name}=VALUE",
+            )
         return self.environ[name]
 
     def git_token(self, name: str, url: str) -> str:
         """A token for the host of `url`; raises Failure host_access unless the user bound that variable to that host."""
-        match = re.match(r"https://([A-Za-z0-9.-]+)(:\d+)?/", url)  # one spelling, which every reader of addresses takes for the same host
+        match = re.match(
+            r"https://([A-Za-z0-9.-]+)(:\d+)?/", url
+        )  # one spelling, which every reader of addresses takes for the same host
         host = match[1].lower() if match else "an odd address"
-        if f"{name}@{host}" not in {bound.partition("@")[0] + "@" + bound.partition("@")[2].lower() for bound in self.tokens}:
+        if f"{name}@{host}" not in {
+            bound.partition("@")[0] + "@" + bound.partition("@")[2].lower() for bound in self.tokens
+        }:
             raise Failure(
-                "host_access", f"--git-token {name} would send a variable of this machine to {host}",
+                "host_access",
+                f"--git-token {name} would send a variable of this machine to {host}",
                 fix=f"the user may allow it by export {PASSED_NAMES}={name}@{host} before the session",
-            )  # fmt: skip
+            )
         if not self.environ.get(name):
-            raise UsageFailure(f"--git-token {name}: there is no such variable here", fix=f"export {name}")
+            raise UsageFailure(
+                f"--git-token {name}: there is no such variable here", fix=f"export {name}"
+            )
         return self.environ[name]
 
 
@@ -289,7 +335,9 @@ def working_directory() -> Path:
     try:
         return Path.cwd()
     except OSError:
-        raise UsageFailure("the working directory is not there any more", fix="cd to a folder that is there") from None
+        raise UsageFailure(
+            "the working directory is not there any more", fix="cd to a folder that is there"
+        ) from None
 
 
 def open_regular(flag: str, given: str, folder: Folder, name: str) -> IO[bytes]:
@@ -297,7 +345,10 @@ def open_regular(flag: str, given: str, folder: Folder, name: str) -> IO[bytes]:
     try:
         stream = os.fdopen(folder.open(name, READ_ONLY), "rb")
     except OSError as error:
-        raise UsageFailure(f"{flag} {shown(given)}: {error.strerror}", fix="name a file that exists and can be read") from None
+        raise UsageFailure(
+            f"{flag} {shown(given)}: {error.strerror}",
+            fix="name a file that exists and can be read",
+        ) from None
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         stream.close()
         raise UsageFailure(f"{flag} {shown(given)} is not a regular file", fix="name a file")
@@ -319,7 +370,9 @@ def has_partner(real: Path) -> bool:
 def is_page_of(name: str, stem: str) -> bool:
     """Any file of that name which is not surely something else."""
     kind = kind_of(name)
-    return folded(name).partition(".")[0] == stem and (kind is None or kind.what in ("a page", "text"))
+    return folded(name).partition(".")[0] == stem and (
+        kind is None or kind.what in ("a page", "text")
+    )
 
 
 def is_plain(relative: PurePath) -> bool:
@@ -335,7 +388,9 @@ def looks_like_a_key(name: str) -> bool:
 
 def is_a_key(name: str, beginning: bytes) -> bool:
     """By its content."""
-    beginning = beginning.replace(b"\0", b"") if beginning[:2] in (b"\xff\xfe", b"\xfe\xff") else beginning  # UTF-16, as some shells write
+    beginning = (
+        beginning.replace(b"\0", b"") if beginning[:2] in (b"\xff\xfe", b"\xfe\xff") else beginning
+    )  # UTF-16, as some shells write
     beginning = beginning.removeprefix(b"\xff\xfe").removeprefix(b"\xfe\xff")
     pattern = KEY_AT_THE_BEGINNING if name.lower().endswith(SOURCES) else KEY_AT_A_LINE
     return pattern.search(beginning) is not None
@@ -343,7 +398,9 @@ def is_a_key(name: str, beginning: bytes) -> bool:
 
 def may_leave(name: str) -> bool:
     """Whether a file or folder inside an uploaded folder may go along: a project's tests need its tools' settings."""
-    return (not name.startswith(".") or any(fnmatch(name, pattern) for pattern in HARMLESS)) and not looks_like_a_key(name)
+    return (
+        not name.startswith(".") or any(fnmatch(name, pattern) for pattern in HARMLESS)
+    ) and not looks_like_a_key(name)
 
 
 def shown(given: str) -> str:

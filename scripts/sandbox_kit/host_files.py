@@ -16,9 +16,20 @@ from types import TracebackType
 
 BY_DESCRIPTOR = os.open in os.supports_dir_fd and os.mkdir in os.supports_dir_fd
 # Neither to wait for a pipe nor to follow a link that replaced the file; Windows has neither flag, and one of its own.
-READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-PASS_THROUGH = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+READ_ONLY = (
+    os.O_RDONLY
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+NEW = (
+    os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+)
+PASS_THROUGH = (
+    getattr(os, "O_PATH", os.O_RDONLY)
+    | getattr(os, "O_DIRECTORY", 0)
+    | getattr(os, "O_NOFOLLOW", 0)
+)
 FOLDER_MODE = 0o755
 
 Judge = Callable[[os.stat_result], None]
@@ -44,7 +55,12 @@ class Folder:
     def __enter__(self) -> Folder:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -74,14 +90,25 @@ class Folder:
         """Give a whole file its name; raises FileExistsError for one that is there, unless that is to be replaced."""
         if not replace:
             try:
-                os.link(self._name(part), self._name(name), src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor, follow_symlinks=False)
+                os.link(
+                    self._name(part),
+                    self._name(name),
+                    src_dir_fd=self._descriptor,
+                    dst_dir_fd=self._descriptor,
+                    follow_symlinks=False,
+                )
             except OSError as error:
                 if isinstance(error, FileExistsError) or self.look(name) is not None:
                     raise
             else:
                 self.remove(part)
                 return
-        os.replace(self._name(part), self._name(name), src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        os.replace(
+            self._name(part),
+            self._name(name),
+            src_dir_fd=self._descriptor,
+            dst_dir_fd=self._descriptor,
+        )
 
     def link(self, target: str, name: str) -> None:
         os.symlink(target, self._name(name), dir_fd=self._descriptor)

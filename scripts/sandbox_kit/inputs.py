@@ -15,7 +15,13 @@ from .host_access import HostAccess, shown
 from .options import FROM_STDIN, RunOptions
 from .settings import DOTENV_FILES, Settings
 
-LANGUAGE_OF = {".py": "python", ".js": "javascript", ".mjs": "javascript", ".cjs": "javascript", ".ts": "typescript"}
+LANGUAGE_OF = {
+    ".py": "python",
+    ".js": "javascript",
+    ".mjs": "javascript",
+    ".cjs": "javascript",
+    ".ts": "typescript",
+}
 SHELL = (".sh", ".bash")
 
 
@@ -28,9 +34,16 @@ def gather(options: RunOptions, access: HostAccess) -> RunOptions:
     options = replace(options, env={**variables, **options.env})
     options = with_program(from_stdin(options), access)
     if options.stdin is not None:
-        options = replace(options, stdin_data=access.read("--stdin", options.stdin, limit=LARGEST_TRANSFER))
+        options = replace(
+            options, stdin_data=access.read("--stdin", options.stdin, limit=LARGEST_TRANSFER)
+        )
     if options.repo is not None and options.repo.token_name is not None:
-        options = replace(options, repo=replace(options.repo, token=access.git_token(options.repo.token_name, options.repo.url)))
+        options = replace(
+            options,
+            repo=replace(
+                options.repo, token=access.git_token(options.repo.token_name, options.repo.url)
+            ),
+        )
     check_places(options, access)
     return options
 
@@ -40,18 +53,33 @@ def from_stdin(options: RunOptions) -> RunOptions:
     if FROM_STDIN not in (*options.commands, options.code, options.file):
         return options
     if sys.stdin is None or sys.stdin.isatty():
-        raise UsageFailure("- reads the program from stdin, which is a terminal here", fix="pipe it in, or use --file PATH")
+        raise UsageFailure(
+            "- reads the program from stdin, which is a terminal here",
+            fix="pipe it in, or use --file PATH",
+        )
     data = sys.stdin.buffer.read(LARGEST_TEXT + 1)
     if len(data) > LARGEST_TEXT:
-        raise UsageFailure(f"the program on stdin is larger than {LARGEST_TEXT >> 20} MiB", fix="--upload it, and start it by --command")
+        raise UsageFailure(
+            f"the program on stdin is larger than {LARGEST_TEXT >> 20} MiB",
+            fix="--upload it, and start it by --command",
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise UsageFailure("the program on stdin is not UTF-8 text", fix="convert it to UTF-8") from None
+        raise UsageFailure(
+            "the program on stdin is not UTF-8 text", fix="convert it to UTF-8"
+        ) from None
     if not text.strip():
-        raise UsageFailure("nothing to run: stdin is empty", fix="pipe a program in, or use --code TEXT")
+        raise UsageFailure(
+            "nothing to run: stdin is empty", fix="pipe a program in, or use --code TEXT"
+        )
     if options.commands:
-        return replace(options, commands=tuple(text if command == FROM_STDIN else command for command in options.commands))
+        return replace(
+            options,
+            commands=tuple(
+                text if command == FROM_STDIN else command for command in options.commands
+            ),
+        )
     return replace(options, code=text, file=None, language=options.language or "python")
 
 
@@ -63,8 +91,15 @@ def check_places(options: RunOptions, access: HostAccess) -> None:
         transfer.download_pair(text, access, force=options.force)
     if options.charts is not None:
         if options.language != "python":
-            raise UsageFailure("--charts saves the charts of Python code", fix="use --code, or a .py file")
-        transfer.refuse_taken("--charts", f"{options.charts.rstrip('/')}/{charts.name_of(1)}", access, force=options.force)
+            raise UsageFailure(
+                "--charts saves the charts of Python code", fix="use --code, or a .py file"
+            )
+        transfer.refuse_taken(
+            "--charts",
+            f"{options.charts.rstrip('/')}/{charts.name_of(1)}",
+            access,
+            force=options.force,
+        )
 
 
 def secrets_of(options: RunOptions) -> list[str]:
@@ -84,8 +119,15 @@ def with_program(options: RunOptions, access: HostAccess) -> RunOptions:
     suffix = PurePath(file).suffix.lower()
     language = options.language or LANGUAGE_OF.get(suffix)
     if language is None and suffix not in SHELL:
-        raise UsageFailure(f"--file {shown(file)}: no language goes by that ending", fix="--language python, javascript or typescript")
-    return replace(options, code=text, language=language) if language else replace(options, commands=(text,))
+        raise UsageFailure(
+            f"--file {shown(file)}: no language goes by that ending",
+            fix="--language python, javascript or typescript",
+        )
+    return (
+        replace(options, code=text, language=language)
+        if language
+        else replace(options, commands=(text,))
+    )
 
 
 def env_file(given: str, access: HostAccess) -> dict[str, str]:
@@ -96,7 +138,10 @@ def env_file(given: str, access: HostAccess) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in dotenv_values(stream=io.StringIO(text), interpolate=False).items():
         if value is None or not re.fullmatch(ENV_NAME, name):
-            raise UsageFailure(f"--env-file {shown(given)} has a line that is not NAME=VALUE", fix="write NAME=VALUE, a line each")
+            raise UsageFailure(
+                f"--env-file {shown(given)} has a line that is not NAME=VALUE",
+                fix="write NAME=VALUE, a line each",
+            )
         found[name] = value
     return found
 
@@ -106,6 +151,7 @@ def refuse_foreign_account(options: RunOptions, settings: Settings) -> None:
     token = options.repo is not None and options.repo.token_name is not None
     if (options.env_names or options.env_files or token) and settings.key_source in DOTENV_FILES:
         raise Failure(
-            "host_access", f"variables of this machine are not passed to an account whose key is from {settings.key_source}",
+            "host_access",
+            f"variables of this machine are not passed to an account whose key is from {settings.key_source}",
             fix="export DAYTONA_API_KEY, so that the account is surely yours",
-        )  # fmt: skip
+        )

@@ -23,7 +23,11 @@ class Interrupts:
     def failure(self) -> Failure:
         """What the run ends with after `number`."""
         number = self.number or signal.SIGINT
-        return Failure("interrupted", f"interrupted by {signal.Signals(number).name}", exit_code=SIGNAL_BASE + number)
+        return Failure(
+            "interrupted",
+            f"interrupted by {signal.Signals(number).name}",
+            exit_code=SIGNAL_BASE + number,
+        )
 
     @contextlib.contextmanager
     def cancel(self, task: asyncio.Task[Any]) -> Iterator[None]:
@@ -40,12 +44,18 @@ class Interrupts:
             for restore in undo:
                 restore()
 
-    def _install(self, loop: asyncio.AbstractEventLoop, number: int, task: asyncio.Task[Any]) -> Callable[[], object]:
-        def restore() -> None:  # after a signal the process is about to end, and one more Ctrl-C must not turn that into a traceback
+    def _install(
+        self, loop: asyncio.AbstractEventLoop, number: int, task: asyncio.Task[Any]
+    ) -> Callable[[], object]:
+        def restore() -> (
+            None
+        ):  # after a signal the process is about to end, and one more Ctrl-C must not turn that into a traceback
             signal.signal(number, before if self.number is None else signal.SIG_IGN)
 
         try:
-            before = signal.signal(number, lambda got, _frame: loop.call_soon_threadsafe(self._receive, got, task))
+            before = signal.signal(
+                number, lambda got, _frame: loop.call_soon_threadsafe(self._receive, got, task)
+            )
         except ValueError:  # not the main thread: a test, or somebody else's program
             return lambda: None
         return restore

@@ -58,13 +58,27 @@ class Inventory:
         settings = await asyncio.to_thread(for_local) if self._options.local else from_environment()
         self._narrator.hide(settings.secrets)
         self._narrator.tell(f"engine: {settings.describe()}")
-        actions: dict[str, Callable[[Client], Awaitable[tuple[list[SandboxInfo], int, dict[str, Any]]]]] = {
-            "list": self._list, "info": self._info, "logs": self._logs, "wait": self._wait, "stop": self._stop, "delete": self._delete,
-            "prune": self._prune, "adopt": self._adopt, "publish": self._publish,
-        }  # fmt: skip
+        actions: dict[
+            str, Callable[[Client], Awaitable[tuple[list[SandboxInfo], int, dict[str, Any]]]]
+        ] = {
+            "list": self._list,
+            "info": self._info,
+            "logs": self._logs,
+            "wait": self._wait,
+            "stop": self._stop,
+            "delete": self._delete,
+            "prune": self._prune,
+            "adopt": self._adopt,
+            "publish": self._publish,
+        }
         async with Client.open(settings) as client:
             found, code, more = await actions[self._options.action](client)
-        answer = {"engine": settings.engine, "sandboxes": [as_json(info, self._user) for info in found], "error": None, **more}
+        answer = {
+            "engine": settings.engine,
+            "sandboxes": [as_json(info, self._user) for info in found],
+            "error": None,
+            **more,
+        }
         if self._options.json:
             write_quietly(sys.stdout, json.dumps(answer) + "\n")
         return code
@@ -81,8 +95,16 @@ class Inventory:
     async def _info(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
         info = (await client.get(self._options.targets[0])).info
         if not self._options.json:
-            for name, value in {**asdict(info), "policy": info.policy.describe(), "whose": whose(info.labels, self._user)}.items():
-                text = ", ".join(f"{key}={found}" for key, found in value.items()) if isinstance(value, dict) else value
+            for name, value in {
+                **asdict(info),
+                "policy": info.policy.describe(),
+                "whose": whose(info.labels, self._user),
+            }.items():
+                text = (
+                    ", ".join(f"{key}={found}" for key, found in value.items())
+                    if isinstance(value, dict)
+                    else value
+                )
                 show(f"{name}: {text}")
         return [info], 0, {"size": {"cpu": info.cpu, "memory": info.memory, "disk": info.disk}}
 
@@ -95,7 +117,11 @@ class Inventory:
             return [handle.info], 0, {"stdout": texts[0], "stderr": texts[1], "exit_code": code}
         write_quietly(sys.stdout, texts[0])
         write_quietly(sys.stderr, texts[1])
-        self._narrator.say("the program is still running" if code is None else f"the program ended with exit code {code}")
+        self._narrator.say(
+            "the program is still running"
+            if code is None
+            else f"the program ended with exit code {code}"
+        )
         return [handle.info], 0, {}
 
     async def _wait(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
@@ -104,22 +130,29 @@ class Inventory:
         awake = asyncio.create_task(keep_awake(handle, self._narrator))
         try:
             with self._narrator.waiting("waiting"), contextlib.suppress(asyncio.TimeoutError):
-                code = await asyncio.wait_for(until_it_ends(handle, session, command), self._options.timeout_s)
+                code = await asyncio.wait_for(
+                    until_it_ends(handle, session, command), self._options.timeout_s
+                )
         finally:
             awake.cancel()
         if code is None:
             raise Failure(
-                "timeout", f"the program still runs after --timeout {self._options.timeout_s} s, and goes on", exit_code=TIMED_OUT,
+                "timeout",
+                f"the program still runs after --timeout {self._options.timeout_s} s, and goes on",
+                exit_code=TIMED_OUT,
                 fix="wait again, or look at sandboxes.py logs",
-            )  # fmt: skip
+            )
         self._narrator.say(f"the program ended with exit code {code}")
         return [handle.info], code, {"exit_code": code}
 
     async def _latest(self, client: Client) -> tuple[Handle, str, str, int | None]:
         handle = await self._owned(client, self._options.targets[0])
         if handle.info.state != "started":
-            raise Failure("conflict", f"{plain(handle.info.name)} is {handle.info.state}: its programs and their output are gone",
-                          fix="files are kept: run_in_sandbox.py --sandbox ID --command 'ls -la' looks at them")  # fmt: skip
+            raise Failure(
+                "conflict",
+                f"{plain(handle.info.name)} is {handle.info.state}: its programs and their output are gone",
+                fix="files are kept: run_in_sandbox.py --sandbox ID --command 'ls -la' looks at them",
+            )
         commands = [found for found in await handle.commands() if found[0].startswith("run-")]
         if not commands:
             raise Failure(
@@ -140,7 +173,9 @@ class Inventory:
     async def _delete(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
         return await self._each(client, delete, "deleted"), 0, {}
 
-    async def _each(self, client: Client, act: Callable[[Handle], Awaitable[None]], done: str) -> list[SandboxInfo]:
+    async def _each(
+        self, client: Client, act: Callable[[Handle], Awaitable[None]], done: str
+    ) -> list[SandboxInfo]:
         """Act on every target; the first failure is raised after the others were tried."""
         finished, failures = [], []
         for target in self._options.targets:
@@ -169,14 +204,18 @@ class Inventory:
 
     async def _prune(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
         """What is older than the age; deleted only with --yes."""
-        oldest = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(minutes=self._options.older_than_min)
+        oldest = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(
+            minutes=self._options.older_than_min
+        )
         mine = [info for info in await managed(client) if whose(info.labels, self._user) == YOURS]
         old = [info for info in mine if is_before(info.created_at, oldest)]
         if not self._options.json:
             for info in old:
                 show(line_of(info, self._user))
         if not self._options.yes:
-            self._narrator.say(f"{len(old)} would be deleted; add --yes to do it" if old else "none is that old")
+            self._narrator.say(
+                f"{len(old)} would be deleted; add --yes to do it" if old else "none is that old"
+            )
             return old, 0, {"deleted": False}
         for info in old:
             await self._delete_if_there(client, info)
@@ -196,7 +235,10 @@ class Inventory:
         if before != YOURS:
             await handle.add_labels(self._user.labels)
         if whose(handle.info.labels, self._user) != YOURS:
-            raise Failure("server_error", "the server accepted the labels, but the sandbox does not carry them")
+            raise Failure(
+                "server_error",
+                "the server accepted the labels, but the sandbox does not carry them",
+            )
         self._narrator.say(f"{handle.info.name} ({handle.info.id}) was {before}; it is yours")
         return [handle.info], 0, {}
 
@@ -206,8 +248,14 @@ class Inventory:
         await handle.set_public(public)
         if handle.info.public != public:
             raise Failure("server_error", "the server accepted the change, but did not make it")
-        link = await handle.preview_url(self._options.port) if public and self._options.port else None
-        reach = "everybody can open every port, without a token" if public else "links need a token again"
+        link = (
+            await handle.preview_url(self._options.port) if public and self._options.port else None
+        )
+        reach = (
+            "everybody can open every port, without a token"
+            if public
+            else "links need a token again"
+        )
         self._narrator.tell(f"{handle.info.name} ({handle.info.id}): {reach}")
         if link and not self._options.json:
             show(link)
@@ -216,11 +264,20 @@ class Inventory:
     def _fetch(self) -> int:
         """On this machine only: no server is asked."""
         options = self._options
-        saved = fetch.fetch(options.run_id, options.pairs, force=options.force, folder=Path.cwd()) if options.pairs else []
+        saved = (
+            fetch.fetch(options.run_id, options.pairs, force=options.force, folder=Path.cwd())
+            if options.pairs
+            else []
+        )
         held = [] if options.pairs else fetch.listed(options.run_id)
         if options.json:
             files = [asdict(found) for found in saved]
-            answer = {"engine": None, "sandboxes": [], "files": files, "held": [{"path": path, "bytes": size} for path, _, size in held]}
+            answer = {
+                "engine": None,
+                "sandboxes": [],
+                "files": files,
+                "held": [{"path": path, "bytes": size} for path, _, size in held],
+            }
             write_quietly(sys.stdout, json.dumps({**answer, "error": None}) + "\n")
             return 0
         for path, _, size in held:
@@ -228,14 +285,19 @@ class Inventory:
         for found in saved:
             show(f"{found.path}\t{found.bytes} bytes")
         if held:
-            self._narrator.say(f"to bring one: {skill_env.command('sandboxes.py', 'fetch', options.run_id, f'{held[0][0]}:HERE')}")
+            self._narrator.say(
+                f"to bring one: {skill_env.command('sandboxes.py', 'fetch', options.run_id, f'{held[0][0]}:HERE')}"
+            )
         return 0
 
 
 async def managed(client: Client) -> list[SandboxInfo]:
     """What carries the skill's label, by the server's own filter and by ours: newest last."""
     found = [info async for info in client.list({MANAGED_BY: MANAGER})]
-    return sorted((info for info in found if info.labels.get(MANAGED_BY) == MANAGER), key=lambda info: info.created_at or "")
+    return sorted(
+        (info for info in found if info.labels.get(MANAGED_BY) == MANAGER),
+        key=lambda info: info.created_at or "",
+    )
 
 
 async def delete(handle: Handle) -> None:
@@ -276,7 +338,11 @@ def bounded(text: str, limit: int) -> str:
         return text
     parts: list[str] = []
     out = HeadAndTail(
-        limit, parts.append, notice=lambda left_out: f"\n[sandbox] {left_out} characters left out; --max-output 0 shows all\n"
+        limit,
+        parts.append,
+        notice=lambda left_out: (
+            f"\n[sandbox] {left_out} characters left out; --max-output 0 shows all\n"
+        ),
     )
     out.feed(plain(text))
     out.finish()
@@ -285,14 +351,30 @@ def bounded(text: str, limit: int) -> str:
 
 def as_json(info: SandboxInfo, user: User) -> dict[str, Any]:
     names = ("id", "name", "state", "created_at", "expires_at", "labels")
-    return {**{name: getattr(info, name) for name in names}, "run_id": info.labels.get(RUN_ID), "whose": whose(info.labels, user)}
+    return {
+        **{name: getattr(info, name) for name in names},
+        "run_id": info.labels.get(RUN_ID),
+        "whose": whose(info.labels, user),
+    }
 
 
 def line_of(info: SandboxInfo, user: User) -> str:
     ends = f"until {info.expires_at or 'no ttl'}"
-    return "\t".join((info.id, info.name, info.state, whose(info.labels, user), f"created {info.created_at}", ends))
+    return "\t".join(
+        (
+            info.id,
+            info.name,
+            info.state,
+            whose(info.labels, user),
+            f"created {info.created_at}",
+            ends,
+        )
+    )
 
 
 def show(line: str) -> None:
     """A line of the listing; what is in it comes from a server, so it is one clean line."""
-    write_quietly(sys.stdout, "\t".join(one_line(part) for part in line.split("\t")[:MOST_PARTS])[:LONGEST_LINE] + "\n")
+    write_quietly(
+        sys.stdout,
+        "\t".join(one_line(part) for part in line.split("\t")[:MOST_PARTS])[:LONGEST_LINE] + "\n",
+    )

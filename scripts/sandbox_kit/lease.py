@@ -28,13 +28,17 @@ WORTH_REPEATING = {"conflict", "network", "server_error", "rate_limited", "timeo
 class Lease:
     """The right and the duty to delete one sandbox. `how_to_delete` makes the command that a user would type for an id."""
 
-    def __init__(self, client: Client, narrator: Narrator, *, how_to_delete: Callable[[str], str]) -> None:
+    def __init__(
+        self, client: Client, narrator: Narrator, *, how_to_delete: Callable[[str], str]
+    ) -> None:
         self._client = client
         self._narrator = narrator
         self._how_to_delete = how_to_delete
 
     @contextlib.asynccontextmanager
-    async def own(self, spec: CreateSpec, *, keep: Callable[[], bool], before_delete: Callable[[], None]) -> AsyncIterator[Handle]:
+    async def own(
+        self, spec: CreateSpec, *, keep: Callable[[], bool], before_delete: Callable[[], None]
+    ) -> AsyncIterator[Handle]:
         """Create, hand out, delete (unless `keep()` says so then); raises Failure. `before_delete` flushes the output."""
         handle = await self.create(spec)
         try:
@@ -49,7 +53,9 @@ class Lease:
     async def create(self, spec: CreateSpec) -> Handle:
         """A started sandbox; when that fails nothing is left, or the Failure says what and until when."""
         limit = BUILD_TIMEOUT_S if spec.image else CREATE_TIMEOUT_S
-        creating = asyncio.ensure_future(self._client.create(spec, timeout_s=limit, on_build_log=self._narrator.pass_on))
+        creating = asyncio.ensure_future(
+            self._client.create(spec, timeout_s=limit, on_build_log=self._narrator.pass_on)
+        )
         try:
             return await asyncio.shield(creating)
         except asyncio.CancelledError:
@@ -57,9 +63,13 @@ class Lease:
             raise
         except Failure as failure:
             if may_have_made_one(failure):
-                await self._to_the_end(self._reconcile(failure, spec), failure.sandbox_id or spec.name)
+                await self._to_the_end(
+                    self._reconcile(failure, spec), failure.sandbox_id or spec.name
+                )
             if failure.kind == "create_timeout":
-                raise Failure(failure.kind, f"{failure.message}; what there was of it is deleted") from failure
+                raise Failure(
+                    failure.kind, f"{failure.message}; what there was of it is deleted"
+                ) from failure
             raise
 
     async def _abandon(self, creating: asyncio.Future[Handle], spec: CreateSpec) -> None:
@@ -67,7 +77,11 @@ class Lease:
         try:
             handle = await asyncio.wait_for(creating, CREATE_GRACE_S)
         except (Failure, asyncio.TimeoutError, asyncio.CancelledError) as error:
-            failure = error if isinstance(error, Failure) else Failure("create_timeout", "the create was interrupted")
+            failure = (
+                error
+                if isinstance(error, Failure)
+                else Failure("create_timeout", "the create was interrupted")
+            )
             if may_have_made_one(failure):
                 await self._reconcile(failure, spec)
         else:
@@ -87,7 +101,11 @@ class Lease:
             try:
                 handle = await self._client.get(spec.name)
             except Failure as problem:
-                if problem.kind == "not_found" and failure.status is not None and failure.status < 500:
+                if (
+                    problem.kind == "not_found"
+                    and failure.status is not None
+                    and failure.status < 500
+                ):
                     return  # the server refused the create; there is nothing to wait for
                 last = problem
             else:
@@ -151,7 +169,9 @@ class Lease:
             task.result()
         except asyncio.TimeoutError:
             message = f"sandbox {id_or_name} may be left behind: the cleanup did not end in time; the server deletes it by its ttl"
-            failure = Failure("network", message, fix=self._how_to_delete(id_or_name), exit_code=125)
+            failure = Failure(
+                "network", message, fix=self._how_to_delete(id_or_name), exit_code=125
+            )
             failure.sandbox_id = id_or_name
             raise failure from None
         if cancelled:
@@ -160,4 +180,6 @@ class Lease:
 
 def may_have_made_one(failure: Failure) -> bool:
     """It has an id already, whatever failed after that; or the create was neither never sent nor refused."""
-    return failure.sandbox_id is not None or (not failure.unsent and failure.status not in NOTHING_MADE)
+    return failure.sandbox_id is not None or (
+        not failure.unsent and failure.status not in NOTHING_MADE
+    )

@@ -52,8 +52,12 @@ def find_or_start() -> Server:
 
 
 def answers(server: Server) -> bool:
-    request = urllib.request.Request(f"{server.url}/local/status", headers={"Authorization": f"Bearer {server.api_key}"})
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through a proxy
+    request = urllib.request.Request(
+        f"{server.url}/local/status", headers={"Authorization": f"Bearer {server.api_key}"}
+    )
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({})
+    )  # loopback never goes through a proxy
     try:
         with opener.open(request, timeout=ANSWER_TIMEOUT_S) as response:
             return bool(response.headers.get("X-Daytona-Local"))
@@ -65,7 +69,14 @@ def run(command: str) -> dict[str, Any]:
     """`python3 scripts/local_daytona COMMAND`; its JSON. Raises Failure local_unavailable."""
     line = [sys.executable, "-I", str(skill_env.SKILL / "scripts" / "local_daytona"), command]
     try:
-        done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            line,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=START_TIMEOUT_S,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Failure("local_unavailable", f"local Daytona did not {command}: {error}") from None
     if done.returncode:
@@ -82,4 +93,8 @@ def complaint(stderr: str) -> Failure:
     lines = [line for line in stderr.splitlines() if line.strip()]
     fixes = [line.partition("fix: ")[2] for line in lines if line.startswith("fix: ")]
     reasons = [line for line in lines if not line.startswith("fix: ")]
-    return Failure("local_unavailable", reasons[-1] if reasons else "local Daytona did not start", fix=fixes[-1] if fixes else None)
+    return Failure(
+        "local_unavailable",
+        reasons[-1] if reasons else "local Daytona did not start",
+        fix=fixes[-1] if fixes else None,
+    )

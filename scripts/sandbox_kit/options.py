@@ -38,7 +38,9 @@ class Policy:
 
     def normalized(self) -> Policy:
         """As it compares: a server may have sorted or spelt its lists in its own way."""
-        return Policy(self.block_all, tuple(sorted(map(str.lower, self.domains))), tuple(sorted(self.cidrs)))
+        return Policy(
+            self.block_all, tuple(sorted(map(str.lower, self.domains))), tuple(sorted(self.cidrs))
+        )
 
     def loosens(self, there: Policy) -> bool:
         """Whether this rule would let through what the one that is there keeps out; none changes nothing."""
@@ -47,20 +49,30 @@ class Policy:
         if there.block_all:
             return True
         if there.domains:
-            return not self.domains or not all(any(is_under(name, other) for other in there.domains) for name in self.domains)
-        return not self.cidrs or not all(any(is_within(text, other) for other in there.cidrs) for text in self.cidrs)
+            return not self.domains or not all(
+                any(is_under(name, other) for other in there.domains) for name in self.domains
+            )
+        return not self.cidrs or not all(
+            any(is_within(text, other) for other in there.cidrs) for text in self.cidrs
+        )
 
     def describe(self) -> str:
         """For people."""
         if not self:
             return "no network rule"
-        return "no network" if self.block_all else "network only to " + ", ".join(self.domains or self.cidrs)
+        return (
+            "no network"
+            if self.block_all
+            else "network only to " + ", ".join(self.domains or self.cidrs)
+        )
 
 
 def is_under(name: str, pattern: str) -> bool:
     """Whether a domain rule lets through no more than another one: `*.example.org` has all names below, not example.org itself."""
     name, pattern = name.lower(), pattern.lower()
-    return name == pattern or (pattern.startswith("*.") and name.removeprefix("*.").endswith(pattern[1:]))
+    return name == pattern or (
+        pattern.startswith("*.") and name.removeprefix("*.").endswith(pattern[1:])
+    )
 
 
 def is_within(text: str, other: str) -> bool:
@@ -68,8 +80,15 @@ def is_within(text: str, other: str) -> bool:
     import ipaddress
 
     try:
-        inner, outer = ipaddress.ip_network(text, strict=False), ipaddress.ip_network(other, strict=False)
-        return isinstance(inner, ipaddress.IPv4Network) and isinstance(outer, ipaddress.IPv4Network) and inner.subnet_of(outer)
+        inner, outer = (
+            ipaddress.ip_network(text, strict=False),
+            ipaddress.ip_network(other, strict=False),
+        )
+        return (
+            isinstance(inner, ipaddress.IPv4Network)
+            and isinstance(outer, ipaddress.IPv4Network)
+            and inner.subnet_of(outer)
+        )
     except ValueError:
         return False
 
@@ -172,10 +191,13 @@ class HealthOptions:
     json: bool = False
 
 
-AS_GIVEN = (
-    "code", "file", "arguments", "stdin", "cwd", "charts", "force", "preview", "serve", "local", "snapshot", "image", "cpu",
-    "memory", "disk", "target", "sandbox", "name", "keep", "detach", "json", "max_output", "quiet", "verbose", "debug", "dry_run",
-)  # fmt: skip
+AS_GIVEN = tuple(
+    """
+        code file arguments stdin cwd charts force preview serve local snapshot image
+        cpu memory disk target sandbox name keep detach json max_output quiet verbose
+        debug dry_run
+    """.split()
+)
 
 
 def parse_run(argv: Sequence[str] | None = None) -> RunOptions:
@@ -198,7 +220,9 @@ def run_options(given: argparse.Namespace) -> RunOptions:
         secrets=dict(pair(text) for text in given.secret),
         uploads=tuple(given.upload),
         downloads=tuple(given.download),
-        repo=None if given.repo is None else Repository(given.repo, given.branch, given.commit, given.depth, given.git_token),
+        repo=None
+        if given.repo is None
+        else Repository(given.repo, given.branch, given.commit, given.depth, given.git_token),
         policy=Policy(given.no_network, tuple(given.allow_domain), tuple(given.allow_cidr)),
         labels=dict(pair(text) for text in given.label),
         timeout_s=given.timeout or DEFAULT_TIMEOUT_S,
@@ -211,7 +235,10 @@ def ttl(given: argparse.Namespace) -> int:
     """Minutes of the sandbox's life; raises UsageFailure when the user's own are too few for the timeout."""
     needed = SETUP_MARGIN_MIN if given.detach else minutes(total_s(given)) + SETUP_MARGIN_MIN
     if given.ttl is not None and given.ttl < needed:
-        raise UsageFailure(f"--ttl {given.ttl} ends before --timeout {given.timeout or DEFAULT_TIMEOUT_S} can", fix=f"--ttl {needed}")
+        raise UsageFailure(
+            f"--ttl {given.ttl} ends before --timeout {given.timeout or DEFAULT_TIMEOUT_S} can",
+            fix=f"--ttl {needed}",
+        )
     keeps = given.keep or given.name or given.detach or given.preview
     return int(given.ttl or max(KEPT_TTL_MIN if keeps else DEFAULT_TTL_MIN, needed))
 
@@ -228,7 +255,10 @@ def auto_stop(given: argparse.Namespace) -> int:
     if given.auto_stop is None:
         return 0 if given.detach or given.preview else needed
     if 0 < given.auto_stop < needed and (given.timeout or 0) > 0:
-        raise UsageFailure(f"--auto-stop {given.auto_stop} may end it before --timeout {given.timeout} does", fix=f"--auto-stop {needed}")
+        raise UsageFailure(
+            f"--auto-stop {given.auto_stop} may end it before --timeout {given.timeout} does",
+            fix=f"--auto-stop {needed}",
+        )
     return int(given.auto_stop)
 
 
@@ -245,7 +275,10 @@ def variable(text: str) -> tuple[str, str]:
 
 def variable_name(name: str) -> str:
     if not re.fullmatch(ENV_NAME, name):
-        raise UsageFailure("--env: a variable's name has letters, digits and underscores, no digit first", fix="--env NAME=VALUE")
+        raise UsageFailure(
+            "--env: a variable's name has letters, digits and underscores, no digit first",
+            fix="--env NAME=VALUE",
+        )
     return name
 
 
@@ -253,12 +286,21 @@ def parse_sandboxes(argv: Sequence[str] | None = None) -> SandboxesOptions:
     """sandboxes.py: raises UsageFailure with the fix."""
     given = sandboxes_parser().parse_args(argv)
     return SandboxesOptions(
-        given.action, tuple(getattr(given, "targets", ())), given.local, given.json, given.debug,
-        timeout_s=getattr(given, "timeout", None), max_output=getattr(given, "max_output", DEFAULT_MAX_OUTPUT),
-        older_than_min=getattr(given, "older_than", 0), yes=getattr(given, "yes", False),
-        port=getattr(given, "port", None), off=getattr(given, "off", False), run_id=getattr(given, "run_id", ""),
-        pairs=tuple(getattr(given, "pairs", ())), force=getattr(given, "force", False),
-    )  # fmt: skip
+        given.action,
+        tuple(getattr(given, "targets", ())),
+        given.local,
+        given.json,
+        given.debug,
+        timeout_s=getattr(given, "timeout", None),
+        max_output=getattr(given, "max_output", DEFAULT_MAX_OUTPUT),
+        older_than_min=getattr(given, "older_than", 0),
+        yes=getattr(given, "yes", False),
+        port=getattr(given, "port", None),
+        off=getattr(given, "off", False),
+        run_id=getattr(given, "run_id", ""),
+        pairs=tuple(getattr(given, "pairs", ())),
+        force=getattr(given, "force", False),
+    )
 
 
 def parse_health(argv: Sequence[str] | None = None) -> HealthOptions:

@@ -29,7 +29,9 @@ class Redactor:
     """Replaces secrets in a stream of text, also where one is split over chunks."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        self.secrets = sorted({secret for secret in secrets if len(secret) >= SHORTEST_SECRET}, key=len, reverse=True)
+        self.secrets = sorted(
+            {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}, key=len, reverse=True
+        )
         self._held = ""
 
     def feed(self, text: str) -> str:
@@ -86,7 +88,9 @@ class Plain:
 class HeadAndTail:
     """Passes the first half of a budget on, keeps the last half, and says between them how much is left out."""
 
-    def __init__(self, limit: int, write: Callable[[str], None], *, notice: Callable[[int], str]) -> None:
+    def __init__(
+        self, limit: int, write: Callable[[str], None], *, notice: Callable[[int], str]
+    ) -> None:
         self._head = limit // 2 if limit else None
         self._room = limit - limit // 2
         self._write = write
@@ -147,7 +151,9 @@ class Log:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         prune(self.path.parent, "*.log")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-        return os.fdopen(os.open(self.path, flags, 0o600), "w", encoding="utf-8", errors="replace", newline="\n")
+        return os.fdopen(
+            os.open(self.path, flags, 0o600), "w", encoding="utf-8", errors="replace", newline="\n"
+        )
 
     def close(self) -> None:
         if self._file is not None:
@@ -165,7 +171,9 @@ def logs_dir() -> Path:
 class Stream:
     """One stream of the program on its way out: escapes, secrets, log, budget, and then `write`."""
 
-    def __init__(self, write: Callable[[str], None], *, limit: int, secrets: Iterable[str], log: Log) -> None:
+    def __init__(
+        self, write: Callable[[str], None], *, limit: int, secrets: Iterable[str], log: Log
+    ) -> None:
         self._plain = Plain() if limit else None  # --max-output 0 means raw
         self._redactor = Redactor(secrets)
         self._log = log
@@ -198,7 +206,9 @@ class Stream:
 class Narrator:
     """Our own lines on stderr, each with the mark; secrets are taken out here too."""
 
-    def __init__(self, *, quiet: bool = False, verbose: bool = False, secrets: Iterable[str] = ()) -> None:
+    def __init__(
+        self, *, quiet: bool = False, verbose: bool = False, secrets: Iterable[str] = ()
+    ) -> None:
         self._quiet = quiet
         self._verbose = verbose
         self._redactor = Redactor(secrets)

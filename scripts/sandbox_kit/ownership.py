@@ -54,7 +54,9 @@ class Identity:
     def made(self, name: str, labels: Mapping[str, str]) -> bool:
         """Whether a sandbox is this run's. A name of our own is as unique as the run-id, should the server have dropped the labels."""
         found = labels.get(RUN_ID)
-        return name == self.name and (found == self.run_id or (found is None and self.run_id in name))
+        return name == self.name and (
+            found == self.run_id or (found is None and self.run_id in name)
+        )
 
 
 def this_user() -> User:
@@ -91,11 +93,14 @@ def whose(labels: Mapping[str, str], user: User) -> str:
     return YOURS if labels.get(USER_ID) == user.id else ANOTHERS
 
 
-def require_yours(sandbox_id: str, name: str, labels: Mapping[str, str], *, user: User, local: bool) -> None:
+def require_yours(
+    sandbox_id: str, name: str, labels: Mapping[str, str], *, user: User, local: bool
+) -> None:
     """Raises Failure forbidden for a sandbox that is not this user's; the way out asks the person."""
     owner = whose(labels, user)
     if owner != YOURS:
         raise Failure(
-            "forbidden", f"{name} ({sandbox_id}) is {owner}, so it is left alone",
+            "forbidden",
+            f"{name} ({sandbox_id}) is {owner}, so it is left alone",
             fix=f"if it is yours to use: {skill_env.command('sandboxes.py', 'adopt', sandbox_id, *(['--local'] if local else []))}",
-        )  # fmt: skip
+        )

@@ -21,7 +21,9 @@ INVISIBLE = (
     "\U000e0000-\U000e0fff"
 )
 JOINERS = "\u200c\u200d\ufe0e\ufe0f"
-CONTROL = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{INVISIBLE}]|(?<=[{JOINERS}][{JOINERS}])[{JOINERS}]+")
+CONTROL = re.compile(
+    rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{INVISIBLE}]|(?<=[{JOINERS}][{JOINERS}])[{JOINERS}]+"
+)
 UNSEEN = re.compile(rf"[{INVISIBLE}{JOINERS}]")
 
 ASCII_CONTROLS = bytes(number for number in range(128) if CONTROL.match(chr(number)))

@@ -32,7 +32,9 @@ class Preview:
         return {"url": self.url, "port": self.port, "expires_at": self.expires_at}
 
 
-async def wait_for_port(handle: Handle, port: int, *, timeout_s: int, server: tuple[str, str] | None) -> None:
+async def wait_for_port(
+    handle: Handle, port: int, *, timeout_s: int, server: tuple[str, str] | None
+) -> None:
     """Until something listens; raises Failure when the `server` (session and command) ends before, or the time does."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
@@ -43,14 +45,22 @@ async def wait_for_port(handle: Handle, port: int, *, timeout_s: int, server: tu
             return
         code = await handle.exit_code(*server) if server else None
         if code is not None:
-            raise Failure("exec_failed", f"the server ended with exit code {code} before port {port} listened; its output is above",
-                          fix="mend --serve; it must stay in the foreground and listen on that port")  # fmt: skip
+            raise Failure(
+                "exec_failed",
+                f"the server ended with exit code {code} before port {port} listened; its output is above",
+                fix="mend --serve; it must stay in the foreground and listen on that port",
+            )
         if loop.time() >= deadline:
-            raise Failure("timeout", f"nothing listened on port {port} within {timeout_s} s; what the server printed is above",
-                          fix=f"--timeout {timeout_s * 3}, or --preview with the port that the server really uses")  # fmt: skip
+            raise Failure(
+                "timeout",
+                f"nothing listened on port {port} within {timeout_s} s; what the server printed is above",
+                fix=f"--timeout {timeout_s * 3}, or --preview with the port that the server really uses",
+            )
 
 
 async def link(handle: Handle, port: int) -> Preview:
     """A signed link for an hour; raises Failure."""
     ends = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=PREVIEW_S)
-    return Preview(await handle.signed_preview_url(port, PREVIEW_S), port, ends.isoformat(timespec="seconds"))
+    return Preview(
+        await handle.signed_preview_url(port, PREVIEW_S), port, ends.isoformat(timespec="seconds")
+    )

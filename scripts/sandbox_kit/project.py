@@ -15,12 +15,42 @@ import skill_env
 SYSTEM_TREES = tuple(
     map(
         Path,
-        ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/snap", "/sys", "/usr",
-         "/nix", "/var/backups", "/var/cache", "/var/lib", "/var/log", "/var/mail", "/var/run", "/var/spool", "/Applications",
-         "/private/etc", "/private/var/db", "/private/var/log", "/System", "/Library",
-         "C:/Windows", "C:/Program Files", "C:/Program Files (x86)", "C:/ProgramData"),
+        (
+            "/bin",
+            "/boot",
+            "/dev",
+            "/etc",
+            "/lib",
+            "/lib32",
+            "/lib64",
+            "/libx32",
+            "/proc",
+            "/run",
+            "/sbin",
+            "/snap",
+            "/sys",
+            "/usr",
+            "/nix",
+            "/var/backups",
+            "/var/cache",
+            "/var/lib",
+            "/var/log",
+            "/var/mail",
+            "/var/run",
+            "/var/spool",
+            "/Applications",
+            "/private/etc",
+            "/private/var/db",
+            "/private/var/log",
+            "/System",
+            "/Library",
+            "C:/Windows",
+            "C:/Program Files",
+            "C:/Program Files (x86)",
+            "C:/ProgramData",
+        ),
     )
-)  # fmt: skip
+)
 TOOLS_FOLDERS = ("Library", "AppData")  # below the home: hidden folders of macOS and Windows
 PROJECTS_IN_THEM = tuple(map(Path, ("/usr/src", "/usr/local/src", "/run/media")))
 LONGEST_GIT_FILE = 4096
@@ -37,7 +67,9 @@ class Project:
     @classmethod
     def around(cls, folder: Path) -> Project:
         """Of a folder whose links are resolved."""
-        root = work_tree_around(folder, [*homes(), *(path for home in homes() for path in home.parents)])
+        root = work_tree_around(
+            folder, [*homes(), *(path for home in homes() for path in home.parents)]
+        )
         return cls(folder, why_closed(folder, homes()), root in (None, folder))
 
 
@@ -56,15 +88,37 @@ def why_closed(folder: Path, homes: Iterable[Path]) -> str | None:
     """Why nothing in `folder` is a project's; None for a project."""
     below = next((home for home in homes if folder.is_relative_to(home)), None)
     if any(home.is_relative_to(folder) for home in homes):
-        return "is the home folder itself" if folder in homes else "is a folder above the home folder"
-    if any(folder.is_relative_to(tree) for tree in SYSTEM_TREES) and not any(folder.is_relative_to(tree) for tree in PROJECTS_IN_THEM):
+        return (
+            "is the home folder itself" if folder in homes else "is a folder above the home folder"
+        )
+    if any(folder.is_relative_to(tree) for tree in SYSTEM_TREES) and not any(
+        folder.is_relative_to(tree) for tree in PROJECTS_IN_THEM
+    ):
         return "is the machine's, not a project's"
     if below is None and is_in_anothers_home(folder):
         return "is another user's"
-    root = next((path for path in (folder, *folder.parents) if is_place_of_worktrees(path.parent) and is_linked_worktree(path)), None)
+    root = next(
+        (
+            path
+            for path in (folder, *folder.parents)
+            if is_place_of_worktrees(path.parent) and is_linked_worktree(path)
+        ),
+        None,
+    )
     judged = folder.relative_to(root or below or folder.anchor)
-    hidden = next((part for part in judged.parts if part.startswith(".") or (part in TOOLS_FOLDERS and below is not None)), None)
-    return f"lies in {hidden}, a {'hidden folder' if hidden.startswith('.') else 'folder of tools'}" if hidden else None
+    hidden = next(
+        (
+            part
+            for part in judged.parts
+            if part.startswith(".") or (part in TOOLS_FOLDERS and below is not None)
+        ),
+        None,
+    )
+    return (
+        f"lies in {hidden}, a {'hidden folder' if hidden.startswith('.') else 'folder of tools'}"
+        if hidden
+        else None
+    )
 
 
 def is_in_anothers_home(folder: Path) -> bool:
@@ -78,7 +132,9 @@ def is_in_anothers_home(folder: Path) -> bool:
 
 def work_tree_around(folder: Path, no_projects: Sequence[Path]) -> Path | None:
     """The nearest git work tree from `folder` up; a home that is one itself is no project."""
-    candidates = (candidate for candidate in (folder, *folder.parents) if candidate not in no_projects)
+    candidates = (
+        candidate for candidate in (folder, *folder.parents) if candidate not in no_projects
+    )
     return next((candidate for candidate in candidates if is_work_tree(candidate)), None)
 
 
@@ -101,12 +157,18 @@ def git_folder_of(file: Path) -> Path | None:
     except OSError:
         return None
     mark, _, path = text.partition(":")
-    return (file.parent / path.strip()).resolve() if mark == "gitdir" and path.strip() and "\0" not in path else None
+    return (
+        (file.parent / path.strip()).resolve()
+        if mark == "gitdir" and path.strip() and "\0" not in path
+        else None
+    )
 
 
 def is_place_of_worktrees(folder: Path) -> bool:
     """Where clients put worktrees: `.claude/worktrees`, `.worktrees` and their like."""
-    return folder.name == ".worktrees" or (folder.name == "worktrees" and folder.parent.name.startswith("."))
+    return folder.name == ".worktrees" or (
+        folder.name == "worktrees" and folder.parent.name.startswith(".")
+    )
 
 
 def is_linked_worktree(folder: Path) -> bool:
@@ -131,7 +193,10 @@ class Protected:
     def of_this_skill(cls) -> Protected:
         """The skill, its environments, its state and local Daytona's."""
         states = (skill_env.client_state_dir(), skill_env.local_state_dir())
-        environments = (skill_env.data_dir(), *([Path(sys.prefix)] if sys.prefix != sys.base_prefix else []))
+        environments = (
+            skill_env.data_dir(),
+            *([Path(sys.prefix)] if sys.prefix != sys.base_prefix else []),
+        )
         return cls(
             unwritten=tuple(path.resolve() for path in (skill_env.SKILL, *environments, *states)),
             unread=tuple(path.resolve() for path in states),
@@ -139,7 +204,9 @@ class Protected:
 
     def covers(self, path: Path, *, write: bool) -> bool:
         """By the path itself; `identities` find them under another name."""
-        return any(path.is_relative_to(folder) for folder in (self.unwritten if write else self.unread))
+        return any(
+            path.is_relative_to(folder) for folder in (self.unwritten if write else self.unread)
+        )
 
     def identities(self, *, write: bool) -> frozenset[tuple[int, int]]:
         """Device and inode of those that exist."""

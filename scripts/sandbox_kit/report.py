@@ -33,7 +33,9 @@ class Report:
     steps: list[dict[str, Any]] = field(default_factory=list)
     files: list[dict[str, Any]] = field(default_factory=list)
     charts: list[str] = field(default_factory=list)
-    held: list[dict[str, Any]] = field(default_factory=list)  # what came back and was not written, and why
+    held: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # what came back and was not written, and why
     fetch: str | None = None  # the command that brings it
     preview: dict[str, Any] | None = None
     detached: bool = False
@@ -42,7 +44,12 @@ class Report:
     failure: Failure | None = None
 
     def as_json(self, collected: Collected) -> dict[str, Any]:
-        sandbox = {"id": self.sandbox_id, "name": self.sandbox_name, "kept": self.kept, "expires_at": self.expires_at}
+        sandbox = {
+            "id": self.sandbox_id,
+            "name": self.sandbox_name,
+            "kept": self.kept,
+            "expires_at": self.expires_at,
+        }
         return {
             "engine": self.engine,
             "endpoint": self.endpoint,
@@ -78,8 +85,15 @@ class Collected:
         self.out: list[str] = []
         self.err: list[str] = []
         self._log = Log(run_id)
-        writers = (self.out.append, self.err.append) if options.json else (Pipe(sys.stdout).write, Pipe(sys.stderr).write)
-        self.stdout, self.stderr = (Stream(write, limit=options.max_output, secrets=secrets, log=self._log) for write in writers)
+        writers = (
+            (self.out.append, self.err.append)
+            if options.json
+            else (Pipe(sys.stdout).write, Pipe(sys.stderr).write)
+        )
+        self.stdout, self.stderr = (
+            Stream(write, limit=options.max_output, secrets=secrets, log=self._log)
+            for write in writers
+        )
         self._finished = False
 
     @property

@@ -32,17 +32,28 @@ LONGEST_NAME = 255  # bytes, on every file system that people use
 PICTURE_WORDS = frozenset(("chart", "plot", "figure", "picture", "graph"))
 ZIP, GZIP = (b"PK\x03\x04", b"PK\x05\x06"), (b"\x1f\x8b",)
 # Words of which the name of a results folder, and of a text that tools look for by name, must have one; in the singular.
-RESULT_WORDS = frozenset((
-    "result", "report", "output", "out", "summary", "metric", "stat", "statistic", "benchmark", "coverage", "htmlcov", "analysis", "data",
-    "dataset", "answer", "response", "prediction", "score", "measurement", "timing", "finding", "eval", "evaluation", "comparison",
-    "table", "value", "sample", "chart", "plot", "figure", "picture", "graph", "count", "record", "row", "event", "transaction", "price",
-    "junit", "cobertura", "log", "stdout", "stderr", "transcript", "listing", "download",
-))  # fmt: skip
+RESULT_WORDS = frozenset(
+    tuple(
+        """
+            result report output out summary metric stat statistic benchmark
+            coverage htmlcov analysis data dataset answer response prediction score
+            measurement timing finding eval evaluation comparison table value
+            sample chart plot figure picture graph count record row event
+            transaction price junit cobertura log stdout stderr transcript listing
+            download
+        """.split()
+    )
+)
 # And none of these, which tools of all kinds put into the names of their settings.
-OBEYED_WORDS = frozenset((
-    "config", "conf", "setting", "option", "preference", "rc", "lock", "manifest", "preset", "workspace", "plugin", "extension", "hook",
-    "mcp", "template", "requirement", "constraint", "env", "environment", "inventory", "package", "agent", "module", "script",
-))  # fmt: skip
+OBEYED_WORDS = frozenset(
+    tuple(
+        """
+            config conf setting option preference rc lock manifest preset workspace
+            plugin extension hook mcp template requirement constraint env
+            environment inventory package agent module script
+        """.split()
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,9 @@ class Kind:
     text: bool = False  # it can be taken for something else
     named: bool = False  # its name must say that it is a result
     top: bool = False  # it may lie in the project's top folder, not only in one for results
-    inert: bool = False  # it holds nothing that a tool could obey: any new folder for results will do
+    inert: bool = (
+        False  # it holds nothing that a tool could obey: any new folder for results will do
+    )
 
 
 PAGE = rb"<(!doctype\s+html\s*>|html[\s>])"
@@ -105,26 +118,45 @@ MARKS = re.compile(
     re.MULTILINE,
 )
 DOCTEST = b">>>"  # an operator in the scripts of a page
-TEMPLATE = re.compile(r"\{\{|\{%|<%|<\?|#\{|\\x7[bB]|\\u007[bB]")  # in a string of JSON, where lines mean nothing
+TEMPLATE = re.compile(
+    r"\{\{|\{%|<%|<\?|#\{|\\x7[bB]|\\u007[bB]"
+)  # in a string of JSON, where lines mean nothing
 LONGEST_MARK = 256  # bytes that two chunks share
 ODD_TEXT = (b"#!", b"***", b"---", b"%YAML")  # how no table, log or text begins
 LARGEST_JSON = 64 << 20  # bytes that are parsed
-OBJECTS_OF_TOOLS = ("apiVersion", "AWSTemplateFormatVersion", "$schema", "scripts", "plugins")  # keys of a top object
+OBJECTS_OF_TOOLS = (
+    "apiVersion",
+    "AWSTemplateFormatVersion",
+    "$schema",
+    "scripts",
+    "plugins",
+)  # keys of a top object
 DATA_OF_TOOLS = ("permalink", "eleventyComputed", "templateEngineOverride")  # keys of any object
 ZIP64 = (b"PK\x06\x06", b"PK\x06\x07")  # a second end, that not every reader looks at
 ZIP_END, LONGEST_ZIP_END = b"PK\x05\x06", 66_000  # where it may stand, in bytes from a file's end
-PROGRAMS = (".py", ".pyc", ".pyo", ".so", ".pth", ".dll", ".pyd")  # what an archive that can be imported holds
+PROGRAMS = (
+    ".py",
+    ".pyc",
+    ".pyo",
+    ".so",
+    ".pth",
+    ".dll",
+    ".pyd",
+)  # what an archive that can be imported holds
 MOST_MEMBERS = 10_000  # of a document
 BEGINNING = 512  # bytes by which a kind is told
 # Folders whose content tools obey by any name; where one stands in such a folder, nothing below it is a place for results.
-OBEYED_FOLDERS = (
-    "templates", "_templates", "template", "layouts", "_layouts", "layout", "_includes", "includes", "partials", "_partials", "views",
-    "overrides", "theme", "themes", "node_modules", "site-packages", "dist-packages", "__pycache__", "*.egg-info", "*.dist-info", "*.d",
-    "inventory", "inventories", "group_vars", "host_vars", "roles", "vars", "defaults", "tasks", "handlers", "meta", "library", "config",
-    "conf", "requirements", "patches", "dags", "flows", "vendor", "wheels", "wheelhouse", "migrations", "changelog", "monitors", "hooks",
-    "plugins", "skills", "commands", "agents", "scripts", "_data", "k8s", "kube", "kubernetes", "manifests", "crds", "helm", "infra",
-    "terraform", "deploy", "environments", "autostart",
-)  # fmt: skip
+OBEYED_FOLDERS = tuple(
+    """
+        templates _templates template layouts _layouts layout _includes includes
+        partials _partials views overrides theme themes node_modules site-packages
+        dist-packages __pycache__ *.egg-info *.dist-info *.d inventory inventories
+        group_vars host_vars roles vars defaults tasks handlers meta library config
+        conf requirements patches dags flows vendor wheels wheelhouse migrations
+        changelog monitors hooks plugins skills commands agents scripts _data k8s kube
+        kubernetes manifests crds helm infra terraform deploy environments autostart
+    """.split()
+)
 # What Windows takes for a device.
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$)")
 FIX = "call the folder results, output or report"
@@ -135,7 +167,11 @@ def kind_of(name: str) -> Kind | None:
     stem, ending = split_ending(folded(name))
     if ending in PACKED and "." in stem:
         inner, before = split_ending(stem)
-        return kind_by(ending) if before == ".tar" or (kind_by(before) is not None and "." not in inner) else None
+        return (
+            kind_by(ending)
+            if before == ".tar" or (kind_by(before) is not None and "." not in inner)
+            else None
+        )
     return kind_by(ending)
 
 
@@ -157,9 +193,16 @@ def why_no_result(path: PurePath, above: Iterable[str] = ()) -> str | None:
     if kind is None:
         return "code, settings and unknown endings are not written"
     stem, *endings = path.parts[-1].split(".")
-    if any(is_odd(part) for part in (*path.parts[:-1], stem)) or has_more_endings(name) or not "".join(endings).isascii():
+    if (
+        any(is_odd(part) for part in (*path.parts[:-1], stem))
+        or has_more_endings(name)
+        or not "".join(endings).isascii()
+    ):
         return "an odd name: letters, digits, - and _ and one ending are plain"
-    obeyed = next((folder for folder in (*map(folded, above), *folders) if matches(folder, OBEYED_FOLDERS)), None)
+    obeyed = next(
+        (folder for folder in (*map(folded, above), *folders) if matches(folder, OBEYED_FOLDERS)),
+        None,
+    )
     if obeyed is not None:
         return f"tools may obey what lies in {obeyed}"
     if folders and not says_result(folders[0]):
@@ -198,9 +241,13 @@ def why_no_content(name: str, content: IO[bytes], size: int) -> str | None:
     if kind.like and not re.match(kind.like, start, re.IGNORECASE):
         return f"it does not begin as {kind.what} does"
     if kind.what == "data":
-        return why_no_data(beginning + content.read(LARGEST_JSON), size, lines=name.lower().endswith(LINES_OF_JSON))
+        return why_no_data(
+            beginning + content.read(LARGEST_JSON), size, lines=name.lower().endswith(LINES_OF_JSON)
+        )
     if kind.text:
-        marked = start.startswith(ODD_TEXT) or has_marks(beginning, content, doctest=kind.what != "a page")
+        marked = start.startswith(ODD_TEXT) or has_marks(
+            beginning, content, doctest=kind.what != "a page"
+        )
         return "scripts, templates or tests have such marks" if marked else None
     if kind.begins == ZIP:
         return why_not_this_zip(kind, content)
@@ -219,9 +266,16 @@ def why_not_this_zip(kind: Kind, content: IO[bytes]) -> str | None:
     if len(names) > MOST_MEMBERS or any(mark in end for mark in ZIP64) or end.count(ZIP_END) != 1:
         return "readers may disagree on what it holds"
     if kind.what == "a document":
-        good = {"[Content_Types].xml", "mimetype"} & set(names) and not any(name.lower().endswith(PROGRAMS) for name in names)
+        good = {"[Content_Types].xml", "mimetype"} & set(names) and not any(
+            name.lower().endswith(PROGRAMS) for name in names
+        )
         return None if good else "it is an archive, not a document"
-    odd = [name for name in names if not name.endswith("/") and (kind_of(name.rpartition("/")[2]) is None or "/." in f"/{name}")]
+    odd = [
+        name
+        for name in names
+        if not name.endswith("/")
+        and (kind_of(name.rpartition("/")[2]) is None or "/." in f"/{name}")
+    ]
     return "it holds code or settings" if odd else None
 
 
@@ -253,9 +307,16 @@ def why_no_data(data: bytes, size: int, *, lines: bool) -> str | None:
     try:
         texts = [line for line in data.splitlines() if line.strip()] if lines else [data]
         values = [json.loads(text, object_pairs_hook=without_twins) for text in texts]
-        if any(isinstance(value, dict) and any(key in value for key in OBJECTS_OF_TOOLS) for value in values):
+        if any(
+            isinstance(value, dict) and any(key in value for key in OBJECTS_OF_TOOLS)
+            for value in values
+        ):
             return "tools obey data of that form"
-        if any({"apiversion", "kind"} <= {key.casefold() for key in found} for value in values for found in objects_of(value)):
+        if any(
+            {"apiversion", "kind"} <= {key.casefold() for key in found}
+            for value in values
+            for found in objects_of(value)
+        ):
             return "tools obey data of that form"
         strings = [text for value in values for text in strings_of(value)]
         if any(text in DATA_OF_TOOLS for text in strings):
@@ -279,7 +340,9 @@ def objects_of(value: Any) -> Iterable[dict[str, Any]]:
     """At any depth."""
     if isinstance(value, dict):
         yield value
-    for found in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+    for found in (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    ):
         yield from objects_of(found)
 
 
@@ -298,13 +361,21 @@ def strings_of(value: Any) -> Iterable[str]:
 def same_stem(name: str) -> tuple[str, str]:
     """What a page and its data share: where the folder holds the one, the other would be obeyed with it."""
     stem, ending = split_ending(folded(name))
-    return (stem, "page") if ending in (".html", ".htm", ".txt") else (stem, "data") if ending == ".json" else (stem, "")
+    return (
+        (stem, "page")
+        if ending in (".html", ".htm", ".txt")
+        else (stem, "data")
+        if ending == ".json"
+        else (stem, "")
+    )
 
 
 def says_result(stem: str) -> bool:
     """Whether the words of a name are a result's and no setting's."""
     words = words_of(stem)
-    return bool((words | {f"{word}s" for word in words}) & RESULT_WORDS) and not words & OBEYED_WORDS  # analysis ends with an s
+    return (
+        bool((words | {f"{word}s" for word in words}) & RESULT_WORDS) and not words & OBEYED_WORDS
+    )  # analysis ends with an s
 
 
 def words_of(stem: str) -> set[str]:

@@ -57,7 +57,10 @@ class Run:
         if self.options.dry_run and self.report.request is not None:
             write_quietly(sys.stdout, json.dumps(self.report.request, indent=2) + "\n")
         elif self.options.json:
-            write_quietly(sys.stdout, json.dumps(self._without_secrets(self.report.as_json(self.collected))) + "\n")
+            write_quietly(
+                sys.stdout,
+                json.dumps(self._without_secrets(self.report.as_json(self.collected))) + "\n",
+            )
         self._end()
         return self.report.exit()
 
@@ -67,17 +70,27 @@ class Run:
             return value if name in FIXED_WORDS else self.narrator.clean(value)
         if isinstance(value, dict):
             return {key: self._without_secrets(found, key) for key, found in value.items()}
-        return [self._without_secrets(found, name) for found in value] if isinstance(value, list) else value
+        return (
+            [self._without_secrets(found, name) for found in value]
+            if isinstance(value, list)
+            else value
+        )
 
     def _end(self) -> None:
         """The last words, after all that the program printed: whose exit code it is, because a program can print any line of ours."""
         report, code = self.report, self.report.exit()
         if report.failure is not None:
-            self.narrator.fail(report.failure.message, report.failure.fix, whose=f"exit code {code} is this tool's: ")
+            self.narrator.fail(
+                report.failure.message,
+                report.failure.fix,
+                whose=f"exit code {code} is this tool's: ",
+            )
         elif report.exit_code is not None:
             self.narrator.end(f"exit code {code} is the {report.whose}'s")
         elif not self.options.dry_run:
-            self.narrator.end(f"exit code {code} is this tool's: {'the program runs on' if report.detached else 'all is done'}")
+            self.narrator.end(
+                f"exit code {code} is this tool's: {'the program runs on' if report.detached else 'all is done'}"
+            )
 
     def _as_failure(self, error: Exception) -> Failure:
         if self.options.debug:
@@ -86,7 +99,9 @@ class Run:
         return stay_local(failure) if self.options.local else failure
 
     async def _guarded(self) -> None:
-        interrupts = Interrupts(on_repeat=lambda: self.narrator.tell("still deleting the sandbox, please wait"))
+        interrupts = Interrupts(
+            on_repeat=lambda: self.narrator.tell("still deleting the sandbox, please wait")
+        )
         task = asyncio.ensure_future(self._run())
         with interrupts.cancel(task):
             try:
@@ -107,13 +122,17 @@ class Run:
 
     async def _pack(self, path: Path) -> None:
         """Before anything is created: too much, or what cannot be read, costs no sandbox. In a thread, so that a signal is answered."""
-        self.packed = await asyncio.to_thread(transfer.pack, path, self.options.uploads, self.access)
+        self.packed = await asyncio.to_thread(
+            transfer.pack, path, self.options.uploads, self.access
+        )
 
     async def _settings(self) -> Settings:
         if self.options.dry_run:
             settings = Settings.nowhere()
         else:
-            settings = await asyncio.to_thread(for_local) if self.options.local else from_environment()
+            settings = (
+                await asyncio.to_thread(for_local) if self.options.local else from_environment()
+            )
         self.report.engine, self.report.endpoint = settings.engine, settings.endpoint
         self.secrets = [*settings.secrets, *self.secrets]
         self.narrator.hide(self.secrets)
@@ -122,7 +141,10 @@ class Run:
             self.narrator.tell(f"engine: {settings.describe()}")
         inputs.refuse_foreign_account(self.options, settings)
         if settings.engine == "local" and self.options.language == "typescript":
-            raise UsageFailure("local Daytona runs python and javascript", fix="compile it to javascript, or use the cloud")
+            raise UsageFailure(
+                "local Daytona runs python and javascript",
+                fix="compile it to javascript, or use the cloud",
+            )
         return settings
 
     async def _in_a_sandbox(self, client: Client) -> None:
@@ -139,7 +161,9 @@ class Run:
         self._require_yours(handle)
         late = [f"--{name}" for name in ONLY_AT_CREATE if getattr(self.options, name)]
         if late:
-            self.narrator.tell(f"{handle.info.name} exists already, so {', '.join(late)} changes nothing")
+            self.narrator.tell(
+                f"{handle.info.name} exists already, so {', '.join(late)} changes nothing"
+            )
         if handle.info.state != "started":
             self.narrator.say(f"starting {handle.info.name} (it is {handle.info.state})")
             await handle.start(CREATE_TIMEOUT_S)
@@ -149,7 +173,9 @@ class Run:
     def _require_yours(self, handle: Handle) -> None:
         """This user's, and with a network that this run does not loosen; raises Failure forbidden or conflict."""
         info = handle.info
-        require_yours(info.id, info.name, info.labels, user=self.identity.user, local=self.options.local)
+        require_yours(
+            info.id, info.name, info.labels, user=self.identity.user, local=self.options.local
+        )
         require_no_looser(self.options.policy, info)
 
     async def _by_name(self, client: Client, lease: Lease) -> None:
@@ -170,7 +196,9 @@ class Run:
 
     async def _in_a_new_one(self, lease: Lease) -> None:
         spec = self._spec()
-        self.narrator.say(f"creating sandbox {spec.name} (the server deletes it within {spec.ttl_min} min whatever happens)")
+        self.narrator.say(
+            f"creating sandbox {spec.name} (the server deletes it within {spec.ttl_min} min whatever happens)"
+        )
         async with lease.own(spec, keep=self._keep, before_delete=self.collected.finish) as handle:
             self.report.created = True
             if spec.policy:
@@ -180,19 +208,35 @@ class Run:
     def _spec(self) -> CreateSpec:
         options = self.options
         return CreateSpec(
-            identity=self.identity, labels=options.labels, ephemeral=not options.keeps,
-            auto_stop_min=options.auto_stop_min, ttl_min=options.ttl_min, language=options.language or "python", snapshot=options.snapshot,
-            image=options.image, cpu=options.cpu, memory=options.memory, disk=options.disk, target=options.target, secrets=options.secrets,
+            identity=self.identity,
+            labels=options.labels,
+            ephemeral=not options.keeps,
+            auto_stop_min=options.auto_stop_min,
+            ttl_min=options.ttl_min,
+            language=options.language or "python",
+            snapshot=options.snapshot,
+            image=options.image,
+            cpu=options.cpu,
+            memory=options.memory,
+            disk=options.disk,
+            target=options.target,
+            secrets=options.secrets,
             policy=Policy() if needs_network_first(options) else options.policy,
-        )  # fmt: skip
+        )
 
     async def _execute(self, handle: Handle) -> None:
         self._note(handle)
         began = time.monotonic()
         work = Work(
-            handle, self.options, run_id=self.identity.run_id, report=self.report, collected=self.collected, narrator=self.narrator,
-            access=self.access, packed=self.packed,
-        )  # fmt: skip
+            handle,
+            self.options,
+            run_id=self.identity.run_id,
+            report=self.report,
+            collected=self.collected,
+            narrator=self.narrator,
+            access=self.access,
+            packed=self.packed,
+        )
         try:
             await work.do()
         finally:
@@ -202,7 +246,9 @@ class Run:
 
     def _keep(self) -> bool:
         """A link or a detached program is worth a sandbox that goes on; an attempt at one is not."""
-        self.report.kept = self.options.stays or self.report.detached or self.report.preview is not None
+        self.report.kept = (
+            self.options.stays or self.report.detached or self.report.preview is not None
+        )
         return self.report.kept
 
     def _note(self, handle: Handle) -> None:
@@ -241,4 +287,6 @@ class Run:
                 )
 
     def _delete_command(self, id_or_name: str) -> str:
-        return skill_env.command("sandboxes.py", "delete", id_or_name, *(["--local"] if self.options.local else []))
+        return skill_env.command(
+            "sandboxes.py", "delete", id_or_name, *(["--local"] if self.options.local else [])
+        )

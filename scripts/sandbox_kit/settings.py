@@ -30,7 +30,9 @@ class Settings:
     @classmethod
     def nowhere(cls) -> Settings:
         """For --dry-run: nothing is sent, so no key is needed."""
-        return cls(engine="none", endpoint="http://127.0.0.1:9/api", key_source="nowhere", api_key="none")
+        return cls(
+            engine="none", endpoint="http://127.0.0.1:9/api", key_source="nowhere", api_key="none"
+        )
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -47,17 +49,26 @@ class Settings:
 def for_local() -> Settings:
     """Local Daytona, started if need be; raises Failure local_unavailable."""
     server = local.find_or_start()
-    return Settings(engine="local", endpoint=server.endpoint, key_source="server.json", api_key=server.api_key)
+    return Settings(
+        engine="local", endpoint=server.endpoint, key_source="server.json", api_key=server.api_key
+    )
 
 
-def from_environment(environ: Mapping[str, str] | None = None, folder: Path | None = None) -> Settings:
+def from_environment(
+    environ: Mapping[str, str] | None = None, folder: Path | None = None
+) -> Settings:
     """What the SDK itself would use; raises Failure no_credentials."""
     variables = os.environ if environ is None else environ
     endpoint, known = endpoint_from(variables), local.read()
     engine = "local" if known is not None and known.endpoint == endpoint else "cloud"
     values, sources = credentials(variables, Path.cwd() if folder is None else folder)
-    if not values.get("DAYTONA_API_KEY") and not (values.get("DAYTONA_JWT_TOKEN") and values.get("DAYTONA_ORGANIZATION_ID")):
-        raise Failure("no_credentials", "no API key: DAYTONA_API_KEY is neither in the environment nor in .env.local or .env here")
+    if not values.get("DAYTONA_API_KEY") and not (
+        values.get("DAYTONA_JWT_TOKEN") and values.get("DAYTONA_ORGANIZATION_ID")
+    ):
+        raise Failure(
+            "no_credentials",
+            "no API key: DAYTONA_API_KEY is neither in the environment nor in .env.local or .env here",
+        )
     by_key = bool(values.get("DAYTONA_API_KEY"))
     return Settings(
         engine=engine,
@@ -72,17 +83,29 @@ def from_environment(environ: Mapping[str, str] | None = None, folder: Path | No
 
 def endpoint_from(variables: Mapping[str, str]) -> str:
     """DAYTONA_API_URL of the real environment only: a file in the working directory must not say where a key is sent."""
-    chosen = variables.get("DAYTONA_API_URL") or variables.get("DAYTONA_SERVER_URL") or DEFAULT_ENDPOINT
+    chosen = (
+        variables.get("DAYTONA_API_URL") or variables.get("DAYTONA_SERVER_URL") or DEFAULT_ENDPOINT
+    )
     if not chosen.startswith(("https://", "http://")):
-        raise Failure("network", "DAYTONA_API_URL is not an http or https address", fix=f"export DAYTONA_API_URL={DEFAULT_ENDPOINT}")
-    if "@" in chosen.partition("://")[2].partition("/")[0]:  # it is printed, and sent in clear to whoever asks
         raise Failure(
-            "network", "DAYTONA_API_URL must not carry a user or a password", fix="export it without, and DAYTONA_API_KEY beside it"
+            "network",
+            "DAYTONA_API_URL is not an http or https address",
+            fix=f"export DAYTONA_API_URL={DEFAULT_ENDPOINT}",
+        )
+    if (
+        "@" in chosen.partition("://")[2].partition("/")[0]
+    ):  # it is printed, and sent in clear to whoever asks
+        raise Failure(
+            "network",
+            "DAYTONA_API_URL must not carry a user or a password",
+            fix="export it without, and DAYTONA_API_KEY beside it",
         )
     return chosen.rstrip("/")
 
 
-def credentials(variables: Mapping[str, str], folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+def credentials(
+    variables: Mapping[str, str], folder: Path
+) -> tuple[dict[str, str], dict[str, str]]:
     """Values and their sources, in the SDK's order: environment, .env.local, .env.
 
     Where any credential is exported no file is read: a stranger's would complete it with an account or a region of its own.
@@ -107,6 +130,8 @@ def read_dotenv(path: Path) -> dict[str, str]:
     try:
         if not path.is_file():
             return {}
-        return {name: value for name, value in dotenv_values(path, interpolate=False).items() if value}
+        return {
+            name: value for name, value in dotenv_values(path, interpolate=False).items() if value
+        }
     except (OSError, UnicodeDecodeError):
         return {}

@@ -27,7 +27,9 @@ from .written import Written, new_digest
 WINDOWS = os.name == "nt"
 NAMES_SHOWN = 8
 CHUNK = 1 << 20
-UNWANTED_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")  # terminal escapes, and what another system takes for a separator
+UNWANTED_NAME = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\\]"
+)  # terminal escapes, and what another system takes for a separator
 PLAIN_MODE, FOLDER_MODE = 0o644, 0o755
 FIX_HOSTILE = "look at the files in the sandbox (--keep, then --command 'ls -lR DIR'), and fetch the ones you want by name"
 
@@ -76,7 +78,9 @@ def split_pair(text: str, *, flag: str) -> tuple[str, str | None]:
     if not mark:
         first, second = text, ""
     if not first or (mark and not second):
-        raise UsageFailure(f"{flag} {shown(text)}: one side is empty", fix=f"{flag} A:B, or {flag} A")
+        raise UsageFailure(
+            f"{flag} {shown(text)}: one side is empty", fix=f"{flag} A:B, or {flag} A"
+        )
     return first, second or None
 
 
@@ -85,15 +89,24 @@ def upload_pair(text: str, access: HostAccess) -> tuple[str, str]:
     here, there = split_pair(text, flag="--upload")
     real = access.allowed("--upload", here)
     if not real.exists():
-        raise UsageFailure(f"--upload {shown(here)}: there is no such file or folder", fix="name one that exists")
+        raise UsageFailure(
+            f"--upload {shown(here)}: there is no such file or folder", fix="name one that exists"
+        )
     if there is None:
-        there = real.relative_to(access.folder).as_posix() if real.is_relative_to(access.folder) else real.name
+        there = (
+            real.relative_to(access.folder).as_posix()
+            if real.is_relative_to(access.folder)
+            else real.name
+        )
     return here, safe_remote(there, flag="--upload")
 
 
 def safe_remote(path: str, *, flag: str) -> str:
     if "\\" in path or "\0" in path:
-        raise UsageFailure(f"{flag}: a path in the sandbox has slashes and no backslash", fix=f"{flag} A:folder/file")
+        raise UsageFailure(
+            f"{flag}: a path in the sandbox has slashes and no backslash",
+            fix=f"{flag} A:folder/file",
+        )
     return posixpath.normpath(path)
 
 
@@ -106,7 +119,10 @@ def download_pair(text: str, access: HostAccess, *, force: bool) -> tuple[str, s
     there = safe_remote(there, flag="--download")
     here = here or posixpath.basename(there)
     if here in ("", ".", "..") and there in ("/", ".", ".."):
-        raise UsageFailure(f"--download {shown(text)}: it needs a name here", fix=f"--download {quoted(there)}:results")
+        raise UsageFailure(
+            f"--download {shown(text)}: it needs a name here",
+            fix=f"--download {quoted(there)}:results",
+        )
     refuse_taken("--download", here, access, force=force)
     return there, here
 
@@ -120,8 +136,16 @@ def refuse_taken(flag: str, here: str, access: HostAccess, *, force: bool) -> No
     if force or not access.is_there(real) or access.is_held_by_name(real):
         return
     if access.is_as_written(real, Written("none")):
-        raise Failure("host_access", f"{flag} {shown(here)} is there already, as a run wrote it", fix="add --force to replace it")
-    raise Failure("host_access", f"{flag} {shown(here)} is there already, and it is yours", fix="name another place")
+        raise Failure(
+            "host_access",
+            f"{flag} {shown(here)} is there already, as a run wrote it",
+            fix="add --force to replace it",
+        )
+    raise Failure(
+        "host_access",
+        f"{flag} {shown(here)} is there already, and it is yours",
+        fix="name another place",
+    )
 
 
 @contextlib.contextmanager
@@ -179,7 +203,16 @@ def within(there: str, relative: str) -> str:
     return posixpath.normpath(posixpath.join(there, relative))
 
 
-def add_names(archive: tarfile.TarFile, top: Path, here: Path, names: list[str], *, there: str, rules: Ignored, found: Packed) -> None:
+def add_names(
+    archive: tarfile.TarFile,
+    top: Path,
+    here: Path,
+    names: list[str],
+    *,
+    there: str,
+    rules: Ignored,
+    found: Packed,
+) -> None:
     try:
         opened = open_folder(here)
     except OSError:  # it went away meanwhile, and has nothing to add
@@ -194,7 +227,9 @@ def add_names(archive: tarfile.TarFile, top: Path, here: Path, names: list[str],
                 found.skipped.append(relative)
             elif path.is_symlink():
                 add_link(archive, top, path, within(there, relative), found)
-            elif path.is_file() and not add_file(archive, folder, name, within(there, relative), found):
+            elif path.is_file() and not add_file(
+                archive, folder, name, within(there, relative), found
+            ):
                 found.skipped.append(relative)
 
 
@@ -216,7 +251,10 @@ class Ignored:
         import pathspec
 
         try:  # a repository under test may have a pipe of that name, or a link to /dev/zero
-            with open_folder(folder) as opened, open_regular("--upload", ".gitignore", opened, ".gitignore") as stream:
+            with (
+                open_folder(folder) as opened,
+                open_regular("--upload", ".gitignore", opened, ".gitignore") as stream,
+            ):
                 text = stream.read(LARGEST_TEXT).decode(errors="replace")
         except (OSError, UsageFailure):
             return
@@ -226,12 +264,16 @@ class Ignored:
         ignored = False
         for base, spec in self._specs:
             if path.is_relative_to(base):
-                verdict = spec.check_file(path.relative_to(base).as_posix() + ("/" if folder else "")).include
+                verdict = spec.check_file(
+                    path.relative_to(base).as_posix() + ("/" if folder else "")
+                ).include
                 ignored = ignored if verdict is None else verdict
         return ignored
 
 
-def add_entry(archive: tarfile.TarFile, name: str, kind: bytes, mode: int, *, link: str = "") -> None:
+def add_entry(
+    archive: tarfile.TarFile, name: str, kind: bytes, mode: int, *, link: str = ""
+) -> None:
     entry = tarfile.TarInfo(name)
     entry.type, entry.mode, entry.linkname = kind, mode, link
     archive.addfile(entry)
@@ -240,19 +282,33 @@ def add_entry(archive: tarfile.TarFile, name: str, kind: bytes, mode: int, *, li
 def add_link(archive: tarfile.TarFile, top: Path, path: Path, name: str, found: Packed) -> None:
     """A relative link that stays in the tree; any other would show the sandbox nothing, or this machine's paths."""
     target = os.readlink(path)
-    if os.path.isabs(target) or not Path(os.path.normpath(path.parent / target)).is_relative_to(top):
+    if os.path.isabs(target) or not Path(os.path.normpath(path.parent / target)).is_relative_to(
+        top
+    ):
         found.skipped.append(path.relative_to(top).as_posix())
     else:
         add_entry(archive, name, tarfile.SYMTYPE, 0o777, link=Path(target).as_posix())
         count(found, 0)
 
 
-def add_file(archive: tarfile.TarFile, folder: Folder, name: str, there: str, found: Packed, *, named: bool = False) -> bool:
+def add_file(
+    archive: tarfile.TarFile,
+    folder: Folder,
+    name: str,
+    there: str,
+    found: Packed,
+    *,
+    named: bool = False,
+) -> bool:
     """False for a key, which stays here; one that a flag `named` raises Failure host_access."""
     with open_regular("--upload", name, folder, name) as stream:
         if is_a_key(name, stream.read(KEY_LOOK)):
             if named:
-                raise Failure("host_access", f"--upload {shown(name)} holds a key", fix="name a file that the program may know")
+                raise Failure(
+                    "host_access",
+                    f"--upload {shown(name)} holds a key",
+                    fix="name a file that the program may know",
+                )
             return False
         stream.seek(0)
         status = os.fstat(stream.fileno())
@@ -303,13 +359,26 @@ def unpack(arrival: Arrival, access: HostAccess, *, held: Held, written: Written
             members = checked(stream)
             placed, entries = sort(stream, members, arrival, access, written)
             with Writer(access, written, force=arrival.force) as writer:
-                saved = [(entry, writer.write(entry.file.path, content(stream, entry.member))) for entry in placed]
-            taken = [replace(entry, file=replace(entry.file, reason=TAKEN, exists=True)) for entry, found in saved if found is None]
+                saved = [
+                    (entry, writer.write(entry.file.path, content(stream, entry.member)))
+                    for entry in placed
+                ]
+            taken = [
+                replace(entry, file=replace(entry.file, reason=TAKEN, exists=True))
+                for entry, found in saved
+                if found is None
+            ]
             if entries or taken:
-                held.keep(arrival.there, str(access.folder / arrival.here), [*entries, *(with_content(stream, entry) for entry in taken)])
+                held.keep(
+                    arrival.there,
+                    str(access.folder / arrival.here),
+                    [*entries, *(with_content(stream, entry) for entry in taken)],
+                )
             return [found for _, found in saved if found is not None]
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
-        raise Failure("archive", f"what the sandbox sent is not a proper archive: {error}", fix=FIX_HOSTILE) from None
+        raise Failure(
+            "archive", f"what the sandbox sent is not a proper archive: {error}", fix=FIX_HOSTILE
+        ) from None
 
 
 def checked(stream: tarfile.TarFile) -> list[tarfile.TarInfo]:
@@ -324,7 +393,11 @@ def checked(stream: tarfile.TarFile) -> list[tarfile.TarInfo]:
             files[member.name] = member
         size += member.size
         if len(members) > MOST_FILES or size > LARGEST_TRANSFER:
-            raise Failure("archive", f"more than {MOST_FILES:,} files or {LARGEST_TRANSFER >> 20} MB came back", fix=FIX_HOSTILE)
+            raise Failure(
+                "archive",
+                f"more than {MOST_FILES:,} files or {LARGEST_TRANSFER >> 20} MB came back",
+                fix=FIX_HOSTILE,
+            )
     return members
 
 
@@ -342,7 +415,11 @@ def judge(member: tarfile.TarInfo) -> None:
         raise hostile(member, "lies outside what was asked for")
     if UNWANTED_NAME.search(member.name):
         raise hostile(member, "has control characters or a backslash in its name")
-    if not (member.isreg() or member.isdir() or member.issym()) or member.issparse() or member.size < 0:
+    if (
+        not (member.isreg() or member.isdir() or member.issym())
+        or member.issparse()
+        or member.size < 0
+    ):
         raise hostile(member, "is neither a file nor a folder")
 
 
@@ -356,7 +433,11 @@ def hostile(member: tarfile.TarInfo, why: str) -> Failure:
 
 
 def sort(
-    stream: tarfile.TarFile, members: list[tarfile.TarInfo], arrival: Arrival, access: HostAccess, written: Written
+    stream: tarfile.TarFile,
+    members: list[tarfile.TarInfo],
+    arrival: Arrival,
+    access: HostAccess,
+    written: Written,
 ) -> tuple[list[Entry], list[Entry]]:
     """What is written, and what is held with its content; raises Failure archive for two entries in one place."""
     placed, entries, seen, folders, pages = [], [], set[str](), set[str](), Pages()
@@ -366,7 +447,11 @@ def sort(
         seen.add(name)
         folders |= parents(name)
         reason = why_held(stream, member, name, arrival, access, written) or pages.why_not(name)
-        entry = Entry(member, None, HeldFile(name, reason or "", member.size, access.is_taken("--download", name)))
+        entry = Entry(
+            member,
+            None,
+            HeldFile(name, reason or "", member.size, access.is_taken("--download", name)),
+        )
         if reason is None:
             placed.append(entry)
         else:
@@ -387,7 +472,12 @@ class Pages:
 
 
 def why_held(
-    stream: tarfile.TarFile, member: tarfile.TarInfo, name: str, arrival: Arrival, access: HostAccess, written: Written
+    stream: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    name: str,
+    arrival: Arrival,
+    access: HostAccess,
+    written: Written,
 ) -> str | None:
     """By what it is, where it goes, and only then by what it holds, which costs a look at all of it."""
     if member.issym():
@@ -407,13 +497,20 @@ def parents(name: str) -> set[str]:
     return {parent.as_posix() for parent in PurePosixPath(name).parents}
 
 
-def places(members: list[tarfile.TarInfo], here: str, access: HostAccess) -> Iterator[tuple[tarfile.TarInfo, str]]:
+def places(
+    members: list[tarfile.TarInfo], here: str, access: HostAccess
+) -> Iterator[tuple[tarfile.TarInfo, str]]:
     """Each file and link with its name here."""
     single = len(members) == 1 and not members[0].isdir()
     for member in members:
         if not member.isdir():
             name = PurePosixPath(member.name).as_posix()
-            yield member, posixpath.normpath(file_place(here, name, access) if single else posixpath.join(here, name))
+            yield (
+                member,
+                posixpath.normpath(
+                    file_place(here, name, access) if single else posixpath.join(here, name)
+                ),
+            )
 
 
 def file_place(here: str, name: str, access: HostAccess) -> str:
@@ -458,11 +555,17 @@ class Writer:
                 folder = self._enter(name, path.parent)
                 if first is not None and is_new:
                     self._written.note_folder(first)
-                size, digest, inode = write_whole(folder, path.name, content, may_replace=lambda: self._may_replace(path))
+                size, digest, inode = write_whole(
+                    folder, path.name, content, may_replace=lambda: self._may_replace(path)
+                )
         except FileExistsError:
             return None
         except OSError as error:
-            raise Failure("host_access", f"--download {shown(name)}: {error.strerror}", fix="name a place that can be written") from None
+            raise Failure(
+                "host_access",
+                f"--download {shown(name)}: {error.strerror}",
+                fix="name a place that can be written",
+            ) from None
         self._written.note_file(path, digest, inode)
         return Saved(name, size)
 
@@ -473,7 +576,11 @@ class Writer:
         """
         if has_partner(path):
             raise FileExistsError(path)
-        return self._force and os.path.lexists(path) and self._access.is_as_written(path, self._written)
+        return (
+            self._force
+            and os.path.lexists(path)
+            and self._access.is_as_written(path, self._written)
+        )
 
     def _enter(self, name: str, path: Path) -> Folder:
         if self._folder is None or self._folder.path != path:
@@ -484,7 +591,9 @@ class Writer:
         return self._folder
 
 
-def write_whole(folder: Folder, name: str, content: IO[bytes], *, may_replace: Callable[[], bool]) -> tuple[int, str, int]:
+def write_whole(
+    folder: Folder, name: str, content: IO[bytes], *, may_replace: Callable[[], bool]
+) -> tuple[int, str, int]:
     """(bytes, digest, inode) of a file that is there under its name when it is whole, and not at all when it cannot be; raises OSError."""
     part, digest, size = f".{uuid.uuid4().hex}.part", new_digest(), 0
     try:

@@ -21,18 +21,37 @@ BY_WORDS = (
         "image",
     ),
     (re.compile(r"entered error state|failed to start", re.I), "create_failed"),
-)  # fmt: skip
+)
 BY_STATUS = {
-    400: "invalid_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 408: "timeout", 409: "conflict", 410: "exec_failed",
-    422: "invalid_request", 429: "rate_limited", 501: "invalid_request", 504: "server_error",
-}  # fmt: skip
-NETWORK_CLASSES = {"DaytonaConnectionError", "ClientError", "HTTPError", "TransportError", "ConnectionError", "gaierror", "SSLError"}
+    400: "invalid_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    408: "timeout",
+    409: "conflict",
+    410: "exec_failed",
+    422: "invalid_request",
+    429: "rate_limited",
+    501: "invalid_request",
+    504: "server_error",
+}
+NETWORK_CLASSES = {
+    "DaytonaConnectionError",
+    "ClientError",
+    "HTTPError",
+    "TransportError",
+    "ConnectionError",
+    "gaierror",
+    "SSLError",
+}
 NETWORK_WORDS = re.compile(
     r"max retries exceeded|cannot connect|connection (refused|reset|closed|aborted)|server disconnected|name or service not known"
     r"|temporary failure in name resolution|certificate|websocket (error|closed)|close code",
     re.IGNORECASE,
 )
-NOT_DAYTONA = re.compile(r"unsupported content type|validation error|expecting value|'NoneType' object", re.I)
+NOT_DAYTONA = re.compile(
+    r"unsupported content type|validation error|expecting value|'NoneType' object", re.I
+)
 LONGEST_MESSAGE = 600
 
 
@@ -41,7 +60,9 @@ def translate(error: BaseException, doing: str) -> Failure:
     if isinstance(error, Failure):
         return error
     status = status_of(error)
-    failure = Failure(kind_of(error, status), f"{doing}: {text_of(error)}", fix=retry_after(error, status))
+    failure = Failure(
+        kind_of(error, status), f"{doing}: {text_of(error)}", fix=retry_after(error, status)
+    )
     failure.status = status
     failure.unsent = "ClientConnectorError" in {cls.__name__ for cls in type(error).__mro__}
     failure.sandbox_id = getattr(error, "sandbox_id", None)
@@ -51,7 +72,11 @@ def translate(error: BaseException, doing: str) -> Failure:
 
 def as_failure(error: Exception) -> Failure:
     """What nobody expected, as a failure of our own."""
-    return error if isinstance(error, Failure) else Failure("internal", f"{type(error).__name__}: {error}")
+    return (
+        error
+        if isinstance(error, Failure)
+        else Failure("internal", f"{type(error).__name__}: {error}")
+    )
 
 
 def status_of(error: BaseException) -> int | None:
@@ -94,7 +119,11 @@ def text_of(error: BaseException) -> str:
 
 def words_of(error: BaseException) -> str:
     """All it says: the SDK's message, the server's in the body that the generated clients keep, or the error's text."""
-    told = getattr(error, "message", None) or told_in_body(getattr(error, "body", None)) or getattr(error, "reason", None)
+    told = (
+        getattr(error, "message", None)
+        or told_in_body(getattr(error, "body", None))
+        or getattr(error, "reason", None)
+    )
     return str(told or error) or type(error).__name__
 
 
@@ -104,7 +133,11 @@ def told_in_body(body: object) -> str:
         return ""
     with contextlib.suppress(ValueError):
         envelope = json.loads(body)
-        told = (envelope.get("message") or envelope.get("error")) if isinstance(envelope, dict) else None
+        told = (
+            (envelope.get("message") or envelope.get("error"))
+            if isinstance(envelope, dict)
+            else None
+        )
         return ", ".join(map(str, told)) if isinstance(told, list) else str(told or body)
     return body
 
@@ -113,6 +146,16 @@ def retry_after(error: BaseException, status: int | None) -> str | None:
     """A 429 says how long to wait; the SDK's headers are a case-sensitive dict, so the names are compared in lower case."""
     if status != 429:
         return None
-    headers = {str(name).lower(): str(value) for name, value in dict(getattr(error, "headers", None) or {}).items()}
-    seconds = next((value for name, value in headers.items() if name.startswith("retry-after") and value.isdigit()), None)
+    headers = {
+        str(name).lower(): str(value)
+        for name, value in dict(getattr(error, "headers", None) or {}).items()
+    }
+    seconds = next(
+        (
+            value
+            for name, value in headers.items()
+            if name.startswith("retry-after") and value.isdigit()
+        ),
+        None,
+    )
     return f"wait {seconds} s and repeat it" if seconds else None

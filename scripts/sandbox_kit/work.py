@@ -67,8 +67,12 @@ class Work:
         if options.repo is not None:
             self._narrator.say(f"cloning {options.repo.url} to repo")
             await self._handle.clone(options.repo, "repo")
-            if not await self._handle.has_folder("repo"):  # an answer that is not Daytona's has no body to tell by
-                raise Failure("exec_failed", "the server accepted the clone, but it is not in the sandbox")
+            if not await self._handle.has_folder(
+                "repo"
+            ):  # an answer that is not Daytona's has no body to tell by
+                raise Failure(
+                    "exec_failed", "the server accepted the clone, but it is not in the sandbox"
+                )
         if self._packed is not None:
             await self._upload(self._packed)
         if options.cwd is not None and not await self._handle.has_folder(options.cwd):
@@ -93,9 +97,14 @@ class Work:
     def _programs(self) -> list[Program]:
         """The steps after the setup; the server of --serve last."""
         options = self._options
-        programs = [Program(text, arguments=options.arguments, stdin=options.stdin_data) for text in options.commands]
+        programs = [
+            Program(text, arguments=options.arguments, stdin=options.stdin_data)
+            for text in options.commands
+        ]
         if options.code is not None:
-            programs.append(Program(options.code, options.language, options.arguments, options.stdin_data))
+            programs.append(
+                Program(options.code, options.language, options.arguments, options.stdin_data)
+            )
         if options.serve is not None:
             programs.append(Program(options.serve))
         return programs
@@ -104,18 +113,27 @@ class Work:
         for number, program in enumerate(setup):
             if not await self._step(number, program, what="setup"):
                 return
-        self._report.exit_code = self._report.whose = None  # a setup that went well is not what the run came to
+        self._report.exit_code = self._report.whose = (
+            None  # a setup that went well is not what the run came to
+        )
         await self._restrict()
         if self._options.detach:
             await self._place.start(len(setup))
             self._report.detached = True
             local = ["--local"] if self._options.local else []
-            verbs = [skill_env.command("sandboxes.py", verb, self._handle.info.id, *local) for verb in ("logs", "wait")]
+            verbs = [
+                skill_env.command("sandboxes.py", verb, self._handle.info.id, *local)
+                for verb in ("logs", "wait")
+            ]
             self._narrator.tell(f"the program runs on in the sandbox; its output: {verbs[0]}")
             self._narrator.tell(f"its exit code: {verbs[1]}")
             return
         waited = programs[:-1] if self._options.serve is not None else programs
-        done = await self._charts() if self._options.charts is not None else await self._steps(len(setup), waited)
+        done = (
+            await self._charts()
+            if self._options.charts is not None
+            else await self._steps(len(setup), waited)
+        )
         if self._options.downloads:
             await self._download()
         self._tell_what_is_held()
@@ -125,34 +143,49 @@ class Work:
     async def _steps(self, first: int, programs: Sequence[Program]) -> bool:
         """Whether all of them succeeded; the first failure ends them."""
         for number, program in enumerate(programs, first):
-            if not await self._step(number, program, what="step" if len(programs) > 1 else "program"):
+            if not await self._step(
+                number, program, what="step" if len(programs) > 1 else "program"
+            ):
                 return False
         return True
 
     async def _step(self, number: int, program: Program, *, what: str) -> bool:
         if what != "program":
             self._narrator.say(f"{what}: {first_line(program.text)}")
-        out = self._collected.stderr if what == "setup" else self._collected.stdout  # stdout is the program's
+        out = (
+            self._collected.stderr if what == "setup" else self._collected.stdout
+        )  # stdout is the program's
         follower = execution.Follower(out.feed, self._collected.stderr.feed)
         ended = await self._place.run(number, timeout_s=self._options.timeout_s, follower=follower)
         text = program.text if program.language is None else self._options.file or program.text
         self._note_end(text, ended, whose=SETUP if what == "setup" else PROGRAM)
         if what == "setup" and ended.exit_code:
-            self._narrator.tell(f"--setup ended with exit code {ended.exit_code}; the program was not run")
+            self._narrator.tell(
+                f"--setup ended with exit code {ended.exit_code}; the program was not run"
+            )
         return ended.exit_code == 0
 
     def _note_end(self, text: str, ended: execution.Ended, *, whose: str = PROGRAM) -> None:
         report, narrator = self._report, self._narrator
         report.exit_code, report.timed_out, report.whose = ended.exit_code, ended.timed_out, whose
         report.seconds += ended.seconds
-        report.steps.append({"command": narrator.clean(text), "exit_code": ended.exit_code, "seconds": round(ended.seconds, 3)})
+        report.steps.append(
+            {
+                "command": narrator.clean(text),
+                "exit_code": ended.exit_code,
+                "seconds": round(ended.seconds, 3),
+            }
+        )
         if ended.timed_out:
             report.failure = Failure(
-                "timeout", f"the {whose} was killed after --timeout {self._options.timeout_s} s; what it printed until then is above",
+                "timeout",
+                f"the {whose} was killed after --timeout {self._options.timeout_s} s; what it printed until then is above",
                 fix=f"--timeout {self._options.timeout_s * 3}; redirect what shall run on in the background: cmd >log 2>&1 </dev/null &",
-            )  # fmt: skip
+            )
         elif ended.exit_code == OUT_OF_MEMORY:
-            narrator.tell(f"exit code 137 is a kill, most often for lack of memory; a larger sandbox: {LARGER}")
+            narrator.tell(
+                f"exit code 137 is a kill, most often for lack of memory; a larger sandbox: {LARGER}"
+            )
 
     async def _restrict(self) -> None:
         """Cut the network once it is no longer needed; where the rule held from the start it was read back then."""
@@ -176,8 +209,11 @@ class Work:
         command = f"tar -xPf {archive} --no-same-owner; code=$?; rm -f {archive}; exit $code"
         code, said = await self._handle.exec(command, timeout_s=UNPACK_TIMEOUT_S)
         if code:
-            raise Failure("exec_failed", f"the sandbox could not unpack the files: {shown(said.strip()[-300:])}",
-                          fix="choose another place with --upload HERE:THERE, or an image that has tar")  # fmt: skip
+            raise Failure(
+                "exec_failed",
+                f"the sandbox could not unpack the files: {shown(said.strip()[-300:])}",
+                fix="choose another place with --upload HERE:THERE, or an image that has tar",
+            )
 
     async def _download(self) -> None:
         """Also after a failed program: its reports are what one wants then. Its exit code stays the run's."""
@@ -202,8 +238,11 @@ class Work:
                 fix="add `; ls -la` to the command to see what is there; patterns such as *.csv are not expanded",
             )
         if code:
-            raise Failure("exec_failed", f"the sandbox could not pack {shown(there)}: {shown(said.strip()[-300:])}",
-                          fix="fetch less, or look with --keep")  # fmt: skip
+            raise Failure(
+                "exec_failed",
+                f"the sandbox could not pack {shown(there)}: {shown(said.strip()[-300:])}",
+                fix="fetch less, or look with --keep",
+            )
         with transfer.temporary_tar() as path:
             with self._narrator.waiting("downloading"), path.open("wb") as file:
                 await self._handle.download_file(archive, file, limit=LARGEST_TRANSFER)
@@ -212,17 +251,23 @@ class Work:
             await execution.quietly(self._handle.remove_folder(archive))
         self._report.files += [{"path": found.path, "bytes": found.bytes} for found in saved]
         total = transfer.readable(sum(found.bytes for found in saved))
-        self._narrator.say(f"downloaded {len(saved)} file{'' if len(saved) == 1 else 's'}, {total}, to {shown(here)}")
+        self._narrator.say(
+            f"downloaded {len(saved)} file{'' if len(saved) == 1 else 's'}, {total}, to {shown(here)}"
+        )
 
     async def _unpack(self, arrival: transfer.Arrival) -> list[transfer.Saved]:
         """In a thread, so that a signal is answered; what was written is on record before anything else happens."""
         try:
-            return await asyncio.to_thread(transfer.unpack, arrival, self._access, held=self._held, written=self._written)
+            return await asyncio.to_thread(
+                transfer.unpack, arrival, self._access, held=self._held, written=self._written
+            )
         finally:
             try:
                 self._written.save()
             except OSError as error:
-                self._narrator.say(f"no record of what was written, so --force will not replace it: {error.strerror}")
+                self._narrator.say(
+                    f"no record of what was written, so --force will not replace it: {error.strerror}"
+                )
 
     def _tell_what_is_held(self) -> None:
         """One line, with the command that brings it: not in the grant, so the client asks the person."""
@@ -230,9 +275,14 @@ class Work:
         self._report.held = [asdict(file) for file in self._held.files]
         if not self._held.files:
             return
-        told = ", ".join(f"{shown(file.path)} ({file.reason})" for file in self._held.files[: transfer.NAMES_SHOWN])
+        told = ", ".join(
+            f"{shown(file.path)} ({file.reason})"
+            for file in self._held.files[: transfer.NAMES_SHOWN]
+        )
         more = len(self._held.files) - transfer.NAMES_SHOWN
-        self._narrator.tell(f"not written here, but kept: {told}{f' and {more} more' if more > 0 else ''}")
+        self._narrator.tell(
+            f"not written here, but kept: {told}{f' and {more} more' if more > 0 else ''}"
+        )
         if self._report.fetch is not None:  # alone: names of files must not push it out of its line
             self._narrator.tell(f"to fetch it: {self._report.fetch}")
 
@@ -244,18 +294,25 @@ class Work:
         awake = asyncio.create_task(execution.keep_awake(self._handle, self._narrator))
         try:
             done = await self._handle.run_code(
-                options.code or "", arguments=options.arguments, env=options.env, timeout_s=options.timeout_s
+                options.code or "",
+                arguments=options.arguments,
+                env=options.env,
+                timeout_s=options.timeout_s,
             )
         except Failure as failure:
             if failure.kind != "timeout":
                 raise
-            self._note_end(options.file or options.code or "", execution.Ended(None, timed_out=True, seconds=time.monotonic() - began))
+            self._note_end(
+                options.file or options.code or "",
+                execution.Ended(None, timed_out=True, seconds=time.monotonic() - began),
+            )
             return False
         finally:
             awake.cancel()
         self._collected.stdout.feed(done.output)
         self._note_end(
-            options.file or options.code or "", execution.Ended(done.exit_code, timed_out=False, seconds=time.monotonic() - began)
+            options.file or options.code or "",
+            execution.Ended(done.exit_code, timed_out=False, seconds=time.monotonic() - began),
         )
         await self._save_charts(done.charts)
         return done.exit_code == 0
@@ -265,9 +322,13 @@ class Work:
         here = self._options.charts or "."
         with transfer.temporary_tar() as path:
             charts.archive(images, path)
-            saved = await self._unpack(transfer.Arrival(path, "charts", here.rstrip("/") or "/", self._options.force))
+            saved = await self._unpack(
+                transfer.Arrival(path, "charts", here.rstrip("/") or "/", self._options.force)
+            )
         self._report.charts = [found.path for found in saved]
-        self._narrator.say(f"saved {', '.join(self._report.charts) or 'no chart: only figures that the code shows (plt.show()) come back'}")
+        self._narrator.say(
+            f"saved {', '.join(self._report.charts) or 'no chart: only figures that the code shows (plt.show()) come back'}"
+        )
 
     async def _preview(self, number: int) -> None:
         """Start the server, wait for its port, make the link; when it dies, what it printed is shown."""
@@ -278,13 +339,17 @@ class Work:
         self._narrator.say(f"waiting for port {port}")
         try:
             with self._narrator.waiting(f"waiting for port {port}"):
-                await preview.wait_for_port(self._handle, port, timeout_s=options.timeout_s, server=self._server)
+                await preview.wait_for_port(
+                    self._handle, port, timeout_s=options.timeout_s, server=self._server
+                )
         except Failure:
             await self._show_the_servers_output()
             raise
         found = await preview.link(self._handle, port)
         self._report.preview = found.as_json()
-        self._narrator.tell(f"preview: {found.url}" + (f" (until {found.expires_at})" if found.expires_at else ""))
+        self._narrator.tell(
+            f"preview: {found.url}" + (f" (until {found.expires_at})" if found.expires_at else "")
+        )
 
     async def _show_the_servers_output(self) -> None:
         if self._server is not None:
@@ -298,9 +363,10 @@ def require_no_looser(policy: Policy, info: SandboxInfo) -> None:
     """Raises Failure conflict for a rule that would let through what the one that is there keeps out."""
     if policy.loosens(info.policy):
         raise Failure(
-            "conflict", f"{info.name} has {info.policy.describe()}, and a rule that is there is never loosened",
+            "conflict",
+            f"{info.name} has {info.policy.describe()}, and a rule that is there is never loosened",
             fix="leave out the network flags, or use another --name",
-        )  # fmt: skip
+        )
 
 
 def needs_network_first(options: RunOptions) -> bool:

@@ -17,7 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.local.conftest import LocalServer, host_processes_of, new_state_dir, running_server, until
+from tests.local.conftest import (
+    LocalServer,
+    host_processes_of,
+    new_state_dir,
+    running_server,
+    until,
+)
 
 WORKERS = 3
 LONGEST_ROUND_S = 1.5
@@ -49,10 +55,14 @@ class Busy:
 
     def _one_step(self, server: LocalServer) -> None:
         with self.lock:
-            step = self.random.choice(("create", "create", "volume", "delete", "restart", "snapshot", "drop"))
+            step = self.random.choice(
+                ("create", "create", "volume", "delete", "restart", "snapshot", "drop")
+            )
             known = self.random.choice(sorted(self.sandboxes)) if self.sandboxes else None
             if step == "delete" and known is not None:
-                del self.sandboxes[known]  # nobody else touches it; until it is answered its fate is open
+                del self.sandboxes[
+                    known
+                ]  # nobody else touches it; until it is answered its fate is open
                 self.unclear.add(known)
         if step == "create" or known is None:
             self._create(server)
@@ -154,12 +164,20 @@ def snapshot_problems(server: LocalServer, busy: Busy) -> list[str]:
     """Each acknowledged one is listed and, tried on one of them, gives its files; no other has storage."""
     items = server.request("GET", "/api/snapshots?limit=200").json()["items"]
     known = {item["name"]: item for item in items if not item["general"]}
-    wrong = [f"snapshot {name} is lost or not active" for name in busy.snapshots if known.get(name, {}).get("state") != "active"]
+    wrong = [
+        f"snapshot {name} is lost or not active"
+        for name in busy.snapshots
+        if known.get(name, {}).get("state") != "active"
+    ]
     wrong += [f"snapshot {name} came back" for name in busy.dropped & set(known)]
-    surplus = {path.name for path in (server.state_dir / "snapshots").iterdir()} - {item["id"] for item in known.values()}
+    surplus = {path.name for path in (server.state_dir / "snapshots").iterdir()} - {
+        item["id"] for item in known.values()
+    }
     if surplus:
         wrong.append(f"storage without a snapshot: {sorted(surplus)}")
-    name, text = next(((name, text) for name, text in reversed(busy.snapshots.items()) if text), ("", ""))
+    name, text = next(
+        ((name, text) for name, text in reversed(busy.snapshots.items()) if text), ("", "")
+    )
     if name and name in known:
         sandbox_id = server.create(snapshot=name)["id"]
         if server.exec(sandbox_id, "cat /home/daytona/mark")["result"].strip() != text:

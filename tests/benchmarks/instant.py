@@ -16,10 +16,18 @@ from tests.serving import serving
 FIXED: dict[str, dict[str, Any]] = {
     "logs": {"output": "", "stdout": "", "stderr": ""},
     "info": {
-        "name": "f", "isDir": False, "size": 1, "mode": "", "modTime": "", "permissions": "", "owner": "", "group": "", "modifiedAt": "",
+        "name": "f",
+        "isDir": False,
+        "size": 1,
+        "mode": "",
+        "modTime": "",
+        "permissions": "",
+        "owner": "",
+        "group": "",
+        "modifiedAt": "",
     },
     "c": {"id": "c", "command": "x", "exitCode": 0},
-}  # fmt: skip
+}
 STDOUT = b"\x01\x01\x01"
 
 
@@ -48,11 +56,30 @@ class Instant:
 
     def sandbox(self, number: int = 0) -> dict[str, Any]:
         return {
-            "id": f"00000000-0000-4000-8000-{number:012}", "name": f"s{number}", "organizationId": "o", "user": "daytona", "env": {},
-            "labels": {}, "public": False, "networkBlockAll": False, "kvm": False, "target": "t", "cpu": 1, "gpu": 0, "memory": 1, "disk": 3,
-            "toolboxProxyUrl": f"{self.url}/toolbox", "state": "started", "desiredState": "started", "createdAt": "2026-01-01T00:00:00Z",
-            "updatedAt": "2026-01-01T00:00:00Z", "autoStopInterval": 15, "autoArchiveInterval": 1, "autoDeleteInterval": 0, "snapshot": "s",
-        }  # fmt: skip
+            "id": f"00000000-0000-4000-8000-{number:012}",
+            "name": f"s{number}",
+            "organizationId": "o",
+            "user": "daytona",
+            "env": {},
+            "labels": {},
+            "public": False,
+            "networkBlockAll": False,
+            "kvm": False,
+            "target": "t",
+            "cpu": 1,
+            "gpu": 0,
+            "memory": 1,
+            "disk": 3,
+            "toolboxProxyUrl": f"{self.url}/toolbox",
+            "state": "started",
+            "desiredState": "started",
+            "createdAt": "2026-01-01T00:00:00Z",
+            "updatedAt": "2026-01-01T00:00:00Z",
+            "autoStopInterval": 15,
+            "autoArchiveInterval": 1,
+            "autoDeleteInterval": 0,
+            "snapshot": "s",
+        }
 
     def named(self, method: str, path: str) -> dict[str, Any]:
         """What was asked for, by a create or a look: a client does not take another sandbox for its own."""
@@ -67,7 +94,9 @@ class Instant:
         path = request.path
         if "socket.io" in path:
             return web.Response(status=404)
-        self.received.append(Received(request.method, request.path_qs, dict(request.headers), await request.read()))
+        self.received.append(
+            Received(request.method, request.path_qs, dict(request.headers), await request.read())
+        )
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self.stream(request)
         return self.answer(request)
@@ -87,9 +116,13 @@ class Instant:
         if path == "/api/sandbox" and method == "GET":
             limit = int(request.query.get("limit", 100))
             items = [self.sandbox(number) for number in range(min(limit, self.sandboxes))]
-            return web.json_response({"items": items, "nextCursor": "more" if self.sandboxes > limit else None})
+            return web.json_response(
+                {"items": items, "nextCursor": "more" if self.sandboxes > limit else None}
+            )
         if path.endswith("url"):
-            return web.json_response({"sandboxId": "s", "port": 8000, "url": f"{self.url}/page", "token": "t"})
+            return web.json_response(
+                {"sandboxId": "s", "port": 8000, "url": f"{self.url}/page", "token": "t"}
+            )
         if path.startswith("/api/sandbox"):
             return web.json_response({**self.sandbox(), **self.named(method, path)})
         if path.endswith("/folder") or (path.endswith("/process/session") and method == "POST"):

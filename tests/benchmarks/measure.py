@@ -41,7 +41,13 @@ def cost_of(command: Sequence[str], environment: Mapping[str, str], cwd: str | N
     """Of one run; raises RuntimeError with its stderr when it fails."""
     began = time.perf_counter()
     process = subprocess.Popen(
-        command, env=dict(environment), cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        env=dict(environment),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stderr is not None
     complaints = process.stderr.read()
@@ -65,11 +71,24 @@ def interleaved(programs: Mapping[str, Callable[[], Cost]], rounds: int) -> dict
     return found
 
 
-def row(name: str, values: Sequence[float], unit: str, *, reference: Sequence[float] | None = None, target: str = "") -> Row:
+def row(
+    name: str,
+    values: Sequence[float],
+    unit: str,
+    *,
+    reference: Sequence[float] | None = None,
+    target: str = "",
+) -> Row:
     """The median, and the median of the ratios pair by pair."""
-    ratio = statistics.median(a / b for a, b in zip(values, reference, strict=True)) if reference else None
+    ratio = (
+        statistics.median(a / b for a, b in zip(values, reference, strict=True))
+        if reference
+        else None
+    )
     quartiles = statistics.quantiles(values, n=4) if len(values) > 1 else [values[0]] * 3
-    return Row(name, statistics.median(values), unit, (quartiles[2] - quartiles[0]) / 2, ratio, target)
+    return Row(
+        name, statistics.median(values), unit, (quartiles[2] - quartiles[0]) / 2, ratio, target
+    )
 
 
 def timed(action: Callable[[], object]) -> float:
@@ -88,17 +107,31 @@ def report(title: str, rows: Sequence[Row]) -> None:
     print(f"\n{title}")
     for found in rows:
         ratio = "" if found.ratio is None else f"{found.ratio:8.2f}x"
-        print(f"  {found.name:58} {found.value:10.2f} {found.unit:5} ±{found.spread:7.2f} {ratio:9} {found.target}", flush=True)
+        print(
+            f"  {found.name:58} {found.value:10.2f} {found.unit:5} ±{found.spread:7.2f} {ratio:9} {found.target}",
+            flush=True,
+        )
 
 
 def as_json(rows: Mapping[str, Sequence[Row]]) -> str:
-    return json.dumps({title: [vars(found) for found in part] for title, part in rows.items()}, indent=1)
+    return json.dumps(
+        {title: [vars(found) for found in part] for title, part in rows.items()}, indent=1
+    )
 
 
 def environment(url: str, key: str = "benchmark-key") -> dict[str, str]:
     # Compiled modules are kept, as on a user's machine: the warm-up round writes them.
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("DAYTONA_") and name != "PYTHONDONTWRITEBYTECODE"}
-    return {**kept, "DAYTONA_API_URL": f"{url}/api", "DAYTONA_API_KEY": key, "NO_PROXY": "127.0.0.1"}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("DAYTONA_") and name != "PYTHONDONTWRITEBYTECODE"
+    }
+    return {
+        **kept,
+        "DAYTONA_API_URL": f"{url}/api",
+        "DAYTONA_API_KEY": key,
+        "NO_PROXY": "127.0.0.1",
+    }
 
 
 def in_ms(action: Callable[[], object], times: int) -> list[float]:

@@ -17,22 +17,46 @@ def output() -> list[Row]:
         variables = environment(server.url, server.api_key)
         nothing = cost_of([python(), RUN, "--command", "true"], variables)
         cost = cost_of(
-            [python(), RUN, "--max-output", "0", "--command", "yes 0123456789012345678901234567890123456789 | head -c 100M"], variables
+            [
+                python(),
+                RUN,
+                "--max-output",
+                "0",
+                "--command",
+                "yes 0123456789012345678901234567890123456789 | head -c 100M",
+            ],
+            variables,
         )
-        cut = cost_of([python(), RUN, "--command", "yes 0123456789012345678901234567890123456789 | head -c 100M"], variables)
+        cut = cost_of(
+            [
+                python(),
+                RUN,
+                "--command",
+                "yes 0123456789012345678901234567890123456789 | head -c 100M",
+            ],
+            variables,
+        )
         delay = line_delay(variables)
     return [
-        Row("100 MB, all of it", 100 / (cost.wall - nothing.wall), "MB/s"), Row("100 MB, all: memory beyond an empty run", cost.memory - nothing.memory, "MB"),
-        Row("100 MB, head and tail", 100 / (cut.wall - nothing.wall), "MB/s"), Row("100 MB, head and tail: memory", cut.memory - nothing.memory, "MB"),
+        Row("100 MB, all of it", 100 / (cost.wall - nothing.wall), "MB/s"),
+        Row("100 MB, all: memory beyond an empty run", cost.memory - nothing.memory, "MB"),
+        Row("100 MB, head and tail", 100 / (cut.wall - nothing.wall), "MB/s"),
+        Row("100 MB, head and tail: memory", cut.memory - nothing.memory, "MB"),
         row("from a line's print to its appearance", delay, "ms"),
-    ]  # fmt: skip
+    ]
 
 
 def line_delay(variables: Mapping[str, str]) -> list[float]:
     """The sandbox's clock is this machine's."""
-    code = "import time\nfor _ in range(20):\n    print(time.time(), flush=True)\n    time.sleep(0.05)"
+    code = (
+        "import time\nfor _ in range(20):\n    print(time.time(), flush=True)\n    time.sleep(0.05)"
+    )
     process = subprocess.Popen(
-        [python(), RUN, "--code", code], env=dict(variables), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [python(), RUN, "--code", code],
+        env=dict(variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     assert process.stdout is not None
     found = [(time.time() - float(line)) * 1000 for line in process.stdout]

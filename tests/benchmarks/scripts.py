@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -67,7 +68,13 @@ def start() -> list[Row]:
     found = interleaved(programs, ROUNDS)
     reference = [cost.wall * 1000 for cost in found["python3 -c pass"]]
     return [
-        row(name, [cost.wall * 1000 for cost in costs], "ms", reference=reference, target="must 2.5x, aim 2x")
+        row(
+            name,
+            [cost.wall * 1000 for cost in costs],
+            "ms",
+            reference=reference,
+            target="must 2.5x, aim 2x",
+        )
         for name, costs in found.items()
     ]
 
@@ -75,7 +82,10 @@ def start() -> list[Row]:
 def plain_run() -> list[Row]:
     """(b, c) A plain run against an instant server, and against local Daytona."""
     with running_instant() as instant:
-        rows = [Row("against an instant server", 0, ""), *compared(environment(instant.url), instant)]
+        rows = [
+            Row("against an instant server", 0, ""),
+            *compared(environment(instant.url), instant),
+        ]
     with running_server(new_state_dir()) as server:
         variables = environment(server.url, server.api_key)
         return [
@@ -95,18 +105,37 @@ def compared(variables: Mapping[str, str], instant: Instant | None) -> list[Row]
         "its requests without the script": [python(), "-c", FLOOR],
         "raw HTTP": [python(), "-c", RAW],
     }
-    found = interleaved({name: lambda command=command: cost_of(command, variables) for name, command in commands.items()}, ROUNDS)  # type: ignore[misc]  # the default binds it
+    found = interleaved(
+        {
+            name: functools.partial(cost_of, command, variables)
+            for name, command in commands.items()
+        },
+        ROUNDS,
+    )
     reference = found[NAIVE_NAME]
     rows = []
     for name, costs in found.items():
         cpu, wall = [cost.cpu * 1000 for cost in costs], [cost.wall * 1000 for cost in costs]
         rows += [
-            row(f"{name}: CPU", cpu, "ms", reference=[cost.cpu * 1000 for cost in reference], target="must 0.80x, aim 0.35x"),
+            row(
+                f"{name}: CPU",
+                cpu,
+                "ms",
+                reference=[cost.cpu * 1000 for cost in reference],
+                target="must 0.80x, aim 0.35x",
+            ),
             row(f"{name}: wall", wall, "ms", reference=[cost.wall * 1000 for cost in reference]),
-            row(f"{name}: peak memory", [cost.memory for cost in costs], "MB", reference=[cost.memory for cost in reference]),
+            row(
+                f"{name}: peak memory",
+                [cost.memory for cost in costs],
+                "MB",
+                reference=[cost.memory for cost in reference],
+            ),
         ]
         if instant is not None:
-            rows.append(Row(f"{name}: requests", requests_of(commands[name], variables, instant), ""))
+            rows.append(
+                Row(f"{name}: requests", requests_of(commands[name], variables, instant), "")
+            )
     return rows
 
 
@@ -124,7 +153,13 @@ def exits(variables: Mapping[str, str]) -> list[float]:
     )
     found = []
     for _ in range(ROUNDS):
-        process = subprocess.run([python(), "-c", program], env=dict(variables), capture_output=True, text=True, check=True)
+        process = subprocess.run(
+            [python(), "-c", program],
+            env=dict(variables),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         found.append((time.time() - float(process.stdout)) * 1000)
     return found
 
@@ -139,9 +174,18 @@ def steps() -> list[Row]:
             return lambda: cost_of([python(), RUN, *words], variables)
 
         found = interleaved({str(number): run(number) for number in (1, 10, 50)}, 5)
-    walls = {name: sorted(cost.wall for cost in costs)[len(costs) // 2] * 1000 for name, costs in found.items()}
-    rows = [row(f"{name} steps: wall", [cost.wall * 1000 for cost in costs], "ms") for name, costs in found.items()]
-    return [*rows, Row("each further step", (walls["50"] - walls["1"]) / 49, "ms", target="must 30")]
+    walls = {
+        name: sorted(cost.wall for cost in costs)[len(costs) // 2] * 1000
+        for name, costs in found.items()
+    }
+    rows = [
+        row(f"{name} steps: wall", [cost.wall * 1000 for cost in costs], "ms")
+        for name, costs in found.items()
+    ]
+    return [
+        *rows,
+        Row("each further step", (walls["50"] - walls["1"]) / 49, "ms", target="must 30"),
+    ]
 
 
 def account() -> list[Row]:
@@ -151,6 +195,18 @@ def account() -> list[Row]:
         for number in (1, 10_000):
             instant.sandboxes = number
             before = len(instant.requests)
-            subprocess.run([python(), str(SCRIPTS / "healthcheck.py")], env=environment(instant.url), capture_output=True, check=True)
-            rows.append(Row(f"requests with {number:,} sandboxes in the account", len(instant.requests) - before, "", target="the same"))
+            subprocess.run(
+                [python(), str(SCRIPTS / "healthcheck.py")],
+                env=environment(instant.url),
+                capture_output=True,
+                check=True,
+            )
+            rows.append(
+                Row(
+                    f"requests with {number:,} sandboxes in the account",
+                    len(instant.requests) - before,
+                    "",
+                    target="the same",
+                )
+            )
     return rows

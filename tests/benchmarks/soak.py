@@ -6,6 +6,7 @@ python3 -m tests.benchmarks.soak [--sandboxes 1000] [--at-once 100]
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import os
 import statistics
@@ -15,7 +16,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.local.conftest import LocalServer, host_processes_of, new_state_dir, running_server, until
+from tests.local.conftest import (
+    LocalServer,
+    host_processes_of,
+    new_state_dir,
+    running_server,
+    until,
+)
 
 WARM_UP = 10
 SETTLE_S = 3.0
@@ -25,7 +32,10 @@ def holdings(server: LocalServer) -> dict[str, int]:
     """Descriptors, threads, resident KiB, processes of sandboxes, KiB on disk (without SQLite's log, which goes up and down to 4 MiB)."""
     status = Path(f"/proc/{server.pid}/status").read_text()
     disk = subprocess.run(
-        ["du", "-sk", "--exclude=local.sqlite-wal", str(server.state_dir)], capture_output=True, text=True, check=True
+        ["du", "-sk", "--exclude=local.sqlite-wal", str(server.state_dir)],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     return {
         "descriptors": len(os.listdir(f"/proc/{server.pid}/fd")),
@@ -43,7 +53,10 @@ def use(server: LocalServer, together: threading.Barrier | None = None) -> float
     took = time.monotonic() - begun
     if together is not None:
         together.wait()
-    assert server.exec(sandbox_id, "echo used > /home/daytona/x; cat /home/daytona/x")["result"] == "used\n"
+    assert (
+        server.exec(sandbox_id, "echo used > /home/daytona/x; cat /home/daytona/x")["result"]
+        == "used\n"
+    )
     assert server.request("DELETE", f"/api/sandbox/{sandbox_id}").status == 200
     return took
 
@@ -55,7 +68,9 @@ def settled(server: LocalServer) -> dict[str, int]:
     return holdings(server)
 
 
-def soak(server: LocalServer, sandboxes: int, at_once: int) -> tuple[dict[str, int], dict[str, int], list[float]]:
+def soak(
+    server: LocalServer, sandboxes: int, at_once: int
+) -> tuple[dict[str, int], dict[str, int], list[float]]:
     """What is held before and after, and the seconds that each creation took; `at_once` of them live at the same time."""
     with ThreadPoolExecutor(at_once) as clients:
         list(clients.map(lambda _: use(server), range(max(WARM_UP, at_once))))
@@ -63,7 +78,7 @@ def soak(server: LocalServer, sandboxes: int, at_once: int) -> tuple[dict[str, i
         took: list[float] = []
         for _ in range(sandboxes // at_once):
             together = threading.Barrier(at_once)
-            took += clients.map(lambda _: use(server, together), range(at_once))  # noqa: B023 (used up within the turn)
+            took += clients.map(functools.partial(use, together=together), [server] * at_once)
         return before, settled(server), took
 
 
@@ -75,8 +90,12 @@ def main() -> None:
     with running_server(new_state_dir()) as server:
         begun = time.monotonic()
         before, after, took = soak(server, arguments.sandboxes, arguments.at_once)
-        print(f"{len(took)} sandboxes, {arguments.at_once} at once, {time.monotonic() - begun:.0f} s in all")
-    print(f"create: median {statistics.median(took) * 1000:.0f} ms, slowest {max(took) * 1000:.0f} ms")
+        print(
+            f"{len(took)} sandboxes, {arguments.at_once} at once, {time.monotonic() - begun:.0f} s in all"
+        )
+    print(
+        f"create: median {statistics.median(took) * 1000:.0f} ms, slowest {max(took) * 1000:.0f} ms"
+    )
     for name, value in before.items():
         print(f"{name:>14}: {value:>8} before, {after[name]:>8} after")
 

@@ -34,7 +34,13 @@ def transfer() -> Iterator[Row]:
         nothing = min((run("--command", "true") for _ in range(3)), key=lambda cost: cost.wall)
         for size in SIZES_MB:
             fill(Path(folder) / str(size), size)
-            yield from both_ways(server, size, nothing, run("--upload", str(size), "--command", "true"), run_down(size, variables, folder))
+            yield from both_ways(
+                server,
+                size,
+                nothing,
+                run("--upload", str(size), "--command", "true"),
+                run_down(size, variables, folder),
+            )
         yield from many_files(server, Path(folder), nothing, variables)
 
 
@@ -47,18 +53,36 @@ def fill(path: Path, size: int) -> None:
 def run_down(size: int, variables: Mapping[str, str], folder: str) -> tuple[Cost, Cost]:
     """A run that makes a file and one that fetches it too."""
     words = [python(), RUN, "--command", f"head -c {size}M /dev/zero > big"]
-    return cost_of(words, variables, folder), cost_of([*words, "--download", "big", "--force"], variables, folder)
+    return cost_of(words, variables, folder), cost_of(
+        [*words, "--download", "big", "--force"], variables, folder
+    )
 
 
-def both_ways(server: LocalServer, size: int, nothing: Cost, up: Cost, down: tuple[Cost, Cost]) -> Iterator[Row]:
+def both_ways(
+    server: LocalServer, size: int, nothing: Cost, up: Cost, down: tuple[Cost, Cost]
+) -> Iterator[Row]:
     made = server.create()["id"]
-    sent, fetched = timed(lambda: raw_upload(server, made, size)), timed(lambda: raw_download(server, made, size))
+    sent, fetched = (
+        timed(lambda: raw_upload(server, made, size)),
+        timed(lambda: raw_download(server, made, size)),
+    )
     server.request("DELETE", f"/api/sandbox/{made}")
     for way, cost, empty, raw in (("up", up, nothing, sent), ("down", down[1], down[0], fetched)):
         took = max(cost.wall - empty.wall, 0.001)
         yield Row(f"{size} MB {way} by raw HTTP", size / raw, "MB/s")
-        yield Row(f"{size} MB {way} by script", size / took, "MB/s", ratio=raw / took, target="must 100, aim 200")
-        yield Row(f"{size} MB {way}: peak memory beyond", cost.memory - empty.memory, "MB", target="must 8, aim 2")
+        yield Row(
+            f"{size} MB {way} by script",
+            size / took,
+            "MB/s",
+            ratio=raw / took,
+            target="must 100, aim 200",
+        )
+        yield Row(
+            f"{size} MB {way}: peak memory beyond",
+            cost.memory - empty.memory,
+            "MB",
+            target="must 8, aim 2",
+        )
 
 
 def raw_upload(server: LocalServer, sandbox: str, size: int) -> None:
@@ -79,7 +103,9 @@ def raw_upload(server: LocalServer, sandbox: str, size: int) -> None:
 def raw_download(server: LocalServer, sandbox: str, size: int) -> None:
     connection = http.client.HTTPConnection(urlsplit(server.url).netloc)
     fields = {"Authorization": f"Bearer {server.api_key}", "Content-Type": "application/json"}
-    connection.request("POST", f"/toolbox/{sandbox}/files/bulk-download", b'{"paths": ["f"]}', fields)
+    connection.request(
+        "POST", f"/toolbox/{sandbox}/files/bulk-download", b'{"paths": ["f"]}', fields
+    )
     answer = connection.getresponse()
     buffer, found = bytearray(1 << 20), 0
     while count := answer.readinto(buffer):
@@ -88,14 +114,21 @@ def raw_download(server: LocalServer, sandbox: str, size: int) -> None:
     connection.close()
 
 
-def many_files(server: LocalServer, folder: Path, nothing: Cost, variables: Mapping[str, str]) -> Iterator[Row]:
+def many_files(
+    server: LocalServer, folder: Path, nothing: Cost, variables: Mapping[str, str]
+) -> Iterator[Row]:
     (folder / "many").mkdir()
     for number in range(FILES):
         (folder / "many" / f"{number}.txt").write_text("x" * 100)
     cost = cost_of([python(), RUN, "--upload", "many", "--command", "true"], variables, str(folder))
     single = one_by_one(server) * FILES / FEWER
     yield Row(f"{FILES:,} small files, one SDK call each (from {FEWER})", single, "s")
-    yield Row(f"{FILES:,} small files by script", cost.wall - nothing.wall, "s", ratio=(cost.wall - nothing.wall) / single)
+    yield Row(
+        f"{FILES:,} small files by script",
+        cost.wall - nothing.wall,
+        "s",
+        ratio=(cost.wall - nothing.wall) / single,
+    )
     yield Row(f"{FILES:,} small files: peak memory beyond", cost.memory - nothing.memory, "MB")
 
 
@@ -103,6 +136,8 @@ def one_by_one(server: LocalServer) -> float:
     from daytona import Daytona, DaytonaConfig
 
     sandbox = Daytona(DaytonaConfig(api_key=server.api_key, api_url=server.api_url)).create()
-    seconds = timed(lambda: [sandbox.fs.upload_file(b"x" * 100, f"many/{number}") for number in range(FEWER)])
+    seconds = timed(
+        lambda: [sandbox.fs.upload_file(b"x" * 100, f"many/{number}") for number in range(FEWER)]
+    )
     sandbox.delete()
     return seconds

@@ -8,7 +8,11 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--cloud", action="store_true", help="talk to the real Daytona with DAYTONA_API_KEY; costs money")
+    parser.addoption(
+        "--cloud",
+        action="store_true",
+        help="talk to the real Daytona with DAYTONA_API_KEY; costs money",
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,13 @@ from __future__ import annotations
 EVERY = ("--help", "-h")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "archive": (),
-    "create": (
-        "--name", "--snapshot", "--target", "--cpu", "--memory", "--disk", "--gpu", "-e", "--env", "-l", "--label", "-v", "--volume",
-        "-f", "--dockerfile", "-c", "--context", "--public", "--user", "--auto-stop", "--auto-archive", "--auto-delete", "--auto-pause",
-        "--ttl", "--network-block-all", "--network-allow-list",
+    "create": tuple(
+        """
+        --name --snapshot --target --cpu --memory --disk --gpu -e --env -l --label -v
+        --volume -f --dockerfile -c --context --public --user --auto-stop
+        --auto-archive --auto-delete --auto-pause --ttl --network-block-all
+        --network-allow-list
+    """.split()
     ),
     "delete": ("--all",),
     "docs": (),
@@ -38,4 +41,4 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "volume delete": (),
     "volume get": (),
     "volume list": (),
-}  # fmt: skip
+}

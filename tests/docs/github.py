@@ -54,18 +54,30 @@ class Smart(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.authorization and self.headers.get("Authorization") != self.authorization:
             self.send_response(401)
-            for name, value in {"WWW-Authenticate": "Basic realm=git", "Content-Length": "0"}.items():
+            for name, value in {
+                "WWW-Authenticate": "Basic realm=git",
+                "Content-Length": "0",
+            }.items():
                 self.send_header(name, value)
             self.end_headers()
             return
         path, _, query = self.path.partition("?")
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         variables = {
-            **os.environ, "GIT_PROJECT_ROOT": str(self.root), "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": path, "QUERY_STRING": query,
-            "REQUEST_METHOD": self.command, "CONTENT_TYPE": self.headers.get("Content-Type", ""), "CONTENT_LENGTH": str(len(body)),
-            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""), "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
-        }  # fmt: skip
-        answer = subprocess.run(["git", "http-backend"], input=body, capture_output=True, env=variables, check=False).stdout
+            **os.environ,
+            "GIT_PROJECT_ROOT": str(self.root),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "REQUEST_METHOD": self.command,
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "CONTENT_LENGTH": str(len(body)),
+            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+        }
+        answer = subprocess.run(
+            ["git", "http-backend"], input=body, capture_output=True, env=variables, check=False
+        ).stdout
         head, _, rest = answer.partition(b"\r\n\r\n")
         fields = dict(line.split(": ", 1) for line in head.decode().splitlines())
         self.send_response(int(fields.pop("Status", "200").split()[0]))
@@ -89,7 +101,21 @@ def make_repository(folder: Path) -> Path:
     run = functools.partial(subprocess.run, check=True, capture_output=True, cwd=folder)
     run(["git", "init", "-q", "-b", "main", "work"])
     run(["git", "-C", "work", "add", "."])
-    run(["git", "-C", "work", "-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-q", "-m", "first"])
+    run(
+        [
+            "git",
+            "-C",
+            "work",
+            "-c",
+            "user.name=t",
+            "-c",
+            "user.email=t@example.com",
+            "commit",
+            "-q",
+            "-m",
+            "first",
+        ]
+    )
     run(["git", "clone", "-q", "--bare", "work", "www/pypa/sampleproject.git"])
     return folder / "www"
 
@@ -98,10 +124,31 @@ def make_repository(folder: Path) -> Path:
 def running_site(folder: Path, authorization: str | None = None) -> Iterator[Site]:
     """The site with an authority of its own; it wants that header if one is given."""
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", "key.pem", "-out", "ca.pem",
-         "-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}"], check=True, capture_output=True, cwd=folder,
-    )  # fmt: skip
-    site = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Smart, make_repository(folder), authorization))
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "ca.pem",
+            "-subj",
+            f"/CN={NAME}",
+            "-addext",
+            f"subjectAltName=DNS:{NAME}",
+        ],
+        check=True,
+        capture_output=True,
+        cwd=folder,
+    )
+    site = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Smart, make_repository(folder), authorization)
+    )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "ca.pem", folder / "key.pem")
     site.socket = context.wrap_socket(site.socket, server_side=True)
@@ -124,9 +171,12 @@ def running_server(folder: Path, authorization: str | None = None) -> Iterator[L
         bundle.write_text("".join(path.read_text() for path in [*trusted, site.authority]))
         with open(state / "server.log", "ab") as log:
             process = subprocess.Popen(
-                [sys.executable, __file__, str(state), str(site.port)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                [sys.executable, __file__, str(state), str(site.port)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
                 env={**os.environ, "SSL_CERT_FILE": str(bundle), "PYTHONPATH": str(SCRIPTS.parent)},
-            )  # fmt: skip
+            )
         try:
             yield wait_for_server(state, process)
         finally:
@@ -150,12 +200,20 @@ def serve(state: Path, port: int) -> None:
         return [ipaddress.ip_address(ADDRESS)] if name == NAME else await real.resolve(name)
 
     async def dial_site(address: Address, wanted: int) -> socket.socket:
-        return await dial(ipaddress.ip_address("127.0.0.1"), port) if str(address) == ADDRESS else await real.dial(address, wanted)
+        return (
+            await dial(ipaddress.ip_address("127.0.0.1"), port)
+            if str(address) == ADDRESS
+            else await real.dial(address, wanted)
+        )
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     with lifecycle.locked(state):
         settings = server_module.Settings(state, skill_env.server_version())
-        asyncio.run(server_module.serve(settings, dataclasses.replace(real, resolve=resolve, dial=dial_site)))
+        asyncio.run(
+            server_module.serve(
+                settings, dataclasses.replace(real, resolve=resolve, dial=dial_site)
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FENCE = re.compile(r"^(?P<fence>`{3,})(?P<tag>[^`\n]*)\n(?P<text>.*?)^(?P=fence)[ ]*$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(
+    r"^(?P<fence>`{3,})(?P<tag>[^`\n]*)\n(?P<text>.*?)^(?P=fence)[ ]*$", re.MULTILINE | re.DOTALL
+)
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
 RUN_TAGS = ("bash", "python")
@@ -29,7 +31,12 @@ class Block:
 
 def pages() -> list[Path]:
     """Every page that a reader is given."""
-    found = [ROOT / "SKILL.md", ROOT / "README.md", *sorted((ROOT / "reference").glob("*.md")), *sorted((ROOT / "examples").glob("*.md"))]
+    found = [
+        ROOT / "SKILL.md",
+        ROOT / "README.md",
+        *sorted((ROOT / "reference").glob("*.md")),
+        *sorted((ROOT / "examples").glob("*.md")),
+    ]
     return [page for page in found if page.exists()]
 
 
@@ -40,7 +47,13 @@ def blocks() -> Iterator[Block]:
             name = f"{page.relative_to(ROOT)}#{heading_above(text, match.start())}"
             counts[name] += 1
             line = text.count("\n", 0, match.start()) + 1
-            yield Block(str(page.relative_to(ROOT)), line, match["tag"].strip(), match["text"], f"{name}-{counts[name]}")
+            yield Block(
+                str(page.relative_to(ROOT)),
+                line,
+                match["tag"].strip(),
+                match["text"],
+                f"{name}-{counts[name]}",
+            )
 
 
 def heading_above(text: str, place: int) -> str:

@@ -38,14 +38,23 @@ def record() -> str:
         "LANG": "C.UTF-8",
         "DAYTONA_LOCAL_STATE": str(state),
     }
-    environment["XDG_DATA_HOME"] = os.environ.get("XDG_DATA_HOME", str(Path.home() / ".local/share"))
+    environment["XDG_DATA_HOME"] = os.environ.get(
+        "XDG_DATA_HOME", str(Path.home() / ".local/share")
+    )
     shown = []
     try:
         for command in COMMANDS:
             done = subprocess.run(
-                ["bash", "-c", command], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                text=True, timeout=120, check=True,
-            )  # fmt: skip
+                ["bash", "-c", command],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=120,
+                check=True,
+            )
             shown.append(f"$ {command}\n{done.stdout}")
     finally:
         stop = [sys.executable, "scripts/local_daytona", "stop", "--state-dir", str(state)]
@@ -55,7 +64,11 @@ def record() -> str:
 
 def in_the_readme() -> str:
     """The recording that the README shows."""
-    found = re.search(re.escape(BEGIN) + r"\n\n```text\n(.*?)```\n\n" + re.escape(END), README.read_text(), re.DOTALL)
+    found = re.search(
+        re.escape(BEGIN) + r"\n\n```text\n(.*?)```\n\n" + re.escape(END),
+        README.read_text(),
+        re.DOTALL,
+    )
     if found is None:
         raise ValueError("the README has no place for the recording")
     return found[1]

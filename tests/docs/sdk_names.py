@@ -20,13 +20,25 @@ def defined_in(tree: ast.AST) -> Iterator[str]:
             yield node.arg
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             yield node.target.id
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
+        elif (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "self"
+        ):
             yield node.attr
 
 
 @cache
 def sdk_names() -> frozenset[str]:
     """Names of the `daytona` package and of the models that it hands out."""
-    packages = [Path(str(module.__file__)).parent for module in (daytona, daytona_api_client.models, daytona_toolbox_api_client.models)]
-    names = {name for package in packages for path in package.rglob("*.py") for name in defined_in(ast.parse(path.read_text("utf-8")))}
+    packages = [
+        Path(str(module.__file__)).parent
+        for module in (daytona, daytona_api_client.models, daytona_toolbox_api_client.models)
+    ]
+    names = {
+        name
+        for package in packages
+        for path in package.rglob("*.py")
+        for name in defined_in(ast.parse(path.read_text("utf-8")))
+    }
     return frozenset(name for name in names if not name.startswith("_"))

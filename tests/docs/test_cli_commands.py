@@ -20,7 +20,11 @@ def spoken() -> list[tuple[str, str]]:
     found = []
     for page in pages():
         text = re.sub(r"^(from|import) .*$", "", body(page), flags=re.MULTILINE)
-        found += [(str(page.relative_to(ROOT)), match[1].strip()) for match in SPOKEN.finditer(text) if not match[1].startswith(("=", "0"))]
+        found += [
+            (str(page.relative_to(ROOT)), match[1].strip())
+            for match in SPOKEN.finditer(text)
+            if not match[1].startswith(("=", "0"))
+        ]
     return found
 
 
@@ -30,7 +34,9 @@ def problem(words: str) -> str | None:
     name = next((known for known in (" ".join(parts[:2]), parts[0]) if known in COMMANDS), None)
     if name is None:
         return f"no such command: {words}"
-    wrong = [word for word in parts if word.startswith("-") and word not in (*COMMANDS[name], *EVERY)]
+    wrong = [
+        word for word in parts if word.startswith("-") and word not in (*COMMANDS[name], *EVERY)
+    ]
     return f"{name} does not take {wrong}" if wrong else None
 
 

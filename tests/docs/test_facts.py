@@ -31,9 +31,22 @@ sandbox.no_such_method()
 def type_errors(folder: Path) -> list[str]:
     """What mypy says of the snippets in `folder`, against the installed SDK's own types."""
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--config-file=", "--cache-dir", str(folder / "cache"), "--ignore-missing-imports", *sorted(folder.glob("*.py"))],
-        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--config-file=",
+            "--cache-dir",
+            str(folder / "cache"),
+            "--ignore-missing-imports",
+            *sorted(folder.glob("*.py")),
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode in (0, 1), done.stderr
     return [line for line in done.stdout.splitlines() if ": error:" in line]
 
@@ -47,7 +60,9 @@ def test_there_is_something_to_check() -> None:
 def test_every_snippet_fits_the_sdks_types(tmp_path: Path) -> None:
     """The SDK drops unknown keywords silently, so a snippet that runs proves nothing about them; some cannot even run here."""
     for block in PYTHON:
-        (tmp_path / re.sub(r"\W", "_", f"{block.page}_{block.line}")).with_suffix(".py").write_text(block.text)
+        (tmp_path / re.sub(r"\W", "_", f"{block.page}_{block.line}")).with_suffix(".py").write_text(
+            block.text
+        )
     (tmp_path / "wrong.py").write_text(WRONG_SNIPPET)
     errors = type_errors(tmp_path)
 
@@ -61,7 +76,10 @@ def spoken_attributes() -> Iterator[str]:
         for code in re.findall(r"`([^`\n]+)`", FENCE.sub("", text)):
             if "/" in code or "--" in code:  # a path or a command
                 continue
-            for match in re.finditer(r"(?:\b(?:sandbox|daytona|process|fs|volume|snapshot|git)|^)\.([a-z_]+)|^([a-z]+_[a-z_]+)\(", code):
+            for match in re.finditer(
+                r"(?:\b(?:sandbox|daytona|process|fs|volume|snapshot|git)|^)\.([a-z_]+)|^([a-z]+_[a-z_]+)\(",
+                code,
+            ):
                 yield match[1] or match[2]
 
 
@@ -76,7 +94,11 @@ def test_every_attribute_in_the_prose_exists() -> None:
 def test_every_class_in_the_prose_exists() -> None:
     """Error classes above all."""
     spoken = {
-        name for text in PROSE.values() for name in re.findall(r"\b((?:Async)?Daytona[A-Z]\w+|Create\w+Params|\w+Request|\w+Query)\b", text)
+        name
+        for text in PROSE.values()
+        for name in re.findall(
+            r"\b((?:Async)?Daytona[A-Z]\w+|Create\w+Params|\w+Request|\w+Query)\b", text
+        )
     }
 
     assert len(spoken) > 10
@@ -85,7 +107,12 @@ def test_every_class_in_the_prose_exists() -> None:
 
 def test_every_keyword_in_the_prose_exists() -> None:
     """`name=` in inline code is a parameter of the SDK."""
-    code = [code for text in PROSE.values() for code in re.findall(r"`([^`\n]+)`", FENCE.sub("", text)) if "--" not in code]
+    code = [
+        code
+        for text in PROSE.values()
+        for code in re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
+        if "--" not in code
+    ]
     spoken = {name for text in code for name in re.findall(r"(?<![\w-])([a-z_]+)=", text)}
 
     assert len(spoken) > 15
@@ -116,7 +143,10 @@ def test_defaults_in_the_prose_are_the_codes() -> None:
     assert number_after("SKILL.md", "`--timeout` (default") == str(defaults.DEFAULT_TIMEOUT_S)
     assert f"{defaults.DEFAULT_MAX_OUTPUT:,} characters a stream" in skill
     assert f"ttl ({defaults.DEFAULT_TTL_MIN} minutes)" in skill
-    assert f"ttl ({defaults.DEFAULT_TTL_MIN} minutes; {defaults.KEPT_TTL_MIN} when you keep it)" in (ROOT / "README.md").read_text()
+    assert (
+        f"ttl ({defaults.DEFAULT_TTL_MIN} minutes; {defaults.KEPT_TTL_MIN} when you keep it)"
+        in (ROOT / "README.md").read_text()
+    )
     assert f"| {failures.TIMED_OUT} |" in skill
     assert f"| {failures.TOOL_FAILED} |" in skill
 

@@ -67,7 +67,9 @@ def help_texts() -> list[Callable[[], object]]:
 
 def unknown_flags(text: str) -> set[str]:
     of_the_cli = {flag for flags in daytona_cli.COMMANDS.values() for flag in flags}
-    return set(FLAG.findall(text)) - our_flags() - of_the_cli - set(daytona_cli.EVERY) - FOREIGN_FLAGS
+    return (
+        set(FLAG.findall(text)) - our_flags() - of_the_cli - set(daytona_cli.EVERY) - FOREIGN_FLAGS
+    )
 
 
 @pytest.mark.parametrize("page", ALL, ids=lambda page: str(page.relative_to(ROOT)))
@@ -92,17 +94,29 @@ def command_lines() -> list[tuple[str, list[str]]]:
         for match in COMMAND_LINE.finditer(block.text if block.tag == "bash" else ""):
             lexer = shlex.shlex(match[2], posix=True, punctuation_chars=True)
             lexer.whitespace_split = True
-            words = list(itertools.takewhile(lambda word: word not in ("|", "||", "&&", ";", ">", ")"), lexer))
+            words = list(
+                itertools.takewhile(
+                    lambda word: word not in ("|", "||", "&&", ";", ">", ")"), lexer
+                )
+            )
             found.append((match[1], words))
     return found
 
 
-@pytest.mark.parametrize(("script", "words"), command_lines(), ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else value)
+@pytest.mark.parametrize(
+    ("script", "words"),
+    command_lines(),
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else value,
+)
 def test_every_command_line_is_taken_by_its_parser(script: str, words: list[str]) -> None:
     """Also in blocks that cannot run here."""
     from sandbox_kit import options
 
-    {"run_in_sandbox": options.parse_run, "sandboxes": options.parse_sandboxes, "healthcheck": options.parse_health}[script](words)
+    {
+        "run_in_sandbox": options.parse_run,
+        "sandboxes": options.parse_sandboxes,
+        "healthcheck": options.parse_health,
+    }[script](words)
 
 
 def test_there_are_command_lines() -> None:
@@ -132,7 +146,9 @@ def test_the_front_matter_has_only_the_six_fields_every_client_takes() -> None:
 
 def test_the_description_is_within_what_clients_show() -> None:
     """At most 1,024 characters, no angle brackets, the trigger in the first 200."""
-    match = re.search(r"^description: >-\n((?:  .+\n)+)", front_matter(ROOT / "SKILL.md"), re.MULTILINE)
+    match = re.search(
+        r"^description: >-\n((?:  .+\n)+)", front_matter(ROOT / "SKILL.md"), re.MULTILINE
+    )
     assert match is not None
     text = " ".join(line.strip() for line in match[1].splitlines())
 
@@ -149,4 +165,6 @@ def test_the_guide_is_short() -> None:
 def test_no_marketing_numbers() -> None:
     """Start times of the cloud are not ours to promise."""
     for page in ALL:
-        assert not re.search(r"\b90 ?ms\b|sub-second|blazing|lightning", page.read_text(), re.IGNORECASE), page
+        assert not re.search(
+            r"\b90 ?ms\b|sub-second|blazing|lightning", page.read_text(), re.IGNORECASE
+        ), page

@@ -54,9 +54,15 @@ def state_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.usefixtures("tidy")
 @pytest.mark.parametrize("block", RUN, ids=lambda block: block.name)
-def test_the_block_runs(block: Block, server: LocalServer, tmp_path: Path, state_home: Path) -> None:
+def test_the_block_runs(
+    block: Block, server: LocalServer, tmp_path: Path, state_home: Path
+) -> None:
     """What the page tells the reader to type ends with 0, and leaves no sandbox unless it says so."""
-    command = ["bash", "-euo", "pipefail", "-c", block.text] if block.tag == "bash" else [sys.executable, "-c", block.text]
+    command = (
+        ["bash", "-euo", "pipefail", "-c", block.text]
+        if block.tag == "bash"
+        else [sys.executable, "-c", block.text]
+    )
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
@@ -73,9 +79,17 @@ def test_the_block_runs(block: Block, server: LocalServer, tmp_path: Path, state
     project = tmp_path / "project"
     project.mkdir()
     ended = subprocess.run(
-        command, cwd=project if "CLAUDE_SKILL_DIR" in block.text or block.tag == "python" else ROOT, env=environment,
-        capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False,
-    )  # fmt: skip
+        command,
+        cwd=project if "CLAUDE_SKILL_DIR" in block.text or block.tag == "python" else ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert [found["name"] for found in server.sandboxes() if not found["name"].startswith("keep-")] == []
+    assert [
+        found["name"] for found in server.sandboxes() if not found["name"].startswith("keep-")
+    ] == []

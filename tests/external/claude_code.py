@@ -20,7 +20,9 @@ from .scripted_model import ScriptedModel, Turn, serving
 from .tools import claude_code
 
 NAME = "daytona-sandbox"
-LOAD_ALLOWED = f"Skill({NAME})"  # a skill with allowed-tools is asked about once; in -p an ask is a refusal
+LOAD_ALLOWED = (
+    f"Skill({NAME})"  # a skill with allowed-tools is asked about once; in -p an ask is a refusal
+)
 TURN_TIMEOUT_S = 300
 
 
@@ -67,17 +69,41 @@ class Installed:
     @property
     def server(self) -> LocalServer:
         """The local engine that a run of this user's has started."""
-        return LocalServer(state_dir=self.state_dir, **json.loads((self.state_dir / "server.json").read_text()))
+        return LocalServer(
+            state_dir=self.state_dir, **json.loads((self.state_dir / "server.json").read_text())
+        )
 
-    def ask(self, prompt: str, turns: Sequence[Turn] = (), *, allowed: Sequence[str] = (LOAD_ALLOWED,), **environ: str) -> Session:
+    def ask(
+        self,
+        prompt: str,
+        turns: Sequence[Turn] = (),
+        *,
+        allowed: Sequence[str] = (LOAD_ALLOWED,),
+        **environ: str,
+    ) -> Session:
         """`claude -p prompt` with a model that says `turns`, in a scrubbed environment with `environ` besides."""
         model = ScriptedModel(turns)
         with serving(model) as address:
             done = subprocess.run(
-                [str(claude_code()), "-p", prompt, "--output-format", "stream-json", "--verbose", "--allowedTools", *allowed, *self.flags],
-                env={**self._environment(address), **environ}, cwd=self.project, stdin=subprocess.DEVNULL,
-                capture_output=True, text=True, timeout=TURN_TIMEOUT_S, check=False,
-            )  # fmt: skip
+                [
+                    str(claude_code()),
+                    "-p",
+                    prompt,
+                    "--output-format",
+                    "stream-json",
+                    "--verbose",
+                    "--allowedTools",
+                    *allowed,
+                    *self.flags,
+                ],
+                env={**self._environment(address), **environ},
+                cwd=self.project,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=TURN_TIMEOUT_S,
+                check=False,
+            )
         assert done.returncode == 0, done.stderr + done.stdout[-2000:]
         events = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         return Session(events, model.requests, list(results(model.requests[-1], denied(events))))
@@ -87,21 +113,36 @@ class Installed:
         from .scripted_model import Call
 
         load = Call("Skill", {"skill": NAME})
-        bash = [Call("Bash", {"command": command, "description": "as the skill says"}) for command in commands]
+        bash = [
+            Call("Bash", {"command": command, "description": "as the skill says"})
+            for command in commands
+        ]
         return self.ask("Run it in a sandbox", [load, *bash], **environ).results[1:]
 
     def _environment(self, address: str) -> dict[str, str]:
-        quiet = ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "DISABLE_TELEMETRY", "DISABLE_ERROR_REPORTING", "DISABLE_AUTOUPDATER")
+        quiet = (
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC",
+            "DISABLE_TELEMETRY",
+            "DISABLE_ERROR_REPORTING",
+            "DISABLE_AUTOUPDATER",
+        )
         return {
-            "HOME": str(self.home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "CLAUDE_CODE_TMPDIR": str(self.home),
-            "ANTHROPIC_BASE_URL": address, "ANTHROPIC_API_KEY": "no-key-is-needed", "DAYTONA_LOCAL_STATE": str(self.state_dir),
+            "HOME": str(self.home),
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+            "CLAUDE_CODE_TMPDIR": str(self.home),
+            "ANTHROPIC_BASE_URL": address,
+            "ANTHROPIC_API_KEY": "no-key-is-needed",
+            "DAYTONA_LOCAL_STATE": str(self.state_dir),
             **dict.fromkeys(quiet, "1"),
-        }  # fmt: skip
+        }
 
 
 def denied(events: Sequence[dict[str, Any]]) -> set[str]:
     """Ids of the tool calls that the permission rules refused."""
-    return {denial["tool_use_id"] for event in events for denial in event.get("permission_denials", ())}
+    return {
+        denial["tool_use_id"] for event in events for denial in event.get("permission_denials", ())
+    }
 
 
 def results(request: dict[str, Any], refused: set[str]) -> Iterator[Result]:
@@ -113,7 +154,11 @@ def results(request: dict[str, Any], refused: set[str]) -> Iterator[Result]:
                 calls[block["id"]] = block["input"]
             elif block["type"] == "tool_result":
                 content = block["content"]
-                text = content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+                text = (
+                    content
+                    if isinstance(content, str)
+                    else "".join(part.get("text", "") for part in content)
+                )
                 yield Result(calls[block["tool_use_id"]], text, block["tool_use_id"] in refused)
 
 
@@ -133,14 +178,20 @@ class Wall:
 
 
 @contextmanager
-def installed(how: str = "clone", *, parent: str = "plugins", off: Sequence[Wall] = ()) -> Iterator[Installed]:
+def installed(
+    how: str = "clone", *, parent: str = "plugins", off: Sequence[Wall] = ()
+) -> Iterator[Installed]:
     """A home with the skill as a `clone` in ~/.claude/skills, as a `plugin` below `parent`, or as a skill of a `project` below it.
 
     The environment is this clone's; the walls of `off` are down.
     """
     home = Path(tempfile.mkdtemp(prefix="claude-home-"))
     project = home / parent / "project" if how == "project" else home / "project"
-    place = {"clone": home / ".claude" / "skills", "plugin": home / parent, "project": project / ".claude" / "skills"}[how]
+    place = {
+        "clone": home / ".claude" / "skills",
+        "plugin": home / parent,
+        "project": project / ".claude" / "skills",
+    }[how]
     skill = place / NAME
     skill.mkdir(parents=True)
     project.mkdir(parents=True, exist_ok=True)
@@ -154,7 +205,15 @@ def installed(how: str = "clone", *, parent: str = "plugins", off: Sequence[Wall
         yield Installed(home, project, skill, state_dir, flags)
     finally:
         subprocess.run(
-            [str(ROOT / ".venv/bin/python"), str(skill / "scripts/local_daytona"), "stop", "--state-dir", str(state_dir)],
-            capture_output=True, timeout=120, check=False,
-        )  # fmt: skip
+            [
+                str(ROOT / ".venv/bin/python"),
+                str(skill / "scripts/local_daytona"),
+                "stop",
+                "--state-dir",
+                str(state_dir),
+            ],
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
         shutil.rmtree(home, ignore_errors=True)

@@ -28,22 +28,45 @@ class Newcomer:
     clone: Path
     extra: tuple[tuple[str, str], ...] = ()
 
-    def type(self, line: str, *, cwd: Path | None = None, timeout: int = 600) -> subprocess.CompletedProcess[str]:
+    def type(
+        self, line: str, *, cwd: Path | None = None, timeout: int = 600
+    ) -> subprocess.CompletedProcess[str]:
         """Run a shell line as this user."""
-        environment = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
-        environment |= {"HOME": str(self.home), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **dict(self.extra)}
-        user = {} if self.name == pwd.getpwuid(os.geteuid()).pw_name else {"user": self.name, "group": self.name, "extra_groups": []}
+        environment = {
+            name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)
+        }
+        environment |= {
+            "HOME": str(self.home),
+            "PATH": "/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            **dict(self.extra),
+        }
+        user = (
+            {}
+            if self.name == pwd.getpwuid(os.geteuid()).pw_name
+            else {"user": self.name, "group": self.name, "extra_groups": []}
+        )
         done: subprocess.CompletedProcess[str] = subprocess.run(
-            ["sh", "-c", line], cwd=cwd or self.clone, env=environment, capture_output=True, text=True, timeout=timeout,
-            stdin=subprocess.DEVNULL, check=False, **user,  # type: ignore[call-overload]  # user and group take names
-        )  # fmt: skip
+            ["sh", "-c", line],
+            cwd=cwd or self.clone,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+            check=False,
+            **user,  # type: ignore[call-overload]  # user and group take names
+        )
         return done
 
 
 def copy_tracked(target: Path) -> None:
     """What a clone would hold: the files that git knows or does not ignore."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
     )
     for name in filter(None, listed.stdout.decode().split("\0")):
         if (ROOT / name).exists():
@@ -72,11 +95,15 @@ def fresh_home(name: str, home: Path) -> Iterator[Newcomer]:
 def ordinary() -> Iterator[Newcomer]:
     """An ordinary user: a new one where we are root, else whoever runs the tests, with a home of their own."""
     if os.geteuid() != 0:
-        with fresh_home(pwd.getpwuid(os.geteuid()).pw_name, Path(tempfile.mkdtemp(prefix="newcomer-"))) as newcomer:
+        with fresh_home(
+            pwd.getpwuid(os.geteuid()).pw_name, Path(tempfile.mkdtemp(prefix="newcomer-"))
+        ) as newcomer:
             yield newcomer
         return
     name = f"newcomer{os.getpid()}"
-    subprocess.run(["useradd", "--create-home", "--user-group", name], check=True, capture_output=True)
+    subprocess.run(
+        ["useradd", "--create-home", "--user-group", name], check=True, capture_output=True
+    )
     try:
         with fresh_home(name, Path(pwd.getpwnam(name).pw_dir)) as newcomer:
             yield newcomer

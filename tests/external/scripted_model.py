@@ -30,7 +30,11 @@ class Call:
 
     def block(self, place: int) -> tuple[dict[str, Any], dict[str, Any], str]:
         start = {"type": "tool_use", "id": f"toolu_{place:04}", "name": self.name, "input": {}}
-        return start, {"type": "input_json_delta", "partial_json": json.dumps(self.input)}, "tool_use"
+        return (
+            start,
+            {"type": "input_json_delta", "partial_json": json.dumps(self.input)},
+            "tool_use",
+        )
 
 
 Turn = Say | Call
@@ -62,11 +66,17 @@ class ScriptedModel:
             "model": request.get("model"),
             "content": [],
         }
-        yield "message_start", {"message": {**message, "stop_reason": None, "stop_sequence": None, "usage": usage}}
+        yield (
+            "message_start",
+            {"message": {**message, "stop_reason": None, "stop_sequence": None, "usage": usage}},
+        )
         yield "content_block_start", {"index": 0, "content_block": start}
         yield "content_block_delta", {"index": 0, "delta": delta}
         yield "content_block_stop", {"index": 0}
-        yield "message_delta", {"delta": {"stop_reason": reason, "stop_sequence": None}, "usage": usage}
+        yield (
+            "message_delta",
+            {"delta": {"stop_reason": reason, "stop_sequence": None}, "usage": usage},
+        )
         yield "message_stop", {}
 
 
@@ -79,7 +89,10 @@ def serving(model: ScriptedModel) -> Iterator[str]:
 
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            events = "".join(f"event: {kind}\ndata: {json.dumps({'type': kind, **data})}\n\n" for kind, data in model.answer(request))
+            events = "".join(
+                f"event: {kind}\ndata: {json.dumps({'type': kind, **data})}\n\n"
+                for kind, data in model.answer(request)
+            )
             body = events.encode()
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")

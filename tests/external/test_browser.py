@@ -26,10 +26,18 @@ SHORT_LINK_S = 20
 ECHO = "echo: hello over a socket"
 # Nothing but loopback can be named, and what Chromium does for itself is off.
 FLAGS = (
-    "--headless=new", "--no-first-run", "--no-default-browser-check", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-port=0",
+    "--headless=new",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-proxy-server",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--remote-debugging-port=0",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.*",
-)  # fmt: skip
+)
 
 
 class Page:
@@ -50,7 +58,9 @@ class Page:
 
     async def value_of(self, expression: str) -> Any:
         """What JavaScript says in the page, promises waited for."""
-        result = await self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        result = await self.call(
+            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
+        )
         return result["result"].get("value")
 
     async def until(self, expression: str, wanted: Any) -> None:
@@ -58,7 +68,9 @@ class Page:
         deadline = time.monotonic() + WAIT_S
         while (said := await self.value_of(expression)) != wanted:
             if time.monotonic() > deadline:
-                pytest.fail(f"{expression} is {said!r}; the page: {await self.value_of('document.documentElement.outerHTML')}")
+                pytest.fail(
+                    f"{expression} is {said!r}; the page: {await self.value_of('document.documentElement.outerHTML')}"
+                )
             await asyncio.sleep(0.1)
 
     async def open(self, url: str) -> None:
@@ -71,10 +83,22 @@ class Page:
 def debugger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A browser with a profile of its own; the address of its debugging port."""
     home = tmp_path_factory.mktemp("chromium")
-    command = [tools.chromium(), *FLAGS, f"--user-data-dir={home / 'profile'}", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    command = [
+        tools.chromium(),
+        *FLAGS,
+        f"--user-data-dir={home / 'profile'}",
+        *(["--no-sandbox"] if os.geteuid() == 0 else []),
+    ]
     environment = {"HOME": str(home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
     with open(home / "log", "wb") as log:
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     try:
         yield f"http://127.0.0.1:{debugging_port(process, home)}"
     finally:
@@ -125,7 +149,9 @@ def sign(server: LocalServer, sandbox_id: str, seconds: int) -> str:
     return f"http://{url.netloc}/page?{url.query}"
 
 
-def test_a_signed_link_opens_in_a_browser_and_dies_when_it_expires(server: LocalServer, sandboxes: tuple[str, str], debugger: str) -> None:
+def test_a_signed_link_opens_in_a_browser_and_dies_when_it_expires(
+    server: LocalServer, sandboxes: tuple[str, str], debugger: str
+) -> None:
     """The page loads, its WebSocket talks, the token is out of sight; at the end both are shut."""
 
     async def visit() -> None:

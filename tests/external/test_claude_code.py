@@ -45,7 +45,9 @@ def test_the_description_is_in_the_listing(how: str, request: pytest.FixtureRequ
 
 
 @pytest.mark.parametrize("how", ["clone", "plugin"])
-def test_the_slash_command_injects_the_guide_and_the_arguments(how: str, request: pytest.FixtureRequest) -> None:
+def test_the_slash_command_injects_the_guide_and_the_arguments(
+    how: str, request: pytest.FixtureRequest
+) -> None:
     """/daytona-sandbox typed by a person: no front matter, the folder filled in."""
     user: Installed = request.getfixturevalue(how)
     told = user.ask(f"/{NAME} run the tests of x", [Say("done")]).texts()
@@ -62,14 +64,22 @@ def whole_job(user: Installed) -> Session:
         Call("Skill", {"skill": NAME}),
         Call("Read", {"file_path": str(user.skill / "reference" / "exec.md")}),
         Call("Bash", {"command": user.script("healthcheck.py"), "description": "what works here"}),
-        Call("Bash", {"command": f"{user.script('run_in_sandbox.py')} --local --code 'print(sum(range(100)))'", "description": "run"}),
+        Call(
+            "Bash",
+            {
+                "command": f"{user.script('run_in_sandbox.py')} --local --code 'print(sum(range(100)))'",
+                "description": "run",
+            },
+        ),
         Say("It printed 4950."),
     ]
     return user.ask("What is the sum of the numbers below 100? Run it where it is safe.", turns)
 
 
 @pytest.mark.parametrize("how", ["clone", "plugin"])
-def test_the_model_loads_the_skill_and_does_the_job(how: str, request: pytest.FixtureRequest) -> None:
+def test_the_model_loads_the_skill_and_does_the_job(
+    how: str, request: pytest.FixtureRequest
+) -> None:
     """From the listing to the program's output, without one question."""
     session = whole_job(request.getfixturevalue(how))
     _, page, health, run = session.results
@@ -108,7 +118,9 @@ def test_harmless_tails_are_granted(clone: Installed) -> None:
 def test_a_fix_that_names_a_granted_script_can_be_typed_as_it_is(clone: Installed) -> None:
     """The tool prints it as allowed-tools spell it: the user is not asked for what they have granted."""
     (first,) = clone.call(
-        [f"{clone.script('run_in_sandbox.py')} --command true"], DAYTONA_API_URL="http://127.0.0.1:9/api", DAYTONA_API_KEY="k"
+        [f"{clone.script('run_in_sandbox.py')} --command true"],
+        DAYTONA_API_URL="http://127.0.0.1:9/api",
+        DAYTONA_API_KEY="k",
     )
     line = re.search(r'python3 -I "[^"]+healthcheck.py"', first.text)
     assert line is not None, first.text
@@ -156,8 +168,15 @@ def test_nothing_else_is_granted(clone: Installed) -> None:
 def test_the_skills_own_sources_and_other_files_are_not_granted(clone: Installed) -> None:
     """Read covers reference and examples, nothing beside them."""
     (clone.home / "secret.txt").write_text(SECRET)
-    reads = [clone.skill / "examples" / "run-python.md", clone.skill / "scripts" / "skill_env.py", clone.home / "secret.txt"]
-    turns = [Call("Skill", {"skill": NAME}), *(Call("Read", {"file_path": str(path)}) for path in reads)]
+    reads = [
+        clone.skill / "examples" / "run-python.md",
+        clone.skill / "scripts" / "skill_env.py",
+        clone.home / "secret.txt",
+    ]
+    turns = [
+        Call("Skill", {"skill": NAME}),
+        *(Call("Read", {"file_path": str(path)}) for path in reads),
+    ]
     results = clone.ask("read", turns).results[1:]
 
     assert [result.refused for result in results] == [False, True, True]
@@ -227,14 +246,18 @@ def test_no_flag_of_the_granted_command_line_reaches_the_host(clone: Installed) 
     for name in (".env", ".hidden/x.py", "key.pem"):
         (project / name).write_text(f"A='{SECRET}'\nprint(A)\n")
     run = f"{clone.script('run_in_sandbox.py')} --local"
-    results = clone.call([attack.format(run=run, home=clone.home) for attack in ATTACKS], HOST_SECRET=SECRET)
+    results = clone.call(
+        [attack.format(run=run, home=clone.home) for attack in ATTACKS], HOST_SECRET=SECRET
+    )
 
     assert len(results) == len(ATTACKS)
     for result in results:
         assert SECRET not in result.text, result.input
         assert SECRET[::-1] not in result.text, result.input
         assert result.refused or "fix: " in result.text, (result.input, result.text)
-    assert not [path for path in (clone.home / "x", project / ".envrc", project / ".git") if path.exists()]
+    assert not [
+        path for path in (clone.home / "x", project / ".envrc", project / ".git") if path.exists()
+    ]
     assert (clone.home / "outside.py").read_text() == f"print('{SECRET}')\n"
 
 
@@ -242,7 +265,10 @@ def test_an_upload_of_everything_leaves_the_secrets_here(clone: Installed) -> No
     """`--upload .` takes neither dotfiles with credentials, nor keys, nor what links lead to."""
     run = f"{clone.script('run_in_sandbox.py')} --local"
     (result,) = clone.call(
-        [f"{run} --upload . --command 'ls -aR; cat .env key.pem link.py .hidden/x.py folder/outside.py; true'"], HOST_SECRET=SECRET
+        [
+            f"{run} --upload . --command 'ls -aR; cat .env key.pem link.py .hidden/x.py folder/outside.py; true'"
+        ],
+        HOST_SECRET=SECRET,
     )
 
     assert not result.refused
@@ -255,9 +281,14 @@ def test_what_the_user_opens_is_open(clone: Installed) -> None:
     (clone.home / "outside.py").write_text("print('from outside')\n")
     run = f"{clone.script('run_in_sandbox.py')} --local"
     file, variable = clone.call(
-        [f"{run} --file {clone.home}/outside.py", f"{run} --env HOST_SECRET --command 'echo ${{#HOST_SECRET}}'"],
-        DAYTONA_SANDBOX_PATHS=str(clone.home), DAYTONA_SANDBOX_PASS_ENV="HOST_SECRET", HOST_SECRET=SECRET,
-    )  # fmt: skip
+        [
+            f"{run} --file {clone.home}/outside.py",
+            f"{run} --env HOST_SECRET --command 'echo ${{#HOST_SECRET}}'",
+        ],
+        DAYTONA_SANDBOX_PATHS=str(clone.home),
+        DAYTONA_SANDBOX_PASS_ENV="HOST_SECRET",
+        HOST_SECRET=SECRET,
+    )
 
     assert "from outside" in file.text
     assert str(len(SECRET)) in variable.text

@@ -20,7 +20,11 @@ def server() -> Iterator[LocalServer]:
 def test_pip_installs_a_package_inside(server: LocalServer) -> None:
     """No configuration: the index is found, its certificate trusted, the package imported."""
     box = server.create()["id"]
-    done = server.exec(box, "python3 -m pip install -q --target /tmp/site --no-deps iniconfig 2>&1 && ls /tmp/site", timeout=300)
+    done = server.exec(
+        box,
+        "python3 -m pip install -q --target /tmp/site --no-deps iniconfig 2>&1 && ls /tmp/site",
+        timeout=300,
+    )
 
     assert done["exitCode"] == 0, done["result"]
     assert "iniconfig" in done["result"]
@@ -32,7 +36,11 @@ def test_npm_installs_a_package_inside(server: LocalServer) -> None:
     box = server.create()["id"]
     if server.exec(box, "command -v npm")["exitCode"] != 0:
         pytest.skip("this machine has no npm")
-    done = server.exec(box, "mkdir p && cd p && npm install --no-audit --no-fund left-pad 2>&1 && ls node_modules", timeout=300)
+    done = server.exec(
+        box,
+        "mkdir p && cd p && npm install --no-audit --no-fund left-pad 2>&1 && ls node_modules",
+        timeout=300,
+    )
 
     assert done["exitCode"] == 0, done["result"]
     assert done["result"].endswith("left-pad\n")
@@ -42,7 +50,11 @@ def test_npm_installs_a_package_inside(server: LocalServer) -> None:
 def test_block_all_stops_pip(server: LocalServer) -> None:
     """The same command with the network cut fails, and pip shows why."""
     box = server.create(networkBlockAll=True)["id"]
-    done = server.exec(box, "python3 -m pip install --retries 1 --target /tmp/site --no-deps iniconfig 2>&1", timeout=300)
+    done = server.exec(
+        box,
+        "python3 -m pip install --retries 1 --target /tmp/site --no-deps iniconfig 2>&1",
+        timeout=300,
+    )
 
     assert done["exitCode"] != 0
     assert "networkBlockAll is on" in done["result"]

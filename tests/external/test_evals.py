@@ -48,7 +48,11 @@ class OneConversationEach(ScriptedModel):
 
     def turn(self, request: dict[str, Any], place: int) -> Turn:
         told = json.dumps(request["messages"])
-        return Say("It printed 4950.") if "tool_result" in told or not request.get("tools") else Call("Skill", {"skill": "daytona-sandbox"})
+        return (
+            Say("It printed 4950.")
+            if "tool_result" in told or not request.get("tools")
+            else Call("Skill", {"skill": "daytona-sandbox"})
+        )
 
 
 def run_evals(folder: Path, model: ScriptedModel, *flags: str) -> tuple[dict[str, Any], str]:
@@ -57,16 +61,42 @@ def run_evals(folder: Path, model: ScriptedModel, *flags: str) -> tuple[dict[str
     with serving(model) as address:
         done = subprocess.run(
             [
-                str(claude_code()), "plugin", "eval", str(folder), "--runs", "1", "--ablation", "none", "--trust-plugin", "--no-publish",
-                "--concurrency", "4", "--threshold", "0", "--json", str(result), *flags,
+                str(claude_code()),
+                "plugin",
+                "eval",
+                str(folder),
+                "--runs",
+                "1",
+                "--ablation",
+                "none",
+                "--trust-plugin",
+                "--no-publish",
+                "--concurrency",
+                "4",
+                "--threshold",
+                "0",
+                "--json",
+                str(result),
+                *flags,
             ],
             env={
-                "HOME": str(folder.parent), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "ANTHROPIC_BASE_URL": address, "ANTHROPIC_API_KEY": "none",
-                "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_TELEMETRY": "1", "DISABLE_AUTOUPDATER": "1",
+                "HOME": str(folder.parent),
+                "PATH": os.environ["PATH"],
+                "LANG": "C.UTF-8",
+                "ANTHROPIC_BASE_URL": address,
+                "ANTHROPIC_API_KEY": "none",
+                "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+                "DISABLE_TELEMETRY": "1",
+                "DISABLE_AUTOUPDATER": "1",
                 "CLAUDE_CODE_TMPDIR": str(folder.parent),
             },
-            cwd=folder.parent, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
+            cwd=folder.parent,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
     assert result.exists(), done.stdout + done.stderr
     found: dict[str, Any] = json.loads(result.read_text())
     return found, done.stdout + done.stderr
@@ -81,7 +111,11 @@ def test_the_cli_runs_and_scores_every_case(tmp_path: Path) -> None:
     copy_tracked(folder)
     result, printed = run_evals(folder, OneConversationEach(()))
     runs = {case["name"]: case["arms"]["with"][0] for case in result["cases"]}
-    verdicts = {(name, grader["name"]): grader["passed"] for name, run in runs.items() for grader in run["graders"]}
+    verdicts = {
+        (name, grader["name"]): grader["passed"]
+        for name, run in runs.items()
+        for grader in run["graders"]
+    }
 
     assert sorted(runs) == CASES, printed
     assert {name for name, run in runs.items() if run.get("error")} == set()

@@ -28,16 +28,24 @@ def broken(skills: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "skills" / "daytona-sandbox"
     folder.mkdir(parents=True)
     text = (skills / "daytona-sandbox" / "SKILL.md").read_text()
-    (folder / "SKILL.md").write_text(text.replace("name: daytona-sandbox", "name: Wrong_Name: [").replace("license:", "licence:"))
+    (folder / "SKILL.md").write_text(
+        text.replace("name: daytona-sandbox", "name: Wrong_Name: [").replace("license:", "licence:")
+    )
     return folder
 
 
 def check(command: Sequence[str | Path], home: Path, *, cwd: Path | None = None) -> tuple[int, str]:
     """Exit code and output of a validator, in a home of its own."""
     done = subprocess.run(
-        [str(word) for word in command], cwd=cwd or home, env={**tools.node_environment(), "HOME": str(home), "CI": "1", "DISABLE_TELEMETRY": "1"},
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180, check=False,
-    )  # fmt: skip
+        [str(word) for word in command],
+        cwd=cwd or home,
+        env={**tools.node_environment(), "HOME": str(home), "CI": "1", "DISABLE_TELEMETRY": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
     return done.returncode, re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", done.stdout + done.stderr)
 
 
@@ -57,7 +65,11 @@ def skill_check(skill: Path) -> list[str | Path]:
     return [tools.node_tool("skill-check"), "check", skill, "--no-security-scan"]
 
 
-@pytest.mark.parametrize("validator", [agentskills, as_a_plugin, as_skills, skill_check], ids=lambda found: found.__name__)
+@pytest.mark.parametrize(
+    "validator",
+    [agentskills, as_a_plugin, as_skills, skill_check],
+    ids=lambda found: found.__name__,
+)
 def test_the_validator_accepts_it(validator: type, skills: Path, tmp_path: Path) -> None:
     """The specification's own, the plugin directory's, Claude Code's for skills, and skill-check."""
     code, said = check(validator(skills / "daytona-sandbox"), tmp_path)
@@ -66,7 +78,11 @@ def test_the_validator_accepts_it(validator: type, skills: Path, tmp_path: Path)
     assert not re.search(r"[1-9]\d* (plugin directory )?warning", said), said
 
 
-@pytest.mark.parametrize("validator", [agentskills, as_a_plugin, as_skills, skill_check], ids=lambda found: found.__name__)
+@pytest.mark.parametrize(
+    "validator",
+    [agentskills, as_a_plugin, as_skills, skill_check],
+    ids=lambda found: found.__name__,
+)
 def test_the_validator_would_notice(validator: type, broken: Path, tmp_path: Path) -> None:
     """A validator that accepts anything proves nothing."""
     code, said = check(validator(broken), tmp_path)
@@ -76,7 +92,9 @@ def test_the_validator_would_notice(validator: type, broken: Path, tmp_path: Pat
 
 def test_the_skills_installer_finds_it(skills: Path, tmp_path: Path) -> None:
     """npx skills add PATH --list: one skill, with its description."""
-    code, said = check([tools.node_tool("skills"), "add", skills / "daytona-sandbox", "--list"], tmp_path)
+    code, said = check(
+        [tools.node_tool("skills"), "add", skills / "daytona-sandbox", "--list"], tmp_path
+    )
 
     assert code == 0, said
     assert "daytona-sandbox" in said

@@ -10,7 +10,11 @@ import pytest
 from . import tools
 from .conftest import ROOT, Newcomer
 
-FIRST = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("python3 scripts/healthcheck.py --install"))
+FIRST = next(
+    line
+    for line in (ROOT / "README.md").read_text().splitlines()
+    if line.startswith("python3 scripts/healthcheck.py --install")
+)
 NO_ENSUREPIP = "import importlib.util as u; real = u.find_spec; u.find_spec = lambda n, p=None: None if n == 'ensurepip' else real(n, p)\n"
 
 
@@ -58,7 +62,12 @@ def without_ensurepip(ordinary: Newcomer) -> Newcomer:
     folder = ordinary.home / "without-ensurepip"
     ordinary.type(f"mkdir -p {folder}")
     (folder / "sitecustomize.py").write_text(NO_ENSUREPIP)
-    return Newcomer(ordinary.name, ordinary.home, ordinary.clone, (("PYTHONPATH", str(folder)), ("XDG_DATA_HOME", str(folder / "data"))))
+    return Newcomer(
+        ordinary.name,
+        ordinary.home,
+        ordinary.clone,
+        (("PYTHONPATH", str(folder)), ("XDG_DATA_HOME", str(folder / "data"))),
+    )
 
 
 @pytest.mark.network
@@ -73,7 +82,9 @@ def test_a_debian_without_ensurepip_fetches_the_pinned_pip(without_ensurepip: Ne
 
 def test_uv_runs_a_script_by_its_header(ordinary: Newcomer) -> None:
     """The README's terminal with uv: no --install, the dependencies come from the PEP 723 header."""
-    line = next(found for found in (ROOT / "README.md").read_text().splitlines() if "`uv run " in found)
+    line = next(
+        found for found in (ROOT / "README.md").read_text().splitlines() if "`uv run " in found
+    )
     command = line.split("`")[1].replace("uv run", f"'{tools.FOLDER / 'bin' / 'uv'}' run")
     done = ordinary.type(command)
 

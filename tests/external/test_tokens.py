@@ -20,15 +20,22 @@ COUNTER = Path(__file__).with_name("node") / "count_tokens.cjs"
 
 def count(texts: list[str]) -> list[int]:
     done = subprocess.run(
-        [str(tools.FOLDER / "bin" / "node"), str(COUNTER)], input=json.dumps(texts), capture_output=True, text=True, timeout=60, check=True,
+        [str(tools.FOLDER / "bin" / "node"), str(COUNTER)],
+        input=json.dumps(texts),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
         env={**tools.node_environment(), "NODE_PATH": str(tools.NODE_FOLDER / "node_modules")},
-    )  # fmt: skip
+    )
     counts: list[int] = json.loads(done.stdout)
     return counts
 
 
 def description() -> str:
-    found = re.search(r"^description: >-\n((?:  .+\n)+)", front_matter(ROOT / "SKILL.md"), re.MULTILINE)
+    found = re.search(
+        r"^description: >-\n((?:  .+\n)+)", front_matter(ROOT / "SKILL.md"), re.MULTILINE
+    )
     assert found is not None
     return " ".join(found[1].split())
 
@@ -39,9 +46,11 @@ def tokens() -> dict[str, int]:
     pages = sorted((ROOT / "reference").glob("*.md"))
     script = [sys.executable, str(ROOT / "scripts" / "run_in_sandbox.py"), "--help"]
     texts = {
-        "description": description(), "guide": body(ROOT / "SKILL.md"), "help": subprocess.check_output(script, text=True),
+        "description": description(),
+        "guide": body(ROOT / "SKILL.md"),
+        "help": subprocess.check_output(script, text=True),
         **{page.stem: page.read_text() for page in pages},
-    }  # fmt: skip
+    }
     return dict(zip(texts, count(list(texts.values())), strict=True))
 
 
@@ -63,7 +72,11 @@ def test_the_guide_and_the_help_are_within_their_budgets(tokens: dict[str, int])
 
 def test_reference_pages_are_within_theirs(tokens: dict[str, int]) -> None:
     """Each alone, and all together."""
-    pages = {name: found for name, found in tokens.items() if name not in ("description", "guide", "help")}
+    pages = {
+        name: found
+        for name, found in tokens.items()
+        if name not in ("description", "guide", "help")
+    }
 
     assert len(pages) == 7
     assert {name: found for name, found in pages.items() if found > PAGE} == {}
@@ -73,7 +86,9 @@ def test_reference_pages_are_within_theirs(tokens: dict[str, int]) -> None:
 def test_the_readme_states_what_was_measured(tokens: dict[str, int]) -> None:
     """Its figures for this skill are of today."""
     readme = (ROOT / "README.md").read_text()
-    largest = max(found for name, found in tokens.items() if name not in ("description", "guide", "help"))
+    largest = max(
+        found for name, found in tokens.items() if name not in ("description", "guide", "help")
+    )
 
     assert f"| always in context | {tokens['description']} |" in readme
     assert f"| when it is used | {tokens['guide']:,} |" in readme

@@ -19,7 +19,9 @@ import skill_install  # noqa: E402  (the folder above must come first)
 
 FOLDER = ROOT / ".external" / "python"
 LOCK = Path(__file__).with_name("requirements.lock")  # needs Python 3.11: skills-ref does
-LANGCHAIN_FOLDER = ROOT / ".external" / "langchain"  # of its own: its packages and skills-ref's would bind each other
+LANGCHAIN_FOLDER = (
+    ROOT / ".external" / "langchain"
+)  # of its own: its packages and skills-ref's would bind each other
 LANGCHAIN_LOCK = Path(__file__).parent / "langchain" / "requirements.lock"
 NODE_FOLDER = ROOT / ".external" / "node"
 NODE_LOCK = Path(__file__).with_name("node") / "package-lock.json"
@@ -30,7 +32,11 @@ CHROMIUM_COMMAND = "apt-get install -y --no-install-recommends chromium"
 
 def node_environment() -> dict[str, str]:
     """This environment with the pinned Node first on PATH: `skills` needs a newer one than many machines have."""
-    return {**os.environ, "PATH": f"{FOLDER / 'bin'}{os.pathsep}{os.environ['PATH']}", "NO_UPDATE_NOTIFIER": "1"}
+    return {
+        **os.environ,
+        "PATH": f"{FOLDER / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "NO_UPDATE_NOTIFIER": "1",
+    }
 
 
 def node_tool(name: str) -> Path:
@@ -59,10 +65,18 @@ def install_chromium() -> None:
     if shutil.which("chromium"):
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise skill_install.InstallFailed("Chromium is missing, and only root can install it, on a Debian", fix=CHROMIUM_COMMAND)
+        raise skill_install.InstallFailed(
+            "Chromium is missing, and only root can install it, on a Debian", fix=CHROMIUM_COMMAND
+        )
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in ("apt-get update", CHROMIUM_COMMAND):
-        subprocess.run(command.split(), env=environment, stdin=subprocess.DEVNULL, timeout=APT_TIMEOUT_S, check=True)
+        subprocess.run(
+            command.split(),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            timeout=APT_TIMEOUT_S,
+            check=True,
+        )
 
 
 def install_node_tools() -> None:
@@ -76,8 +90,12 @@ def install_node_tools() -> None:
         shutil.copy(NODE_LOCK.with_name(name), NODE_FOLDER)
     subprocess.run(
         [str(FOLDER / "bin" / "npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-        cwd=NODE_FOLDER, env=node_environment(), stdin=subprocess.DEVNULL, timeout=NODE_INSTALL_TIMEOUT_S, check=True,
-    )  # fmt: skip
+        cwd=NODE_FOLDER,
+        env=node_environment(),
+        stdin=subprocess.DEVNULL,
+        timeout=NODE_INSTALL_TIMEOUT_S,
+        check=True,
+    )
     stamp.write_text(wanted)
 
 
@@ -92,7 +110,10 @@ def main() -> int:
         print(f"[sandbox] {failure}\nfix: {failure.fix}", file=sys.stderr)
         return 1
     except (subprocess.SubprocessError, OSError) as error:
-        print(f"[sandbox] a tool could not be installed: {error}\nfix: see npm's or apt-get's words above", file=sys.stderr)
+        print(
+            f"[sandbox] a tool could not be installed: {error}\nfix: see npm's or apt-get's words above",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

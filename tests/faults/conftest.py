@@ -6,7 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.local.conftest import LocalServer, healthcheck, ours, run, sandboxes_script, scripts_environment, server
+from tests.local.conftest import (
+    LocalServer,
+    healthcheck,
+    ours,
+    run,
+    sandboxes_script,
+    scripts_environment,
+    server,
+)
 
 from .proxy import Proxy, running_proxy
 
@@ -14,7 +22,9 @@ __all__ = ["healthcheck", "ours", "run", "sandboxes_script", "scripts_environmen
 
 
 @pytest.fixture
-def proxy(server: LocalServer, scripts_environment: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+def proxy(
+    server: LocalServer, scripts_environment: object, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Proxy]:
     """A fresh proxy that the environment names as the endpoint; the sandboxes of the test are swept afterwards."""
     from sandbox_kit import lease
 

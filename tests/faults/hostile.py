@@ -24,12 +24,20 @@ class Hostile(Instant):
     over: dict[str, Any] = field(default_factory=dict)
     created: dict[str, Any] = field(default_factory=dict)
     found: dict[str, Any] = field(default_factory=dict)
-    answers: dict[str, Any] = field(default_factory=dict)  # by the end of a path: JSON, or (status, JSON)
+    answers: dict[str, Any] = field(
+        default_factory=dict
+    )  # by the end of a path: JSON, or (status, JSON)
     listed: list[dict[str, Any]] = field(default_factory=list)
     made: dict[str, Any] = field(default_factory=dict)
 
     def sandbox(self, number: int = 0) -> dict[str, Any]:
-        return {**super().sandbox(number), "id": ID, "autoDestroyAt": "2030-01-01T00:00:00Z", **self.made, **self.over}
+        return {
+            **super().sandbox(number),
+            "id": ID,
+            "autoDestroyAt": "2030-01-01T00:00:00Z",
+            **self.made,
+            **self.over,
+        }
 
     def answer(self, request: web.Request) -> web.Response:
         path, method = request.path, request.method
@@ -51,7 +59,11 @@ class Hostile(Instant):
 
     def asked(self, method: str, path: str = "") -> list[str]:
         """Targets of the requests of one method."""
-        return [found.target for found in self.received if found.method == method and path in found.target]
+        return [
+            found.target
+            for found in self.received
+            if found.method == method and path in found.target
+        ]
 
 
 @contextmanager

@@ -15,7 +15,15 @@ from aiohttp import web
 from tests.serving import serving
 
 DELAY_S = 0.3
-HOP_HEADERS = {"host", "connection", "transfer-encoding", "content-length", "content-encoding", "keep-alive", "upgrade"}
+HOP_HEADERS = {
+    "host",
+    "connection",
+    "transfer-encoding",
+    "content-length",
+    "content-encoding",
+    "keep-alive",
+    "upgrade",
+}
 
 
 @dataclass
@@ -55,7 +63,9 @@ class Proxy:
     url: str = ""
     faults: list[Fault] = field(default_factory=list)
     seen: list[tuple[str, str]] = field(default_factory=list)
-    started: list[bytes] = field(default_factory=list)  # bodies that reached the server and start a program in a session
+    started: list[bytes] = field(
+        default_factory=list
+    )  # bodies that reached the server and start a program in a session
     created: list[bytes] = field(default_factory=list)  # bodies of creates that came
     busy: int = 0  # requests under way: one may still reach the server when its client is dead
     number: int = 0  # of requests so far, the event channel's left out
@@ -83,7 +93,14 @@ class Proxy:
             self.number += 1
         if (request.method, request.path) == ("POST", "/api/sandbox"):
             self.created.append(await request.read())
-        fault = next((fault for fault in self.faults if fault.takes(request.method, request.path, self.number)), None)
+        fault = next(
+            (
+                fault
+                for fault in self.faults
+                if fault.takes(request.method, request.path, self.number)
+            ),
+            None,
+        )
         if fault is not None and str(fault.action).startswith("SIG"):
             self.kill(getattr(signal, str(fault.action)))
             fault = None
@@ -98,7 +115,9 @@ class Proxy:
 
     async def _inject(self, request: web.Request, fault: Fault) -> web.StreamResponse:
         if isinstance(fault.action, int):
-            return web.json_response({"statusCode": fault.action, "message": fault.message}, status=fault.action)
+            return web.json_response(
+                {"statusCode": fault.action, "message": fault.message}, status=fault.action
+            )
         if fault.action == "garbage":
             return web.Response(text="<html>not Daytona</html>", content_type="text/html")
         if fault.action == "elsewhere":
@@ -106,7 +125,11 @@ class Proxy:
         if fault.action == "endless":
             return await self._endless(request)
         if fault.action == "unknown":
-            return web.Response(body=(await self._forward(request)).body, status=201, content_type="application/json")
+            return web.Response(
+                body=(await self._forward(request)).body,
+                status=201,
+                content_type="application/json",
+            )
         if fault.action == "ignored":
             return await self._as_it_is(request)
         if fault.action == "cut":
@@ -121,7 +144,10 @@ class Proxy:
         """The sandbox, unchanged, in answer to a change of it."""
         address = f"{self.upstream}/api/sandbox/{request.path.split('/')[3]}"
         headers = {"Authorization": request.headers["Authorization"]}
-        async with aiohttp.ClientSession() as session, session.get(address, headers=headers) as answer:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(address, headers=headers) as answer,
+        ):
             return web.Response(body=await answer.read(), content_type="application/json")
 
     async def _endless(self, request: web.Request) -> web.StreamResponse:
@@ -133,7 +159,9 @@ class Proxy:
     async def _half(self, request: web.Request) -> web.StreamResponse:
         whole = await self._forward(request)
         body = whole.body if isinstance(whole.body, bytes) else b""
-        half = web.StreamResponse(status=whole.status, headers={**whole.headers, "Content-Length": str(len(body) + 10)})
+        half = web.StreamResponse(
+            status=whole.status, headers={**whole.headers, "Content-Length": str(len(body) + 10)}
+        )
         await half.prepare(request)
         await half.write(body[: len(body) // 2])
         assert request.transport is not None
@@ -141,22 +169,41 @@ class Proxy:
         return half
 
     async def _forward(self, request: web.Request) -> web.Response:
-        headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_HEADERS}
+        headers = {
+            name: value
+            for name, value in request.headers.items()
+            if name.lower() not in HOP_HEADERS
+        }
         if re.fullmatch(".*/process/session/[^/]*/exec", request.path):
             self.started.append(await request.read())
         async with (
             aiohttp.ClientSession(auto_decompress=False) as session,
-            session.request(request.method, self.upstream + request.raw_path, headers=headers, data=await request.read()) as answer,
+            session.request(
+                request.method,
+                self.upstream + request.raw_path,
+                headers=headers,
+                data=await request.read(),
+            ) as answer,
         ):
             body = (await answer.read()).replace(self.upstream.encode(), self.url.encode())
-            kept = {name: value for name, value in answer.headers.items() if name.lower() not in HOP_HEADERS}
+            kept = {
+                name: value
+                for name, value in answer.headers.items()
+                if name.lower() not in HOP_HEADERS
+            }
             return web.Response(body=body, status=answer.status, headers=kept)
 
     async def _tunnel(self, request: web.Request, *, cut: bool) -> web.StreamResponse:
-        headers = {name: value for name, value in request.headers.items() if name.lower() == "authorization"}
+        headers = {
+            name: value
+            for name, value in request.headers.items()
+            if name.lower() == "authorization"
+        }
         async with aiohttp.ClientSession() as session:
             try:
-                upstream = await session.ws_connect(self.upstream + request.raw_path, headers=headers)
+                upstream = await session.ws_connect(
+                    self.upstream + request.raw_path, headers=headers
+                )
             except aiohttp.WSServerHandshakeError as error:
                 return web.Response(status=error.status)
             client = web.WebSocketResponse()
@@ -175,14 +222,18 @@ class Proxy:
 Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
 
 
-async def pump(source: Socket, target: Socket, *, cut: bool = False, rewrite: tuple[str, str] = ("", "")) -> None:
+async def pump(
+    source: Socket, target: Socket, *, cut: bool = False, rewrite: tuple[str, str] = ("", "")
+) -> None:
     """Pass messages on until `source` ends; with `cut`, only the first. Events name the server's address, so texts are rewritten."""
     async for message in source:
         with suppress(ConnectionError):
             if message.type == aiohttp.WSMsgType.BINARY:
                 await target.send_bytes(message.data)
             else:
-                await target.send_str(message.data.replace(*rewrite) if rewrite[0] else message.data)
+                await target.send_str(
+                    message.data.replace(*rewrite) if rewrite[0] else message.data
+                )
         if cut:
             return
 

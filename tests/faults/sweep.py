@@ -28,7 +28,22 @@ from .proxy import Fault, Proxy, running_proxy
 
 HANG_S = 90
 SECRET = "hunter2-is-a-secret"
-FAULTS: tuple[int | str, ...] = (400, 401, 403, 404, 409, 429, 500, 502, 503, "delay", "drop-before", "drop-after", "cut", "garbage")
+FAULTS: tuple[int | str, ...] = (
+    400,
+    401,
+    403,
+    404,
+    409,
+    429,
+    500,
+    502,
+    503,
+    "delay",
+    "drop-before",
+    "drop-after",
+    "cut",
+    "garbage",
+)
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL")
 ENV = ("--env", f"TOKEN={SECRET}")
 SERVE = ("--serve", "python3 -m http.server 8000", "--preview", "8000")
@@ -37,14 +52,39 @@ SCENARIOS: dict[str, tuple[tuple[str, ...], int, int]] = {
     "run": (("--command", "echo $TOKEN; exit 3", *ENV), 3, 9),
     "code": (("--code", "print(1)", *ENV), 0, 9),
     "steps": (("--setup", "echo s", "--command", "echo a", "--command", "exit 4", *ENV), 4, 15),
-    "transfer": (("--upload", "project", "--command", "mkdir o; echo r > o/r.csv", "--download", "o:back", "--force", *ENV), 0, 14),
+    "transfer": (
+        (
+            "--upload",
+            "project",
+            "--command",
+            "mkdir o; echo r > o/r.csv",
+            "--download",
+            "o:back",
+            "--force",
+            *ENV,
+        ),
+        0,
+        14,
+    ),
     "network": (("--setup", "true", "--no-network", "--command", "true", *ENV), 0, 14),
     "preview": ((*SERVE, *ENV), 0, 12),
     "keep": (("--keep", "--command", "true", *ENV), 0, 9),
     "name": (("--name", "swept", "--command", "true", *ENV), 0, 10),
     "detach": (("--detach", "--command", "sleep 5", *ENV), 0, 8),
     "reuse": (("--sandbox", "base", "--command", "exit 3", *ENV), 3, 9),
-    "repo": (("--sandbox", "base", "--repo", "http://127.0.0.1:9999/r.git", "--command", "rm -r repo", *ENV), 0, 11),
+    "repo": (
+        (
+            "--sandbox",
+            "base",
+            "--repo",
+            "http://127.0.0.1:9999/r.git",
+            "--command",
+            "rm -r repo",
+            *ENV,
+        ),
+        0,
+        11,
+    ),
     "timeout": (("--command", "sleep 30", "--timeout", "1", *ENV), 124, 9),
 }
 KEEPING = ("preview", "keep", "name", "detach")
@@ -103,16 +143,23 @@ class Sweep:
 
     @property
     def environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("DAYTONA_")}
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith("DAYTONA_")
+        }
         return {
-            **kept, "DAYTONA_API_URL": self.proxy.api_url, "DAYTONA_API_KEY": self.server.api_key, "XDG_STATE_HOME": str(self.logs),
+            **kept,
+            "DAYTONA_API_URL": self.proxy.api_url,
+            "DAYTONA_API_KEY": self.server.api_key,
+            "XDG_STATE_HOME": str(self.logs),
             "DAYTONA_LOCAL_STATE": str(self.server.state_dir),
-        }  # fmt: skip
+        }
 
     def run(self, case: Case) -> list[str]:
         """Everything that is wrong after this case; [] is what is wanted."""
         argv = [*SCENARIOS[case.scenario][0], "--json"]
-        self.proxy.faults[:] = [] if case.action is None else [Fault(".*", ".*", case.action, at=case.at)]
+        self.proxy.faults[:] = (
+            [] if case.action is None else [Fault(".*", ".*", case.action, at=case.at)]
+        )
         self.proxy.number = 0
         self.proxy.started.clear()
         outcome = self._as_process(argv) if case.action == "SIGKILL" else self._here(argv)
@@ -136,7 +183,10 @@ class Sweep:
         self.proxy.kill = lambda number: os.kill(os.getpid(), number)
         out, err = Path(self.work.parent / "out"), Path(self.work.parent / "err")
         with contextlib.ExitStack() as stack:
-            stdout, stderr = stack.enter_context(out.open("w+")), stack.enter_context(err.open("w+"))
+            stdout, stderr = (
+                stack.enter_context(out.open("w+")),
+                stack.enter_context(err.open("w+")),
+            )
             for context in (in_place(self.work, self.environment), surviving_signals()):
                 stack.enter_context(context)
             stack.enter_context(contextlib.redirect_stdout(stdout))
@@ -146,24 +196,38 @@ class Sweep:
 
     def _as_process(self, argv: Sequence[str]) -> Outcome:
         process = subprocess.Popen(
-            [sys.executable, str(SCRIPTS / "run_in_sandbox.py"), *argv], cwd=self.work, env=self.environment, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            [sys.executable, str(SCRIPTS / "run_in_sandbox.py"), *argv],
+            cwd=self.work,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         self.proxy.kill = process.send_signal
         out, err = process.communicate(timeout=HANG_S)
         return Outcome(process.returncode, out, err)
 
     def _judge(self, case: Case, outcome: Outcome, *, reached: bool) -> Iterator[str]:
-        left = [found for found in self.server.sandboxes() if found["name"] not in ("foreign", "base")]
+        left = [
+            found for found in self.server.sandboxes() if found["name"] not in ("foreign", "base")
+        ]
         for found in left:
-            if not found.get("autoDestroyAt") or found["labels"].get("managed-by") != "daytona-sandbox":
+            if (
+                not found.get("autoDestroyAt")
+                or found["labels"].get("managed-by") != "daytona-sandbox"
+            ):
                 yield f"{found['name']} has no end or is not labelled"
             if found["id"] not in outcome.stderr and found["name"] not in outcome.stderr:
                 yield f"nobody was told of {found['name']}"
         yield from self._judge_the_others()
         if len(set(self.proxy.started)) != len(self.proxy.started):
             yield "a program was started twice"
-        texts = [outcome.stderr, outcome.stdout, *(path.read_text() for path in self.logs.rglob("*.log"))]
+        texts = [
+            outcome.stderr,
+            outcome.stdout,
+            *(path.read_text() for path in self.logs.rglob("*.log")),
+        ]
         if any(SECRET in text or self.server.api_key in text for text in texts):
             yield "a secret is in the output or a log"
         if "Traceback" in outcome.stderr:
@@ -184,7 +248,9 @@ class Sweep:
         self.server.exec("base", "rm -rf /home/daytona/repo /tmp/daytona-sandbox-*")
 
 
-def judge_the_answer(case: Case, outcome: Outcome, left: list[dict[str, Any]], *, reached: bool) -> Iterator[str]:
+def judge_the_answer(
+    case: Case, outcome: Outcome, left: list[dict[str, Any]], *, reached: bool
+) -> Iterator[str]:
     """Exit code, error kind, fix, and a sandbox that is left only where that was meant or is told."""
     from sandbox_kit.failures import KINDS
 
@@ -241,9 +307,12 @@ def shorten_pauses(replace: Callable[[Any, str, Any], None]) -> None:
     from sandbox_kit import execution, inventory, lease
 
     for module, name, value in (
-        (lease, "DELETE_PAUSES_S", (0.0, 0.05, 0.05)), (lease, "LOOK_PAUSES_S", (0.0, 0.05, 0.05)), (inventory, "DELETE_PAUSES_S", (0.0, 0.05)),
-        (execution, "RECONNECT_PAUSE_S", 0.02), (execution, "POLL_S", (0.02, 0.05, 0.2)),
-    ):  # fmt: skip
+        (lease, "DELETE_PAUSES_S", (0.0, 0.05, 0.05)),
+        (lease, "LOOK_PAUSES_S", (0.0, 0.05, 0.05)),
+        (inventory, "DELETE_PAUSES_S", (0.0, 0.05)),
+        (execution, "RECONNECT_PAUSE_S", 0.02),
+        (execution, "POLL_S", (0.02, 0.05, 0.2)),
+    ):
         replace(module, name, value)
 
 

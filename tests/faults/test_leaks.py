@@ -28,22 +28,31 @@ FOLLOW = ("GET", "/toolbox/.*/logs")
 def test_without_a_fault_the_requests_are_these(run: Script, proxy: Proxy) -> None:
     """Each request of a plain run has its reason (execution); a further one must be justified here."""
     result = run("--command", "echo hello")
-    requests = [f"{method} {re.sub(r'[0-9a-f-]{36}|run-[0-9a-f-]+', 'X', path)}" for method, path in proxy.seen if "socket.io" not in path]
-
-    assert (result.code, result.stdout) == (0, "hello\n")
-    assert requests == [
-        "POST /api/sandbox",
-        "POST /toolbox/X/files/folder",  # private, so that the script and the variables are nobody else's
-        "POST /toolbox/X/files/bulk-upload",
-        "POST /toolbox/X/process/session",
-        "POST /toolbox/X/process/session/X/exec",
-        "GET /toolbox/X/process/session/X/command/X/logs",  # the stream
-        "GET /toolbox/X/process/session/X/command/X",  # the exit code
-        "DELETE /api/sandbox/X",
+    requests = [
+        f"{method} {re.sub(r'[0-9a-f-]{36}|run-[0-9a-f-]+', 'X', path)}"
+        for method, path in proxy.seen
+        if "socket.io" not in path
     ]
 
+    assert (result.code, result.stdout) == (0, "hello\n")
+    assert (
+        requests
+        == [
+            "POST /api/sandbox",
+            "POST /toolbox/X/files/folder",  # private, so that the script and the variables are nobody else's
+            "POST /toolbox/X/files/bulk-upload",
+            "POST /toolbox/X/process/session",
+            "POST /toolbox/X/process/session/X/exec",
+            "GET /toolbox/X/process/session/X/command/X/logs",  # the stream
+            "GET /toolbox/X/process/session/X/command/X",  # the exit code
+            "DELETE /api/sandbox/X",
+        ]
+    )
 
-def test_a_lost_answer_to_the_create_is_followed_by_a_look_and_a_delete(run: Script, proxy: Proxy, server: LocalServer) -> None:
+
+def test_a_lost_answer_to_the_create_is_followed_by_a_look_and_a_delete(
+    run: Script, proxy: Proxy, server: LocalServer
+) -> None:
     """The sandbox exists and nobody told us its id: it is found by the name we chose."""
     proxy.faults.append(Fault(*CREATE, "drop-after", times=1))
     result = run("--json", "--command", "true")
@@ -53,7 +62,9 @@ def test_a_lost_answer_to_the_create_is_followed_by_a_look_and_a_delete(run: Scr
     assert server.sandboxes() == []
 
 
-def test_a_create_whose_answer_names_no_sandbox_is_followed_by_a_look_and_a_delete(run: Script, proxy: Proxy, server: LocalServer) -> None:
+def test_a_create_whose_answer_names_no_sandbox_is_followed_by_a_look_and_a_delete(
+    run: Script, proxy: Proxy, server: LocalServer
+) -> None:
     """The generated clients make None of a 201, and what was made must not be left for it."""
     proxy.faults.append(Fault(*CREATE, "unknown", times=1))
     result = run("--json", "--command", "true")
@@ -73,7 +84,9 @@ def test_an_error_whose_body_never_ends_is_told_at_once(run: Script, proxy: Prox
     assert time.monotonic() - began < 10
 
 
-def test_no_redirect_takes_a_request_to_another_host(run: Script, proxy: Proxy, server: LocalServer) -> None:
+def test_no_redirect_takes_a_request_to_another_host(
+    run: Script, proxy: Proxy, server: LocalServer
+) -> None:
     """Its body has the program and its variables."""
     proxy.faults.append(Fault("POST", "/toolbox/.*/files/bulk-upload", "elsewhere"))
     result = run("--command", "true")
@@ -100,7 +113,9 @@ def test_a_cleanup_that_runs_out_of_time_names_the_sandbox(
 
 
 @pytest.mark.parametrize("status", [401, 403, 429, 501])
-def test_a_refused_look_while_it_starts_does_not_leave_it(run: Script, proxy: Proxy, server: LocalServer, status: int) -> None:
+def test_a_refused_look_while_it_starts_does_not_leave_it(
+    run: Script, proxy: Proxy, server: LocalServer, status: int
+) -> None:
     """Its id is known by then: what would mean that a create made nothing means nothing any more."""
     proxy.faults.append(Fault(*GET, status, times=1))
     result = run("--json", "--image", "daytona-small", "--command", "true")
@@ -120,7 +135,9 @@ def test_a_server_that_is_gone_while_it_starts_is_looked_for() -> None:
 
 
 @pytest.mark.parametrize("action", [500, 502, 503, "drop-before", "garbage"])
-def test_a_create_that_made_nothing_is_reported_once(run: Script, proxy: Proxy, server: LocalServer, action: int | str) -> None:
+def test_a_create_that_made_nothing_is_reported_once(
+    run: Script, proxy: Proxy, server: LocalServer, action: int | str
+) -> None:
     """It is not sent again, and the look that follows finds nothing."""
     proxy.faults.append(Fault(*CREATE, action))
     result = run("--json", "--command", "true")
@@ -134,10 +151,17 @@ def test_a_create_that_made_nothing_is_reported_once(run: Script, proxy: Proxy, 
 
 @pytest.mark.parametrize(
     ("status", "message", "kind"),
-    [(401, "Invalid credentials", "unauthorized"), (403, "Forbidden", "forbidden"), (429, "slow down", "rate_limited"),
-     (403, "Total CPU limit exceeded. Maximum allowed: 10", "quota"), (400, "Network access is restricted and cannot be overridden", "tier_network")],
-)  # fmt: skip
-def test_a_refused_create_is_translated(run: Script, proxy: Proxy, server: LocalServer, status: int, message: str, kind: str) -> None:
+    [
+        (401, "Invalid credentials", "unauthorized"),
+        (403, "Forbidden", "forbidden"),
+        (429, "slow down", "rate_limited"),
+        (403, "Total CPU limit exceeded. Maximum allowed: 10", "quota"),
+        (400, "Network access is restricted and cannot be overridden", "tier_network"),
+    ],
+)
+def test_a_refused_create_is_translated(
+    run: Script, proxy: Proxy, server: LocalServer, status: int, message: str, kind: str
+) -> None:
     """The server's words decide, and nothing is deleted."""
     proxy.faults.append(Fault(*CREATE, status, message=message))
     result = run("--json", "--command", "true")
@@ -159,18 +183,26 @@ def test_a_name_that_another_run_took_meanwhile_is_used_and_never_deleted(
     assert server.get("theirs") is not None
 
 
-def test_a_name_that_somebody_else_took_meanwhile_is_left_alone(run: Script, proxy: Proxy, server: LocalServer) -> None:
+def test_a_name_that_somebody_else_took_meanwhile_is_left_alone(
+    run: Script, proxy: Proxy, server: LocalServer
+) -> None:
     """Get-or-create gets this user's sandboxes only."""
     server.create(name="theirs")
     proxy.faults.append(Fault("GET", "/api/sandbox/theirs", 404, times=1))
     result = run("--name", "theirs", "--json", "--command", "echo in it")
 
-    assert (result.code, result.json()["error"]["kind"], result.json()["stdout"]) == (125, "forbidden", "")
+    assert (result.code, result.json()["error"]["kind"], result.json()["stdout"]) == (
+        125,
+        "forbidden",
+        "",
+    )
     assert proxy.count(*DELETE) == 0
     assert server.get("theirs") is not None
 
 
-def test_a_sandbox_of_our_name_with_another_run_id_is_left_alone(run: Script, proxy: Proxy, server: LocalServer) -> None:
+def test_a_sandbox_of_our_name_with_another_run_id_is_left_alone(
+    run: Script, proxy: Proxy, server: LocalServer
+) -> None:
     """After a lost answer the name alone proves nothing."""
     server.create(name="shared", labels={"managed-by": "daytona-sandbox", "run-id": "another"})
     proxy.faults.append(Fault("GET", "/api/sandbox/shared", 404, times=1))
@@ -183,7 +215,9 @@ def test_a_sandbox_of_our_name_with_another_run_id_is_left_alone(run: Script, pr
 
 
 @pytest.mark.parametrize("action", [409, 500, 502, 503, 429, "drop-before"])
-def test_a_delete_that_fails_once_is_repeated(run: Script, proxy: Proxy, server: LocalServer, action: int | str) -> None:
+def test_a_delete_that_fails_once_is_repeated(
+    run: Script, proxy: Proxy, server: LocalServer, action: int | str
+) -> None:
     """The output is shown, the exit code is the program's."""
     proxy.faults.append(Fault(*DELETE, action, times=1))
     result = run("--command", "echo done; exit 3")
@@ -192,7 +226,9 @@ def test_a_delete_that_fails_once_is_repeated(run: Script, proxy: Proxy, server:
     assert server.sandboxes() == []
 
 
-def test_a_404_to_the_delete_is_not_believed_while_the_sandbox_is_there(run: Script, proxy: Proxy, server: LocalServer) -> None:
+def test_a_404_to_the_delete_is_not_believed_while_the_sandbox_is_there(
+    run: Script, proxy: Proxy, server: LocalServer
+) -> None:
     """Something before the server can answer it."""
     proxy.faults.append(Fault(*DELETE, 404, times=1))
 
@@ -200,7 +236,9 @@ def test_a_404_to_the_delete_is_not_believed_while_the_sandbox_is_there(run: Scr
     assert server.sandboxes() == []
 
 
-def test_an_upload_that_the_server_swallowed_is_the_tools_failure(run: Script, proxy: Proxy, server: LocalServer) -> None:
+def test_an_upload_that_the_server_swallowed_is_the_tools_failure(
+    run: Script, proxy: Proxy, server: LocalServer
+) -> None:
     """Not the program's exit code: it never ran."""
     proxy.faults.append(Fault("POST", "/toolbox/.*/files/bulk-upload", "garbage"))
     result = run("--json", "--command", "true")
@@ -216,7 +254,9 @@ def test_a_program_that_ends_with_125_is_believed(run: Script, proxy: Proxy) -> 
     assert (result.code, result.json()["exit_code"], result.json()["error"]) == (125, 125, None)
 
 
-def test_a_delete_whose_answer_is_lost_is_done(run: Script, proxy: Proxy, server: LocalServer) -> None:
+def test_a_delete_whose_answer_is_lost_is_done(
+    run: Script, proxy: Proxy, server: LocalServer
+) -> None:
     """The second try finds nothing, and that is success."""
     proxy.faults.append(Fault(*DELETE, "drop-after", times=1))
 
@@ -224,7 +264,9 @@ def test_a_delete_whose_answer_is_lost_is_done(run: Script, proxy: Proxy, server
     assert server.sandboxes() == []
 
 
-def test_a_sandbox_that_cannot_be_deleted_is_told_with_id_end_and_command(run: Script, proxy: Proxy, server: LocalServer) -> None:
+def test_a_sandbox_that_cannot_be_deleted_is_told_with_id_end_and_command(
+    run: Script, proxy: Proxy, server: LocalServer
+) -> None:
     """125 although the program succeeded: somebody has to act, or to know that the ttl will."""
     proxy.faults.append(Fault(*DELETE, 503))
     result = run("--command", "echo done")
@@ -237,7 +279,9 @@ def test_a_sandbox_that_cannot_be_deleted_is_told_with_id_end_and_command(run: S
     assert shlex.split(result.fix)[2:] == [str(SCRIPTS / "sandboxes.py"), "delete", left[0]["id"]]
 
 
-def test_a_key_without_the_right_to_delete_is_told_at_once(run: Script, proxy: Proxy, server: LocalServer) -> None:
+def test_a_key_without_the_right_to_delete_is_told_at_once(
+    run: Script, proxy: Proxy, server: LocalServer
+) -> None:
     """Repeating a 403 helps nobody."""
     proxy.faults.append(Fault(*DELETE, 403, message="Forbidden"))
     result = run("--json", "--command", "true")
@@ -248,7 +292,12 @@ def test_a_key_without_the_right_to_delete_is_told_at_once(run: Script, proxy: P
 
 @pytest.mark.parametrize(
     "path",
-    ["/toolbox/.*/files/folder", "/toolbox/.*/files/bulk-upload", "/toolbox/.*/process/session", "/toolbox/.*/process/session/.*/exec"],
+    [
+        "/toolbox/.*/files/folder",
+        "/toolbox/.*/files/bulk-upload",
+        "/toolbox/.*/process/session",
+        "/toolbox/.*/process/session/.*/exec",
+    ],
 )
 @pytest.mark.parametrize("action", [500, "drop-before", "drop-after", "garbage"])
 def test_a_fault_before_the_program_ran_deletes_the_sandbox(
@@ -264,7 +313,9 @@ def test_a_fault_before_the_program_ran_deletes_the_sandbox(
     assert server.sandboxes() == []
 
 
-def test_a_stream_that_is_cut_goes_on_without_losing_or_repeating_a_line(run: Script, proxy: Proxy) -> None:
+def test_a_stream_that_is_cut_goes_on_without_losing_or_repeating_a_line(
+    run: Script, proxy: Proxy
+) -> None:
     """Long runs lose their connection; the server replays, we skip."""
     proxy.faults.append(Fault(*FOLLOW, "cut", times=2))
     result = run("--command", "for i in 1 2 3 4 5 6; do echo $i; sleep 0.1; done")
@@ -273,7 +324,9 @@ def test_a_stream_that_is_cut_goes_on_without_losing_or_repeating_a_line(run: Sc
     assert proxy.count(*FOLLOW) >= 3
 
 
-def test_without_websockets_the_output_is_polled(run: Script, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_websockets_the_output_is_polled(
+    run: Script, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Some networks let none through."""
 
     async def refuse(*_: object, **__: object) -> None:
@@ -290,7 +343,9 @@ def test_without_websockets_the_output_is_polled(run: Script, proxy: Proxy, monk
     assert "two\n" in result.stderr
 
 
-def test_a_broken_exit_code_request_still_deletes(run: Script, proxy: Proxy, server: LocalServer) -> None:
+def test_a_broken_exit_code_request_still_deletes(
+    run: Script, proxy: Proxy, server: LocalServer
+) -> None:
     """The program ran, its code is not known: the tool failed, the sandbox is gone."""
     proxy.faults.append(Fault("GET", "/toolbox/.*/command/[^/]*", 500))
     result = run("--json", "--command", "echo x")
@@ -305,11 +360,18 @@ def test_sigterm_at_any_stage_leaves_nothing(proxy: Proxy, server: LocalServer, 
     command = "echo started; sleep 60"
     line = [sys.executable, str(SCRIPTS / "run_in_sandbox.py"), "--command", command]
     process = subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env=os.environ.copy()
+        line,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        env=os.environ.copy(),
     )
     assert process.stderr is not None
     assert process.stdout is not None
-    wait_for, stream = ("creating sandbox", process.stderr) if stage == "create" else ("started", process.stdout)
+    wait_for, stream = (
+        ("creating sandbox", process.stderr) if stage == "create" else ("started", process.stdout)
+    )
     for text in stream:
         if wait_for in text:
             break
@@ -320,7 +382,9 @@ def test_sigterm_at_any_stage_leaves_nothing(proxy: Proxy, server: LocalServer, 
     assert server.sandboxes() == []
 
 
-def test_sandboxes_delete_repeats_and_reports(sandboxes_script: Script, proxy: Proxy, server: LocalServer, ours: dict[str, str]) -> None:
+def test_sandboxes_delete_repeats_and_reports(
+    sandboxes_script: Script, proxy: Proxy, server: LocalServer, ours: dict[str, str]
+) -> None:
     """What --keep printed must work on a bad day too."""
     made = server.create(labels=ours)
     proxy.faults.append(Fault(*DELETE, 409, times=1, message="Sandbox state change in progress"))
@@ -332,7 +396,10 @@ def test_sandboxes_delete_repeats_and_reports(sandboxes_script: Script, proxy: P
 NETWORK = ("POST", "/api/sandbox/.*/network-settings")
 
 
-@pytest.mark.parametrize(("action", "message"), [("ignored", ""), (400, "Network access is restricted and cannot be overridden")])
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [("ignored", ""), (400, "Network access is restricted and cannot be overridden")],
+)
 def test_a_network_rule_that_does_not_hold_stops_the_run(
     run: Script, proxy: Proxy, server: LocalServer, action: int | str, message: str
 ) -> None:
@@ -347,7 +414,17 @@ def test_a_network_rule_that_does_not_hold_stops_the_run(
 
 def test_a_dry_run_is_the_request_of_the_run(run: Script, proxy: Proxy) -> None:
     """But for the names, which are new each time."""
-    argv = ("--no-network", "--label", "team=web", "--ttl", "33", "--snapshot", "daytona-medium", "--command", "true")
+    argv = (
+        "--no-network",
+        "--label",
+        "team=web",
+        "--ttl",
+        "33",
+        "--snapshot",
+        "daytona-medium",
+        "--command",
+        "true",
+    )
     shown = json.loads(run("--dry-run", *argv).stdout)
     run(*argv)
     sent = json.loads(proxy.created[0])

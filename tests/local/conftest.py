@@ -52,10 +52,19 @@ class LocalServer:
         return f"{self.url}/api"
 
     def request(
-        self, method: str, path: str, *, body: Any = None, headers: Mapping[str, str] | None = None, key: str | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
     ) -> Reply:
         """One raw request with the server's key (or `key`); `body` is JSON unless it is bytes."""
-        sent = {"Authorization": f"Bearer {self.api_key if key is None else key}", **(headers or {})}
+        sent = {
+            "Authorization": f"Bearer {self.api_key if key is None else key}",
+            **(headers or {}),
+        }
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=60)
         with contextlib.closing(connection):
@@ -72,7 +81,9 @@ class LocalServer:
 
     def exec(self, sandbox_id: str, command: str, **fields: Any) -> dict[str, Any]:
         """Run a command by raw HTTP; {"exitCode", "result"}."""
-        reply = self.request("POST", f"/toolbox/{sandbox_id}/process/execute", body={"command": command, **fields})
+        reply = self.request(
+            "POST", f"/toolbox/{sandbox_id}/process/execute", body={"command": command, **fields}
+        )
         assert reply.status == 200, reply.body
         answer: dict[str, Any] = reply.json()
         return answer
@@ -102,7 +113,15 @@ def new_state_dir() -> Path:
 
 
 def spawn(state: Path, *, minute: float = 60.0) -> subprocess.Popen[bytes]:
-    command = [sys.executable, str(SCRIPTS / "local_daytona"), "serve", "--state-dir", str(state), "--minute", str(minute)]
+    command = [
+        sys.executable,
+        str(SCRIPTS / "local_daytona"),
+        "serve",
+        "--state-dir",
+        str(state),
+        "--minute",
+        str(minute),
+    ]
     state.mkdir(exist_ok=True)
     with open(state / "server.log", "ab") as log:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -219,7 +238,9 @@ Script = Callable[..., Result]
 
 
 @pytest.fixture
-def scripts_environment(server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def scripts_environment(
+    server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """The scripts find the test's server with --local, keep their state in `tmp_path`, and have no key of the user's."""
     for name in [name for name in os.environ if name.startswith("DAYTONA_")]:
         monkeypatch.delenv(name)

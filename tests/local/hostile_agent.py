@@ -127,7 +127,16 @@ class Hostile(honest.Agent):  # type: ignore[misc]
             os._exit(0)
         elif order == "twice":
             super().answer(request, fds)
-            for number in (request["id"], request["id"] - 1, request["id"] + 1, -1, 0, 1.0, None, True):
+            for number in (
+                request["id"],
+                request["id"] - 1,
+                request["id"] + 1,
+                -1,
+                0,
+                1.0,
+                None,
+                True,
+            ):
                 self.answer_with_a_file(number)
         return order in ("late", "twice")
 

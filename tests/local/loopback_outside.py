@@ -34,7 +34,9 @@ def main(state: Path, answers: dict[str, list[list[str]]], ranges: list[str]) ->
         if name not in answers:
             raise OSError("no such name")
         known = answers[name]
-        return [ipaddress.ip_address(text) for text in (known.pop(0) if len(known) > 1 else known[0])]
+        return [
+            ipaddress.ip_address(text) for text in (known.pop(0) if len(known) > 1 else known[0])
+        ]
 
     ports = json.loads(os.environ.get("OUTSIDE_PORTS", "{}"))
 
@@ -48,7 +50,11 @@ def main(state: Path, answers: dict[str, list[list[str]]], ranges: list[str]) ->
     if "NO_TRANSPARENT" in os.environ:
         setattr(Catcher, "_ask", not_here)  # noqa: B010  (mypy takes no assignment to a method)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    outside = dataclasses.replace(Outside.of_this_host(os.environ, tuple(map(parse_range, ranges))), resolve=resolve, dial=dial_here)
+    outside = dataclasses.replace(
+        Outside.of_this_host(os.environ, tuple(map(parse_range, ranges))),
+        resolve=resolve,
+        dial=dial_here,
+    )
     with lifecycle.locked(state):
         asyncio.run(serve(Settings(state, "test"), outside))
 

@@ -24,8 +24,16 @@ class App(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        known = {"/ws": self.websocket, "/chunked": self.chunked, "/big": self.big, "/endless": self.endless, "/not-http": self.not_http,
-                 "/silent": self.hang_up, "/rest": self.rest, "/page": self.page}  # fmt: skip
+        known = {
+            "/ws": self.websocket,
+            "/chunked": self.chunked,
+            "/big": self.big,
+            "/endless": self.endless,
+            "/not-http": self.not_http,
+            "/silent": self.hang_up,
+            "/rest": self.rest,
+            "/page": self.page,
+        }
         if path[1:].isdigit():
             self.answer(int(path[1:]), b"")
         else:
@@ -90,7 +98,11 @@ class App(http.server.BaseHTTPRequestHandler):
 
     def tell(self) -> None:
         """What arrived here."""
-        told = {"line": self.requestline, "headers": self.headers.items(), "body": getattr(self, "count", 0)}
+        told = {
+            "line": self.requestline,
+            "headers": self.headers.items(),
+            "body": getattr(self, "count", 0),
+        }
         self.answer(200, json.dumps(told).encode())
 
     def answer(self, status: int, body: bytes, kind: str = "application/json") -> None:
@@ -109,7 +121,9 @@ class App(http.server.BaseHTTPRequestHandler):
         self.send_response(101)
         self.send_header("Upgrade", "websocket")
         self.send_header("Connection", "Upgrade")
-        self.send_header("Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key.encode()).digest()).decode())
+        self.send_header(
+            "Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
+        )
         self.end_headers()
         while head := self.rfile.read(2):
             mask, data = self.rfile.read(4), self.rfile.read(head[1] & 127)

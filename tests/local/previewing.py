@@ -12,7 +12,9 @@ PORT = 8000
 
 def start_app(server: LocalServer, sandbox_id: str, port: int = PORT) -> None:
     """The application of preview_app.py in a session, listening."""
-    program = server.request("POST", f"/toolbox/{sandbox_id}/process/session", body={"sessionId": f"app-{port}"})
+    program = server.request(
+        "POST", f"/toolbox/{sandbox_id}/process/session", body={"sessionId": f"app-{port}"}
+    )
     assert program.status == 201, program.body
     command = f"cat > /tmp/app.py <<'END'\n{APP.read_text()}\nEND\npython3 -u /tmp/app.py {port}"
     path = f"/toolbox/{sandbox_id}/process/session/app-{port}/exec"

@@ -21,18 +21,44 @@ import pytest
 
 from local_daytona.engine.usage import all_processes, families
 
-from .conftest import SCRIPTS, LocalServer, host_processes_of, is_alive, new_state_dir, until, wait_for_server
+from .conftest import (
+    SCRIPTS,
+    LocalServer,
+    host_processes_of,
+    is_alive,
+    new_state_dir,
+    until,
+    wait_for_server,
+)
 
 pytestmark = pytest.mark.thorough
 
 HERE = Path(__file__).parent
 DESCRIPTORS = (
-    "device", "folder", "procfs", "pipe", "unix socket", "memory file", "fifo", "path only", "write only", "listening socket",
-    "two files", "none",
-)  # fmt: skip
+    "device",
+    "folder",
+    "procfs",
+    "pipe",
+    "unix socket",
+    "memory file",
+    "fifo",
+    "path only",
+    "write only",
+    "listening socket",
+    "two files",
+    "none",
+)
 FILE_ANSWERS = (
-    "nothing", "endless error", "enormous error", "null error", "number", "list", "deep", "half a letter", "not a number",
-)  # fmt: skip
+    "nothing",
+    "endless error",
+    "enormous error",
+    "null error",
+    "number",
+    "list",
+    "deep",
+    "half a letter",
+    "not a number",
+)
 LAUNCH = """
 import sys
 from pathlib import Path
@@ -50,7 +76,11 @@ def hostile_agent() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="local-daytona-hostile-"))
     folder.chmod(0o755)
     agent = folder / "agent"
-    shutil.copytree(SCRIPTS / "local_daytona" / "engine" / "agent", agent, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        SCRIPTS / "local_daytona" / "engine" / "agent",
+        agent,
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
     (agent / "__main__.py").rename(agent / "honest.py")
     shutil.copy(HERE / "hostile_agent.py", agent / "__main__.py")
     yield agent
@@ -100,7 +130,9 @@ def turned(server: LocalServer, order: str) -> Iterator[str]:
     created = server.create()
     server.exec(created["id"], f"printf '%s' '{order}' > /home/daytona/evil")
     yield created["id"]
-    until(lambda: server.request("DELETE", f"/api/sandbox/{created['id']}").status in (200, 404))  # 409 while it still ends by itself
+    until(
+        lambda: server.request("DELETE", f"/api/sandbox/{created['id']}").status in (200, 404)
+    )  # 409 while it still ends by itself
     assert host_processes_of(server.state_dir / "sandboxes" / created["id"]) == []
 
 
@@ -131,13 +163,20 @@ def descriptors(server: LocalServer) -> int:
 
 
 @pytest.mark.parametrize("order", DESCRIPTORS)
-def test_descriptors_of_another_kind_are_refused(attacked: LocalServer, neighbour: str, order: str) -> None:
+def test_descriptors_of_another_kind_are_refused(
+    attacked: LocalServer, neighbour: str, order: str
+) -> None:
     """What the server would read or hand out is checked in the kernel's words, not the agent's."""
     before = descriptors(attacked)
     with turned(attacked, order) as sandbox_id:
-        replies = [attacked.request("GET", f"/toolbox/{sandbox_id}/files/download?path=/etc/passwd") for _ in range(5)]
+        replies = [
+            attacked.request("GET", f"/toolbox/{sandbox_id}/files/download?path=/etc/passwd")
+            for _ in range(5)
+        ]
         answers(attacked, sandbox_id)
-        bulk = attacked.request("POST", f"/toolbox/{sandbox_id}/files/bulk-download", body={"paths": ["/etc/passwd"]})
+        bulk = attacked.request(
+            "POST", f"/toolbox/{sandbox_id}/files/bulk-download", body={"paths": ["/etc/passwd"]}
+        )
 
     assert all(b"root:" not in reply.body and b"daytona:" not in reply.body for reply in replies)
     assert b"daytona:" not in bulk.body
@@ -145,9 +184,22 @@ def test_descriptors_of_another_kind_are_refused(attacked: LocalServer, neighbou
 
 
 @pytest.mark.parametrize(
-    "order", ["bytes", "number", "deep", "long", "unknown exit", "odd exit", "infinite exit", "unhashable id", "infinite error"]
+    "order",
+    [
+        "bytes",
+        "number",
+        "deep",
+        "long",
+        "unknown exit",
+        "odd exit",
+        "infinite exit",
+        "unhashable id",
+        "infinite error",
+    ],
 )
-def test_messages_that_make_no_sense_end_at_most_their_own_sandbox(attacked: LocalServer, neighbour: str, order: str) -> None:
+def test_messages_that_make_no_sense_end_at_most_their_own_sandbox(
+    attacked: LocalServer, neighbour: str, order: str
+) -> None:
     """No exception of the server's, no hang: each request is answered."""
     with turned(attacked, order) as sandbox_id:
         statuses = answers(attacked, sandbox_id)
@@ -157,20 +209,32 @@ def test_messages_that_make_no_sense_end_at_most_their_own_sandbox(attacked: Loc
 
 
 @pytest.mark.parametrize("answer", FILE_ANSWERS)
-def test_file_operations_with_senseless_answers_fail_for_their_caller_only(attacked: LocalServer, neighbour: str, answer: str) -> None:
+def test_file_operations_with_senseless_answers_fail_for_their_caller_only(
+    attacked: LocalServer, neighbour: str, answer: str
+) -> None:
     """What a file operation says comes from inside too: every caller gets JSON, and none a failure of the server's."""
     requests: list[tuple[str, str, Any]] = [
-        ("GET", "files?path=/", None), ("GET", "files/info?path=/", None), ("GET", "files/find?path=/tmp&pattern=x", None),
-        ("GET", "files/search?path=/tmp&pattern=x", None), ("POST", "files/folder?path=/tmp/x&mode=755", None),
-        ("POST", "files/replace", {"files": ["/tmp/x"], "pattern": "x", "newValue": "y"}), ("DELETE", "files?path=/tmp/x", None),
-        ("POST", "files/move?source=/tmp/x&destination=/tmp/y", None), ("GET", "git/status?path=/tmp", None),
+        ("GET", "files?path=/", None),
+        ("GET", "files/info?path=/", None),
+        ("GET", "files/find?path=/tmp&pattern=x", None),
+        ("GET", "files/search?path=/tmp&pattern=x", None),
+        ("POST", "files/folder?path=/tmp/x&mode=755", None),
+        ("POST", "files/replace", {"files": ["/tmp/x"], "pattern": "x", "newValue": "y"}),
+        ("DELETE", "files?path=/tmp/x", None),
+        ("POST", "files/move?source=/tmp/x&destination=/tmp/y", None),
+        ("GET", "git/status?path=/tmp", None),
         ("POST", "files/permissions?path=/tmp/x&mode=755", None),
-    ]  # fmt: skip
+    ]
     with turned(attacked, f"file {answer}") as sandbox_id:
-        replies = [attacked.request(method, f"/toolbox/{sandbox_id}/{path}", body=body) for method, path, body in requests]
+        replies = [
+            attacked.request(method, f"/toolbox/{sandbox_id}/{path}", body=body)
+            for method, path, body in requests
+        ]
 
     assert {
-        (path, reply.body) for (_, path, _), reply in zip(requests, replies, strict=True) if b"its log has the reason" in reply.body
+        (path, reply.body)
+        for (_, path, _), reply in zip(requests, replies, strict=True)
+        if b"its log has the reason" in reply.body
     } == set()
     assert all(json.loads(reply.body) is not Ellipsis for reply in replies if reply.body)
 
@@ -185,11 +249,15 @@ def test_answers_that_nobody_waits_for_go_nowhere(attacked: LocalServer, neighbo
     until(lambda: descriptors(attacked) <= before + 4)
 
 
-def test_an_answer_that_comes_after_the_deletion_reaches_nobody(attacked: LocalServer, neighbour: str) -> None:
+def test_an_answer_that_comes_after_the_deletion_reaches_nobody(
+    attacked: LocalServer, neighbour: str
+) -> None:
     """Whoever waited is told that the sandbox is gone; a child that still holds the control socket is killed."""
     before = descriptors(attacked)
     with turned(attacked, "late") as sandbox_id, ThreadPoolExecutor() as clients:
-        waiting = clients.submit(attacked.request, "GET", f"/toolbox/{sandbox_id}/files/download?path=/etc/passwd")
+        waiting = clients.submit(
+            attacked.request, "GET", f"/toolbox/{sandbox_id}/files/download?path=/etc/passwd"
+        )
         time.sleep(0.3)
         assert attacked.request("DELETE", f"/api/sandbox/{sandbox_id}").status == 200
         status = waiting.result().status
@@ -202,7 +270,9 @@ def test_a_flood_of_descriptors_fills_no_table(attacked: LocalServer, neighbour:
     """Each message may bring four; they are closed before the next is read."""
     before = descriptors(attacked)
     with turned(attacked, "flood with files") as sandbox_id, ThreadPoolExecutor() as clients:
-        clients.submit(attacked.request, "GET", f"/toolbox/{sandbox_id}/files/download?path=/etc/passwd")
+        clients.submit(
+            attacked.request, "GET", f"/toolbox/{sandbox_id}/files/download?path=/etc/passwd"
+        )
         most = max(descriptors(attacked) for _ in range(200))
         assert attacked.exec(neighbour, "echo here")["result"] == "here\n"
         attacked.request("DELETE", f"/api/sandbox/{sandbox_id}")
@@ -211,17 +281,26 @@ def test_a_flood_of_descriptors_fills_no_table(attacked: LocalServer, neighbour:
 
 
 @pytest.mark.parametrize("value", ['"x"', "1e999", "null", "[]", "true"])
-def test_values_of_another_type_are_refused(attacked: LocalServer, neighbour: str, value: str) -> None:
+def test_values_of_another_type_are_refused(
+    attacked: LocalServer, neighbour: str, value: str
+) -> None:
     """A process number is a whole number or the sandbox is gone."""
     with turned(attacked, f"pid {value}") as sandbox_id:
-        status = attacked.request("POST", f"/toolbox/{sandbox_id}/process/execute", body={"command": "true"}).status
+        status = attacked.request(
+            "POST", f"/toolbox/{sandbox_id}/process/execute", body={"command": "true"}
+        ).status
 
     assert status == 410
 
 
-def test_a_flood_of_messages_keeps_nobody_else_waiting(attacked: LocalServer, neighbour: str) -> None:
+def test_a_flood_of_messages_keeps_nobody_else_waiting(
+    attacked: LocalServer, neighbour: str
+) -> None:
     """The server reads one message a turn, and the flooding sandbox can be ended."""
-    with turned(attacked, "flood") as sandbox_id, socket.create_connection(("127.0.0.1", int(attacked.url.rpartition(":")[2]))) as raw:
+    with (
+        turned(attacked, "flood") as sandbox_id,
+        socket.create_connection(("127.0.0.1", int(attacked.url.rpartition(":")[2]))) as raw,
+    ):
         body = b'{"command": "true"}'
         head = f"POST /toolbox/{sandbox_id}/process/execute HTTP/1.1\r\nHost: {attacked.url[7:]}\r\nAuthorization: Bearer {attacked.api_key}\r\n"
         raw.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
@@ -230,15 +309,21 @@ def test_a_flood_of_messages_keeps_nobody_else_waiting(attacked: LocalServer, ne
     assert seen == [f"{number}\n" for number in range(20)]
 
 
-def test_an_agent_that_says_nothing_costs_its_caller_a_timeout(attacked: LocalServer, neighbour: str) -> None:
+def test_an_agent_that_says_nothing_costs_its_caller_a_timeout(
+    attacked: LocalServer, neighbour: str
+) -> None:
     """Every request to a sandbox has an end."""
     with turned(attacked, "silent") as sandbox_id:
-        reply = attacked.request("POST", f"/toolbox/{sandbox_id}/process/execute", body={"command": "true"})
+        reply = attacked.request(
+            "POST", f"/toolbox/{sandbox_id}/process/execute", body={"command": "true"}
+        )
 
     assert (reply.status, "does not answer" in reply.json()["message"]) == (410, True)
 
 
-def test_an_agent_that_ignores_the_end_of_its_socket_is_killed(attacked: LocalServer, neighbour: str) -> None:
+def test_an_agent_that_ignores_the_end_of_its_socket_is_killed(
+    attacked: LocalServer, neighbour: str
+) -> None:
     """`turned` looks that nothing is left after the deletion."""
     with turned(attacked, "deaf") as sandbox_id:
         assert attacked.exec(sandbox_id, "echo still")["result"] == "still\n"
@@ -249,7 +334,9 @@ def test_a_deaf_agent_of_a_killed_server_is_ended_by_the_next(hostile_agent: Pat
     state = new_state_dir()
     with server_with(hostile_agent, state) as first:
         sandbox_id = first.create()["id"]
-        first.exec(sandbox_id, "echo deaf > /home/daytona/evil; sleep 600 >/dev/null 2>&1 </dev/null &")
+        first.exec(
+            sandbox_id, "echo deaf > /home/daytona/evil; sleep 600 >/dev/null 2>&1 </dev/null &"
+        )
         (monitor,) = host_processes_of(state / "sandboxes" / sandbox_id)
         family = families(all_processes(), [monitor])[monitor]
         os.kill(first.pid, signal.SIGKILL)

@@ -13,7 +13,12 @@ from .conftest import LocalServer
 
 def test_every_answer_carries_the_local_mark(server: LocalServer) -> None:
     """Clients tell this engine from the cloud by it, errors included."""
-    for path, key in (("/api/sandbox", None), ("/api/sandbox/none", None), ("/nowhere", None), ("/api/sandbox", "wrong")):
+    for path, key in (
+        ("/api/sandbox", None),
+        ("/api/sandbox/none", None),
+        ("/nowhere", None),
+        ("/api/sandbox", "wrong"),
+    ):
         assert server.request("GET", path, key=key).headers["X-Daytona-Local"] == "1"
 
 
@@ -27,8 +32,14 @@ def test_a_wrong_key_is_401_in_daytonas_envelope(server: LocalServer) -> None:
     assert b"dtn_wrong" not in reply.body
 
 
-@pytest.mark.parametrize("header", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}], ids=str)
-def test_web_pages_and_rebound_names_are_refused_even_with_the_key(server: LocalServer, header: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "header",
+    [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}],
+    ids=str,
+)
+def test_web_pages_and_rebound_names_are_refused_even_with_the_key(
+    server: LocalServer, header: dict[str, str]
+) -> None:
     """A page in the user's browser must not drive this server."""
     assert server.request("GET", "/api/sandbox", headers=header).status == 403
 
@@ -37,18 +48,34 @@ def test_it_listens_on_loopback_only(server: LocalServer) -> None:
     """No other machine can even connect."""
     port = int(server.url.rpartition(":")[2])
     with open("/proc/net/tcp") as table:
-        addresses = {line.split()[1] for line in table if line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A"}
+        addresses = {
+            line.split()[1]
+            for line in table
+            if line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A"
+        }
 
     assert addresses == {f"0100007F:{port:04X}"}
 
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("POST", "/api/sandbox/x/fork"), ("GET", "/toolbox/x/lsp/completions"), ("PUT", "/api/sandbox/x/secrets"), ("POST", "/toolbox/x/computeruse/start"), ("GET", "/api/secret/paginated"),
-     ("POST", "/api/sandbox/x/ssh-access"), ("GET", "/api/warm-pools"), ("GET", "/api/object-storage/push-access"), ("POST", "/toolbox/x/env"),
-     ("GET", "/api/config"), ("GET", "/toolbox/x/proxy/8000/index.html")],
-)  # fmt: skip
-def test_the_rest_of_daytona_answers_501_with_a_way_out(server: LocalServer, method: str, path: str) -> None:
+    [
+        ("POST", "/api/sandbox/x/fork"),
+        ("GET", "/toolbox/x/lsp/completions"),
+        ("PUT", "/api/sandbox/x/secrets"),
+        ("POST", "/toolbox/x/computeruse/start"),
+        ("GET", "/api/secret/paginated"),
+        ("POST", "/api/sandbox/x/ssh-access"),
+        ("GET", "/api/warm-pools"),
+        ("GET", "/api/object-storage/push-access"),
+        ("POST", "/toolbox/x/env"),
+        ("GET", "/api/config"),
+        ("GET", "/toolbox/x/proxy/8000/index.html"),
+    ],
+)
+def test_the_rest_of_daytona_answers_501_with_a_way_out(
+    server: LocalServer, method: str, path: str
+) -> None:
     """A sentence, not a stub: the caller learns what to use instead."""
     reply = server.request(method, path)
 
@@ -95,24 +122,44 @@ def test_the_log_of_the_server_holds_no_key(server: LocalServer) -> None:
         ("GET /local/status HTTP/1.1\nHost: {host}\nX: y", 400),
         ("GET /local/status HTTP/1.1\r\nHost: {host}\r\nX: a\r\n b", 400),
         ("GET /local/status HTTP/1.1\r\nHost: {host}.", 403),
-        ("GET /local/status HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nOrigin: http://evil.example", 403),
+        (
+            "GET /local/status HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nOrigin: http://evil.example",
+            403,
+        ),
         ("GET /local/status HTTP/1.1\r\nHost: {host}\r\nOrigin: null", 403),
-        ("POST /api/sandbox HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\nTransfer-Encoding: chunked", 400),
+        (
+            "POST /api/sandbox HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\nTransfer-Encoding: chunked",
+            400,
+        ),
         ("CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: {host}", 404),
     ],
 )
-def test_what_two_readers_would_understand_differently_is_refused_even_with_the_key(server: LocalServer, head: str, status: int) -> None:
+def test_what_two_readers_would_understand_differently_is_refused_even_with_the_key(
+    server: LocalServer, head: str, status: int
+) -> None:
     """Two names, folded or bare lines, two lengths: nothing is done for it."""
     host = server.url.removeprefix("http://")
 
-    assert first_line(server, f"{head.format(host=host)}\r\nAuthorization: Bearer {server.api_key}\r\n\r\n") == status
+    assert (
+        first_line(
+            server, f"{head.format(host=host)}\r\nAuthorization: Bearer {server.api_key}\r\n\r\n"
+        )
+        == status
+    )
 
 
 @pytest.mark.parametrize(
     "path",
-    ["//local/status", "/api/socket.io/../../local/status", "/api/socket.io%2f..%2f..%2flocal/status", "/toolbox/../local/status",
-     "/toolbox/x/files/download/../../../local/status?path=/x&expires=0&signature=v1_x", "/local/status/", "/%6cocal/status"],
-)  # fmt: skip
+    [
+        "//local/status",
+        "/api/socket.io/../../local/status",
+        "/api/socket.io%2f..%2f..%2flocal/status",
+        "/toolbox/../local/status",
+        "/toolbox/x/files/download/../../../local/status?path=/x&expires=0&signature=v1_x",
+        "/local/status/",
+        "/%6cocal/status",
+    ],
+)
 def test_no_spelling_of_a_path_goes_round_the_key(server: LocalServer, path: str) -> None:
     """What needs none is told by the route that was matched, not by the text."""
     host = server.url.removeprefix("http://")
@@ -122,12 +169,16 @@ def test_no_spelling_of_a_path_goes_round_the_key(server: LocalServer, path: str
 
 def first_line(server: LocalServer, data: str) -> int:
     """The status of what a raw request is answered with."""
-    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60) as raw:
+    with socket.create_connection(
+        ("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60
+    ) as raw:
         raw.sendall(data.encode())
         return int(raw.makefile("rb").readline().split()[1])
 
 
-def test_names_that_would_write_into_a_terminal_or_a_log_are_refused_or_escaped(server: LocalServer) -> None:
+def test_names_that_would_write_into_a_terminal_or_a_log_are_refused_or_escaped(
+    server: LocalServer,
+) -> None:
     """`status` and the log show what callers chose."""
     nasty = "x\n\x1b[31my"
     refused = server.request("POST", "/api/sandbox", body={"name": nasty})

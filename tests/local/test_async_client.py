@@ -12,9 +12,14 @@ def test_the_main_flow(server: LocalServer) -> None:
     from daytona import AsyncDaytona, DaytonaConfig, SessionExecuteRequest
 
     async def run() -> list[object]:
-        async with AsyncDaytona(DaytonaConfig(api_key=server.api_key, api_url=server.api_url)) as client:
+        async with AsyncDaytona(
+            DaytonaConfig(api_key=server.api_key, api_url=server.api_url)
+        ) as client:
             sandbox = await client.create()
-            seen: list[object] = [(await sandbox.process.exec("echo hi")).result, (await sandbox.process.code_run("print(6*7)")).result]
+            seen: list[object] = [
+                (await sandbox.process.exec("echo hi")).result,
+                (await sandbox.process.code_run("print(6*7)")).result,
+            ]
             await sandbox.fs.upload_file(b"bytes", "file")
             seen.append(await sandbox.fs.download_file("file"))
             await sandbox.process.create_session("s")
@@ -23,7 +28,9 @@ def test_the_main_flow(server: LocalServer) -> None:
             )
             out: list[str] = []
             err: list[str] = []
-            await sandbox.process.get_session_command_logs_async("s", started.cmd_id, out.append, err.append)
+            await sandbox.process.get_session_command_logs_async(
+                "s", started.cmd_id, out.append, err.append
+            )
             seen.append(("".join(out), "".join(err)))
             await sandbox.stop(timeout=30)
             await sandbox.start(timeout=30)
@@ -49,7 +56,9 @@ def test_fifty_sandboxes_at_once(server: LocalServer) -> None:
             await sandbox.delete(timeout=60)
 
     async def run() -> list[str]:
-        async with AsyncDaytona(DaytonaConfig(api_key=server.api_key, api_url=server.api_url)) as client:
+        async with AsyncDaytona(
+            DaytonaConfig(api_key=server.api_key, api_url=server.api_url)
+        ) as client:
             return await asyncio.gather(*(one(client, number) for number in range(50)))
 
     before = len(server.sandboxes())

@@ -29,7 +29,12 @@ START = "import matplotlib.pyplot as plt\n"
 def pip() -> list[str]:
     """Some interpreter's pip on this host: uv's environments have none."""
     for python in (sys.executable, "/usr/bin/python3", "python3"):
-        if subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0:
+        if (
+            subprocess.run(
+                [python, "-m", "pip", "--version"], capture_output=True, check=False
+            ).returncode
+            == 0
+        ):
             return [python, "-m", "pip"]
     pytest.fail("no Python of this host has pip, which installs matplotlib for the sandbox")
 
@@ -38,14 +43,34 @@ def pip() -> list[str]:
 def packed(server: LocalServer) -> Iterator[Path]:
     """matplotlib for the Python that sandboxes have, installed by the host from its index, as one archive."""
     sandbox = server.create(ephemeral=True)["id"]
-    version = server.exec(sandbox, "python3 -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])'")["result"].strip()
+    version = server.exec(
+        sandbox, "python3 -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])'"
+    )["result"].strip()
     server.request("DELETE", f"/api/sandbox/{sandbox}")
-    options = ["--quiet", "--disable-pip-version-check", "--no-compile", "--only-binary", ":all:", "--python-version", version]
-    with tempfile.TemporaryDirectory() as folder:  # not pytest's, which would keep some hundred MiB for three runs
+    options = [
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-compile",
+        "--only-binary",
+        ":all:",
+        "--python-version",
+        version,
+    ]
+    with (
+        tempfile.TemporaryDirectory() as folder
+    ):  # not pytest's, which would keep some hundred MiB for three runs
         site, archive = Path(folder, "site"), Path(folder, "site.tar")
-        subprocess.run([*pip(), "install", *options, "--target", str(site), "matplotlib"], timeout=INSTALL_TIMEOUT_S, check=True)
+        subprocess.run(
+            [*pip(), "install", *options, "--target", str(site), "matplotlib"],
+            timeout=INSTALL_TIMEOUT_S,
+            check=True,
+        )
         with tarfile.open(archive, "w") as tar:
-            tar.add(site, "site", filter=lambda entry: None if Path(entry.name).name in UNUSED else entry)
+            tar.add(
+                site,
+                "site",
+                filter=lambda entry: None if Path(entry.name).name in UNUSED else entry,
+            )
         yield archive
 
 
@@ -77,23 +102,42 @@ def test_a_line_chart(plotting: Any) -> None:
     from daytona.common.charts import LineChart
 
     code = "plt.plot([1, 2, 3], [1, 10, 100], label='growth')\nplt.plot([1, 3], [5, 5])\nplt.yscale('log')\n"
-    [chart] = drawn(plotting, code + "plt.title('Growth')\nplt.xlabel('day')\nplt.ylabel('size')\nplt.xticks([1, 2, 3], ['a', 'b', 'c'])")
+    [chart] = drawn(
+        plotting,
+        code
+        + "plt.title('Growth')\nplt.xlabel('day')\nplt.ylabel('size')\nplt.xticks([1, 2, 3], ['a', 'b', 'c'])",
+    )
 
     assert isinstance(chart, LineChart)
-    assert (chart.type, chart.title, chart.x_label, chart.y_label, chart.x_scale, chart.y_scale) == (
-        "line", "Growth", "day", "size", "linear", "log",
-    )  # fmt: skip
+    assert (
+        chart.type,
+        chart.title,
+        chart.x_label,
+        chart.y_label,
+        chart.x_scale,
+        chart.y_scale,
+    ) == (
+        "line",
+        "Growth",
+        "day",
+        "size",
+        "linear",
+        "log",
+    )
     assert (chart.x_ticks, chart.x_tick_labels) == ([1, 2, 3], ["a", "b", "c"])
     assert [(item.label, item.points) for item in chart.elements] == [
-        ("growth", [[1, 1], [2, 10], [3, 100]]), ("Line 1", [[1, 5], [3, 5]]),
-    ]  # fmt: skip
+        ("growth", [[1, 1], [2, 10], [3, 100]]),
+        ("Line 1", [[1, 5], [3, 5]]),
+    ]
 
 
 def test_a_scatter_chart(plotting: Any) -> None:
     """Its points, without those that are no numbers."""
     from daytona.common.charts import ScatterChart
 
-    [chart] = drawn(plotting, "plt.scatter([1, 2, float('nan'), 4], [4, float('inf'), 6, 7], label='s')")
+    [chart] = drawn(
+        plotting, "plt.scatter([1, 2, float('nan'), 4], [4, float('inf'), 6, 7], label='s')"
+    )
 
     assert isinstance(chart, ScatterChart)
     assert [(item.label, item.points) for item in chart.elements] == [("s", [[1, 4], [4, 7]])]
@@ -103,13 +147,19 @@ def test_bar_charts(plotting: Any) -> None:
     """The value of a bar is text for the SDK; names come from the ticks, upright and lying."""
     from daytona.common.charts import BarChart
 
-    [chart] = drawn(plotting, "plt.bar(['a', 'b'], [3, 4.5], label='north')\nplt.bar(['a', 'b'], [1, 2], bottom=[3, 4.5], label='south')")
+    [chart] = drawn(
+        plotting,
+        "plt.bar(['a', 'b'], [3, 4.5], label='north')\nplt.bar(['a', 'b'], [1, 2], bottom=[3, 4.5], label='south')",
+    )
     [lying] = drawn(plotting, "plt.barh(['a', 'b'], [3, 4])")
 
     assert isinstance(chart, BarChart)
     assert [(item.label, item.value, item.group) for item in chart.elements] == [
-        ("a", "3.0", "north"), ("b", "4.5", "north"), ("a", "1.0", "south"), ("b", "2.0", "south"),
-    ]  # fmt: skip
+        ("a", "3.0", "north"),
+        ("b", "4.5", "north"),
+        ("a", "1.0", "south"),
+        ("b", "2.0", "south"),
+    ]
     assert [(item.label, float(item.value)) for item in lying.elements] == [("a", 3), ("b", 4)]
 
 
@@ -133,7 +183,13 @@ def test_a_box_chart(plotting: Any) -> None:
 
     assert isinstance(chart, BoxAndWhiskerChart)
     first = chart.elements[0]
-    assert (first.min, first.first_quartile, first.median, first.third_quartile, first.max) == (1, 2.25, 3.5, 4.75, 5)
+    assert (first.min, first.first_quartile, first.median, first.third_quartile, first.max) == (
+        1,
+        2.25,
+        3.5,
+        4.75,
+        5,
+    )
     assert first.outliers == [100]
     assert [item.label for item in chart.elements] == ["1", "2"]
 
@@ -150,11 +206,18 @@ def test_a_composite_chart(plotting: Any) -> None:
 
     assert isinstance(chart, CompositeChart)
     assert chart.title == "all"
-    assert [(item.type, item.title) for item in chart.elements] == [("line", "first"), ("bar", ""), ("unknown", "")]
+    assert [(item.type, item.title) for item in chart.elements] == [
+        ("line", "first"),
+        ("bar", ""),
+        ("unknown", ""),
+    ]
     assert chart.elements[0].additional_properties["elements"][0]["points"] == [[1, 3], [2, 4]]
 
 
-@pytest.mark.parametrize("code", ["plt.imshow([[1, 2], [3, 4]])", "plt.figure()", "plt.figure().add_subplot(projection='3d')"])
+@pytest.mark.parametrize(
+    "code",
+    ["plt.imshow([[1, 2], [3, 4]])", "plt.figure()", "plt.figure().add_subplot(projection='3d')"],
+)
 def test_any_other_figure_is_unknown_and_has_its_picture(plotting: Any, code: str) -> None:
     """Images, empty figures, three dimensions: the picture is what counts."""
     [chart] = drawn(plotting, code)
@@ -218,20 +281,35 @@ def test_plotting_code_is_code_like_any_other(plotting: Any) -> None:
     assert left.exit_code == 7
 
 
-def test_without_matplotlib_the_import_fails_as_it_should(server: LocalServer, sandbox: str) -> None:
+def test_without_matplotlib_the_import_fails_as_it_should(
+    server: LocalServer, sandbox: str
+) -> None:
     """What looks for figures must not fail in the program's place."""
     code = "try:\n    import matplotlib\nexcept ImportError:\n    print('none')\n"
     answers = [
-        server.request("POST", f"/toolbox/{sandbox}/process/code-run", body={"code": text, "language": "python"}).json()
+        server.request(
+            "POST",
+            f"/toolbox/{sandbox}/process/code-run",
+            body={"code": text, "language": "python"},
+        ).json()
         for text in (code, "import matplotlib")
     ]
 
     assert answers[0] == {"exitCode": 0, "result": "none\n", "artifacts": {"charts": []}}
-    assert (answers[1]["exitCode"], "ModuleNotFoundError: No module named 'matplotlib'" in answers[1]["result"]) == (1, True)
+    assert (
+        answers[1]["exitCode"],
+        "ModuleNotFoundError: No module named 'matplotlib'" in answers[1]["result"],
+    ) == (1, True)
 
 
 @pytest.mark.parametrize(
-    "code", ["import matplotlib", "import numpy, matplotlib.pyplot as plt", "  from matplotlib import pyplot", "x = 1; import matplotlib"]
+    "code",
+    [
+        "import matplotlib",
+        "import numpy, matplotlib.pyplot as plt",
+        "  from matplotlib import pyplot",
+        "x = 1; import matplotlib",
+    ],
 )
 def test_code_that_draws_is_recognised(code: str) -> None:
     """By its imports, indented ones too."""
@@ -239,7 +317,13 @@ def test_code_that_draws_is_recognised(code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["# import matplotlib", "print('matplotlib')", "import matplotlibber", "x = 1  # from matplotlib import y"]
+    "code",
+    [
+        "# import matplotlib",
+        "print('matplotlib')",
+        "import matplotlibber",
+        "x = 1  # from matplotlib import y",
+    ],
 )
 def test_code_that_only_speaks_of_it_is_left_alone(code: str) -> None:
     """It runs exactly as it came."""
@@ -253,11 +337,27 @@ def line(value: object, kind: str = "chart") -> str:
 def test_lines_of_a_hostile_program_cannot_make_the_client_fail(sdk: Any) -> None:
     """Everything that the SDK's strict models would refuse is text, or gone; the run is there."""
     rude = {
-        "type": 5, "title": {"a": 1}, "png": 7, "x_label": None, "x_ticks": [1, "2", None, True, 1e999, 10**400], "y_ticks": "no",
-        "x_tick_labels": [1, "\ud800"], "elements": [3, {"value": 3.5, "label": 1, "points": [[1, 2], [1], "x", [1, "2026-01-01"]]},
-        {"min": "1", "median": math.nan, "angle": True, "outliers": [1, [2]], "elements": [{"elements": [{"elements": []}]}]}],
-        "additional_properties": {"x": 1}, "model_config": 1,
-    }  # fmt: skip
+        "type": 5,
+        "title": {"a": 1},
+        "png": 7,
+        "x_label": None,
+        "x_ticks": [1, "2", None, True, 1e999, 10**400],
+        "y_ticks": "no",
+        "x_tick_labels": [1, "\ud800"],
+        "elements": [
+            3,
+            {"value": 3.5, "label": 1, "points": [[1, 2], [1], "x", [1, "2026-01-01"]]},
+            {
+                "min": "1",
+                "median": math.nan,
+                "angle": True,
+                "outliers": [1, [2]],
+                "elements": [{"elements": [{"elements": []}]}],
+            },
+        ],
+        "additional_properties": {"x": 1},
+        "model_config": 1,
+    }
     lines = [
         line(rude),
         line({"type": "bar"}),
@@ -268,22 +368,40 @@ def test_lines_of_a_hostile_program_cannot_make_the_client_fail(sdk: Any) -> Non
     ]
     sandbox = sdk.create()
     try:
-        sandbox.fs.upload_file("".join(["one\n", *lines, "two", lines[1], "\n", charts.MARKER]).encode(), "output")
+        sandbox.fs.upload_file(
+            "".join(["one\n", *lines, "two", lines[1], "\n", charts.MARKER]).encode(), "output"
+        )
         answer = sandbox.process.code_run("print(open('output').read(), end='')")
     finally:
         sandbox.delete()
 
     assert (answer.exit_code, answer.result) == (0, "one\ntwo\n")
     first, second, third = answer.artifacts.charts
-    assert (first.type, first.title, first.png, first.x_ticks, first.x_tick_labels) == ("unknown", "{'a': 1}", None, [1], ["1", "?"])
-    assert (first.elements[0].value, first.elements[0].label, first.elements[0].points) == ("3.5", "1", [[1, 2]])
-    assert (first.elements[1].min, first.elements[1].median, first.elements[1].outliers) == (None, None, [1])
+    assert (first.type, first.title, first.png, first.x_ticks, first.x_tick_labels) == (
+        "unknown",
+        "{'a': 1}",
+        None,
+        [1],
+        ["1", "?"],
+    )
+    assert (first.elements[0].value, first.elements[0].label, first.elements[0].points) == (
+        "3.5",
+        "1",
+        [[1, 2]],
+    )
+    assert (first.elements[1].min, first.elements[1].median, first.elements[1].outliers) == (
+        None,
+        None,
+        [1],
+    )
     assert (second.type, third.type) == ("bar", "bar")
 
 
 def test_a_flood_of_charts_is_bounded() -> None:
     """A hundred are kept, huge ones are not, and no line of theirs stays in the output."""
-    output, found = charts.extracted(line({}) * 5000 + line({"title": "x" * charts.LARGEST_LINE}) + "end")
+    output, found = charts.extracted(
+        line({}) * 5000 + line({"title": "x" * charts.LARGEST_LINE}) + "end"
+    )
 
     assert (output, len(found)) == ("end", charts.MOST_CHARTS)
     assert charts.extracted(line({"title": "x" * charts.LARGEST_LINE})) == ("", [])

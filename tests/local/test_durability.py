@@ -40,7 +40,9 @@ def small_disk() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="local-daytona-small-"))
     folder.chmod(0o711)
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK},mode=0711", "none", str(folder)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK},mode=0711", "none", str(folder)],
+        capture_output=True,
+        check=False,
     )
     if done.returncode != 0:
         pytest.skip(f"no mount here: {done.stderr.decode().strip()}")
@@ -67,7 +69,10 @@ def test_a_full_disk_is_told_and_loses_nothing(small_disk: Path) -> None:
         created = server.request("POST", "/api/sandbox", body={})
 
     assert {reply.status for reply in refused} == {507}
-    assert all("No space left" in reply.json()["message"] or "full" in reply.json()["message"] for reply in refused)
+    assert all(
+        "No space left" in reply.json()["message"] or "full" in reply.json()["message"]
+        for reply in refused
+    )
     assert (still, names) == ("precious\n", ["kept"])
     assert (reply.status, after, created.status) == (200, "precious\n", 200)
 
@@ -107,7 +112,10 @@ def test_what_frees_a_full_disk_works_on_a_full_disk(state_dir: Path) -> None:
     state_dir.mkdir()
     with open(state_dir / "server.log", "ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", FULL_DATABASE, str(SCRIPTS), str(state_dir)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            [sys.executable, "-c", FULL_DATABASE, str(SCRIPTS), str(state_dir)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
         )
     try:
         server = wait_for_server(state_dir, process)
@@ -117,7 +125,14 @@ def test_what_frees_a_full_disk_works_on_a_full_disk(state_dir: Path) -> None:
         process.terminate()
         process.wait(timeout=60)
 
-    assert statuses == {"stop": 200, "start": 507, "start later": 200, "delete": 507, "delete later": 200, "create": 507}
+    assert statuses == {
+        "stop": 200,
+        "start": 507,
+        "start later": 200,
+        "delete": 507,
+        "delete later": 200,
+        "create": 507,
+    }
     assert gone == []
 
 
@@ -126,10 +141,15 @@ def on_a_full_disk(server: LocalServer, full: Path) -> dict[str, int]:
     sandbox_id = server.create()["id"]
 
     def status(method: str, path: str) -> int:
-        return server.request(method, f"/api/sandbox{path}", body={} if method == "POST" else None).status
+        return server.request(
+            method, f"/api/sandbox{path}", body={} if method == "POST" else None
+        ).status
 
     full.touch()
-    found = {"stop": status("POST", f"/{sandbox_id}/stop"), "start": status("POST", f"/{sandbox_id}/start")}
+    found = {
+        "stop": status("POST", f"/{sandbox_id}/stop"),
+        "start": status("POST", f"/{sandbox_id}/start"),
+    }
     assert host_processes_of(server.state_dir) == []
     full.unlink()
     found["start later"] = status("POST", f"/{sandbox_id}/start")

@@ -33,7 +33,12 @@ async def output_of(box: Box, command: str) -> str:
     """What a shell command prints inside."""
     read_end, write_end = os.pipe()
     null = os.open(os.devnull, os.O_RDWR)
-    running = await box.exec(["sh", "-c", command], stdio=(null, write_end, write_end), environment=box.environment(), cwd="/home/daytona")
+    running = await box.exec(
+        ["sh", "-c", command],
+        stdio=(null, write_end, write_end),
+        environment=box.environment(),
+        cwd="/home/daytona",
+    )
     os.close(write_end)
     os.close(null)
     output = await read_all(read_end, limit=10_000)
@@ -56,7 +61,9 @@ async def in_a_sandbox(engine: Engine, *commands: str) -> list[str]:
         await engine.empty_trash()
 
 
-def test_copied_storage_serves_where_overlays_do_not(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copied_storage_serves_where_overlays_do_not(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Inside docker, or with an old bubblewrap: slower to create, the same to use."""
     real = Box.start
 
@@ -69,7 +76,9 @@ def test_copied_storage_serves_where_overlays_do_not(state_dir: Path, monkeypatc
 
     async def run() -> tuple[dict[str, str], list[str]]:
         engine = await Engine.open(state_dir)
-        return engine.describe(), await in_a_sandbox(engine, "echo kept > /etc/mine; whoami", "cat /etc/mine")
+        return engine.describe(), await in_a_sandbox(
+            engine, "echo kept > /etc/mine; whoami", "cat /etc/mine"
+        )
 
     described, seen = asyncio.run(run())
 
@@ -77,8 +86,13 @@ def test_copied_storage_serves_where_overlays_do_not(state_dir: Path, monkeypatc
     assert seen == ["daytona\n", "kept\n"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only a root server has an interpreter that its sandboxes cannot reach")
-def test_an_interpreter_under_roots_closed_home_is_bound_into_reach(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(
+    os.geteuid() != 0,
+    reason="only a root server has an interpreter that its sandboxes cannot reach",
+)
+def test_an_interpreter_under_roots_closed_home_is_bound_into_reach(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """root with pyenv or uv only: a mount namespace of its own shows the prefix at /python, and bubblewrap is not root all the same."""
     hidden = Python(path="/python/bin/python3", prefix=Path("/usr"), hidden=True)
     monkeypatch.setattr(engine_module, "find_python", lambda owner: hidden)
@@ -86,7 +100,8 @@ def test_an_interpreter_under_roots_closed_home_is_bound_into_reach(state_dir: P
     async def run() -> tuple[dict[str, str], list[str]]:
         engine = await Engine.open(state_dir)
         return engine.describe(), await in_a_sandbox(
-            engine, "readlink /proc/1/exe >/dev/null || echo closed; /python/bin/python3 -c 'print(6*7)'"
+            engine,
+            "readlink /proc/1/exe >/dev/null || echo closed; /python/bin/python3 -c 'print(6*7)'",
         )
 
     described, seen = asyncio.run(run())
@@ -97,12 +112,20 @@ def test_an_interpreter_under_roots_closed_home_is_bound_into_reach(state_dir: P
     assert str(state_dir) not in mounts
 
 
-def test_a_users_own_interpreter_is_bound_beside_the_system(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_users_own_interpreter_is_bound_beside_the_system(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not at its own path, which would be a mount point on the sandbox's storage."""
-    monkeypatch.setattr(engine_module, "find_python", lambda owner: Python(path="/python/bin/python3", prefix=Path("/usr"), hidden=False))
+    monkeypatch.setattr(
+        engine_module,
+        "find_python",
+        lambda owner: Python(path="/python/bin/python3", prefix=Path("/usr"), hidden=False),
+    )
 
     async def run() -> list[str]:
-        return await in_a_sandbox(await Engine.open(state_dir), "echo $PATH | grep -c /python/bin; python3 -c 'print(1)'")
+        return await in_a_sandbox(
+            await Engine.open(state_dir), "echo $PATH | grep -c /python/bin; python3 -c 'print(1)'"
+        )
 
     assert asyncio.run(run()) == ["1\n1\n"]
 
@@ -112,7 +135,17 @@ def in_a_namespace(state: Path, prelude: str, command: str) -> subprocess.Comple
     if shutil.which("unshare") is None:
         pytest.skip("no unshare on this machine")
     line = f'{prelude} "$0" "$1" {command} --state-dir "$2"'
-    words = ["unshare", "--user", "--map-root-user", "sh", "-c", line, sys.executable, str(SCRIPTS / "local_daytona"), str(state)]
+    words = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "sh",
+        "-c",
+        line,
+        sys.executable,
+        str(SCRIPTS / "local_daytona"),
+        str(state),
+    ]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode == 99 or "unrecognized option" in done.stderr:
         pytest.skip("this machine's unshare cannot do that")
@@ -143,18 +176,24 @@ def test_a_root_that_cannot_become_anybody_else_is_refused(tmp_path: Path) -> No
     assert answer["engine"]["fix"] == "run it as an ordinary user"
 
 
-def test_a_fixed_system_bubblewrap_comes_first_and_an_old_one_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fixed_system_bubblewrap_comes_first_and_an_old_one_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The bundled one stands between them."""
     versions = {"new": (0, 12, 1), "old": (0, 8, 0)}
     monkeypatch.setattr(installation, "system_paths", lambda: [Path("old"), Path("new")])
     monkeypatch.setattr(installation, "bundled_copy", lambda installed, owner: Path("bundled"))
-    monkeypatch.setattr(installation, "read_version", lambda path: versions.get(str(path), (0, 11, 0)))
+    monkeypatch.setattr(
+        installation, "read_version", lambda path: versions.get(str(path), (0, 11, 0))
+    )
     found = installation.find_bwraps(tmp_path, Owner(uid=1, gid=1, dropped=False))
 
     assert [str(bwrap) for bwrap in found] == ["system 0.12.1", "bundled 0.11.0", "system 0.8.0"]
 
 
-def test_without_any_bubblewrap_the_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_bubblewrap_the_package_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing to try means nothing to fall back to."""
     monkeypatch.setattr(installation, "system_paths", list)
     monkeypatch.setattr(installation, "bundled_copy", lambda installed, owner: None)
@@ -178,7 +217,9 @@ def test_a_setuid_bubblewrap_is_not_used(tmp_path: Path, monkeypatch: pytest.Mon
     assert Bwrap(binary, installation.read_version(binary), "system").version == (0, 12, 0)
 
 
-def test_deleting_a_million_files_holds_nobody_else_up(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deleting_a_million_files_holds_nobody_else_up(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each deletion asks for the trash to be emptied: they queue in one thread, and the others stay free."""
     free = threading.Event()
 
@@ -203,7 +244,10 @@ def test_a_server_with_less_than_a_sandbox_may_have_still_runs_them(state_dir: P
     serve = [sys.executable, str(SCRIPTS / "local_daytona"), "serve", "--state-dir", str(state_dir)]
     with open(state_dir / "server.log", "ab") as log:
         process = subprocess.Popen(
-            ["sh", "-c", 'ulimit -n 4000; exec "$@"', "sh", *serve], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            ["sh", "-c", 'ulimit -n 4000; exec "$@"', "sh", *serve],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
         )
     try:
         server = wait_for_server(state_dir, process)

@@ -18,12 +18,25 @@ PYTHON = shutil.which("python3", path="/usr/bin") or sys.executable
 @pytest.fixture
 def bare(server: LocalServer, tmp_path: Path) -> dict[str, str]:
     """A clean environment; only the test's own folders are named."""
-    return {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "DAYTONA_LOCAL_STATE": str(server.state_dir)}
+    return {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "DAYTONA_LOCAL_STATE": str(server.state_dir),
+    }
 
 
-def start(script: Path, *argv: str, env: dict[str, str], cwd: Path, python: str = PYTHON) -> subprocess.CompletedProcess[str]:
+def start(
+    script: Path, *argv: str, env: dict[str, str], cwd: Path, python: str = PYTHON
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [python, str(script), *argv], env=env, cwd=cwd, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False
+        [python, str(script), *argv],
+        env=env,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+        check=False,
     )
 
 
@@ -41,11 +54,20 @@ def with_environment(clone: Path, place: Path) -> None:
     place.symlink_to(Path(sys.prefix))
 
 
-def test_it_runs_from_any_folder_with_the_systems_python(bare: dict[str, str], clone: Path, tmp_path: Path) -> None:
+def test_it_runs_from_any_folder_with_the_systems_python(
+    bare: dict[str, str], clone: Path, tmp_path: Path
+) -> None:
     """A bare python3 finds the clone's own environment."""
     with_environment(clone, clone / ".venv")
     bare["DAYTONA_LOCAL_STATE"] = str(new_state(tmp_path))
-    done = start(clone / "scripts" / "run_in_sandbox.py", "--local", "--code", "print(sum(range(100)))", env=bare, cwd=Path("/"))
+    done = start(
+        clone / "scripts" / "run_in_sandbox.py",
+        "--local",
+        "--code",
+        "print(sum(range(100)))",
+        env=bare,
+        cwd=Path("/"),
+    )
     start(clone / "scripts" / "local_daytona", "stop", env=bare, cwd=Path("/"))
 
     assert (done.returncode, done.stdout) == (0, "4950\n"), done.stderr
@@ -67,9 +89,18 @@ def test_it_finds_what_install_made(bare: dict[str, str], clone: Path, tmp_path:
     assert done.returncode == 3, done.stdout
 
 
-def test_without_an_environment_it_says_how_to_make_one(bare: dict[str, str], clone: Path, tmp_path: Path) -> None:
+def test_without_an_environment_it_says_how_to_make_one(
+    bare: dict[str, str], clone: Path, tmp_path: Path
+) -> None:
     """125, one line why, one line what to type, which works from that folder."""
-    done = start(clone / "scripts" / "run_in_sandbox.py", "--local", "--command", "true", env=bare, cwd=tmp_path)
+    done = start(
+        clone / "scripts" / "run_in_sandbox.py",
+        "--local",
+        "--command",
+        "true",
+        env=bare,
+        cwd=tmp_path,
+    )
 
     assert done.returncode == 125
     assert done.stderr.splitlines() == [
@@ -78,17 +109,28 @@ def test_without_an_environment_it_says_how_to_make_one(bare: dict[str, str], cl
     ]
 
 
-def test_a_broken_environment_is_passed_over(bare: dict[str, str], clone: Path, tmp_path: Path) -> None:
+def test_a_broken_environment_is_passed_over(
+    bare: dict[str, str], clone: Path, tmp_path: Path
+) -> None:
     """A system upgrade can leave a python that is a dangling link."""
     (clone / ".venv" / "bin").mkdir(parents=True)
     (clone / ".venv" / "bin" / "python").symlink_to("/nonexistent/python3")
-    done = start(clone / "scripts" / "run_in_sandbox.py", "--local", "--command", "true", env=bare, cwd=tmp_path)
+    done = start(
+        clone / "scripts" / "run_in_sandbox.py",
+        "--local",
+        "--command",
+        "true",
+        env=bare,
+        cwd=tmp_path,
+    )
 
     assert done.returncode == 125
     assert "Traceback" not in done.stderr
 
 
-def test_a_folder_in_the_working_directory_is_never_used(bare: dict[str, str], clone: Path, tmp_path: Path) -> None:
+def test_a_folder_in_the_working_directory_is_never_used(
+    bare: dict[str, str], clone: Path, tmp_path: Path
+) -> None:
     """A stranger's repository may bring a .venv, or modules of the names that we import."""
     hostile = tmp_path / "repo"
     (hostile / ".venv" / "bin").mkdir(parents=True)
@@ -96,7 +138,14 @@ def test_a_folder_in_the_working_directory_is_never_used(bare: dict[str, str], c
     (hostile / ".venv" / "bin" / "python").chmod(0o755)
     for name in ("skill_env", "sandbox_kit", "json", "daytona", "argparse"):
         (hostile / f"{name}.py").write_text("print('OWNED')\n")
-    done = start(clone / "scripts" / "run_in_sandbox.py", "--local", "--command", "true", env=bare, cwd=hostile)
+    done = start(
+        clone / "scripts" / "run_in_sandbox.py",
+        "--local",
+        "--command",
+        "true",
+        env=bare,
+        cwd=hostile,
+    )
 
     assert "OWNED" not in done.stdout + done.stderr
     assert done.returncode == 125
@@ -110,14 +159,25 @@ def fake_environment(clone: Path, sdk: str) -> None:
     (folder / "pyvenv.cfg").write_text(f"home = {Path(PYTHON).parent}\n")
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     for name in (f"daytona-{sdk}", "python_dotenv-1.0.0", "pathspec-0.12.0"):
-        (folder / "lib" / f"python{version}" / "site-packages" / f"{name}.dist-info").mkdir(parents=True)
+        (folder / "lib" / f"python{version}" / "site-packages" / f"{name}.dist-info").mkdir(
+            parents=True
+        )
 
 
 @pytest.mark.parametrize("sdk", ["2.0.1", "0.225.9", "1.9.0"])
-def test_an_sdk_out_of_range_is_named_unless_it_will_do(bare: dict[str, str], clone: Path, tmp_path: Path, sdk: str) -> None:
+def test_an_sdk_out_of_range_is_named_unless_it_will_do(
+    bare: dict[str, str], clone: Path, tmp_path: Path, sdk: str
+) -> None:
     """2.x has another API; 1.x would still be below it."""
     fake_environment(clone, sdk)
-    done = start(clone / "scripts" / "run_in_sandbox.py", "--local", "--command", "true", env=bare, cwd=tmp_path)
+    done = start(
+        clone / "scripts" / "run_in_sandbox.py",
+        "--local",
+        "--command",
+        "true",
+        env=bare,
+        cwd=tmp_path,
+    )
 
     if sdk == "1.9.0":
         assert "another API" not in done.stderr
@@ -127,7 +187,9 @@ def test_an_sdk_out_of_range_is_named_unless_it_will_do(bare: dict[str, str], cl
     assert done.stderr.splitlines()[-1].endswith("--install")
 
 
-def test_the_servers_command_line_says_the_same(bare: dict[str, str], clone: Path, tmp_path: Path) -> None:
+def test_the_servers_command_line_says_the_same(
+    bare: dict[str, str], clone: Path, tmp_path: Path
+) -> None:
     """local_daytona is started by people too."""
     done = start(clone / "scripts" / "local_daytona", "status", env=bare, cwd=tmp_path)
 
@@ -135,11 +197,21 @@ def test_the_servers_command_line_says_the_same(bare: dict[str, str], clone: Pat
     assert done.stderr.splitlines()[-1].startswith("fix: python3 ")
 
 
-def test_arguments_survive_the_change_of_interpreter(bare: dict[str, str], clone: Path, tmp_path: Path) -> None:
+def test_arguments_survive_the_change_of_interpreter(
+    bare: dict[str, str], clone: Path, tmp_path: Path
+) -> None:
     """Also those a shell would change."""
     with_environment(clone, clone / ".venv")
     bare["DAYTONA_API_KEY"] = "x"
-    done = start(clone / "scripts" / "run_in_sandbox.py", "--command", "true", "--repo", 'a b "c" $HOME *', env=bare, cwd=tmp_path)
+    done = start(
+        clone / "scripts" / "run_in_sandbox.py",
+        "--command",
+        "true",
+        "--repo",
+        'a b "c" $HOME *',
+        env=bare,
+        cwd=tmp_path,
+    )
 
     assert done.returncode == 2
     assert "--repo takes an http or https address" in done.stderr
@@ -154,14 +226,25 @@ def test_a_symlinked_skill_folder_works(bare: dict[str, str], clone: Path, tmp_p
     assert '"verdict": "LOCAL ONLY"' in done.stdout
 
 
-@pytest.mark.parametrize("script", ["healthcheck.py", "sandboxes.py list --local", "run_in_sandbox.py --local --json --command true"])
-def test_a_reader_that_goes_away_is_no_traceback(bare: dict[str, str], clone: Path, tmp_path: Path, script: str) -> None:
+@pytest.mark.parametrize(
+    "script",
+    [
+        "healthcheck.py",
+        "sandboxes.py list --local",
+        "run_in_sandbox.py --local --json --command true",
+    ],
+)
+def test_a_reader_that_goes_away_is_no_traceback(
+    bare: dict[str, str], clone: Path, tmp_path: Path, script: str
+) -> None:
     """`… | true` closes stdout before anything is written."""
     with_environment(clone, clone / ".venv")
     bare["DAYTONA_LOCAL_STATE"] = str(new_state(tmp_path))
     name, *arguments = script.split()
     line = f"{PYTHON} '{clone / 'scripts' / name}' {' '.join(arguments)} | true"
-    done = subprocess.run(["bash", "-c", line], env=bare, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        ["bash", "-c", line], env=bare, capture_output=True, text=True, timeout=120, check=False
+    )
     start(clone / "scripts" / "local_daytona", "stop", env=bare, cwd=tmp_path)
 
     assert "Traceback" not in done.stderr

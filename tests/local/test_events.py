@@ -15,12 +15,16 @@ from .conftest import LocalServer
 URL_PATH = "/api/socket.io"
 
 
-async def connect(server: LocalServer, *, token: str) -> tuple[socketio.AsyncClient, asyncio.Queue[Any]]:
+async def connect(
+    server: LocalServer, *, token: str
+) -> tuple[socketio.AsyncClient, asyncio.Queue[Any]]:
     heard: asyncio.Queue[Any] = asyncio.Queue()
     client = socketio.AsyncClient()
     for name in ("sandbox.created", "sandbox.state.updated"):
         client.on(name, lambda data, name=name: heard.put_nowait((name, data)))
-    await client.connect(server.url, auth={"token": token}, transports=["websocket"], socketio_path=URL_PATH)
+    await client.connect(
+        server.url, auth={"token": token}, transports=["websocket"], socketio_path=URL_PATH
+    )
     return client, heard
 
 
@@ -43,7 +47,13 @@ def test_every_change_of_state_is_told(server: LocalServer) -> None:
     told = asyncio.run(run())
 
     assert ("sandbox.created", "") in told
-    assert [state for _, state in told if state] == ["started", "stopping", "stopped", "destroying", "destroyed"]
+    assert [state for _, state in told if state] == [
+        "started",
+        "stopping",
+        "stopped",
+        "destroying",
+        "destroyed",
+    ]
 
 
 def test_variables_of_a_sandbox_are_not_sent_round(server: LocalServer) -> None:

@@ -93,8 +93,18 @@ def commits(shell: Shell) -> list[str]:
 def behind_password(server: LocalServer, sandbox: str, commits: list[str], shell: Shell) -> str:
     """The same repository over HTTP, for whoever knows the password."""
     known = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-    shell(f"cat > /tmp/backend.py <<'E'\n{BACKEND}\nE\nKNOWN={known} python3 /tmp/backend.py >/dev/null 2>&1 </dev/null &")
-    until(lambda: server.exec(sandbox, "python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 8642))'")["exitCode"] == 0)
+    shell(
+        f"cat > /tmp/backend.py <<'E'\n{BACKEND}\nE\nKNOWN={known} python3 /tmp/backend.py >/dev/null 2>&1 </dev/null &"
+    )
+    until(
+        lambda: (
+            server.exec(
+                sandbox,
+                "python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 8642))'",
+            )["exitCode"]
+            == 0
+        )
+    )
     return URL
 
 
@@ -110,31 +120,54 @@ def test_clone_change_commit_push_pull(git: Any, shell: Shell, commits: list[str
 
     first, last = git._api_client.get_commit_history(path="b")[::-1]
     assert (first.hash, last.hash) == (commits[0], made.sha)
-    assert (last.author, last.email, last.message.strip()) == ("An Author", "an@author.example", "third\n\nwith a body")
+    assert (last.author, last.email, last.message.strip()) == (
+        "An Author",
+        "an@author.example",
+        "third\n\nwith a body",
+    )
     assert shell("cat b/f 'b/n ä.txt'") == "one\nmore\nnew\n"
 
 
 def test_status_names_every_kind_of_change(git: Any, shell: Shell, commits: list[str]) -> None:
     """The words are Daytona's, a renamed file tells its old name, and ahead and behind are counted."""
     git.clone("/tmp/srv/o.git", "r")
-    shell("cd r; git config user.name a; git config user.email a@b; seq 9 > old; git add old; git commit -q -m x; git mv old renamed; "
-          "echo x >> f; mkdir d; echo u > 'd/un tracked'; echo s > staged; git add staged")  # fmt: skip
+    shell(
+        "cd r; git config user.name a; git config user.email a@b; seq 9 > old; git add old; git commit -q -m x; git mv old renamed; "
+        "echo x >> f; mkdir d; echo u > 'd/un tracked'; echo s > staged; git add staged"
+    )
     status = git.status("r")
 
-    assert (status.current_branch, status.ahead, status.behind, status.branch_published) == ("main", 1, 0, True)
-    assert {(file.name, file.extra, file.staging.value, file.worktree.value) for file in status.file_status} == {
-        ("f", "", "Unmodified", "Modified"), ("renamed", "old", "Renamed", "Unmodified"),
-        ("staged", "", "Added", "Unmodified"), ("d/un tracked", "", "Untracked", "Untracked"),
-    }  # fmt: skip
+    assert (status.current_branch, status.ahead, status.behind, status.branch_published) == (
+        "main",
+        1,
+        0,
+        True,
+    )
+    assert {
+        (file.name, file.extra, file.staging.value, file.worktree.value)
+        for file in status.file_status
+    } == {
+        ("f", "", "Unmodified", "Modified"),
+        ("renamed", "old", "Renamed", "Unmodified"),
+        ("staged", "", "Added", "Unmodified"),
+        ("d/un tracked", "", "Untracked", "Untracked"),
+    }
 
 
 def test_branches_are_made_checked_out_and_deleted(git: Any, commits: list[str]) -> None:
     """create checks out, as Daytona's does; each failure has its own class."""
-    from daytona import DaytonaConflictError, DaytonaGitBranchExistsError, DaytonaGitBranchNotFoundError
+    from daytona import (
+        DaytonaConflictError,
+        DaytonaGitBranchExistsError,
+        DaytonaGitBranchNotFoundError,
+    )
 
     git.clone("/tmp/srv/o.git", "r")
     git.create_branch("r", "topic/one")
-    assert (git.branches("r").current, sorted(git.branches("r").branches)) == ("topic/one", ["main", "topic/one"])
+    assert (git.branches("r").current, sorted(git.branches("r").branches)) == (
+        "topic/one",
+        ["main", "topic/one"],
+    )
     with pytest.raises(DaytonaGitBranchExistsError):
         git.create_branch("r", "topic/one")
     with pytest.raises(DaytonaConflictError):
@@ -148,7 +181,9 @@ def test_branches_are_made_checked_out_and_deleted(git: Any, commits: list[str])
     assert (git.branches("r").branches, git.status("r").detached) == (["main"], True)
 
 
-def test_a_branch_pushed_with_its_upstream_is_published_and_followed(git: Any, shell: Shell, commits: list[str]) -> None:
+def test_a_branch_pushed_with_its_upstream_is_published_and_followed(
+    git: Any, shell: Shell, commits: list[str]
+) -> None:
     """Also from a clone of one branch, whose git follows no other; a commit later the status counts it."""
     git.clone("/tmp/srv/o.git", "r")
     git.create_branch("r", "topic")
@@ -157,12 +192,19 @@ def test_a_branch_pushed_with_its_upstream_is_published_and_followed(git: Any, s
     git.commit("r", "more", "A", "a@b", allow_empty=True)
     status = git.status("r")
 
-    assert (before, status.branch_published, status.upstream, status.ahead) == (False, True, "origin/topic", 1)
+    assert (before, status.branch_published, status.upstream, status.ahead) == (
+        False,
+        True,
+        "origin/topic",
+        1,
+    )
     assert shell("git -C r config --get-all remote.origin.fetch").count("topic") == 2
 
 
 @pytest.mark.parametrize("depth", [None, 1])
-def test_a_commit_outside_the_branch_is_cloned_detached(git: Any, shell: Shell, commits: list[str], depth: int | None) -> None:
+def test_a_commit_outside_the_branch_is_cloned_detached(
+    git: Any, shell: Shell, commits: list[str], depth: int | None
+) -> None:
     """Also when the clone is shallow; a commit that is not there leaves nothing in the way of a second try."""
     from daytona import DaytonaGitBranchNotFoundError
 
@@ -171,7 +213,11 @@ def test_a_commit_outside_the_branch_is_cloned_detached(git: Any, shell: Shell, 
         git.clone(source, "r", commit_id="0" * 39 + "1", depth=depth)
     git.clone(source, "r", commit_id=commits[1], depth=depth)
 
-    assert (git.status("r").detached, shell("cat r/g"), git.branches("r").current) == (True, "two\n", "")
+    assert (git.status("r").detached, shell("cat r/g"), git.branches("r").current) == (
+        True,
+        "two\n",
+        "",
+    )
 
 
 def test_failures_have_the_sdks_own_classes(git: Any, shell: Shell, commits: list[str]) -> None:
@@ -182,7 +228,10 @@ def test_failures_have_the_sdks_own_classes(git: Any, shell: Shell, commits: lis
         (sdk.DaytonaGitRepoNotFoundError, lambda: git.clone("/tmp/none.git", "x")),
         (sdk.DaytonaGitRepoNotFoundError, lambda: git.status("/tmp/srv")),
         (sdk.DaytonaGitRepoNotFoundError, lambda: git.status("nowhere")),
-        (sdk.DaytonaGitBranchNotFoundError, lambda: git.clone("/tmp/srv/o.git", "x", branch="none")),
+        (
+            sdk.DaytonaGitBranchNotFoundError,
+            lambda: git.clone("/tmp/srv/o.git", "x", branch="none"),
+        ),
         (sdk.DaytonaGitTransportFailedError, lambda: git.clone("http://127.0.0.1:1/x.git", "x")),
         (sdk.DaytonaConflictError, lambda: git.clone("/tmp/srv/o.git", "full")),
         (sdk.DaytonaConflictError, lambda: git.commit("full", "nothing", "a", "a@b")),
@@ -195,7 +244,9 @@ def test_failures_have_the_sdks_own_classes(git: Any, shell: Shell, commits: lis
             call()
 
 
-def test_a_push_that_is_behind_and_a_pull_that_diverged_are_conflicts(git: Any, shell: Shell, commits: list[str]) -> None:
+def test_a_push_that_is_behind_and_a_pull_that_diverged_are_conflicts(
+    git: Any, shell: Shell, commits: list[str]
+) -> None:
     """Neither forces nor merges."""
     import daytona as sdk
 
@@ -216,7 +267,9 @@ def test_a_push_that_is_behind_and_a_pull_that_diverged_are_conflicts(git: Any, 
     git.reset("b", mode="hard")
     git.reset("b", mode="hard", target="origin/main")
     git.pull("b")
-    shell("printf '#!/bin/sh\\nexit 1\\n' > /tmp/srv/o.git/hooks/pre-receive; chmod +x /tmp/srv/o.git/hooks/pre-receive")
+    shell(
+        "printf '#!/bin/sh\\nexit 1\\n' > /tmp/srv/o.git/hooks/pre-receive; chmod +x /tmp/srv/o.git/hooks/pre-receive"
+    )
     git.create_branch("b", "refused")
     with pytest.raises(sdk.DaytonaGitRemoteRejectedError):
         git.push("b")
@@ -241,10 +294,19 @@ def test_init_remote_reset_restore_and_config(git: Any, shell: Shell, commits: l
     git.reset("r", files=["x"])
 
     assert git.remote_get("r", "origin") == "/tmp/srv/o.git"
-    assert (git.get_config("user.name", scope="local", path="r"), git.get_config("user.name")) == ("Local", "Global")
+    assert (git.get_config("user.name", scope="local", path="r"), git.get_config("user.name")) == (
+        "Local",
+        "Global",
+    )
     assert git.get_config("user.unset") is None
-    assert (git.status("r").upstream, [file.staging.value for file in git.status("r").file_status]) == ("origin/trunk", ["Unmodified"])
-    assert shell("cat r/x; git -C /tmp/srv/o.git rev-parse --verify -q trunk >/dev/null && echo there") == "3\nthere\n"
+    assert (
+        git.status("r").upstream,
+        [file.staging.value for file in git.status("r").file_status],
+    ) == ("origin/trunk", ["Unmodified"])
+    assert (
+        shell("cat r/x; git -C /tmp/srv/o.git rev-parse --verify -q trunk >/dev/null && echo there")
+        == "3\nthere\n"
+    )
 
 
 def test_a_password_opens_the_repository(git: Any, shell: Shell, behind_password: str) -> None:
@@ -269,20 +331,26 @@ def test_a_password_opens_the_repository(git: Any, shell: Shell, behind_password
         git.clone(behind_password.replace("o.git", "forbidden.git"), "x")
 
 
-def test_the_password_is_nowhere(server: LocalServer, git: Any, shell: Shell, behind_password: str) -> None:
+def test_the_password_is_nowhere(
+    server: LocalServer, git: Any, shell: Shell, behind_password: str
+) -> None:
     """Not in an argument or an environment while git runs, not on the disk afterwards, not in the server's log."""
     shell("cat > watch.py <<'E'\n" + WATCHER + "\nE\npython3 watch.py >/dev/null 2>&1 </dev/null &")
     until(lambda: "watching" in shell("ls"))
     git.clone(behind_password, "r", username=USER, password=PASSWORD)
     git.pull("r", username=USER, password=PASSWORD)
-    embedded = behind_password.replace("//", f"//{USER.replace('@', '%40')}:{PASSWORD.replace('%', '%25').replace('/', '%2F')}@")
+    embedded = behind_password.replace(
+        "//", f"//{USER.replace('@', '%40')}:{PASSWORD.replace('%', '%25').replace('/', '%2F')}@"
+    )
     git.clone(embedded, "by-url")
     shell("touch stop")
     until(lambda: "watched" in shell("ls"))
 
     assert "seen" not in shell("ls").split()
     assert (
-        shell("echo hunter2 > planted; grep -rlsa 'hunter[2]' /home /tmp /run /var /etc /root --exclude=watch.py")
+        shell(
+            "echo hunter2 > planted; grep -rlsa 'hunter[2]' /home /tmp /run /var /etc /root --exclude=watch.py"
+        )
         == "/home/daytona/planted\n"
     )
     assert shell("cat by-url/.git/config | grep url") == f"\turl = {behind_password}\n"
@@ -295,25 +363,40 @@ def test_a_server_that_redirects_is_not_told_the_password(git: Any, behind_passw
     from daytona import DaytonaGitAuthFailedError
 
     with pytest.raises(DaytonaGitAuthFailedError):
-        git.clone(behind_password.replace("8642/", "8642/elsewhere/"), "r", username=USER, password=PASSWORD)
-    git.clone(behind_password.replace("127.0.0.1", "localhost"), "named", username=USER, password=PASSWORD)
+        git.clone(
+            behind_password.replace("8642/", "8642/elsewhere/"),
+            "r",
+            username=USER,
+            password=PASSWORD,
+        )
+    git.clone(
+        behind_password.replace("127.0.0.1", "localhost"), "named", username=USER, password=PASSWORD
+    )
 
 
-def test_the_repositorys_own_code_does_not_run_beside_the_password(git: Any, shell: Shell, behind_password: str) -> None:
+def test_the_repositorys_own_code_does_not_run_beside_the_password(
+    git: Any, shell: Shell, behind_password: str
+) -> None:
     """Hooks never run; filters do, once the credential is gone."""
-    shell("git config --global filter.spy.smudge 'touch /tmp/ran; ls /run/git >> /tmp/seen; cat' && cd /tmp/src && echo '* filter=spy' > .gitattributes && "
-          "git add . && git commit -q -m spy && git push -q /tmp/srv/o.git main")  # fmt: skip
+    shell(
+        "git config --global filter.spy.smudge 'touch /tmp/ran; ls /run/git >> /tmp/seen; cat' && cd /tmp/src && echo '* filter=spy' > .gitattributes && "
+        "git add . && git commit -q -m spy && git push -q /tmp/srv/o.git main"
+    )
     git.clone(behind_password, "r", username=USER, password=PASSWORD)
     assert shell("cat /tmp/seen") == ""
-    shell("for hook in pre-push post-merge post-checkout reference-transaction; do printf '#!/bin/sh\\ntouch /tmp/hooked\\n' > r/.git/hooks/$hook;"
-          "chmod +x r/.git/hooks/$hook; done; rm /tmp/seen; cd /tmp/src; echo 2 > f; git commit -q -am 2; git push -q /tmp/srv/o.git main; touch /tmp/seen")  # fmt: skip
+    shell(
+        "for hook in pre-push post-merge post-checkout reference-transaction; do printf '#!/bin/sh\\ntouch /tmp/hooked\\n' > r/.git/hooks/$hook;"
+        "chmod +x r/.git/hooks/$hook; done; rm /tmp/seen; cd /tmp/src; echo 2 > f; git commit -q -am 2; git push -q /tmp/srv/o.git main; touch /tmp/seen"
+    )
     git.pull("r", username=USER, password=PASSWORD)
     git.push("r", username=USER, password=PASSWORD)
 
     assert shell("cat r/f /tmp/seen; ls /tmp | grep -E 'hooked|ran' || true") == "2\nran\n"
 
 
-def test_stored_credentials_are_used_and_an_own_one_goes_first(git: Any, shell: Shell, behind_password: str) -> None:
+def test_stored_credentials_are_used_and_an_own_one_goes_first(
+    git: Any, shell: Shell, behind_password: str
+) -> None:
     """dangerously_authenticate stores in the sandbox's home, as its name says; a call's own credential is not replaced by it."""
     from daytona import DaytonaGitAuthFailedError
 
@@ -327,10 +410,16 @@ def test_stored_credentials_are_used_and_an_own_one_goes_first(git: Any, shell: 
     assert shell("cat stored/f") == "one\n"
 
 
-@pytest.mark.parametrize("url", ["ext::sh -c 'touch /tmp/ran'", "--upload-pack=touch /tmp/ran", "foo::bar", "-u x"])
-def test_an_address_runs_no_program(server: LocalServer, sandbox: str, shell: Shell, url: str) -> None:
+@pytest.mark.parametrize(
+    "url", ["ext::sh -c 'touch /tmp/ran'", "--upload-pack=touch /tmp/ran", "foo::bar", "-u x"]
+)
+def test_an_address_runs_no_program(
+    server: LocalServer, sandbox: str, shell: Shell, url: str
+) -> None:
     """Neither as a transport nor as an option; also when the sandbox's own configuration allows it."""
-    shell("git config --global protocol.ext.allow always; git config --global protocol.allow always")
+    shell(
+        "git config --global protocol.ext.allow always; git config --global protocol.allow always"
+    )
     reply = server.request("POST", f"/toolbox/{sandbox}/git/clone", body={"url": url, "path": "x"})
 
     assert (reply.status, reply.json()["source"]) == (400, "DAYTONA_DAEMON")
@@ -340,13 +429,22 @@ def test_an_address_runs_no_program(server: LocalServer, sandbox: str, shell: Sh
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("checkout", {"branch": "--help"}), ("branches", {"name": "-d"}), ("reset", {"target": "--hard"}), ("push", {"remote": "--mirror"}),
-        ("pull", {"branch": "--upload-pack=x"}), ("push", {"branch": "a:b"}), ("commit", {"message": "x", "author": "a\nb", "email": "e"}),
-        ("config", {"key": "--global", "value": "x"}), ("remotes", {"name": "n", "url": "https://u:secretpw@h/x"}), ("add", {"files": ["a\0b"]}),
-        ("reset", {"mode": "sideways"}), ("clone", {"url": "http://h/x", "username": "u", "password": "a\nhost=b"}), ("add", {"files": [""]}),
+        ("checkout", {"branch": "--help"}),
+        ("branches", {"name": "-d"}),
+        ("reset", {"target": "--hard"}),
+        ("push", {"remote": "--mirror"}),
+        ("pull", {"branch": "--upload-pack=x"}),
+        ("push", {"branch": "a:b"}),
+        ("commit", {"message": "x", "author": "a\nb", "email": "e"}),
+        ("config", {"key": "--global", "value": "x"}),
+        ("remotes", {"name": "n", "url": "https://u:secretpw@h/x"}),
+        ("add", {"files": ["a\0b"]}),
+        ("reset", {"mode": "sideways"}),
+        ("clone", {"url": "http://h/x", "username": "u", "password": "a\nhost=b"}),
+        ("add", {"files": [""]}),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_what_git_would_take_for_something_else_is_refused(
     server: LocalServer, sandbox: str, shell: Shell, path: str, body: dict[str, Any]
 ) -> None:
@@ -374,10 +472,15 @@ def test_a_sandbox_without_git_says_what_to_do(server: LocalServer) -> None:
     reply = server.request("POST", f"/toolbox/{created['id']}/git/init", body={"path": "r"})
     server.request("DELETE", f"/api/sandbox/{created['id']}")
 
-    assert (reply.status, bool(re.search("apt install git", reply.json()["message"]))) == (501, True)
+    assert (reply.status, bool(re.search("apt install git", reply.json()["message"]))) == (
+        501,
+        True,
+    )
 
 
-def test_a_git_that_lies_or_floods_ends_in_an_answer(server: LocalServer, sandbox: str, shell: Shell) -> None:
+def test_a_git_that_lies_or_floods_ends_in_an_answer(
+    server: LocalServer, sandbox: str, shell: Shell
+) -> None:
     """The sandbox may put its own program in git's place: its output is bounded, and what cannot be read is left out."""
     shell(
         "mkdir -p .local/bin r; printf '#!/bin/sh\\nprintf \"# branch.ab +x -y\\\\0002 R\\\\000u\\\\0001 MM\\\\000\"\\n' > .local/bin/git; chmod +x .local/bin/git"

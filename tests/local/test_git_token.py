@@ -31,12 +31,23 @@ def test_a_private_repository_is_cloned_and_the_token_stays_nowhere(
     """Not in the sandbox's files or variables, nor in what we print, nor in the server's log."""
     monkeypatch.setenv("GH_TOKEN", TOKEN)
     monkeypatch.setenv("DAYTONA_SANDBOX_PASS_ENV", "GH_TOKEN@github.com")
-    result = run("--local", "--json", "--repo", URL, "--git-token", "GH_TOKEN", "--command", f"ls repo; cat repo/.git/config; {LOOK}")
+    result = run(
+        "--local",
+        "--json",
+        "--repo",
+        URL,
+        "--git-token",
+        "GH_TOKEN",
+        "--command",
+        f"ls repo; cat repo/.git/config; {LOOK}",
+    )
 
     assert result.code == 0, result.stderr
     assert "pyproject.toml" in result.json()["stdout"]
     assert result.json()["stdout"].endswith("\n0\n")
-    assert TOKEN not in result.stdout + result.stderr + (server.state_dir / "server.log").read_text()
+    assert (
+        TOKEN not in result.stdout + result.stderr + (server.state_dir / "server.log").read_text()
+    )
 
 
 def test_without_a_token_the_fix_is_the_token(run: Script, server: LocalServer) -> None:
@@ -56,5 +67,9 @@ def test_a_token_that_is_not_bound_to_the_host_is_not_sent(
     monkeypatch.setenv("DAYTONA_SANDBOX_PASS_ENV", "GH_TOKEN@gitlab.com,GH_TOKEN")
     result = run("--local", "--json", "--repo", URL, "--git-token", "GH_TOKEN", "--command", "true")
 
-    assert (result.code, result.json()["error"]["kind"], result.json()["sandbox"]) == (125, "host_access", None)
+    assert (result.code, result.json()["error"]["kind"], result.json()["sandbox"]) == (
+        125,
+        "host_access",
+        None,
+    )
     assert TOKEN not in result.stdout + result.stderr

@@ -12,7 +12,13 @@ import pytest
 from .conftest import LocalServer, Script
 
 
-def cloud(server: LocalServer, monkeypatch: pytest.MonkeyPatch, *, key: str | None = None, url: str | None = None) -> None:
+def cloud(
+    server: LocalServer,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    key: str | None = None,
+    url: str | None = None,
+) -> None:
     monkeypatch.setenv("DAYTONA_API_KEY", key or server.api_key)
     monkeypatch.setenv("DAYTONA_API_URL", url or server.api_url)
 
@@ -24,7 +30,9 @@ def row(result: dict[str, object], name: str) -> dict[str, str]:
     return found
 
 
-def test_ready_with_a_key_that_works(healthcheck: Script, server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ready_with_a_key_that_works(
+    healthcheck: Script, server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One authenticated request proves it; the key is shown nowhere."""
     cloud(server, monkeypatch)
     result = healthcheck("--json")
@@ -44,7 +52,10 @@ def test_local_only_without_a_key(healthcheck: Script) -> None:
 
 
 def test_a_key_in_a_file_is_found_with_its_source(
-    healthcheck: Script, server: LocalServer, monkeypatch: pytest.MonkeyPatch, scripts_environment: Path
+    healthcheck: Script,
+    server: LocalServer,
+    monkeypatch: pytest.MonkeyPatch,
+    scripts_environment: Path,
 ) -> None:
     """Earlier healthchecks looked at the environment only and said NOT READY."""
     monkeypatch.setenv("DAYTONA_API_URL", server.api_url)
@@ -54,7 +65,9 @@ def test_a_key_in_a_file_is_found_with_its_source(
     assert (result.code, row(result.json(), "key")["detail"]) == (0, "API key from .env")
 
 
-def test_a_wrong_key(healthcheck: Script, server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_key(
+    healthcheck: Script, server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Refused is not unreachable."""
     cloud(server, monkeypatch, key="dtn_wrong_key_value")
     request = row(healthcheck("--json").json(), "request")
@@ -64,7 +77,9 @@ def test_a_wrong_key(healthcheck: Script, server: LocalServer, monkeypatch: pyte
     assert "dtn_wrong_key_value" not in str(request)
 
 
-def test_no_network(healthcheck: Script, server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_network(
+    healthcheck: Script, server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody listens there."""
     cloud(server, monkeypatch, url="http://127.0.0.1:9/api")
     request = row(healthcheck("--json").json(), "request")
@@ -73,7 +88,9 @@ def test_no_network(healthcheck: Script, server: LocalServer, monkeypatch: pytes
     assert "network" in request["fix"]
 
 
-def test_a_wrong_path(healthcheck: Script, server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_path(
+    healthcheck: Script, server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Daytona, but not its API."""
     cloud(server, monkeypatch, url=f"{server.url}/wrong")
     request = row(healthcheck("--json").json(), "request")
@@ -104,7 +121,9 @@ def web_page() -> Iterator[str]:
         thread.join()
 
 
-def test_a_server_that_is_not_daytona(healthcheck: Script, server: LocalServer, monkeypatch: pytest.MonkeyPatch, web_page: str) -> None:
+def test_a_server_that_is_not_daytona(
+    healthcheck: Script, server: LocalServer, monkeypatch: pytest.MonkeyPatch, web_page: str
+) -> None:
     """A captive portal or a web site answers 200 to everything."""
     cloud(server, monkeypatch, url=web_page)
     request = row(healthcheck("--json").json(), "request")
@@ -113,18 +132,28 @@ def test_a_server_that_is_not_daytona(healthcheck: Script, server: LocalServer, 
 
 
 @pytest.mark.parametrize(
-    ("answer", "code", "verdict"), [("exit 0", 4, "CLI ONLY"), ("exit 1", 5, "NOT READY"), ("sleep 60", 5, "NOT READY")]
+    ("answer", "code", "verdict"),
+    [("exit 0", 4, "CLI ONLY"), ("exit 1", 5, "NOT READY"), ("sleep 60", 5, "NOT READY")],
 )
 def test_the_clis_login_is_asked_without_a_browser(
-    healthcheck: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: str, code: int, verdict: str
+    healthcheck: Script,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    answer: str,
+    code: int,
+    verdict: str,
 ) -> None:
     """A stand-in `daytona` answers; stdin is closed and time is limited. The local engine is switched off by an unusable folder."""
     from sandbox_kit import health
 
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "daytona").write_text(f"#!/bin/sh\n[ \"$*\" = 'list -f json -l 1' ] || exit 9\n{answer}\n")
+    (tmp_path / "bin" / "daytona").write_text(
+        f"#!/bin/sh\n[ \"$*\" = 'list -f json -l 1' ] || exit 9\n{answer}\n"
+    )
     (tmp_path / "bin" / "daytona").chmod(0o755)
-    monkeypatch.setenv("HOME", str(tmp_path))  # what lies beside the working directory, elsewhere in the home, is the user's own
+    monkeypatch.setenv(
+        "HOME", str(tmp_path)
+    )  # what lies beside the working directory, elsewhere in the home, is the user's own
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     monkeypatch.setenv("DAYTONA_LOCAL_STATE", "/proc/nowhere")
     monkeypatch.setattr(health, "CLI_TIMEOUT_S", 1)
@@ -136,7 +165,9 @@ def test_the_clis_login_is_asked_without_a_browser(
     assert local["fix"]
 
 
-@pytest.mark.parametrize("path", ["", ":/usr/bin", "/usr/bin:", ".:/usr/bin", "bin:/usr/bin", "/usr/bin::/bin"])
+@pytest.mark.parametrize(
+    "path", ["", ":/usr/bin", "/usr/bin:", ".:/usr/bin", "bin:/usr/bin", "/usr/bin::/bin"]
+)
 def test_a_daytona_of_the_working_directory_is_not_run(
     healthcheck: Script, scripts_environment: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:

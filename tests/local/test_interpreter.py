@@ -36,7 +36,9 @@ async def converse(server: LocalServer, sandbox: str, request: Any) -> Run:
     frames, reason = [], ""
     async with (
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {server.api_key}"}) as session,
-        session.ws_connect(f"{server.url}/toolbox/{sandbox}/process/interpreter/execute", max_msg_size=0) as socket,
+        session.ws_connect(
+            f"{server.url}/toolbox/{sandbox}/process/interpreter/execute", max_msg_size=0
+        ) as socket,
     ):
         await socket.send_str(request if isinstance(request, str) else json.dumps(request))
         while True:
@@ -82,14 +84,19 @@ def test_the_sdk_keeps_variables_streams_output_and_tells_errors(box: Any) -> No
     interpreter = box.code_interpreter
 
     interpreter.run_code("import os, sys\nx = [1, 2]\ndef double(): return x * 2")
-    answer = interpreter.run_code("print(double()); sys.stderr.write('careful')", on_stdout=lambda message: out.append(message.output))
+    answer = interpreter.run_code(
+        "print(double()); sys.stderr.write('careful')",
+        on_stdout=lambda message: out.append(message.output),
+    )
     failed = interpreter.run_code("y = 5\nx[y]")
     kept = interpreter.run_code("print(y)")
 
     assert (answer.stdout, answer.stderr, answer.error) == ("[1, 2, 1, 2]\n", "careful", None)
     assert "".join(out) == answer.stdout
     assert (failed.error.name, failed.error.value) == ("IndexError", "list index out of range")
-    assert failed.error.traceback.startswith('Traceback (most recent call last):\n  File "<cell 3>", line 2, in <module>\n    x[y]')
+    assert failed.error.traceback.startswith(
+        'Traceback (most recent call last):\n  File "<cell 3>", line 2, in <module>\n    x[y]'
+    )
     assert "/run/agent" not in failed.error.traceback
     assert kept.stdout == "5\n"
 
@@ -108,7 +115,9 @@ def test_the_sdks_contexts_share_nothing(box: Any) -> None:
 
     assert seen == "own /tmp\n"
     assert interpreter.run_code("print(x)").stdout == "default\n"
-    assert [(item.id, item.cwd, item.language, item.active) for item in listed] == [(context.id, "/tmp", "python", True)]
+    assert [(item.id, item.cwd, item.language, item.active) for item in listed] == [
+        (context.id, "/tmp", "python", True)
+    ]
     assert interpreter.list_contexts() == []
     with pytest.raises(DaytonaNotFoundError):
         interpreter.delete_context(context)
@@ -119,7 +128,9 @@ def test_the_asynchronous_sdk_runs_and_times_out(server: LocalServer) -> None:
     from daytona import AsyncDaytona, DaytonaConfig, DaytonaTimeoutError
 
     async def run() -> str:
-        async with AsyncDaytona(DaytonaConfig(api_key=server.api_key, api_url=server.api_url)) as client:
+        async with AsyncDaytona(
+            DaytonaConfig(api_key=server.api_key, api_url=server.api_url)
+        ) as client:
             sandbox = await client.create()
             await sandbox.code_interpreter.run_code("kept = 1")
             with pytest.raises(DaytonaTimeoutError):
@@ -133,14 +144,21 @@ def test_the_asynchronous_sdk_runs_and_times_out(server: LocalServer) -> None:
 
 def test_variables_of_the_environment_hold_for_one_run(python: Python) -> None:
     """A token for one call must not stay; what the code itself sets does."""
-    first = python.run("import os; os.environ['MINE'] = '1'; print(os.environ['TOKEN'])", envs={"TOKEN": "geheim", "HOME": "/x"})
-    second = python.run("import os; print(os.environ.get('TOKEN'), os.environ['HOME'], os.environ['MINE'])")
+    first = python.run(
+        "import os; os.environ['MINE'] = '1'; print(os.environ['TOKEN'])",
+        envs={"TOKEN": "geheim", "HOME": "/x"},
+    )
+    second = python.run(
+        "import os; print(os.environ.get('TOKEN'), os.environ['HOME'], os.environ['MINE'])"
+    )
 
     assert first.text("stdout") == "geheim\n"
     assert second.text("stdout") == "None /home/daytona 1\n"
 
 
-def test_what_children_print_arrives_and_nothing_that_is_printed_breaks_the_frames(python: Python) -> None:
+def test_what_children_print_arrives_and_nothing_that_is_printed_breaks_the_frames(
+    python: Python,
+) -> None:
     """Output and answers go different ways: raw bytes at descriptor 1, and even what looks like an answer."""
     run = python.run(
         "import os, subprocess, sys\n"
@@ -181,14 +199,18 @@ def test_runs_of_one_context_wait_for_one_another_in_order(python: Python) -> No
         running = []
         for number in range(10):
             code = f"import time; time.sleep(0.02); seen.append({number}); print(seen)"
-            running.append(asyncio.create_task(converse(python.server, python.sandbox, {"code": code})))
+            running.append(
+                asyncio.create_task(converse(python.server, python.sandbox, {"code": code}))
+            )
             await asyncio.sleep(0.1)
         return await asyncio.gather(*running)
 
     python.run("import time; seen = []; time.sleep(0)")
     runs = asyncio.run(run())
 
-    assert [json.loads(item.text("stdout")) for item in runs] == [list(range(number + 1)) for number in range(10)]
+    assert [json.loads(item.text("stdout")) for item in runs] == [
+        list(range(number + 1)) for number in range(10)
+    ]
 
 
 @pytest.mark.parametrize("code", ["import sys; sys.exit(3)", "exit()", "raise SystemExit('bye')"])
@@ -207,7 +229,11 @@ def test_a_time_limit_interrupts_and_keeps_the_variables(python: Python) -> None
     waiting = "import subprocess\nprint('begun')\ntry:\n    subprocess.run(['sleep', '4242'])\nfinally:\n    print('cleaned')"
     run = python.run(waiting, timeout=1)
 
-    assert (run.code, run.frames[-1], run.error) == (4008, {"type": "control", "text": "interrupted"}, None)
+    assert (run.code, run.frames[-1], run.error) == (
+        4008,
+        {"type": "control", "text": "interrupted"},
+        None,
+    )
     assert run.text("stdout") == "begun\ncleaned\n"
     assert python.run("print(x)").text("stdout") == "1\n"
     assert python.server.exec(python.sandbox, "pgrep -f 'sleep 424[2]'")["exitCode"] == 1
@@ -234,13 +260,23 @@ CHANNEL = (
 )
 
 
-@pytest.mark.parametrize(("code", "word"), [
-    ("import os; print('last', flush=True); os._exit(5)", "exit code 5"),
-    ("import os, signal; print('last', flush=True); os.kill(os.getpid(), signal.SIGKILL)", "signal 9"),
-    ("import os; print('last', flush=True); os.closerange(3, 1000)", "ended"),
-    (CHANNEL + "os.write(channel, b'x' * 5_000_000)", "made no sense"),
-    (CHANNEL + "os.write(channel, b'[' * 100_000 + b'\\n'); os.read(0, 1); import time; time.sleep(1000)", "made no sense"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("code", "word"),
+    [
+        ("import os; print('last', flush=True); os._exit(5)", "exit code 5"),
+        (
+            "import os, signal; print('last', flush=True); os.kill(os.getpid(), signal.SIGKILL)",
+            "signal 9",
+        ),
+        ("import os; print('last', flush=True); os.closerange(3, 1000)", "ended"),
+        (CHANNEL + "os.write(channel, b'x' * 5_000_000)", "made no sense"),
+        (
+            CHANNEL
+            + "os.write(channel, b'[' * 100_000 + b'\\n'); os.read(0, 1); import time; time.sleep(1000)",
+            "made no sense",
+        ),
+    ],
+)
 def test_an_interpreter_that_dies_says_so(python: Python, code: str, word: str) -> None:
     """The variables are gone; the client is told instead of waiting, and the next run works."""
     run = python.run(code)
@@ -263,7 +299,9 @@ def test_a_fork_does_not_answer_twice(python: Python) -> None:
 
 def test_errors_that_cannot_be_shown_are_errors_all_the_same(python: Python) -> None:
     """An exception's own methods run while it is told; huge ones are cut."""
-    rude = python.run("class Rude(Exception):\n    def __str__(self): raise KeyboardInterrupt\nraise Rude")
+    rude = python.run(
+        "class Rude(Exception):\n    def __str__(self): raise KeyboardInterrupt\nraise Rude"
+    )
     huge = python.run("raise ValueError('\\ud800' + 'x' * 10_000_000)")
     syntax = python.run("print('a'\nx = ")
 
@@ -291,16 +329,19 @@ def test_code_behaves_as_in_a_file(python: Python) -> None:
     assert run.text("stdout") == "clean\n"
 
 
-@pytest.mark.parametrize(("request_", "word"), [
-    ({"code": "print(1)", "contextId": "other"}, "not found"),
-    ({"code": " "}, "code"),
-    ({"code": 5}, "code"),
-    ({"code": "1", "envs": {"A=B": ""}}, "environment variable"),
-    ({"code": "1", "timeout": -1}, "timeout"),
-    ({"code": "1", "timeout": "soon"}, "timeout"),
-    ("nonsense", "JSON"),
-    ("[]", "JSON"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("request_", "word"),
+    [
+        ({"code": "print(1)", "contextId": "other"}, "not found"),
+        ({"code": " "}, "code"),
+        ({"code": 5}, "code"),
+        ({"code": "1", "envs": {"A=B": ""}}, "environment variable"),
+        ({"code": "1", "timeout": -1}, "timeout"),
+        ({"code": "1", "timeout": "soon"}, "timeout"),
+        ("nonsense", "JSON"),
+        ("[]", "JSON"),
+    ],
+)
 def test_a_request_that_makes_no_sense_is_refused(python: Python, request_: Any, word: str) -> None:
     """By the close code of a policy violation, with the reason."""
     run = asyncio.run(converse(python.server, python.sandbox, request_))
@@ -315,7 +356,12 @@ def test_contexts_are_refused_by_http_status(python: Python) -> None:
     assert python.context(cwd="/nowhere").status == 400
     assert python.context("DELETE", "default").status == 400
     assert python.context("DELETE", "other").status == 404
-    assert python.server.request("GET", f"/toolbox/{python.sandbox}/process/interpreter/execute").status == 400
+    assert (
+        python.server.request(
+            "GET", f"/toolbox/{python.sandbox}/process/interpreter/execute"
+        ).status
+        == 400
+    )
 
 
 def test_a_run_goes_on_when_its_client_leaves(python: Python) -> None:
@@ -323,11 +369,19 @@ def test_a_run_goes_on_when_its_client_leaves(python: Python) -> None:
 
     async def leave() -> None:
         async with (
-            aiohttp.ClientSession(headers={"Authorization": f"Bearer {python.server.api_key}"}) as session,
-            session.ws_connect(f"{python.server.url}/toolbox/{python.sandbox}/process/interpreter/execute") as socket,
+            aiohttp.ClientSession(
+                headers={"Authorization": f"Bearer {python.server.api_key}"}
+            ) as session,
+            session.ws_connect(
+                f"{python.server.url}/toolbox/{python.sandbox}/process/interpreter/execute"
+            ) as socket,
         ):
             await socket.send_str(
-                json.dumps({"code": "import time\nprint('on', flush=True)\ntime.sleep(0.5)\nx = 'done'\nopen('/tmp/done', 'w')"})
+                json.dumps(
+                    {
+                        "code": "import time\nprint('on', flush=True)\ntime.sleep(0.5)\nx = 'done'\nopen('/tmp/done', 'w')"
+                    }
+                )
             )
             await socket.receive()
 
@@ -361,7 +415,11 @@ def test_nobody_waits_for_what_is_gone(server: LocalServer, how: str) -> None:
     async def run() -> list[Run]:
         running = []
         for code in ("open('/tmp/begun', 'w'); import time; time.sleep(1000)", "print('never')"):
-            running.append(asyncio.create_task(converse(server, python.sandbox, {"code": code, "contextId": context})))
+            running.append(
+                asyncio.create_task(
+                    converse(server, python.sandbox, {"code": code, "contextId": context})
+                )
+            )
             begun = lambda: server.exec(python.sandbox, "test -e /tmp/begun")["exitCode"] == 0  # noqa: E731
             await asyncio.to_thread(until, begun)
         if how == "delete the context":

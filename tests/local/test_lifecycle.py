@@ -14,7 +14,16 @@ from typing import Any
 
 import pytest
 
-from .conftest import SCRIPTS, LocalServer, host_processes_of, is_alive, running_server, spawn, until, wait_for_server
+from .conftest import (
+    SCRIPTS,
+    LocalServer,
+    host_processes_of,
+    is_alive,
+    running_server,
+    spawn,
+    until,
+    wait_for_server,
+)
 
 
 @pytest.fixture
@@ -22,8 +31,16 @@ def command(state_dir: Path) -> Iterator[Any]:
     """Runs `python3 scripts/local_daytona WORDS` on a state folder of its own; a server it started is ended."""
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, str(SCRIPTS / "local_daytona"), *words, "--state-dir", str(state_dir)]
-        return subprocess.run(line, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False)
+        line = [
+            sys.executable,
+            str(SCRIPTS / "local_daytona"),
+            *words,
+            "--state-dir",
+            str(state_dir),
+        ]
+        return subprocess.run(
+            line, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False
+        )
 
     yield run
     run("stop")
@@ -45,7 +62,9 @@ def test_start_status_env_stop(command: Any, state_dir: Path) -> None:
 
     key = env.stdout.partition("DAYTONA_API_KEY=")[2].split()[0]
     assert started.returncode == status.returncode == env.returncode == stopped.returncode == 0
-    assert where == {name: json.loads(status.stdout)[name] for name in ("url", "pid", "version")} | {"state_dir": str(state_dir)}
+    assert where == {
+        name: json.loads(status.stdout)[name] for name in ("url", "pid", "version")
+    } | {"state_dir": str(state_dir)}
     assert f"export DAYTONA_API_URL={where['url']}/api\n" in env.stdout
     assert key.startswith("dtn_local_")
     assert key not in started.stdout + status.stdout + stopped.stdout
@@ -70,7 +89,9 @@ def test_two_starts_at_once_end_with_one_server(command: Any) -> None:
     for thread in threads:
         thread.join()
 
-    assert [answer.returncode for answer in answers] == [0, 0, 0], [answer.stderr for answer in answers]
+    assert [answer.returncode for answer in answers] == [0, 0, 0], [
+        answer.stderr for answer in answers
+    ]
     assert len({json.loads(answer.stdout)["pid"] for answer in answers}) == 1
 
 
@@ -98,7 +119,11 @@ def test_the_key_is_in_no_command_line(command: Any, state_dir: Path) -> None:
     """Every user of the machine can read argv."""
     command("start")
     found = server_file(state_dir)
-    lines = b"".join(path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if is_alive(int(path.parent.name)))
+    lines = b"".join(
+        path.read_bytes()
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if is_alive(int(path.parent.name))
+    )
 
     assert found["api_key"].encode() not in lines
 
@@ -113,10 +138,14 @@ def test_a_new_server_has_a_new_key_and_the_same_sandboxes(command: Any, state_d
     second = LocalServer(state_dir=state_dir, **server_file(state_dir))
 
     assert first["api_key"] != second.api_key
-    assert [(found["id"], found["state"]) for found in second.sandboxes()] == [(kept["id"], "stopped")]
+    assert [(found["id"], found["state"]) for found in second.sandboxes()] == [
+        (kept["id"], "stopped")
+    ]
 
 
-def test_after_sigkill_kept_sandboxes_are_stopped_with_files_and_ephemeral_ones_gone(state_dir: Path) -> None:
+def test_after_sigkill_kept_sandboxes_are_stopped_with_files_and_ephemeral_ones_gone(
+    state_dir: Path,
+) -> None:
     """The promise to a user whose machine lost the server."""
     process = spawn(state_dir)
     server = wait_for_server(state_dir, process)
@@ -151,7 +180,9 @@ def test_a_ttl_that_ran_out_while_the_server_was_down_is_kept_to(state_dir: Path
         assert again.get("old") is None
 
 
-def test_a_server_of_another_version_is_replaced_unless_it_is_in_use(command: Any, state_dir: Path) -> None:
+def test_a_server_of_another_version_is_replaced_unless_it_is_in_use(
+    command: Any, state_dir: Path
+) -> None:
     """An update must not run against old code, and must not end somebody's sandbox."""
     with other_version(state_dir) as old:
         old.create(name="in-use")
@@ -178,7 +209,9 @@ def other_version(state: Path) -> Any:
         )
         state.mkdir()
         with open(state / "server.log", "ab") as log:
-            process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            process = subprocess.Popen(
+                [sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         try:
             yield wait_for_server(state, process)
         finally:
@@ -240,7 +273,13 @@ def test_env_without_a_server_says_how_to_start_one(command: Any) -> None:
 def test_a_state_folder_that_cannot_be_written_is_one_line_and_a_fix(tmp_path: Path) -> None:
     """No traceback for a wrong --state-dir."""
     (tmp_path / "file").write_text("")
-    line = [sys.executable, str(SCRIPTS / "local_daytona"), "start", "--state-dir", str(tmp_path / "file" / "below")]
+    line = [
+        sys.executable,
+        str(SCRIPTS / "local_daytona"),
+        "start",
+        "--state-dir",
+        str(tmp_path / "file" / "below"),
+    ]
     answer = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
 
     assert answer.returncode == 1

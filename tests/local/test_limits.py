@@ -27,12 +27,16 @@ def victim(server: LocalServer) -> Iterator[str]:
     """A sandbox of 1 GiB of memory and 3 GiB of disk, to be misused."""
     created = server.create()
     yield created["id"]
-    until(lambda: server.request("DELETE", f"/api/sandbox/{created['id']}").status in (200, 404))  # 409 while it still ends by itself
+    until(
+        lambda: server.request("DELETE", f"/api/sandbox/{created['id']}").status in (200, 404)
+    )  # 409 while it still ends by itself
 
 
 def attack(server: LocalServer, sandbox_id: str, code: str) -> Reply:
     """Run Python in the sandbox until it ends, whatever the answer."""
-    return server.request("POST", f"/toolbox/{sandbox_id}/process/code-run", body={"code": code, "language": "python"})
+    return server.request(
+        "POST", f"/toolbox/{sandbox_id}/process/code-run", body={"code": code, "language": "python"}
+    )
 
 
 def is_error(server: LocalServer, sandbox_id: str) -> dict[str, Any]:
@@ -52,7 +56,9 @@ def pids_of(server: LocalServer, sandbox_id: str) -> list[int]:
 
 def resident(server: LocalServer) -> int:
     """Bytes of the server's own memory."""
-    return int(Path(f"/proc/{server.pid}/status").read_text().partition("VmRSS:")[2].split()[0]) * 1024
+    return (
+        int(Path(f"/proc/{server.pid}/status").read_text().partition("VmRSS:")[2].split()[0]) * 1024
+    )
 
 
 def may_bind_oom_scores() -> bool:
@@ -60,15 +66,26 @@ def may_bind_oom_scores() -> bool:
     return bool(int(effective, 16) & 1 << CAP_SYS_RESOURCE)
 
 
-def test_memory_of_many_processes_together_is_bounded(server: LocalServer, victim: str, sandbox: str) -> None:
+def test_memory_of_many_processes_together_is_bounded(
+    server: LocalServer, victim: str, sandbox: str
+) -> None:
     """Each stays below its own limit; the caller reads what happened, neighbours notice nothing, and the sandbox can be used again."""
-    answer = attack(server, victim, f"import os\nfor _ in range(3):\n    if os.fork() == 0: break\nx = b'x' * (600 << 20)\n{HOLD}")
+    answer = attack(
+        server,
+        victim,
+        f"import os\nfor _ in range(3):\n    if os.fork() == 0: break\nx = b'x' * (600 << 20)\n{HOLD}",
+    )
     found = is_error(server, victim)
 
     assert (answer.status, answer.json()["code"]) == (410, "SANDBOX_STOPPED")
     assert answer.json()["message"] == found["errorReason"]
     assert "of memory, its size is 1 GiB" in found["errorReason"]
-    assert found["errorReason"] in server.request("POST", f"/toolbox/{victim}/process/execute", body={"command": "true"}).json()["message"]
+    assert (
+        found["errorReason"]
+        in server.request(
+            "POST", f"/toolbox/{victim}/process/execute", body={"command": "true"}
+        ).json()["message"]
+    )
     assert server.exec(sandbox, "echo fine")["result"] == "fine\n"
     assert server.request("POST", f"/api/sandbox/{victim}/recover").status == 200
     assert server.exec(victim, "echo again")["result"] == "again\n"
@@ -77,7 +94,11 @@ def test_memory_of_many_processes_together_is_bounded(server: LocalServer, victi
 def test_memory_files_count_as_memory(server: LocalServer, victim: str) -> None:
     """A memfd is no process's resident memory while nobody maps it."""
     write = "for _ in range(700): os.write(fd, b'x' * (1 << 20))"
-    answer = attack(server, victim, f"import os\nfor _ in range(2):\n    fd = os.memfd_create('hog')\n    {write}\n{HOLD}")
+    answer = attack(
+        server,
+        victim,
+        f"import os\nfor _ in range(2):\n    fd = os.memfd_create('hog')\n    {write}\n{HOLD}",
+    )
 
     assert answer.status == 410
     assert "of memory" in answer.json()["message"]
@@ -103,7 +124,9 @@ def test_pages_that_forked_workers_share_count_once(server: LocalServer, victim:
 
 
 @pytest.mark.thorough
-def test_many_files_together_are_bounded_and_can_be_deleted_after_recovery(server: LocalServer, victim: str, sandbox: str) -> None:
+def test_many_files_together_are_bounded_and_can_be_deleted_after_recovery(
+    server: LocalServer, victim: str, sandbox: str
+) -> None:
     """Each file is within the file size limit; a sandbox over its disk may still run to be cleaned up."""
     fill = "for i in $(seq 20); do head -c 200M /dev/zero > /home/daytona/big$i; done; sleep 60"
     answer = server.request("POST", f"/toolbox/{victim}/process/execute", body={"command": fill})
@@ -137,12 +160,19 @@ EMPTY_FILES = "import os\nfor n in range(1_400_000): os.close(os.open(f'/dev/shm
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("code", [READ_ONLY_SPACE, EMPTY_FILES], ids=["page tables", "empty files in memory"])
-def test_memory_that_nobody_has_resident_counts(server: LocalServer, victim: str, code: str) -> None:
+@pytest.mark.parametrize(
+    "code", [READ_ONLY_SPACE, EMPTY_FILES], ids=["page tables", "empty files in memory"]
+)
+def test_memory_that_nobody_has_resident_counts(
+    server: LocalServer, victim: str, code: str
+) -> None:
     """The kernel's own memory for a sandbox is the host's as well: two gigabytes of it came to no process's account."""
     answer = attack(server, victim, f"{code}\n{HOLD}")
 
-    assert (answer.status, "of memory, its size is 1 GiB" in answer.json()["message"]) == (410, True)
+    assert (answer.status, "of memory, its size is 1 GiB" in answer.json()["message"]) == (
+        410,
+        True,
+    )
 
 
 CROWD = "import os, time\nfor _ in range(11):\n    if os.fork() == 0: break\nheld = [os.open('/dev/null', 0) for _ in range(7000)]"
@@ -156,7 +186,11 @@ TERMINALS = "import os\nfor _ in range(2000): os.open('/dev/ptmx', os.O_RDWR)"
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     ("code", "reason"),
-    [(CROWD, "65,536 files open"), (TERMINALS, "1,024 terminals"), (IN_FLIGHT, "512 descriptors waiting in sockets")],
+    [
+        (CROWD, "65,536 files open"),
+        (TERMINALS, "1,024 terminals"),
+        (IN_FLIGHT, "512 descriptors waiting in sockets"),
+    ],
     ids=["files", "terminals", "in flight"],
 )
 def test_what_the_machine_has_in_common_is_bounded_for_a_whole_sandbox(
@@ -169,10 +203,15 @@ def test_what_the_machine_has_in_common_is_bounded_for_a_whole_sandbox(
     assert server.exec(sandbox, "echo fine")["result"] == "fine\n"
 
 
-@pytest.mark.parametrize("call", ["c.shmget(0, ctypes.c_size_t(4096), 0o1600)", "c.semget(0, 1, 0o1600)", "c.msgget(0, 0o1600)"])
+@pytest.mark.parametrize(
+    "call",
+    ["c.shmget(0, ctypes.c_size_t(4096), 0o1600)", "c.semget(0, 1, 0o1600)", "c.msgget(0, 0o1600)"],
+)
 def test_system_v_objects_are_not_there(server: LocalServer, sandbox: str, call: str) -> None:
     """They keep any amount of memory in no process and no descriptor; programs take ENOSYS and use what POSIX has."""
-    code = f"import ctypes\nc = ctypes.CDLL(None, use_errno=True)\nprint({call}, ctypes.get_errno())"
+    code = (
+        f"import ctypes\nc = ctypes.CDLL(None, use_errno=True)\nprint({call}, ctypes.get_errno())"
+    )
 
     assert attack(server, sandbox, code).json()["result"] == "-1 38\n"
 
@@ -188,7 +227,11 @@ def test_no_disk_is_taken_without_being_written(server: LocalServer, sandbox: st
     assert attack(server, sandbox, code).json()["result"] == "-1 95\n1048576\n"
 
 
-@pytest.mark.parametrize(("argv", "env"), [(["x" * 200_000], {}), ([], {"BIG": "x" * 200_000})], ids=["arguments", "environment"])
+@pytest.mark.parametrize(
+    ("argv", "env"),
+    [(["x" * 200_000], {}), ([], {"BIG": "x" * 200_000})],
+    ids=["arguments", "environment"],
+)
 def test_arguments_and_variables_beyond_any_process_are_refused(
     server: LocalServer, sandbox: str, argv: list[str], env: dict[str, str]
 ) -> None:
@@ -208,15 +251,27 @@ def test_zombies_are_processes_and_orphans_leave_none(server: LocalServer, victi
     )
     assert attack(server, victim, code).json()["result"] == "11 True\n"
     assert attack(server, victim, code).json()["result"] == "11 True\n"
-    assert "Z" not in server.exec(victim, "sleep 0.5; cat /proc/[0-9]*/stat | cut -d')' -f2 | cut -c2")["result"]
+    assert (
+        "Z"
+        not in server.exec(victim, "sleep 0.5; cat /proc/[0-9]*/stat | cut -d')' -f2 | cut -c2")[
+            "result"
+        ]
+    )
 
 
 @pytest.mark.thorough
-def test_a_tree_that_is_too_deep_ends_its_sandbox_and_can_be_deleted(server: LocalServer, victim: str) -> None:
+def test_a_tree_that_is_too_deep_ends_its_sandbox_and_can_be_deleted(
+    server: LocalServer, victim: str
+) -> None:
     """Nobody may nest folders until no program can walk them."""
-    answer = attack(server, victim, f"import os\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')\n{HOLD}")
+    answer = attack(
+        server, victim, f"import os\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')\n{HOLD}"
+    )
 
-    assert (answer.status, "nests folders more than 500 deep" in answer.json()["message"]) == (410, True)
+    assert (answer.status, "nests folders more than 500 deep" in answer.json()["message"]) == (
+        410,
+        True,
+    )
     is_error(server, victim)
     assert server.request("DELETE", f"/api/sandbox/{victim}").status == 200
     until(lambda: not list((server.state_dir / "trash").iterdir()))
@@ -245,14 +300,18 @@ def test_open_files_are_bounded(server: LocalServer, victim: str) -> None:
 
 
 @pytest.mark.thorough
-def test_processes_are_bounded_for_each_sandbox_by_itself(server: LocalServer, victim: str, sandbox: str) -> None:
+def test_processes_are_bounded_for_each_sandbox_by_itself(
+    server: LocalServer, victim: str, sandbox: str
+) -> None:
     """One that holds all it may leaves its neighbour's share alone."""
     fork = "import os, time\nn = 0\ntry:\n    while n < 3000:\n        if os.fork() == 0: time.sleep(30); os._exit(0)\n        n += 1\nexcept OSError as e:\n    "
     end = "; os.kill(-1, 9)"
     thread = threading.Thread(target=attack, args=(server, victim, f"{fork}time.sleep(10){end}"))
     thread.start()
     until(lambda: len(pids_of(server, victim)) > 300)
-    reply = attack(server, sandbox, f"{fork}open('/tmp/seen', 'w').write(f'{{e.errno}} {{n}}'){end}")
+    reply = attack(
+        server, sandbox, f"{fork}open('/tmp/seen', 'w').write(f'{{e.errno}} {{n}}'){end}"
+    )
     seen = server.exec(sandbox, "cat /tmp/seen")["result"]
     thread.join()
 
@@ -263,10 +322,14 @@ def test_processes_are_bounded_for_each_sandbox_by_itself(server: LocalServer, v
 
 
 @pytest.mark.thorough
-def test_inotify_of_one_sandbox_leaves_the_others_theirs(server: LocalServer, victim: str, sandbox: str) -> None:
+def test_inotify_of_one_sandbox_leaves_the_others_theirs(
+    server: LocalServer, victim: str, sandbox: str
+) -> None:
     """The host counts instances by user, whom all sandboxes share, and gives 128."""
     take = "import ctypes, time\nc = ctypes.CDLL(None)\nn = 0\nwhile n < 1000 and c.inotify_init() >= 0: n += 1\nprint(n, flush=True)"
-    taker = threading.Thread(target=attack, args=(server, victim, f"{take}\nopen('taken', 'w')\ntime.sleep(5)"))
+    taker = threading.Thread(
+        target=attack, args=(server, victim, f"{take}\nopen('taken', 'w')\ntime.sleep(5)")
+    )
     taker.start()
     until(lambda: "taken" in server.exec(victim, "ls")["result"])
     neighbour = attack(server, sandbox, take).json()["result"]
@@ -275,7 +338,9 @@ def test_inotify_of_one_sandbox_leaves_the_others_theirs(server: LocalServer, vi
     assert 0 < int(neighbour) <= 32
 
 
-def test_output_beyond_what_one_answer_holds_is_dropped_with_a_notice(server: LocalServer, victim: str) -> None:
+def test_output_beyond_what_one_answer_holds_is_dropped_with_a_notice(
+    server: LocalServer, victim: str
+) -> None:
     """A flood costs the server no more memory than the answer does."""
     reply = server.exec(victim, "head -c 400M /dev/zero | tr '\\0' x")
     status = Path(f"/proc/{server.pid}/status").read_text()
@@ -286,10 +351,16 @@ def test_output_beyond_what_one_answer_holds_is_dropped_with_a_notice(server: Lo
     assert peak < 1 << 30
 
 
-def test_a_flooded_log_does_not_stop_the_neighbours(server: LocalServer, victim: str, sandbox: str) -> None:
+def test_a_flooded_log_does_not_stop_the_neighbours(
+    server: LocalServer, victim: str, sandbox: str
+) -> None:
     """A session's log lies on the host's disk: it is bounded, and the server stays responsive while it fills."""
     server.request("POST", f"/toolbox/{victim}/process/session", body={"sessionId": "flood"})
-    server.request("POST", f"/toolbox/{victim}/process/session/flood/exec", body={"command": "yes " + "x" * 1000, "runAsync": True})
+    server.request(
+        "POST",
+        f"/toolbox/{victim}/process/session/flood/exec",
+        body={"command": "yes " + "x" * 1000, "runAsync": True},
+    )
     seen = [server.exec(sandbox, f"echo {number}")["result"] for number in range(20)]
     logs = server.state_dir / "logs" / victim
     size = sum(path.stat().st_size for path in logs.iterdir())
@@ -299,7 +370,9 @@ def test_a_flooded_log_does_not_stop_the_neighbours(server: LocalServer, victim:
 
 
 @pytest.mark.thorough
-def test_ten_thousand_connections_to_the_proxy_leave_the_server_working(server: LocalServer, victim: str, sandbox: str) -> None:
+def test_ten_thousand_connections_to_the_proxy_leave_the_server_working(
+    server: LocalServer, victim: str, sandbox: str
+) -> None:
     """Each one is accepted by the server: it must not run out of descriptors for others."""
     flood = (
         "import os, socket, time\nos.fork()\nheld = [socket.socket() for _ in range(5000)]\n"
@@ -319,7 +392,9 @@ def test_ten_thousand_connections_to_the_proxy_leave_the_server_working(server: 
     assert after == "new\n"
 
 
-def test_thousands_of_idle_connections_to_the_api_leave_it_working(server: LocalServer, sandbox: str) -> None:
+def test_thousands_of_idle_connections_to_the_api_leave_it_working(
+    server: LocalServer, sandbox: str
+) -> None:
     """Whoever is on this machine may open them, without a key."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     old = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -329,7 +404,9 @@ def test_thousands_of_idle_connections_to_the_api_leave_it_working(server: Local
     try:
         with contextlib.ExitStack() as opened:
             for _ in range(min(10_000, most // 2 - 500)):
-                held.append(opened.enter_context(socket.create_connection((where.hostname, where.port))))
+                held.append(
+                    opened.enter_context(socket.create_connection((where.hostname, where.port)))
+                )
             assert server.exec(sandbox, "echo fine")["result"] == "fine\n"
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, old)
@@ -343,9 +420,14 @@ def test_garbage_without_a_key_leaves_no_traceback_in_the_log(state_dir: Path) -
     with running_server(state_dir) as server:
         host = urlsplit(server.url).netloc.encode()
         before = (state_dir / "server.log").read_text()
-        for data in (b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET / HTTP/1.1\r\nHost: " + host + b"\r\nContent-Length: x\r\n\r\n",
-                     b"GET / HTTP/1.1\r\nA: " + b"x" * 200_000 + b"\r\n\r\n"):  # fmt: skip
-            with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=20) as raw:
+        for data in (
+            b"\x16\x03\x01\x02\x00\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: " + host + b"\r\nContent-Length: x\r\n\r\n",
+            b"GET / HTTP/1.1\r\nA: " + b"x" * 200_000 + b"\r\n\r\n",
+        ):
+            with socket.create_connection(
+                ("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=20
+            ) as raw:
                 raw.sendall(data)
                 answer = raw.recv(65536)
             assert b" 400 " in answer.split(b"\r\n")[0]
@@ -355,8 +437,13 @@ def test_garbage_without_a_key_leaves_no_traceback_in_the_log(state_dir: Path) -
     assert after == before
 
 
-@pytest.mark.skipif(not may_bind_oom_scores(), reason="only CAP_SYS_RESOURCE can raise a score that nobody inside lowers again")
-def test_nobody_inside_becomes_a_worse_victim_than_the_host(server: LocalServer, victim: str) -> None:
+@pytest.mark.skipif(
+    not may_bind_oom_scores(),
+    reason="only CAP_SYS_RESOURCE can raise a score that nobody inside lowers again",
+)
+def test_nobody_inside_becomes_a_worse_victim_than_the_host(
+    server: LocalServer, victim: str
+) -> None:
     """When the machine runs out of memory the kernel ends a sandbox's processes first."""
     code = "open('/proc/self/oom_score_adj', 'w', buffering=1).write('{}\\n')"
     raised = attack(server, victim, code.format(400)).json()["exitCode"]
@@ -379,18 +466,29 @@ class TestControlGroups:
 
     def test_status_names_the_mechanism(self, server: LocalServer, groups: Any) -> None:
         """Users learn how exact the limits are."""
-        assert server.status()["engine"]["limits"] == f"cgroup v{groups.version} ({', '.join(groups.controllers)}), rlimits and watchdog"
+        assert (
+            server.status()["engine"]["limits"]
+            == f"cgroup v{groups.version} ({', '.join(groups.controllers)}), rlimits and watchdog"
+        )
 
-    def test_every_process_is_in_the_sandboxs_group(self, server: LocalServer, victim: str, groups: Any) -> None:
+    def test_every_process_is_in_the_sandboxs_group(
+        self, server: LocalServer, victim: str, groups: Any
+    ) -> None:
         """Pid 1 was in before its first exec, so nothing escaped."""
         server.exec(victim, "setsid sleep 60 >/dev/null 2>&1 </dev/null &")
 
         for controller in groups.controllers:
-            members = (groups.parents[controller] / (groups.prefix + victim) / "cgroup.procs").read_text().split()
+            members = (
+                (groups.parents[controller] / (groups.prefix + victim) / "cgroup.procs")
+                .read_text()
+                .split()
+            )
             assert sorted(map(int, members)) == sorted(pids_of(server, victim))
         assert len(members) >= 2
 
-    def test_limits_follow_the_size_and_a_resize(self, server: LocalServer, victim: str, groups: Any) -> None:
+    def test_limits_follow_the_size_and_a_resize(
+        self, server: LocalServer, victim: str, groups: Any
+    ) -> None:
         """Cpu may grow while it runs."""
         if groups.version != 1 or not groups.has("cpu"):
             pytest.skip("no cpu controller of version 1")
@@ -400,8 +498,14 @@ class TestControlGroups:
 
         assert (before, quota.read_text()) == ("100000\n", "200000\n")
 
-    def test_a_stopped_sandbox_has_no_group(self, server: LocalServer, victim: str, groups: Any) -> None:
+    def test_a_stopped_sandbox_has_no_group(
+        self, server: LocalServer, victim: str, groups: Any
+    ) -> None:
         """Nothing is left in the host's hierarchy."""
         server.request("POST", f"/api/sandbox/{victim}/stop")
 
-        assert [parent for parent in groups.parents.values() if (parent / (groups.prefix + victim)).exists()] == []
+        assert [
+            parent
+            for parent in groups.parents.values()
+            if (parent / (groups.prefix + victim)).exists()
+        ] == []

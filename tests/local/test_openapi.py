@@ -25,9 +25,30 @@ LEAST_OPERATIONS = {"api": 150, "toolbox": 90}
 # Bodies that are no JSON by nature: files, logs, pages of a preview.
 OTHER_TYPES = ("application/octet-stream", "multipart/form-data", "text/plain")
 SENSELESS: tuple[Any, ...] = (
-    None, True, -1, 0, 2**63, 1.5, "", " ", "../../etc/passwd", "\u0000", "x" * 5000, "é\u202e", "\ud800", [], [None], {}, {"a": {"b": []}},
-    "%00", "%2e%2e%2f", "true", "-1", "1e309", "<script>",
-)  # fmt: skip
+    None,
+    True,
+    -1,
+    0,
+    2**63,
+    1.5,
+    "",
+    " ",
+    "../../etc/passwd",
+    "\u0000",
+    "x" * 5000,
+    "é\u202e",
+    "\ud800",
+    [],
+    [None],
+    {},
+    {"a": {"b": []}},
+    "%00",
+    "%2e%2e%2f",
+    "true",
+    "-1",
+    "1e309",
+    "<script>",
+)
 
 
 @dataclass(frozen=True)
@@ -94,8 +115,19 @@ class Values:
 
     def text(self, name: str) -> str:
         """Never an address: traffic stays on loopback."""
-        likely = {"path": "likely", "command": "true", "code": "1", "snapshot": "daytona-small", "cwd": "/tmp", "permissions": "644"}
-        return self.sandbox if name.lower() in ("sandboxid", "sandboxidorname") else likely.get(name, "likely")
+        likely = {
+            "path": "likely",
+            "command": "true",
+            "code": "1",
+            "snapshot": "daytona-small",
+            "cwd": "/tmp",
+            "permissions": "644",
+        }
+        return (
+            self.sandbox
+            if name.lower() in ("sandboxid", "sandboxidorname")
+            else likely.get(name, "likely")
+        )
 
     def url(self) -> str:
         path = self.operation.path
@@ -106,7 +138,9 @@ class Values:
             value = self.of(parameter.get("schema") or parameter, name)
             if parameter["in"] == "path":
                 path = path.replace(f"{{{name}}}", quote(as_text(value) or "x", safe=""))
-            elif parameter["in"] == "query" and (parameter.get("required") or self.dice is not None):
+            elif parameter["in"] == "query" and (
+                parameter.get("required") or self.dice is not None
+            ):
                 query.append((name, as_text(value)))
         return prefix + path + ("?" + urlencode(query, errors="replace") if query else "")
 
@@ -125,11 +159,15 @@ def busy() -> Iterator[LocalServer]:
         yield server
 
 
-def send(server: LocalServer, operation: Operation, dice: random.Random | None) -> tuple[str, Reply]:
+def send(
+    server: LocalServer, operation: Operation, dice: random.Random | None
+) -> tuple[str, Reply]:
     sandbox = server.create(ephemeral=True)["id"]
     values = Values(operation, sandbox, dice)
     url = values.url()
-    body = None if operation.body is None else json.dumps(values.of(operation.body, "body")).encode()
+    body = (
+        None if operation.body is None else json.dumps(values.of(operation.body, "body")).encode()
+    )
     try:
         return f"{operation.method} {url} {body!r}", server.request(
             operation.method.upper(), url, body=body, headers={"Content-Type": "application/json"}
@@ -151,9 +189,14 @@ def is_acceptable(reply: Reply) -> bool:
     return reply.status < 400 and kind in OTHER_TYPES
 
 
-@pytest.mark.skipif(not DESCRIPTIONS.is_dir(), reason="the descriptions lie beside this checkout in development only")
+@pytest.mark.skipif(
+    not DESCRIPTIONS.is_dir(),
+    reason="the descriptions lie beside this checkout in development only",
+)
 @pytest.mark.parametrize("api", ["api", "toolbox"])
-def test_nothing_that_the_description_allows_gives_a_500_a_hang_or_html(busy: LocalServer, api: str) -> None:
+def test_nothing_that_the_description_allows_gives_a_500_a_hang_or_html(
+    busy: LocalServer, api: str
+) -> None:
     """Whoever speaks Daytona's API gets an answer that a client can read, and the server lives on."""
     dice = random.Random(SEED)
     every = operations(api)
@@ -162,7 +205,9 @@ def test_nothing_that_the_description_allows_gives_a_500_a_hang_or_html(busy: Lo
         for turn in range(ROUNDS):
             what, reply = send(busy, operation, dice if turn else None)
             if not is_acceptable(reply):
-                bad.append(f"{reply.status} {reply.headers.get('Content-Type')} {what[:300]} -> {reply.body[:200]!r}")
+                bad.append(
+                    f"{reply.status} {reply.headers.get('Content-Type')} {what[:300]} -> {reply.body[:200]!r}"
+                )
 
     assert len(every) >= LEAST_OPERATIONS[api]
     assert bad == []
@@ -179,7 +224,9 @@ def test_nothing_that_the_description_allows_gives_a_500_a_hang_or_html(busy: Lo
     ],
     ids=["long", "too long", "nonsense", "version"],
 )
-def test_what_is_no_http_is_refused_in_json_even_for_a_browser(server: LocalServer, first_line: str, status: int) -> None:
+def test_what_is_no_http_is_refused_in_json_even_for_a_browser(
+    server: LocalServer, first_line: str, status: int
+) -> None:
     """The HTTP library's own answers would be text, or HTML for those who accept it; a long filter is read."""
     port = int(server.url.rpartition(":")[2])
     headers = f"Host: 127.0.0.1:{port}\r\nAuthorization: Bearer {server.api_key}\r\nAccept: text/html\r\nConnection: close\r\n\r\n"

@@ -15,8 +15,23 @@ from sandbox_kit.failures import Failure
 
 from .conftest import SCRIPTS, LocalServer
 
-CLIENT = [path for path in (*(SCRIPTS / "sandbox_kit").glob("*.py"), *SCRIPTS.glob("*.py")) if path.stem != "__init__"]
-POSIX_ONLY = {"fcntl", "grp", "pty", "pwd", "readline", "resource", "spwd", "syslog", "termios", "tty"}
+CLIENT = [
+    path
+    for path in (*(SCRIPTS / "sandbox_kit").glob("*.py"), *SCRIPTS.glob("*.py"))
+    if path.stem != "__init__"
+]
+POSIX_ONLY = {
+    "fcntl",
+    "grp",
+    "pty",
+    "pwd",
+    "readline",
+    "resource",
+    "spwd",
+    "syslog",
+    "termios",
+    "tty",
+}
 # No SIGHUP, no handlers on the loop, no O_NOFOLLOW, no user ids, a console of another code page.
 POORER = """
 import asyncio, os, signal, sys
@@ -49,13 +64,22 @@ def test_no_module_needs_what_windows_has_not(path: Path) -> None:
 
 def played(server: LocalServer, folder: Path, *argv: str) -> subprocess.CompletedProcess[bytes]:
     environment = {
-        "PATH": os.environ["PATH"], "HOME": str(folder.parent), "DAYTONA_API_URL": server.api_url, "DAYTONA_API_KEY": server.api_key,
-        "DAYTONA_LOCAL_STATE": str(server.state_dir), "PYTHONIOENCODING": "cp1252",
-    }  # fmt: skip
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder.parent),
+        "DAYTONA_API_URL": server.api_url,
+        "DAYTONA_API_KEY": server.api_key,
+        "DAYTONA_LOCAL_STATE": str(server.state_dir),
+        "PYTHONIOENCODING": "cp1252",
+    }
     return subprocess.run(
-        [sys.executable, "-c", POORER, str(SCRIPTS), *argv], cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
-        timeout=120, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", POORER, str(SCRIPTS), *argv],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def test_a_whole_run_works_there(server: LocalServer, tmp_path: Path) -> None:
@@ -63,7 +87,16 @@ def test_a_whole_run_works_there(server: LocalServer, tmp_path: Path) -> None:
     project = tmp_path / "project"
     (project / "in").mkdir(parents=True)
     (project / "in" / "a.csv").write_text("ä → 漢")
-    done = played(server, project, "--upload", "in", "--command", "cat in/a.csv; cp -r in out; exit 3", "--download", "out")
+    done = played(
+        server,
+        project,
+        "--upload",
+        "in",
+        "--command",
+        "cat in/a.csv; cp -r in out; exit 3",
+        "--download",
+        "out",
+    )
 
     assert done.returncode == 3, done.stderr
     assert done.stdout.decode() == "ä → 漢\n"
@@ -82,9 +115,16 @@ def test_an_error_there_has_no_traceback(server: LocalServer, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("text", "pair"),
-    [(r"C:\work\a", (r"C:\work\a", None)), (r"C:\work\a:there", (r"C:\work\a", "there")), ("a:b", ("a", "b")), ("C:/a", ("C:/a", None))],
+    [
+        (r"C:\work\a", (r"C:\work\a", None)),
+        (r"C:\work\a:there", (r"C:\work\a", "there")),
+        ("a:b", ("a", "b")),
+        ("C:/a", ("C:/a", None)),
+    ],
 )
-def test_a_drive_letter_is_no_side(monkeypatch: pytest.MonkeyPatch, text: str, pair: tuple[str, str | None]) -> None:
+def test_a_drive_letter_is_no_side(
+    monkeypatch: pytest.MonkeyPatch, text: str, pair: tuple[str, str | None]
+) -> None:
     """HERE:THERE with a colon of Windows' own."""
     monkeypatch.setattr(transfer, "WINDOWS", True)
 

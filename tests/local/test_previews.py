@@ -26,12 +26,20 @@ MIB = 1024 * 1024
 
 
 def ask(
-    url: str, path: str = "/", *, method: str = "GET", headers: Mapping[str, str] | None = None, body: Any = None, chunked: bool = False
+    url: str,
+    path: str = "/",
+    *,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    body: Any = None,
+    chunked: bool = False,
 ) -> Reply:
     """One request to a preview's address, no redirect followed."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
     with contextlib.closing(connection):
-        connection.request(method, path, body=body, headers=dict(headers or {}), encode_chunked=chunked)
+        connection.request(
+            method, path, body=body, headers=dict(headers or {}), encode_chunked=chunked
+        )
         answer = connection.getresponse()
         return Reply(answer.status, dict(answer.getheaders()), answer.read())
 
@@ -61,7 +69,9 @@ class Preview:
         return urlsplit(self.url).netloc
 
     def link(self, port: int = PORT) -> dict[str, str]:
-        found: dict[str, str] = self.server.request("GET", f"/api/sandbox/{self.id}/ports/{port}/preview-url").json()
+        found: dict[str, str] = self.server.request(
+            "GET", f"/api/sandbox/{self.id}/ports/{port}/preview-url"
+        ).json()
         return found
 
     def sign(self, port: int = PORT, seconds: int = 600) -> str:
@@ -70,10 +80,17 @@ class Preview:
         return token
 
     def revoke(self, token: str, port: int = PORT) -> int:
-        return self.server.request("POST", f"/api/sandbox/{self.id}/ports/{port}/signed-preview-url/{token}/expire").status
+        return self.server.request(
+            "POST", f"/api/sandbox/{self.id}/ports/{port}/signed-preview-url/{token}/expire"
+        ).status
 
     def set_public(self, public: bool) -> None:
-        assert self.server.request("POST", f"/api/sandbox/{self.id}/public/{str(public).lower()}").json()["public"] is public
+        assert (
+            self.server.request(
+                "POST", f"/api/sandbox/{self.id}/public/{str(public).lower()}"
+            ).json()["public"]
+            is public
+        )
 
     def ask(self, path: str = "/", **more: Any) -> Reply:
         """With the standard token."""
@@ -100,12 +117,27 @@ def test_the_sdk_shows_a_plain_web_server_to_who_has_the_token(sdk: Any) -> None
         sandbox.process.create_session("web")
         from daytona import SessionExecuteRequest
 
-        sandbox.process.execute_session_command("web", SessionExecuteRequest(command="python3 -m http.server 3000", run_async=True))
-        until(lambda: sandbox.process.exec("grep -q ':0BB8 .* 0A ' /proc/net/tcp /proc/net/tcp6").exit_code == 0)
+        sandbox.process.execute_session_command(
+            "web", SessionExecuteRequest(command="python3 -m http.server 3000", run_async=True)
+        )
+        until(
+            lambda: (
+                sandbox.process.exec(
+                    "grep -q ':0BB8 .* 0A ' /proc/net/tcp /proc/net/tcp6"
+                ).exit_code
+                == 0
+            )
+        )
         link = sandbox.get_preview_link(3000)
 
-        assert ask(link.url, headers={"x-daytona-preview-token": link.token}).body == b"hello from inside"
-        assert ask(link.url, headers={"Authorization": f"Bearer {sdk._api_key}"}).body == b"hello from inside"
+        assert (
+            ask(link.url, headers={"x-daytona-preview-token": link.token}).body
+            == b"hello from inside"
+        )
+        assert (
+            ask(link.url, headers={"Authorization": f"Bearer {sdk._api_key}"}).body
+            == b"hello from inside"
+        )
         assert urlsplit(link.url).port == 3000
         assert (ask(link.url).status, ask(link.url).json()["statusCode"]) == (401, 401)
         assert ask(link.url, headers={"x-daytona-preview-token": "0" * 32}).status == 401
@@ -120,18 +152,41 @@ def test_the_sdks_signed_link_opens_by_itself_until_it_is_expired(sdk: Any) -> N
         sandbox.process.create_session("web")
         from daytona import SessionExecuteRequest
 
-        sandbox.process.execute_session_command("web", SessionExecuteRequest(command="python3 -m http.server 3000", run_async=True))
-        until(lambda: sandbox.process.exec("grep -q ':0BB8 .* 0A ' /proc/net/tcp /proc/net/tcp6").exit_code == 0)
+        sandbox.process.execute_session_command(
+            "web", SessionExecuteRequest(command="python3 -m http.server 3000", run_async=True)
+        )
+        until(
+            lambda: (
+                sandbox.process.exec(
+                    "grep -q ':0BB8 .* 0A ' /proc/net/tcp /proc/net/tcp6"
+                ).exit_code
+                == 0
+            )
+        )
         signed = sandbox.create_signed_preview_url(3000, 3600)
         opened = ask(signed.url, "/?" + urlsplit(signed.url).query)
 
-        assert (signed.port, signed.sandbox_id, re.fullmatch("[a-z0-9]{16}", signed.token) is not None) == (3000, sandbox.id, True)
+        assert (
+            signed.port,
+            signed.sandbox_id,
+            re.fullmatch("[a-z0-9]{16}", signed.token) is not None,
+        ) == (3000, sandbox.id, True)
         assert opened.status == 302
-        assert ask(signed.url, headers={"Cookie": opened.headers["Set-Cookie"].partition(";")[0]}).status == 200
+        assert (
+            ask(
+                signed.url, headers={"Cookie": opened.headers["Set-Cookie"].partition(";")[0]}
+            ).status
+            == 200
+        )
 
         sandbox.expire_signed_preview_url(3000, signed.token)
         assert ask(signed.url, "/?" + urlsplit(signed.url).query).status == 401
-        assert ask(signed.url, headers={"Cookie": opened.headers["Set-Cookie"].partition(";")[0]}).status == 401
+        assert (
+            ask(
+                signed.url, headers={"Cookie": opened.headers["Set-Cookie"].partition(";")[0]}
+            ).status
+            == 401
+        )
     finally:
         sandbox.delete()
 
@@ -145,9 +200,14 @@ def test_the_query_becomes_a_cookie_and_leaves_the_address(preview: Preview) -> 
     reply = ask(preview.url, f"//evil.example/?a=1&{KEY}={token}&b=%20")
     name, _, attributes = reply.headers["Set-Cookie"].partition("=")
 
-    assert (reply.status, reply.headers["Location"]) == (302, f"http://{preview.host}//evil.example/?a=1&b=%20")
+    assert (reply.status, reply.headers["Location"]) == (
+        302,
+        f"http://{preview.host}//evil.example/?a=1&b=%20",
+    )
     assert name.startswith(f"daytona-sandbox-auth-{preview.id}")
-    assert {"HttpOnly", "SameSite=Lax", "Path=/"} <= {part.strip() for part in attributes.split(";")}
+    assert {"HttpOnly", "SameSite=Lax", "Path=/"} <= {
+        part.strip() for part in attributes.split(";")
+    }
     assert ask(preview.url, f"/?{KEY}={token}", method="POST", body=b"x").status == 200
 
 
@@ -156,9 +216,15 @@ def test_links_of_two_ports_live_side_by_side_in_one_browser(preview: Preview) -
     start_app(preview.server, preview.id, 8001)
     tokens = {port: preview.sign(port) for port in (PORT, 8001)}
     urls = {port: preview.link(port)["url"] for port in tokens}
-    cookies = [ask(urls[port], f"/?{KEY}={token}").headers["Set-Cookie"].partition(";")[0] for port, token in tokens.items()]
+    cookies = [
+        ask(urls[port], f"/?{KEY}={token}").headers["Set-Cookie"].partition(";")[0]
+        for port, token in tokens.items()
+    ]
 
-    assert [ask(url, headers={"Cookie": "; ".join(cookies)}).status for url in urls.values()] == [200, 200]
+    assert [ask(url, headers={"Cookie": "; ".join(cookies)}).status for url in urls.values()] == [
+        200,
+        200,
+    ]
 
 
 def test_a_signed_token_opens_its_own_port_only(preview: Preview) -> None:
@@ -183,11 +249,19 @@ def test_no_token_of_one_sandbox_opens_another(preview: Preview, server: LocalSe
         signed = preview.sign()
 
         assert urlsplit(theirs["url"]).hostname != urlsplit(preview.url).hostname
-        assert ask(theirs["url"], headers={"x-daytona-preview-token": theirs["token"]}).status == 200
+        assert (
+            ask(theirs["url"], headers={"x-daytona-preview-token": theirs["token"]}).status == 200
+        )
         assert ask(theirs["url"], headers={"x-daytona-preview-token": preview.token}).status == 401
         for shown in (signed, preview.token):
             assert ask(theirs["url"], f"/?{KEY}={shown}").status == 401
-            assert ask(theirs["url"], headers={"Cookie": f"daytona-sandbox-auth-{other}-{PORT}={shown}"}).status == 401
+            assert (
+                ask(
+                    theirs["url"],
+                    headers={"Cookie": f"daytona-sandbox-auth-{other}-{PORT}={shown}"},
+                ).status
+                == 401
+            )
     finally:
         server.request("DELETE", f"/api/sandbox/{other}")
 
@@ -203,18 +277,32 @@ def test_no_credential_reaches_the_program_inside(preview: Preview) -> None:
         "Proxy-Authorization": "Basic eDp5",
         "X-Own": "kept",
     }
-    told = ask(preview.url, f"/tell?a=1&{KEY}={token}&b", headers=headers, method="POST", body=b"x").json()
+    told = ask(
+        preview.url, f"/tell?a=1&{KEY}={token}&b", headers=headers, method="POST", body=b"x"
+    ).json()
     seen = dict(told["headers"])
 
     assert told["line"] == "POST /tell?a=1&b HTTP/1.1"
-    assert (seen["cookie"], seen["x-own"], seen["host"]) == ("mine=1; theirs=2", "kept", preview.host)
-    assert not {"authorization", "x-daytona-preview-token", "referer", "proxy-authorization"} & seen.keys()
+    assert (seen["cookie"], seen["x-own"], seen["host"]) == (
+        "mine=1; theirs=2",
+        "kept",
+        preview.host,
+    )
+    assert (
+        not {"authorization", "x-daytona-preview-token", "referer", "proxy-authorization"}
+        & seen.keys()
+    )
     assert preview.server.api_key not in json.dumps(told)
 
 
 def test_an_authorization_of_the_program_itself_arrives(preview: Preview) -> None:
     """A private application inside has logins of its own."""
-    assert dict(preview.ask("/tell", headers={"Authorization": "Basic eDp5"}).json()["headers"])["authorization"] == "Basic eDp5"
+    assert (
+        dict(preview.ask("/tell", headers={"Authorization": "Basic eDp5"}).json()["headers"])[
+            "authorization"
+        ]
+        == "Basic eDp5"
+    )
 
 
 def test_public_needs_nothing_and_private_again_closes_what_was_open(preview: Preview) -> None:
@@ -246,16 +334,25 @@ def test_an_open_websocket_ends_with_what_let_it_in(preview: Preview, way: str) 
     token = preview.sign(seconds=8 if way == "expired" else 600)
 
     async def hold() -> aiohttp.WSMsgType:
-        async with aiohttp.ClientSession() as session, session.ws_connect(f"ws://{preview.host}/ws?{KEY}={token}") as channel:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"ws://{preview.host}/ws?{KEY}={token}") as channel,
+        ):
             await channel.send_str("still here")
             assert (await channel.receive()).data == "still here"
             if way == "revoked":
                 await asyncio.to_thread(preview.revoke, token)
             elif way == "stopped":
-                await asyncio.to_thread(preview.server.request, "POST", f"/api/sandbox/{preview.id}/stop")
+                await asyncio.to_thread(
+                    preview.server.request, "POST", f"/api/sandbox/{preview.id}/stop"
+                )
             return (await channel.receive(timeout=60)).type
 
-    assert asyncio.run(hold()) in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR)
+    assert asyncio.run(hold()) in (
+        aiohttp.WSMsgType.CLOSE,
+        aiohttp.WSMsgType.CLOSED,
+        aiohttp.WSMsgType.ERROR,
+    )
     if way != "stopped":
         assert ask(preview.url, f"/?{KEY}={token}").status == 401
 
@@ -266,13 +363,19 @@ def test_a_websocket_carries_what_both_sides_say(preview: Preview) -> None:
     cookie = ask(preview.url, f"/?{KEY}={token}").headers["Set-Cookie"].partition(";")[0]
 
     async def talk() -> list[str]:
-        async with aiohttp.ClientSession(headers={"Cookie": cookie}) as session, session.ws_connect(f"ws://{preview.host}/ws") as channel:
+        async with (
+            aiohttp.ClientSession(headers={"Cookie": cookie}) as session,
+            session.ws_connect(f"ws://{preview.host}/ws") as channel,
+        ):
             for number in range(50):
                 await channel.send_str(f"message {number}")
             return [(await channel.receive_str()) for _ in range(50)]
 
     assert asyncio.run(talk()) == [f"message {number}" for number in range(50)]
-    assert ask(preview.url, "/ws", headers={"Connection": "Upgrade", "Upgrade": "websocket"}).status == 401
+    assert (
+        ask(preview.url, "/ws", headers={"Connection": "Upgrade", "Upgrade": "websocket"}).status
+        == 401
+    )
 
 
 # What is carried
@@ -289,7 +392,12 @@ def test_chunked_bodies_go_both_ways(preview: Preview) -> None:
     reply = preview.ask("/chunked")
 
     assert (reply.body, reply.headers["Connection"]) == (b"one two three", "close")
-    assert preview.ask("/count", method="POST", body=iter([b"x" * 1000] * 7), chunked=True).json()["body"] == 7000
+    assert (
+        preview.ask("/count", method="POST", body=iter([b"x" * 1000] * 7), chunked=True).json()[
+            "body"
+        ]
+        == 7000
+    )
     assert "Keep-Alive" not in preview.ask("/").headers
 
 
@@ -314,14 +422,20 @@ def test_large_bodies_pass_in_bounded_memory(preview: Preview) -> None:
         answer = connection.getresponse()
         time.sleep(2)  # for the server to take in what it should not
         received = sum(len(part) for part in iter(lambda: answer.read(MIB), b""))
-    sent = preview.ask("/count", method="POST", body=iter([bytes(MIB)] * 256), chunked=True).json()["body"]
+    sent = preview.ask("/count", method="POST", body=iter([bytes(MIB)] * 256), chunked=True).json()[
+        "body"
+    ]
 
     assert (received, sent) == (512 * MIB, 256 * MIB)
     assert peak_memory(preview.server.pid) - before < 25 * MIB
 
 
 def peak_memory(pid: int) -> int:
-    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    line = next(
+        line
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    )
     return int(line.split()[1]) * 1024
 
 
@@ -367,15 +481,33 @@ def test_what_is_not_a_plain_request_is_400(preview: Preview, head: str) -> None
     """Nothing that two readers could understand differently goes inside."""
     auth = f"x-daytona-preview-token: {preview.token}\r\n\r\n"
     with contextlib.suppress(ConnectionResetError):  # after 64 KiB it stops reading
-        assert converse(preview.host, (head.format(host=preview.host) + auth).encode()).startswith(b"HTTP/1.1 400 ")
+        assert converse(preview.host, (head.format(host=preview.host) + auth).encode()).startswith(
+            b"HTTP/1.1 400 "
+        )
 
 
 @pytest.mark.parametrize(
     "body",
-    ["3\nabc\r\n0\r\n\r\n", "3\r\nabcd\r\n0\r\n\r\n", "3;a\rb\r\nabc\r\n0\r\n\r\n", "-3\r\nabc\r\n0\r\n\r\n", "0x3\r\nabc\r\n0\r\n\r\n", "3\r\nabcXX0\r\n\r\n"],
-    ids=["bare line feed", "longer", "return in an extension", "negative", "hexadecimal", "no line end"],
-)  # fmt: skip
-def test_a_chunked_body_that_two_readers_count_differently_ends_the_exchange(preview: Preview, body: str) -> None:
+    [
+        "3\nabc\r\n0\r\n\r\n",
+        "3\r\nabcd\r\n0\r\n\r\n",
+        "3;a\rb\r\nabc\r\n0\r\n\r\n",
+        "-3\r\nabc\r\n0\r\n\r\n",
+        "0x3\r\nabc\r\n0\r\n\r\n",
+        "3\r\nabcXX0\r\n\r\n",
+    ],
+    ids=[
+        "bare line feed",
+        "longer",
+        "return in an extension",
+        "negative",
+        "hexadecimal",
+        "no line end",
+    ],
+)
+def test_a_chunked_body_that_two_readers_count_differently_ends_the_exchange(
+    preview: Preview, body: str
+) -> None:
     """Neither a second request nor a whole first one comes out of it."""
     head = f"POST /rest HTTP/1.1\r\nHost: {preview.host}\r\nx-daytona-preview-token: {preview.token}\r\nTransfer-Encoding: chunked\r\n\r\n"
     said = converse(preview.host, (head + body).encode())
@@ -384,12 +516,18 @@ def test_a_chunked_body_that_two_readers_count_differently_ends_the_exchange(pre
 
 
 @pytest.mark.parametrize(
-    "request_line", ["GET /rest HTTP/1.1\r\n{head}\r\n", "POST /rest HTTP/1.1\r\n{head}Content-Length: 3\r\n\r\nabc",
-                     "POST /rest HTTP/1.1\r\n{head}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"],
-)  # fmt: skip
+    "request_line",
+    [
+        "GET /rest HTTP/1.1\r\n{head}\r\n",
+        "POST /rest HTTP/1.1\r\n{head}Content-Length: 3\r\n\r\nabc",
+        "POST /rest HTTP/1.1\r\n{head}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    ],
+)
 def test_one_connection_serves_one_request(preview: Preview, request_line: str) -> None:
     """A second one in its wake, with the key in it, is not handed to the program."""
-    first = request_line.format(head=f"Host: {preview.host}\r\nx-daytona-preview-token: {preview.token}\r\n")
+    first = request_line.format(
+        head=f"Host: {preview.host}\r\nx-daytona-preview-token: {preview.token}\r\n"
+    )
     second = f"GET /stolen HTTP/1.1\r\nHost: {preview.host}\r\nAuthorization: Bearer {preview.server.api_key}\r\n\r\n"
     said = converse(preview.host, (first + second).encode())
 
@@ -440,27 +578,39 @@ def taken(preview: Preview) -> Iterator[int]:
         yield other.getsockname()[1]
 
 
-def test_a_port_that_cannot_be_had_gets_another_that_the_link_names(preview: Preview, taken: int) -> None:
+def test_a_port_that_cannot_be_had_gets_another_that_the_link_names(
+    preview: Preview, taken: int
+) -> None:
     """Low ports need rights, some are in use, and browsers refuse to open 6000."""
     for port in (80, taken, 6000):
         start_app(preview.server, preview.id, port) if port != 80 else None
         found = preview.link(port)
 
         assert urlsplit(found["url"]).port not in (port, None)
-        assert ask(found["url"], headers={"x-daytona-preview-token": found["token"]}).status == (502 if port == 80 else 200)
+        assert ask(found["url"], headers={"x-daytona-preview-token": found["token"]}).status == (
+            502 if port == 80 else 200
+        )
 
 
 @pytest.mark.parametrize(
     "path",
-    ["ports/0/preview-url", "ports/65536/preview-url", "ports/x/preview-url", "ports/80/signed-preview-url?expiresInSeconds=0",
-     "ports/80/signed-preview-url?expiresInSeconds=86401", "ports/80/signed-preview-url?expiresInSeconds=x"],
-)  # fmt: skip
+    [
+        "ports/0/preview-url",
+        "ports/65536/preview-url",
+        "ports/x/preview-url",
+        "ports/80/signed-preview-url?expiresInSeconds=0",
+        "ports/80/signed-preview-url?expiresInSeconds=86401",
+        "ports/80/signed-preview-url?expiresInSeconds=x",
+    ],
+)
 def test_impossible_ports_and_times_are_400(server: LocalServer, sandbox: str, path: str) -> None:
     """As Daytona answers them."""
     assert server.request("GET", f"/api/sandbox/{sandbox}/{path}").status == 400
 
 
-def test_nothing_listens_while_a_sandbox_is_stopped_and_its_links_work_again_after(preview: Preview) -> None:
+def test_nothing_listens_while_a_sandbox_is_stopped_and_its_links_work_again_after(
+    preview: Preview,
+) -> None:
     """The standard token is a new one after every start, a signed link stays good."""
     token = preview.sign()
     assert preview.server.request("POST", f"/api/sandbox/{preview.id}/stop").status == 200
@@ -478,13 +628,17 @@ def test_a_signed_link_outlives_the_server(state_dir: Path) -> None:
     """Address, port and token are on disk; after a restart of everything the same link opens."""
     with running_server(state_dir) as first:
         created = first.create()["id"]
-        signed = first.request("GET", f"/api/sandbox/{created}/ports/{PORT}/signed-preview-url?expiresInSeconds=3600").json()
+        signed = first.request(
+            "GET", f"/api/sandbox/{created}/ports/{PORT}/signed-preview-url?expiresInSeconds=3600"
+        ).json()
     with running_server(state_dir) as second:
         assert second.request("POST", f"/api/sandbox/{created}/start").status == 200
         start_app(second, created)
 
         assert ask(signed["url"], "/?" + urlsplit(signed["url"]).query).status == 302
-        assert signed["token"].encode() not in b"".join(path.read_bytes() for path in state_dir.glob("local.sqlite*"))
+        assert signed["token"].encode() not in b"".join(
+            path.read_bytes() for path in state_dir.glob("local.sqlite*")
+        )
         second.request("DELETE", f"/api/sandbox/{created}")
         with pytest.raises(ConnectionRefusedError):
             ask(signed["url"])
@@ -496,25 +650,47 @@ def test_a_signed_link_outlives_the_server(state_dir: Path) -> None:
 def test_the_main_port_serves_previews_by_host_name(preview: Preview) -> None:
     """Daytona's own form of address; the token in the name is enough, the id needs credentials."""
     port = preview.server.url.rpartition(":")[2]
-    by_id, by_token = f"{PORT}-{preview.id}.localhost:{port}", f"{PORT}-{preview.sign()}.localhost:{port}"
+    by_id, by_token = (
+        f"{PORT}-{preview.id}.localhost:{port}",
+        f"{PORT}-{preview.sign()}.localhost:{port}",
+    )
 
     assert ask(preview.server.url, headers={"Host": by_id}).status == 401
-    assert ask(preview.server.url, headers={"Host": by_id, "x-daytona-preview-token": preview.token}).status == 200
+    assert (
+        ask(
+            preview.server.url, headers={"Host": by_id, "x-daytona-preview-token": preview.token}
+        ).status
+        == 200
+    )
     assert ask(preview.server.url, headers={"Host": by_token}).status == 200
-    assert ask(preview.server.url, headers={"Host": by_token.replace(str(PORT), "8001", 1)}).status == 401
-    assert ask(preview.server.url, headers={"Host": f"{PORT}-{'0' * 16}.localhost:{port}"}).status == 404
+    assert (
+        ask(preview.server.url, headers={"Host": by_token.replace(str(PORT), "8001", 1)}).status
+        == 401
+    )
+    assert (
+        ask(preview.server.url, headers={"Host": f"{PORT}-{'0' * 16}.localhost:{port}"}).status
+        == 404
+    )
 
 
 def test_under_a_previews_host_there_is_no_api(preview: Preview) -> None:
     """The path means the program inside, even with the key; and an API connection cannot turn into a preview."""
     port = preview.server.url.rpartition(":")[2]
     host = f"{PORT}-{preview.id}.localhost:{port}"
-    told = ask(preview.server.url, "/api/sandbox", headers={"Host": host, "Authorization": f"Bearer {preview.server.api_key}"})
+    told = ask(
+        preview.server.url,
+        "/api/sandbox",
+        headers={"Host": host, "Authorization": f"Bearer {preview.server.api_key}"},
+    )
     connection = http.client.HTTPConnection(urlsplit(preview.server.url).netloc, timeout=60)
     with contextlib.closing(connection):
         statuses = []
         for headers in ({}, {"Host": host}):
-            connection.request("GET", "/api/sandbox", headers={"Authorization": f"Bearer {preview.server.api_key}", **headers})
+            connection.request(
+                "GET",
+                "/api/sandbox",
+                headers={"Authorization": f"Bearer {preview.server.api_key}", **headers},
+            )
             statuses.append(read_status(connection))
 
     assert told.json()["line"] == "GET /api/sandbox HTTP/1.1"
@@ -528,7 +704,13 @@ def read_status(connection: http.client.HTTPConnection) -> int:
 
 
 @pytest.mark.parametrize(
-    "host", ["{port}-{id}.localhost:1", "{port}-{id}.evil.example:{main}", "{port}-{id}.localhost", "x.localhost:{main}"]
+    "host",
+    [
+        "{port}-{id}.localhost:1",
+        "{port}-{id}.evil.example:{main}",
+        "{port}-{id}.localhost",
+        "x.localhost:{main}",
+    ],
 )
 def test_other_hosts_are_still_refused_on_the_main_port(preview: Preview, host: str) -> None:
     """The door for previews is no hole for DNS rebinding."""
@@ -541,11 +723,19 @@ def test_a_page_of_a_preview_cannot_call_the_api(preview: Preview) -> None:
     """Its origin is a foreign one, by address and by name."""
     port = preview.server.url.rpartition(":")[2]
     for origin in (preview.url, f"http://{PORT}-{preview.id}.localhost:{port}"):
-        assert preview.server.request("GET", "/api/sandbox", headers={"Origin": origin}).status == 403
+        assert (
+            preview.server.request("GET", "/api/sandbox", headers={"Origin": origin}).status == 403
+        )
 
 
 @pytest.mark.parametrize(
-    "data", [b"hello\r\n", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"]
+    "data",
+    [
+        b"hello\r\n",
+        b"\x16\x03\x01\x02\x00\x01",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
 )
 def test_the_main_port_answers_whatever_it_is_told(server: LocalServer, data: bytes) -> None:
     """The door waits for the end of a head only where there may be one."""
@@ -553,7 +743,9 @@ def test_the_main_port_answers_whatever_it_is_told(server: LocalServer, data: by
 
 
 def first_line(server: LocalServer, data: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60) as connection:
+    with socket.create_connection(
+        ("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60
+    ) as connection:
         connection.sendall(data)
         return connection.makefile("rb").readline()
 
@@ -561,7 +753,10 @@ def first_line(server: LocalServer, data: bytes) -> bytes:
 def test_a_head_that_comes_letter_by_letter_finds_its_side(preview: Preview) -> None:
     """The door decides by the whole head, however it was cut."""
     port = preview.server.url.rpartition(":")[2]
-    for host, wanted in ((f"127.0.0.1:{port}", b"200"), (f"{PORT}-{preview.id}.localhost:{port}", b"200")):
+    for host, wanted in (
+        (f"127.0.0.1:{port}", b"200"),
+        (f"{PORT}-{preview.id}.localhost:{port}", b"200"),
+    ):
         with socket.create_connection(("127.0.0.1", int(port)), timeout=60) as connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for letter in f"GET /api/sandbox HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {preview.server.api_key}\r\n\r\n".encode():

@@ -43,7 +43,9 @@ async def connected(
     headers = {"Authorization": f"Bearer {server.api_key}"}
     async with (
         aiohttp.ClientSession() as session,
-        session.ws_connect(f"{server.url}/toolbox/{path}", headers=headers, protocols=protocols, autoping=True) as socket,
+        session.ws_connect(
+            f"{server.url}/toolbox/{path}", headers=headers, protocols=protocols, autoping=True
+        ) as socket,
     ):
         yield socket
 
@@ -59,23 +61,33 @@ async def output_until(socket: aiohttp.ClientWebSocketResponse, wanted: bytes) -
 
 async def rest_of(socket: aiohttp.ClientWebSocketResponse) -> list[dict[str, Any]]:
     """The control messages until the server closes."""
-    return [json.loads(message.data) async for message in socket if message.type == aiohttp.WSMsgType.TEXT]
+    return [
+        json.loads(message.data)
+        async for message in socket
+        if message.type == aiohttp.WSMsgType.TEXT
+    ]
 
 
 def sessions(server: LocalServer, sandbox: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = server.request("GET", f"/toolbox/{sandbox}/process/pty").json()["sessions"]
+    found: list[dict[str, Any]] = server.request("GET", f"/toolbox/{sandbox}/process/pty").json()[
+        "sessions"
+    ]
     return found
 
 
 def new(server: LocalServer, sandbox: str, **fields: Any) -> int:
-    return server.request("POST", f"/toolbox/{sandbox}/process/pty", body={"id": "t", **fields}).status
+    return server.request(
+        "POST", f"/toolbox/{sandbox}/process/pty", body={"id": "t", **fields}
+    ).status
 
 
 def test_the_sdk_opens_a_terminal_types_and_learns_the_exit_code(box: Any) -> None:
     """The documented call: a real login terminal with size, directory and variables, ended by its shell."""
     from daytona.common.pty import PtySize
 
-    handle = box.process.create_pty_session("main", cwd="/tmp", envs={"GREETING": "Grüße"}, pty_size=PtySize(rows=33, cols=111))
+    handle = box.process.create_pty_session(
+        "main", cwd="/tmp", envs={"GREETING": "Grüße"}, pty_size=PtySize(rows=33, cols=111)
+    )
     try:
         handle.send_input("tty; pwd; echo [$GREETING/$TERM]; stty size; echo over-$((1+1))\n")
         seen = read_until(handle, b"over-2")
@@ -87,7 +99,14 @@ def test_the_sdk_opens_a_terminal_types_and_learns_the_exit_code(box: Any) -> No
 
     for wanted in ("/dev/pts/", "/tmp\r\n", "[Grüße/xterm-256color]", "33 111"):
         assert wanted.encode() in seen
-    assert (info.id, info.cwd, info.envs, info.cols, info.rows, info.active) == ("main", "/tmp", {"GREETING": "Grüße"}, 111, 33, True)
+    assert (info.id, info.cwd, info.envs, info.cols, info.rows, info.active) == (
+        "main",
+        "/tmp",
+        {"GREETING": "Grüße"},
+        111,
+        33,
+        True,
+    )
     assert (result.exit_code, result.error) == (7, None)
     assert box.process.list_pty_sessions() == []
 
@@ -120,7 +139,9 @@ def test_the_asynchronous_sdk_leaves_and_comes_back(server: LocalServer) -> None
     from daytona import AsyncDaytona, DaytonaConfig
 
     async def run() -> tuple[bytes, int | None]:
-        async with AsyncDaytona(DaytonaConfig(api_key=server.api_key, api_url=server.api_url)) as client:
+        async with AsyncDaytona(
+            DaytonaConfig(api_key=server.api_key, api_url=server.api_url)
+        ) as client:
             sandbox = await client.create()
             seen, is_set = bytearray(), asyncio.Event()
 
@@ -145,7 +166,9 @@ def test_the_asynchronous_sdk_leaves_and_comes_back(server: LocalServer) -> None
     assert code == 0
 
 
-def test_output_that_nobody_hears_is_dropped_and_never_blocks_the_program(server: LocalServer, sandbox: str) -> None:
+def test_output_that_nobody_hears_is_dropped_and_never_blocks_the_program(
+    server: LocalServer, sandbox: str
+) -> None:
     """A build goes on while the laptop is closed; who comes back sees what comes then, not megabytes of before."""
 
     async def run() -> tuple[bytes, bytes]:
@@ -155,7 +178,9 @@ def test_output_that_nobody_hears_is_dropped_and_never_blocks_the_program(server
                 b"stty -echo; head -c 30000000 /dev/zero | tr '\\0' Z >/dev/tty; touch /tmp/through; sleep 1; echo la''ter\n"
             )
             await output_until(socket, b"ZZZ")
-        await asyncio.to_thread(until, lambda: server.exec(sandbox, "test -e /tmp/through")["exitCode"] == 0, seconds=60)
+        await asyncio.to_thread(
+            until, lambda: server.exec(sandbox, "test -e /tmp/through")["exitCode"] == 0, seconds=60
+        )
         async with connected(server, f"{sandbox}/process/pty/t/connect") as socket:
             first = (await socket.receive()).data
             await socket.send_bytes(b"echo now-$((1+1))\n")
@@ -167,43 +192,65 @@ def test_output_that_nobody_hears_is_dropped_and_never_blocks_the_program(server
     assert len(seen) < 1_000_000
 
 
-@pytest.mark.parametrize(("typed", "code", "close", "end"), [
-    (b"exit 0\n", 0, 1000, {"exitCode": 0}),
-    (b"exit 3\n", 3, 1011, {"exitCode": 3}),
-    (b"kill -9 $$\n", 137, 1011, {"exitCode": 137, "exitReason": "killed by SIGKILL"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("typed", "code", "close", "end"),
+    [
+        (b"exit 0\n", 0, 1000, {"exitCode": 0}),
+        (b"exit 3\n", 3, 1011, {"exitCode": 3}),
+        (b"kill -9 $$\n", 137, 1011, {"exitCode": 137, "exitReason": "killed by SIGKILL"}),
+    ],
+)
 def test_the_end_is_told_in_a_message_and_in_the_close_reason(
     server: LocalServer, sandbox: str, typed: bytes, code: int, close: int, end: dict[str, Any]
 ) -> None:
     """Clients that offered the exit message get it; all others read the close frame."""
 
-    async def run(protocols: tuple[str, ...]) -> tuple[str | None, list[dict[str, Any]], int | None]:
-        async with connected(server, f"{sandbox}/process/pty/create-connect?id=t", protocols=protocols) as socket:
+    async def run(
+        protocols: tuple[str, ...],
+    ) -> tuple[str | None, list[dict[str, Any]], int | None]:
+        async with connected(
+            server, f"{sandbox}/process/pty/create-connect?id=t", protocols=protocols
+        ) as socket:
             await socket.send_bytes(typed)
             messages = await rest_of(socket)
             return socket.protocol, messages, socket.close_code
 
     assert asyncio.run(run((EXIT_CONTROL,))) == (
-        EXIT_CONTROL, [{"type": "control", "status": "connected"}, {"type": "control", "status": "exited", **end}], close,
-    )  # fmt: skip
+        EXIT_CONTROL,
+        [
+            {"type": "control", "status": "connected"},
+            {"type": "control", "status": "exited", **end},
+        ],
+        close,
+    )
     assert asyncio.run(run(())) == (None, [{"type": "control", "status": "connected"}], close)
 
 
-def test_everything_that_the_shell_wrote_arrives_before_its_end(server: LocalServer, sandbox: str) -> None:
+def test_everything_that_the_shell_wrote_arrives_before_its_end(
+    server: LocalServer, sandbox: str
+) -> None:
     """The last lines of a failing build are the ones that matter, also when a child still holds the terminal."""
 
     async def run() -> bytes:
         async with connected(server, f"{sandbox}/process/pty/create-connect?id=t") as socket:
             await socket.receive()
             await socket.send_bytes(b"trap '' HUP; sleep 1000 & seq 1 20000; echo las''t; exit\n")
-            return b"".join([message.data async for message in socket if message.type == aiohttp.WSMsgType.BINARY])
+            return b"".join(
+                [
+                    message.data
+                    async for message in socket
+                    if message.type == aiohttp.WSMsgType.BINARY
+                ]
+            )
 
     seen = asyncio.run(asyncio.wait_for(run(), 120))
 
     assert b"20000\r\nlast\r\n" in seen
 
 
-def test_a_created_terminal_runs_at_once_or_with_lazy_start_at_the_first_connection(server: LocalServer, sandbox: str) -> None:
+def test_a_created_terminal_runs_at_once_or_with_lazy_start_at_the_first_connection(
+    server: LocalServer, sandbox: str
+) -> None:
     """POST alone starts the program, unless it is to wait for someone who sees its first output."""
 
     async def first_output() -> bytes:
@@ -212,9 +259,16 @@ def test_a_created_terminal_runs_at_once_or_with_lazy_start_at_the_first_connect
             await socket.send_bytes(b"echo up-$((1+1))\n")
             return await output_until(socket, b"up-2")
 
-    reply = server.request("POST", f"/toolbox/{sandbox}/process/pty", body={"id": "eager", "cols": 100, "envs": {"A": "b"}})
+    reply = server.request(
+        "POST",
+        f"/toolbox/{sandbox}/process/pty",
+        body={"id": "eager", "cols": 100, "envs": {"A": "b"}},
+    )
     lazy = new(server, sandbox, id="lazy", lazyStart=True)
-    before = {item["id"]: (item["active"], item["lazyStart"], item["cols"], item["rows"]) for item in sessions(server, sandbox)}
+    before = {
+        item["id"]: (item["active"], item["lazyStart"], item["cols"], item["rows"])
+        for item in sessions(server, sandbox)
+    }
     seen = asyncio.run(first_output())
     after = {item["id"]: item["active"] for item in sessions(server, sandbox)}
 
@@ -224,12 +278,22 @@ def test_a_created_terminal_runs_at_once_or_with_lazy_start_at_the_first_connect
     assert after == {"eager": True, "lazy": True}
 
 
-def test_variables_of_a_terminal_stay_out_of_the_servers_log(server: LocalServer, sandbox: str) -> None:
+def test_variables_of_a_terminal_stay_out_of_the_servers_log(
+    server: LocalServer, sandbox: str
+) -> None:
     """They travel as a subprotocol, which the HTTP library logs when it knows none of those offered."""
-    secret = base64.urlsafe_b64encode(json.dumps({"TOKEN": "geheim-4711"}).encode()).rstrip(b"=").decode()
+    secret = (
+        base64.urlsafe_b64encode(json.dumps({"TOKEN": "geheim-4711"}).encode())
+        .rstrip(b"=")
+        .decode()
+    )
 
     async def run(path: str, *protocols: str) -> str | None:
-        async with connected(server, f"{sandbox}/process/pty/{path}", protocols=(f"X-Daytona-Pty-Envs~{secret}", *protocols)) as socket:
+        async with connected(
+            server,
+            f"{sandbox}/process/pty/{path}",
+            protocols=(f"X-Daytona-Pty-Envs~{secret}", *protocols),
+        ) as socket:
             await socket.receive()
             await socket.send_bytes(b"echo [$TOKEN]\n")
             await output_until(socket, b"[geheim-4711]")
@@ -237,7 +301,11 @@ def test_variables_of_a_terminal_stay_out_of_the_servers_log(server: LocalServer
 
     assert asyncio.run(run("create-connect?id=t", EXIT_CONTROL)) == EXIT_CONTROL
     assert asyncio.run(run("create-connect?id=u")) is not None
-    server.request("GET", f"/toolbox/{sandbox}/process/pty/t/connect", headers={"Sec-WebSocket-Protocol": secret})
+    server.request(
+        "GET",
+        f"/toolbox/{sandbox}/process/pty/t/connect",
+        headers={"Sec-WebSocket-Protocol": secret},
+    )
     assert secret not in (server.state_dir / "server.log").read_text()
 
 
@@ -294,7 +362,9 @@ def test_ctrl_c_reaches_the_program(server: LocalServer, sandbox: str) -> None:
     assert b"^C" in asyncio.run(asyncio.wait_for(run(), 60))
 
 
-def test_pasting_into_a_program_that_does_not_read_hurts_nobody(server: LocalServer, sandbox: str) -> None:
+def test_pasting_into_a_program_that_does_not_read_hurts_nobody(
+    server: LocalServer, sandbox: str
+) -> None:
     """What it does not take is lost; the terminal and the server answer on."""
 
     async def run() -> list[dict[str, Any]]:
@@ -303,7 +373,9 @@ def test_pasting_into_a_program_that_does_not_read_hurts_nobody(server: LocalSer
             await socket.send_bytes(b"stty raw -echo; echo re''ady; sleep 1000\n")
             await output_until(socket, b"ready")
             await socket.send_bytes(b"x" * 4_000_000)
-            reply = await asyncio.to_thread(server.request, "DELETE", f"/toolbox/{sandbox}/process/pty/t")
+            reply = await asyncio.to_thread(
+                server.request, "DELETE", f"/toolbox/{sandbox}/process/pty/t"
+            )
             assert reply.status == 200
             return await rest_of(socket)
 
@@ -311,11 +383,23 @@ def test_pasting_into_a_program_that_does_not_read_hurts_nobody(server: LocalSer
     assert sessions(server, sandbox) == []
 
 
-@pytest.mark.parametrize("fields", [
-    {"id": ""}, {"id": "a/b"}, {"id": 5}, {"cols": 1001}, {"rows": -1}, {"cwd": "/nowhere"}, {"cwd": "/etc/passwd"},
-    {"envs": {"A=B": "c"}}, {"envs": [1]},
-])  # fmt: skip
-def test_a_terminal_that_makes_no_sense_is_refused_and_leaves_nothing(server: LocalServer, sandbox: str, fields: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"id": ""},
+        {"id": "a/b"},
+        {"id": 5},
+        {"cols": 1001},
+        {"rows": -1},
+        {"cwd": "/nowhere"},
+        {"cwd": "/etc/passwd"},
+        {"envs": {"A=B": "c"}},
+        {"envs": [1]},
+    ],
+)
+def test_a_terminal_that_makes_no_sense_is_refused_and_leaves_nothing(
+    server: LocalServer, sandbox: str, fields: dict[str, Any]
+) -> None:
     """The same refusal for both ways to create one."""
     assert new(server, sandbox, **fields) == 400
     assert sessions(server, sandbox) == []
@@ -340,19 +424,37 @@ def test_a_websocket_is_refused_by_http_status(server: LocalServer, sandbox: str
     assert refusal(server, f"{sandbox}/process/pty/create-connect?id=t") == 409
     assert refusal(server, f"{sandbox}/process/pty/create-connect?id=u&cols=x") == 400
     assert refusal(server, f"{sandbox}/process/pty/create-connect?id=u", protocols=(broken,)) == 400
-    assert refusal(server, f"{sandbox}/process/pty/create-connect?id=u", protocols=("X-Daytona-Pty-Envs~!",)) == 400
+    assert (
+        refusal(
+            server,
+            f"{sandbox}/process/pty/create-connect?id=u",
+            protocols=("X-Daytona-Pty-Envs~!",),
+        )
+        == 400
+    )
     assert refusal(server, f"{sandbox}/process/pty/other/connect") == 404
-    assert server.request("GET", f"/toolbox/{sandbox}/process/pty/create-connect?id=u").status == 400
-    assert server.request("POST", f"/toolbox/{sandbox}/process/pty/t/resize", body={"cols": 5}).status == 400
+    assert (
+        server.request("GET", f"/toolbox/{sandbox}/process/pty/create-connect?id=u").status == 400
+    )
+    assert (
+        server.request("POST", f"/toolbox/{sandbox}/process/pty/t/resize", body={"cols": 5}).status
+        == 400
+    )
     assert server.request("DELETE", f"/toolbox/{sandbox}/process/pty/other").status == 404
     assert [item["id"] for item in sessions(server, sandbox)] == ["t"]
 
 
-@pytest.mark.parametrize("end", [
-    lambda server, sandbox: server.request("DELETE", f"/api/sandbox/{sandbox}"),
-    lambda server, sandbox: server.request("POST", f"/api/sandbox/{sandbox}/stop"),
-], ids=["delete", "stop"])  # fmt: skip
-def test_the_end_of_the_sandbox_closes_its_terminals(server: LocalServer, end: Callable[[LocalServer, str], object]) -> None:
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda server, sandbox: server.request("DELETE", f"/api/sandbox/{sandbox}"),
+        lambda server, sandbox: server.request("POST", f"/api/sandbox/{sandbox}/stop"),
+    ],
+    ids=["delete", "stop"],
+)
+def test_the_end_of_the_sandbox_closes_its_terminals(
+    server: LocalServer, end: Callable[[LocalServer, str], object]
+) -> None:
     """A client that waits must not wait for ever."""
     sandbox = server.create()["id"]
 
@@ -373,7 +475,9 @@ def test_the_entrypoint_session_is_there_and_empty(box: Any, server: LocalServer
     session, logs = box.process.get_entrypoint_session(), box.process.get_entrypoint_logs()
 
     async def follow() -> int | None:
-        async with connected(server, f"{box.id}/process/session/entrypoint/logs?follow=true", protocols=()) as socket:
+        async with connected(
+            server, f"{box.id}/process/session/entrypoint/logs?follow=true", protocols=()
+        ) as socket:
             followed.extend([str(message.data) async for message in socket])
             return socket.close_code
 

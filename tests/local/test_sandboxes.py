@@ -35,7 +35,12 @@ def test_create_answers_started_with_what_was_asked_for(sdk: Any) -> None:
 
     sandbox = sdk.create(
         CreateSandboxFromSnapshotParams(
-            name="asked", snapshot="daytona-medium", labels={"k": "v"}, env_vars={"A": "1"}, auto_stop_interval=7, ttl_minutes=30
+            name="asked",
+            snapshot="daytona-medium",
+            labels={"k": "v"},
+            env_vars={"A": "1"},
+            auto_stop_interval=7,
+            ttl_minutes=30,
         )
     )
     seen = (str(sandbox.state.value), sandbox.name, sandbox.snapshot)
@@ -52,7 +57,10 @@ def test_create_answers_started_with_what_was_asked_for(sdk: Any) -> None:
 def test_home_is_the_working_directory(fresh: Any) -> None:
     """Relative paths and `~` mean /home/daytona, as in the default snapshot."""
     assert (fresh.get_work_dir(), fresh.get_user_home_dir()) == ("/home/daytona", "/home/daytona")
-    assert fresh.process.exec("pwd; whoami; echo ~").result == "/home/daytona\ndaytona\n/home/daytona\n"
+    assert (
+        fresh.process.exec("pwd; whoami; echo ~").result
+        == "/home/daytona\ndaytona\n/home/daytona\n"
+    )
 
 
 def test_a_sandbox_is_found_by_id_and_by_name(sdk: Any, fresh: Any) -> None:
@@ -60,7 +68,9 @@ def test_a_sandbox_is_found_by_id_and_by_name(sdk: Any, fresh: Any) -> None:
     assert sdk.get(fresh.id).id == sdk.get(fresh.name).id == fresh.id
 
 
-def test_a_taken_name_is_a_conflict_and_makes_nothing(sdk: Any, server: LocalServer, fresh: Any) -> None:
+def test_a_taken_name_is_a_conflict_and_makes_nothing(
+    sdk: Any, server: LocalServer, fresh: Any
+) -> None:
     """Clients rely on the 409 to know that a create did not double."""
     from daytona import CreateSandboxFromSnapshotParams, DaytonaConflictError
 
@@ -73,7 +83,9 @@ def test_a_taken_name_is_a_conflict_and_makes_nothing(sdk: Any, server: LocalSer
 
 def test_stop_and_start_keep_files_and_end_processes(fresh: Any) -> None:
     """The whole file system survives, nothing that ran does."""
-    fresh.process.exec("echo kept > f; echo also > /etc/mine; sleep 1000 >/dev/null 2>&1 </dev/null &")
+    fresh.process.exec(
+        "echo kept > f; echo also > /etc/mine; sleep 1000 >/dev/null 2>&1 </dev/null &"
+    )
 
     fresh.stop()
     stopped = str(fresh.state)
@@ -117,7 +129,10 @@ def test_stopping_an_ephemeral_sandbox_deletes_it(sdk: Any, server: LocalServer)
 def test_delete_ends_every_process_and_frees_the_disk(server: LocalServer) -> None:
     """After the answer nothing of the sandbox runs or lies on the host."""
     created = server.create()
-    server.exec(created["id"], "setsid sleep 1000 >/dev/null 2>&1 </dev/null & head -c 1000000 /dev/zero > big")
+    server.exec(
+        created["id"],
+        "setsid sleep 1000 >/dev/null 2>&1 </dev/null & head -c 1000000 /dev/zero > big",
+    )
 
     answer = server.request("DELETE", f"/api/sandbox/{created['id']}")
 
@@ -143,7 +158,11 @@ def test_intervals_and_ttl_are_set_and_read_back(sdk: Any, fresh: Any) -> None:
     fresh.set_ttl(45)
     found = sdk.get(fresh.id)
 
-    assert (found.auto_stop_interval, found.auto_archive_interval, found.auto_delete_interval) == (3, 60, 90)
+    assert (found.auto_stop_interval, found.auto_archive_interval, found.auto_delete_interval) == (
+        3,
+        60,
+        90,
+    )
     assert found.auto_destroy_at > found.created_at
 
 
@@ -151,11 +170,19 @@ def test_list_pages_filters_and_orders(sdk: Any) -> None:
     """The label filter is the server's, a page is not the whole, and no sandbox shows twice."""
     from daytona import CreateSandboxFromSnapshotParams, ListSandboxesQuery, SandboxState
 
-    made = [sdk.create(CreateSandboxFromSnapshotParams(name=f"listed-{n}", labels={"batch": "x"})) for n in range(5)]
+    made = [
+        sdk.create(CreateSandboxFromSnapshotParams(name=f"listed-{n}", labels={"batch": "x"}))
+        for n in range(5)
+    ]
     made[0].stop()
     query = ListSandboxesQuery(labels={"batch": "x"}, limit=2)
     names = [sandbox.name for sandbox in sdk.list(query)]
-    started = [sandbox.name for sandbox in sdk.list(ListSandboxesQuery(labels={"batch": "x"}, states=[SandboxState.STARTED]))]
+    started = [
+        sandbox.name
+        for sandbox in sdk.list(
+            ListSandboxesQuery(labels={"batch": "x"}, states=[SandboxState.STARTED])
+        )
+    ]
     prefixed = [sandbox.name for sandbox in sdk.list(ListSandboxesQuery(name="LISTED-3"))]
     for sandbox in made:
         sandbox.delete()
@@ -167,26 +194,63 @@ def test_list_pages_filters_and_orders(sdk: Any) -> None:
 
 def test_every_filter_and_every_order_of_the_sdk_holds(sdk: Any) -> None:
     """A filter that was ignored would show, and let delete, sandboxes that nobody meant."""
-    from daytona import CreateSandboxFromSnapshotParams, ListSandboxesQuery, SandboxListSortDirection, SandboxListSortField
+    from daytona import (
+        CreateSandboxFromSnapshotParams,
+        ListSandboxesQuery,
+        SandboxListSortDirection,
+        SandboxListSortField,
+    )
 
     small = sdk.create(CreateSandboxFromSnapshotParams(labels={"batch": "f"}))
-    large = sdk.create(CreateSandboxFromSnapshotParams(labels={"batch": "f"}, snapshot="daytona-large", public=True, ttl_minutes=30))
-    later, soon = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes=number) for number in (20, 10))
+    large = sdk.create(
+        CreateSandboxFromSnapshotParams(
+            labels={"batch": "f"}, snapshot="daytona-large", public=True, ttl_minutes=30
+        )
+    )
+    later, soon = (
+        datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes=number)
+        for number in (20, 10)
+    )
 
     def listed(**query: Any) -> list[str]:
         return [found.id for found in sdk.list(ListSandboxesQuery(labels={"batch": "f"}, **query))]
 
     only_large: list[dict[str, Any]] = [
-        {"min_cpu": 2}, {"min_memory_gib": 2}, {"min_disk_gib": 4}, {"is_public": True}, {"snapshots": ["daytona-large", "x"]},
-        {"auto_destroy_at_after": later}, {"id": large.id[:8].upper()},
-    ]  # fmt: skip
-    only_small: list[dict[str, Any]] = [{"max_cpu": 1}, {"max_memory_gib": 1}, {"max_disk_gib": 3}, {"is_public": False}]
+        {"min_cpu": 2},
+        {"min_memory_gib": 2},
+        {"min_disk_gib": 4},
+        {"is_public": True},
+        {"snapshots": ["daytona-large", "x"]},
+        {"auto_destroy_at_after": later},
+        {"id": large.id[:8].upper()},
+    ]
+    only_small: list[dict[str, Any]] = [
+        {"max_cpu": 1},
+        {"max_memory_gib": 1},
+        {"max_disk_gib": 3},
+        {"is_public": False},
+    ]
     nothing: list[dict[str, Any]] = [
-        {"created_at_after": soon}, {"last_activity_after": soon}, {"auto_destroy_at_before": soon}, {"is_recoverable": True}, {"targets": ["us"]},
-    ]  # fmt: skip
-    everything: list[dict[str, Any]] = [{"created_at_before": soon}, {"last_activity_before": soon}, {"targets": ["local"]}]
-    orders = [field for field in SandboxListSortField if field.value in ("cpu", "memoryGib", "diskGib", "createdAt")]
-    found = [[listed(**query) for query in queries] for queries in (only_large, only_small, nothing, everything)]
+        {"created_at_after": soon},
+        {"last_activity_after": soon},
+        {"auto_destroy_at_before": soon},
+        {"is_recoverable": True},
+        {"targets": ["us"]},
+    ]
+    everything: list[dict[str, Any]] = [
+        {"created_at_before": soon},
+        {"last_activity_before": soon},
+        {"targets": ["local"]},
+    ]
+    orders = [
+        field
+        for field in SandboxListSortField
+        if field.value in ("cpu", "memoryGib", "diskGib", "createdAt")
+    ]
+    found = [
+        [listed(**query) for query in queries]
+        for queries in (only_large, only_small, nothing, everything)
+    ]
     ordered = [listed(sort=field, order=SandboxListSortDirection.ASC) for field in orders]
     for sandbox in (small, large):
         sandbox.delete()
@@ -198,8 +262,13 @@ def test_every_filter_and_every_order_of_the_sdk_holds(sdk: Any) -> None:
     assert ordered == [[small.id, large.id]] * 4
 
 
-@pytest.mark.parametrize("query", ["createdAtAfter=soon", "minCpu=many", "isPublic=perhaps", "sort=age", "labels=[", "cursor=x"])
-def test_a_filter_that_makes_no_sense_is_refused(server: LocalServer, sandbox: str, query: str) -> None:
+@pytest.mark.parametrize(
+    "query",
+    ["createdAtAfter=soon", "minCpu=many", "isPublic=perhaps", "sort=age", "labels=[", "cursor=x"],
+)
+def test_a_filter_that_makes_no_sense_is_refused(
+    server: LocalServer, sandbox: str, query: str
+) -> None:
     """400 with the name of the field, not a list of everything."""
     reply = server.request("GET", f"/api/sandbox?{query}")
 
@@ -210,12 +279,20 @@ def test_a_filter_that_makes_no_sense_is_refused(server: LocalServer, sandbox: s
 @pytest.mark.parametrize(
     ("fields", "status", "words"),
     [
-        ({"buildInfo": {"dockerfileContent": "FROM python:3.12"}}, 400, "cannot pull the image python:3.12"),
+        (
+            {"buildInfo": {"dockerfileContent": "FROM python:3.12"}},
+            400,
+            "cannot pull the image python:3.12",
+        ),
         ({"snapshot": "nope"}, 400, "daytona-small, daytona-medium, daytona-large"),
         ({"cpu": 2}, 400, "Cannot specify Sandbox resources"),
         ({"secrets": [{"A": "b"}]}, 501, "no secret vault"),
         ({"outboundProxyUrl": "http://proxy:3128"}, 501, "HTTPS_PROXY"),
-        ({"volumes": [{"volumeId": "v", "mountPath": "/mnt/v"}]}, 404, "Volume with ID or name v not found"),
+        (
+            {"volumes": [{"volumeId": "v", "mountPath": "/mnt/v"}]},
+            404,
+            "Volume with ID or name v not found",
+        ),
         ({"name": "../x"}, 400, "name must match"),
         ({"user": "bob"}, 501, "leave os_user out"),
         ({"otelEndpointOverride": "http://x:4318"}, 501, "sends no telemetry"),
@@ -225,7 +302,7 @@ def test_a_filter_that_makes_no_sense_is_refused(server: LocalServer, sandbox: s
         ({"env": {"A": "x" * 70_000}}, 400, "upload a file instead"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
-)  # fmt: skip
+)
 def test_what_local_daytona_does_not_have_is_refused_not_ignored(
     server: LocalServer, fields: dict[str, Any], status: int, words: str
 ) -> None:
@@ -311,7 +388,10 @@ class TestTimers:
     def test_background_work_does_not_count_as_activity(self, quick: LocalServer) -> None:
         """As in the cloud: a process that nobody talks to is stopped with its sandbox."""
         created = quick.create(autoStopInterval=3)
-        quick.exec(created["id"], "while true; do date > clock; sleep 0.05; done >/dev/null 2>&1 </dev/null &")
+        quick.exec(
+            created["id"],
+            "while true; do date > clock; sleep 0.05; done >/dev/null 2>&1 </dev/null &",
+        )
 
         until(lambda: stopped(quick.get(created["id"])))
         quick.request("DELETE", f"/api/sandbox/{created['id']}")

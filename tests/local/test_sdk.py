@@ -39,7 +39,13 @@ UNCOMPARED = {"Host", "Sec-WebSocket-Key", "Content-Length"}
 IDENTITY = Identity("20261126-010203-0123abcd", "n", User("0" * 32))
 LABELS = IDENTITY.labels
 SPEC = CreateSpec(IDENTITY, labels={}, ephemeral=True, auto_stop_min=15, ttl_min=60)
-COMMON: dict[str, Any] = {"name": "n", "labels": LABELS, "language": "python", "auto_stop_interval": 15, "ttl_minutes": 60}
+COMMON: dict[str, Any] = {
+    "name": "n",
+    "labels": LABELS,
+    "language": "python",
+    "auto_stop_interval": 15,
+    "ttl_minutes": 60,
+}
 
 Ours = Callable[[Client, Handle], Awaitable[object]]
 Theirs = Callable[[AsyncDaytona, AsyncSandbox], Awaitable[object]]
@@ -52,7 +58,9 @@ def instant() -> Iterator[Instant]:
 
 
 def settings(instant: Instant, **changed: Any) -> Settings:
-    plain = Settings(engine="cloud", endpoint=f"{instant.url}/api", key_source="a test", api_key="k")
+    plain = Settings(
+        engine="cloud", endpoint=f"{instant.url}/api", key_source="a test", api_key="k"
+    )
     return dataclasses.replace(plain, **changed)
 
 
@@ -98,7 +106,10 @@ CALLS: dict[str, tuple[Ours, Theirs]] = {
         create(replaced(target="eu", secrets={"A": "a"})),
         create_by_sdk(snapshot(ephemeral=True, target="eu", secrets={"A": "a"})),
     ),
-    "create with a label": (create(replaced(labels={"team": "web"})), create_by_sdk(snapshot(ephemeral=True, labels={"team": "web", **LABELS}))),
+    "create with a label": (
+        create(replaced(labels={"team": "web"})),
+        create_by_sdk(snapshot(ephemeral=True, labels={"team": "web", **LABELS})),
+    ),
     "create without a network": (
         create(replaced(policy=Policy(block_all=True))),
         create_by_sdk(snapshot(ephemeral=True, network_block_all=True)),
@@ -111,64 +122,126 @@ CALLS: dict[str, tuple[Ours, Theirs]] = {
         create(replaced(policy=Policy(cidrs=("8.8.8.0/24",)))),
         create_by_sdk(snapshot(ephemeral=True, network_allow_list="8.8.8.0/24")),
     ),
-    "create from an image": (create(replaced(image="debian:12.9")), create_by_sdk(image(ephemeral=True, image="debian:12.9"))),
+    "create from an image": (
+        create(replaced(image="debian:12.9")),
+        create_by_sdk(image(ephemeral=True, image="debian:12.9")),
+    ),
     "create from an image with sizes": (
         create(replaced(image="debian:12.9", cpu=2, memory=4)),
-        create_by_sdk(image(ephemeral=True, image="debian:12.9", resources=Resources(cpu=2, memory=4))),
+        create_by_sdk(
+            image(ephemeral=True, image="debian:12.9", resources=Resources(cpu=2, memory=4))
+        ),
     ),
     "get": (lambda client, _: client.get("some-name"), lambda daytona, _: daytona.get("some-name")),
     "list": (
         lambda client, _: everything(client.list(LABELS)),
         lambda daytona, _: everything(daytona.list(ListSandboxesQuery(labels=LABELS, limit=100))),
     ),
-    "ping": (lambda client, _: client.ping(), lambda daytona, _: everything(daytona.list(ListSandboxesQuery(limit=1)))),
+    "ping": (
+        lambda client, _: client.ping(),
+        lambda daytona, _: everything(daytona.list(ListSandboxesQuery(limit=1))),
+    ),
     "start": (lambda _, handle: handle.start(60.0), lambda _, sandbox: sandbox.start()),
     "delete": (lambda _, handle: handle.delete(), lambda _, sandbox: sandbox.delete()),
     "run code": (
         lambda _, handle: handle.run_code("print()", arguments=["a"], env={"A": "b"}, timeout_s=5),
-        lambda _, sandbox: sandbox.process.code_run("print()", CodeRunParams(argv=["a"], env={"A": "b"}), timeout=5),
+        lambda _, sandbox: sandbox.process.code_run(
+            "print()", CodeRunParams(argv=["a"], env={"A": "b"}), timeout=5
+        ),
     ),
-    "folder": (lambda _, handle: handle.make_private_folder("a b/c"), lambda _, sandbox: sandbox.fs.create_folder("a b/c", "700")),
+    "folder": (
+        lambda _, handle: handle.make_private_folder("a b/c"),
+        lambda _, sandbox: sandbox.fs.create_folder("a b/c", "700"),
+    ),
     "upload": (
         lambda _, handle: handle.upload({"a": b"1", "ä/b": b"2"}),
-        lambda _, sandbox: sandbox.fs.upload_files([FileUpload(source=b"1", destination="a"), FileUpload(source=b"2", destination="ä/b")]),
+        lambda _, sandbox: sandbox.fs.upload_files(
+            [FileUpload(source=b"1", destination="a"), FileUpload(source=b"2", destination="ä/b")]
+        ),
     ),
     "upload an open file": (
-        lambda _, handle: upload_open_file(handle), lambda _, sandbox: sandbox.fs.upload_file("here.txt", "there.txt")
+        lambda _, handle: upload_open_file(handle),
+        lambda _, sandbox: sandbox.fs.upload_file("here.txt", "there.txt"),
     ),
-    "remove": (lambda _, handle: handle.remove_folder("/tmp/x"), lambda _, sandbox: sandbox.fs.delete_file("/tmp/x", recursive=True)),
-    "info": (lambda _, handle: handle.has_file("a b"), lambda _, sandbox: sandbox.fs.get_file_info("a b")),
+    "remove": (
+        lambda _, handle: handle.remove_folder("/tmp/x"),
+        lambda _, sandbox: sandbox.fs.delete_file("/tmp/x", recursive=True),
+    ),
+    "info": (
+        lambda _, handle: handle.has_file("a b"),
+        lambda _, sandbox: sandbox.fs.get_file_info("a b"),
+    ),
     "clone": (
         lambda _, handle: handle.clone(REPO, "repo"),
-        lambda _, sandbox: sandbox.git.clone(REPO.url, "repo", branch="b", depth=1, username="x-access-token", password="t"),
+        lambda _, sandbox: sandbox.git.clone(
+            REPO.url, "repo", branch="b", depth=1, username="x-access-token", password="t"
+        ),
     ),
     "exec": (
         lambda _, handle: handle.exec("true 'x'", timeout_s=5),
-        lambda _, sandbox: sandbox.process.exec("""exec sh -c 'true '"'"'x'"'"'' </dev/null""", timeout=5),
+        lambda _, sandbox: sandbox.process.exec(
+            """exec sh -c 'true '"'"'x'"'"'' </dev/null""", timeout=5
+        ),
     ),
-    "restrict": (lambda _, handle: restricted(handle), lambda _, sandbox: restricted_by_sdk(sandbox)),
-    "preview": (lambda _, handle: handle.preview_url(8000), lambda _, sandbox: sandbox.get_preview_link(8000)),
+    "restrict": (
+        lambda _, handle: restricted(handle),
+        lambda _, sandbox: restricted_by_sdk(sandbox),
+    ),
+    "preview": (
+        lambda _, handle: handle.preview_url(8000),
+        lambda _, sandbox: sandbox.get_preview_link(8000),
+    ),
     "signed preview": (
-        lambda _, handle: handle.signed_preview_url(8000, 60), lambda _, sandbox: sandbox.create_signed_preview_url(8000, 60)
+        lambda _, handle: handle.signed_preview_url(8000, 60),
+        lambda _, sandbox: sandbox.create_signed_preview_url(8000, 60),
     ),
-    "public": (lambda _, handle: handle.set_public(True), lambda _, sandbox: refreshed(sandbox, sandbox.set_public(True))),
-    "no longer public": (lambda _, handle: handle.set_public(False), lambda _, sandbox: refreshed(sandbox, sandbox.set_public(False))),
-    "labels": (lambda _, handle: handle.add_labels({"a": "b"}), lambda _, sandbox: refreshed(sandbox, sandbox.set_labels({"a": "b"}))),
-    "sessions": (lambda _, handle: handle.commands(), lambda _, sandbox: sandbox.process.list_sessions()),
-    "session": (lambda _, handle: handle.create_session("s"), lambda _, sandbox: sandbox.process.create_session("s")),
+    "public": (
+        lambda _, handle: handle.set_public(True),
+        lambda _, sandbox: refreshed(sandbox, sandbox.set_public(True)),
+    ),
+    "no longer public": (
+        lambda _, handle: handle.set_public(False),
+        lambda _, sandbox: refreshed(sandbox, sandbox.set_public(False)),
+    ),
+    "labels": (
+        lambda _, handle: handle.add_labels({"a": "b"}),
+        lambda _, sandbox: refreshed(sandbox, sandbox.set_labels({"a": "b"})),
+    ),
+    "sessions": (
+        lambda _, handle: handle.commands(),
+        lambda _, sandbox: sandbox.process.list_sessions(),
+    ),
+    "session": (
+        lambda _, handle: handle.create_session("s"),
+        lambda _, sandbox: sandbox.process.create_session("s"),
+    ),
     "start a command": (
         lambda _, handle: handle.start_command("s", "echo"),
-        lambda _, sandbox: sandbox.process.execute_session_command("s", SessionExecuteRequest(command="echo", run_async=True)),
+        lambda _, sandbox: sandbox.process.execute_session_command(
+            "s", SessionExecuteRequest(command="echo", run_async=True)
+        ),
     ),
     "follow": (
         lambda _, handle: handle.follow("s", "c", ignore, ignore),
         lambda _, sandbox: sandbox.process.get_session_command_logs_async("s", "c", ignore, ignore),
     ),
-    "logs": (lambda _, handle: handle.logs("s", "c"), lambda _, sandbox: sandbox.process.get_session_command_logs("s", "c")),
-    "exit code": (lambda _, handle: handle.exit_code("s", "c"), lambda _, sandbox: sandbox.process.get_session_command("s", "c")),
-    "delete a session": (lambda _, handle: handle.delete_session("s"), lambda _, sandbox: sandbox.process.delete_session("s")),
-    "activity": (lambda _, handle: handle.refresh_activity(), lambda _, sandbox: sandbox.refresh_activity()),
-}  # fmt: skip
+    "logs": (
+        lambda _, handle: handle.logs("s", "c"),
+        lambda _, sandbox: sandbox.process.get_session_command_logs("s", "c"),
+    ),
+    "exit code": (
+        lambda _, handle: handle.exit_code("s", "c"),
+        lambda _, sandbox: sandbox.process.get_session_command("s", "c"),
+    ),
+    "delete a session": (
+        lambda _, handle: handle.delete_session("s"),
+        lambda _, sandbox: sandbox.process.delete_session("s"),
+    ),
+    "activity": (
+        lambda _, handle: handle.refresh_activity(),
+        lambda _, sandbox: sandbox.refresh_activity(),
+    ),
+}
 
 
 def ignore(_text: str) -> None:
@@ -199,7 +272,12 @@ async def sent_by_us(instant: Instant, used: Settings, call: Ours) -> list[Recei
 
 
 async def sent_by_the_sdk(instant: Instant, used: Settings, call: Theirs) -> list[Received]:
-    config = DaytonaConfig(api_key=used.api_key, jwt_token=used.jwt_token, organization_id=used.organization_id, api_url=used.endpoint)
+    config = DaytonaConfig(
+        api_key=used.api_key,
+        jwt_token=used.jwt_token,
+        organization_id=used.organization_id,
+        api_url=used.endpoint,
+    )
     async with AsyncDaytona(config) as daytona:
         sandbox = await daytona.get("x")
         before = len(instant.received)
@@ -221,7 +299,9 @@ def comparable(found: Received) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_call_of_ours_sends_what_the_sdk_sends(instant: Instant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_call_of_ours_sends_what_the_sdk_sends(
+    instant: Instant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """An SDK that changes a path, a field or a header fails here, not at a user's."""
     monkeypatch.chdir(tmp_path)
     ours, theirs = CALLS[name]
@@ -268,7 +348,16 @@ async def demultiplexed_by_the_sdk(messages: list[bytes]) -> tuple[str, str]:
 def test_streams_are_told_apart_as_the_sdk_does(seed: int) -> None:
     """Marks and characters cut at any place, bytes that are no text, lone bytes of a mark."""
     chance = random.Random(seed)
-    pieces = [b"\x01\x01\x01", b"\x02\x02\x02", b"text\n", "ä€𝄞".encode(), b"\xff", b"\x01", b"\x02", b""]
+    pieces = [
+        b"\x01\x01\x01",
+        b"\x02\x02\x02",
+        b"text\n",
+        "ä€𝄞".encode(),
+        b"\xff",
+        b"\x01",
+        b"\x02",
+        b"",
+    ]
     data = b"\x01\x01\x01" + b"".join(chance.choices(pieces, k=60))
     cuts = sorted(chance.choices(range(len(data)), k=12))
     messages = [data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
@@ -291,7 +380,9 @@ def test_a_plain_run_does_not_import_the_whole_sdk(instant: Instant) -> None:
         "DAYTONA_API_KEY": "k",
         "PYTHONPATH": str(Path(__file__).parents[2] / "scripts"),
     }
-    found = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True
+    )
 
     assert found.stdout.splitlines()[-1] == "0 False True"
 

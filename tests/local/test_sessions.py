@@ -70,7 +70,9 @@ def test_a_followed_log_streams_while_the_command_runs(process: Any) -> None:
         return asyncio.ensure_future(answer_when_ready(chunk))
 
     async def run() -> None:
-        await process.get_session_command_logs_async("s", started.cmd_id, on_out, lambda chunk: None)
+        await process.get_session_command_logs_async(
+            "s", started.cmd_id, on_out, lambda chunk: None
+        )
 
     asyncio.run(run())
 
@@ -131,7 +133,9 @@ def test_deleting_a_session_kills_its_whole_tree_and_ends_its_streams(process: A
     assert process.list_sessions() == []
 
 
-def test_deleting_the_sandbox_ends_every_stream(server: LocalServer, process: Any, sandbox: str) -> None:
+def test_deleting_the_sandbox_ends_every_stream(
+    server: LocalServer, process: Any, sandbox: str
+) -> None:
     """Whoever follows a log must not wait for a sandbox that is gone."""
     from daytona import DaytonaError
 
@@ -143,7 +147,9 @@ def test_deleting_the_sandbox_ends_every_stream(server: LocalServer, process: An
         await asyncio.to_thread(server.request, "DELETE", f"/api/sandbox/{sandbox}")
 
     async def run() -> None:
-        await process.get_session_command_logs_async("s", started.cmd_id, delete_when_ready, heard.append)
+        await process.get_session_command_logs_async(
+            "s", started.cmd_id, delete_when_ready, heard.append
+        )
 
     with pytest.raises(DaytonaError):  # closed as going away, not as complete
         asyncio.run(run())
@@ -181,10 +187,17 @@ def test_ten_megabytes_of_lines_arrive_complete(process: Any) -> None:
     assert out == "".join(f"{number}\n" for number in range(1, 1_300_001))
 
 
-def test_logs_of_an_unknown_command_are_404_on_both_ways(server: LocalServer, process: Any, sandbox: str) -> None:
+def test_logs_of_an_unknown_command_are_404_on_both_ways(
+    server: LocalServer, process: Any, sandbox: str
+) -> None:
     """Also the WebSocket is refused before it is accepted."""
     path = f"/toolbox/{sandbox}/process/session/s/command/nope/logs"
-    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "x" * 22 + "=="}
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "x" * 22 + "==",
+    }
 
     assert server.request("GET", path).status == 404
     assert server.request("GET", f"{path}?follow=true", headers=upgrade).status == 404

@@ -58,7 +58,9 @@ def test_a_snapshot_of_a_running_sandbox_gives_its_files_to_new_ones(sdk: Dayton
     assert "my-tools" not in [snapshot.name for snapshot in sdk.snapshot.list().items]
 
 
-def test_a_snapshot_outlives_its_sandbox_and_is_found_by_id_name_and_source(server: LocalServer) -> None:
+def test_a_snapshot_outlives_its_sandbox_and_is_found_by_id_name_and_source(
+    server: LocalServer,
+) -> None:
     """Everything a client may ask for leads to the same snapshot."""
     sandbox = server.create()
     made = saved(server, sandbox, "found-again")
@@ -128,11 +130,17 @@ def test_a_snapshot_is_made_while_code_swaps_folders_for_links(server: LocalServ
     delete(server, sandbox)
 
 
-def test_a_snapshot_that_cannot_be_copied_leaves_nothing_and_the_sandbox_goes_on(server: LocalServer) -> None:
+def test_a_snapshot_that_cannot_be_copied_leaves_nothing_and_the_sandbox_goes_on(
+    server: LocalServer,
+) -> None:
     """The caller is told why, and may use the name again."""
     sandbox = server.create()
-    server.exec(sandbox["id"], "python3 -c \"import os\nfor _ in range(300): os.mkdir('d'); os.chdir('d')\"")
-    refused = server.request("POST", f"/api/sandbox/{sandbox['id']}/snapshot", body={"name": "too-deep"})
+    server.exec(
+        sandbox["id"], "python3 -c \"import os\nfor _ in range(300): os.mkdir('d'); os.chdir('d')\""
+    )
+    refused = server.request(
+        "POST", f"/api/sandbox/{sandbox['id']}/snapshot", body={"name": "too-deep"}
+    )
 
     assert refused.status == 507
     assert "nested" in refused.json()["message"]
@@ -148,11 +156,22 @@ def test_killed_at_any_moment_no_half_snapshot_and_no_orphan_folder_stays(state_
         process = spawn(state_dir)
         server = wait_for_server(state_dir, process)
         sandbox = server.create()
-        server.exec(sandbox["id"], f"head -c 100000000 /dev/zero | tr '\\0' x > big; echo {turn} > mark")
+        server.exec(
+            sandbox["id"], f"head -c 100000000 /dev/zero | tr '\\0' x > big; echo {turn} > mark"
+        )
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            running = pool.submit(server.request, "POST", f"/api/sandbox/{sandbox['id']}/snapshot", body={"name": f"cut-{turn}"})
+            running = pool.submit(
+                server.request,
+                "POST",
+                f"/api/sandbox/{sandbox['id']}/snapshot",
+                body={"name": f"cut-{turn}"},
+            )
             if turn < 3:
-                until(lambda running=running: any((state_dir / "snapshots").iterdir()) or running.done())
+                until(
+                    lambda running=running: (
+                        any((state_dir / "snapshots").iterdir()) or running.done()
+                    )
+                )
             else:
                 running.result()
             process.send_signal(signal.SIGKILL)
@@ -163,10 +182,15 @@ def test_killed_at_any_moment_no_half_snapshot_and_no_orphan_folder_stays(state_
             items = after.request("GET", "/api/snapshots?limit=200").json()["items"]
             kept = {item["name"]: item for item in items if not item["general"]}
             assert {*kept} == acknowledged
-            assert {path.name for path in (state_dir / "snapshots").iterdir()} == {item["id"] for item in kept.values()}
+            assert {path.name for path in (state_dir / "snapshots").iterdir()} == {
+                item["id"] for item in kept.values()
+            }
             if f"cut-{turn}" in kept:
                 copy = after.create(snapshot=f"cut-{turn}")
-                assert after.exec(copy["id"], "cat mark; stat -c %s big")["result"] == f"{turn}\n100000000\n"
+                assert (
+                    after.exec(copy["id"], "cat mark; stat -c %s big")["result"]
+                    == f"{turn}\n100000000\n"
+                )
                 assert after.request("DELETE", f"/api/snapshots/cut-{turn}").status == 200
                 acknowledged.discard(f"cut-{turn}")
             for found in after.sandboxes():
@@ -189,7 +213,9 @@ def test_an_archived_sandbox_starts_again_with_its_files(sdk: Daytona) -> None:
     sandbox.delete(timeout=60)
 
 
-def test_auto_archive_comes_before_auto_delete_which_still_counts_from_the_stop(state_dir: Path) -> None:
+def test_auto_archive_comes_before_auto_delete_which_still_counts_from_the_stop(
+    state_dir: Path,
+) -> None:
     """Both timers of a stopped sandbox run, and neither forgets it."""
     with running_server(state_dir, minute=0.2) as server:
         sandbox = server.create(autoArchiveInterval=2, autoDeleteInterval=20, autoStopInterval=0)
@@ -205,7 +231,9 @@ def test_resize_follows_daytonas_rules(sdk: Daytona) -> None:
     sandbox.refresh_data()
     assert (sandbox.cpu, sandbox.memory, sandbox.disk) == (2, 2, 3)
     for wanted in (Resources(cpu=1), Resources(disk=5), Resources(cpu=64), Resources(cpu=2)):
-        with pytest.raises(Exception, match=r"Stop the Sandbox|must be a whole number|already has this size"):
+        with pytest.raises(
+            Exception, match=r"Stop the Sandbox|must be a whole number|already has this size"
+        ):
             sandbox.resize(wanted)
     sandbox.stop(timeout=60)
     sandbox.resize(Resources(cpu=1, disk=5))

@@ -48,8 +48,12 @@ def test_the_pages_example_runs_and_the_files_outlive_the_sandbox(sdk: Daytona) 
     assert "datasets" not in [found.name for found in sdk.volume.list()]
 
 
-@pytest.mark.parametrize("path", ["/data", "/workspace/sets", "/mnt/data", "/opt/x/y", "/home/daytona/.cache/models"])
-def test_two_sandboxes_share_a_volume_and_keep_it_over_a_restart(server: LocalServer, path: str) -> None:
+@pytest.mark.parametrize(
+    "path", ["/data", "/workspace/sets", "/mnt/data", "/opt/x/y", "/home/daytona/.cache/models"]
+)
+def test_two_sandboxes_share_a_volume_and_keep_it_over_a_restart(
+    server: LocalServer, path: str
+) -> None:
     """Both see what either writes, at every kind of path, also after a stop and a start."""
     volume = made(server, f"shared{path.replace('/', '-')}")
     one, other = mounted(server, volume, path), mounted(server, volume, path)
@@ -67,17 +71,27 @@ def test_two_sandboxes_share_a_volume_and_keep_it_over_a_restart(server: LocalSe
 def test_a_subpath_shows_that_part_only(server: LocalServer) -> None:
     """Nothing above it can be reached, and no descriptor of the host's folder is left inside."""
     volume = made(server, "parted")
-    whole, part = mounted(server, volume, "/whole"), mounted(server, volume, "/mnt/part", subpath="users/alice")
+    whole, part = (
+        mounted(server, volume, "/whole"),
+        mounted(server, volume, "/mnt/part", subpath="users/alice"),
+    )
     server.exec(whole["id"], "echo secret > /whole/top; echo hers > /whole/users/alice/file")
 
     assert server.exec(part["id"], "cat /mnt/part/file")["result"] == "hers\n"
-    assert server.exec(part["id"], "ls -d /mnt/part/../../top /.volumes/*/top 2>/dev/null | wc -l")["result"] == "0\n"
+    assert (
+        server.exec(part["id"], "ls -d /mnt/part/../../top /.volumes/*/top 2>/dev/null | wc -l")[
+            "result"
+        ]
+        == "0\n"
+    )
     assert "users/alice" not in server.exec(part["id"], "ls -l /proc/*/fd 2>/dev/null")["result"]
     delete(server, whole, part)
     assert server.request("DELETE", f"/api/volumes/{volume}").status == 200
 
 
-def test_a_link_planted_in_a_volume_leads_no_subpath_to_the_host(server: LocalServer, tmp_path: Path) -> None:
+def test_a_link_planted_in_a_volume_leads_no_subpath_to_the_host(
+    server: LocalServer, tmp_path: Path
+) -> None:
     """The way to a subpath was written by sandboxes, so a link on it refuses the mount."""
     victim = server.state_dir.parent / "victim"
     victim.mkdir(mode=0o777)
@@ -85,7 +99,9 @@ def test_a_link_planted_in_a_volume_leads_no_subpath_to_the_host(server: LocalSe
     attacker = mounted(server, volume, "/data")
     server.exec(attacker["id"], f"ln -s {victim} /data/users")
     refused = server.request(
-        "POST", "/api/sandbox", body={"volumes": [{"volumeId": volume, "mountPath": "/mnt/x", "subpath": "users/alice"}]}
+        "POST",
+        "/api/sandbox",
+        body={"volumes": [{"volumeId": volume, "mountPath": "/mnt/x", "subpath": "users/alice"}]},
     )
 
     assert refused.status == 507
@@ -100,7 +116,10 @@ def test_a_link_planted_at_the_mount_path_leads_the_next_start_nowhere(server: L
     victim.mkdir(mode=0o777)
     volume = made(server, "next-start")
     sandbox = mounted(server, volume, "/home/daytona/data/deep")
-    server.exec(sandbox["id"], f"rm -rf data && ln -s {victim} data && rm -rf /mnt/* && ln -s {victim} /mnt/x")
+    server.exec(
+        sandbox["id"],
+        f"rm -rf data && ln -s {victim} data && rm -rf /mnt/* && ln -s {victim} /mnt/x",
+    )
     server.request("POST", f"/api/sandbox/{sandbox['id']}/stop")
 
     assert server.request("POST", f"/api/sandbox/{sandbox['id']}/start").status == 200
@@ -111,13 +130,30 @@ def test_a_link_planted_at_the_mount_path_leads_the_next_start_nowhere(server: L
 
 @pytest.mark.parametrize(
     "path",
-    ["/etc/x", "/usr/data", "/proc/x", "/home", "/home/daytona", "/", "data", "/data/../etc", "/.volumes/x", "/run/x", "/a b", "/var/x"],
+    [
+        "/etc/x",
+        "/usr/data",
+        "/proc/x",
+        "/home",
+        "/home/daytona",
+        "/",
+        "data",
+        "/data/../etc",
+        "/.volumes/x",
+        "/run/x",
+        "/a b",
+        "/var/x",
+    ],
 )
-def test_a_mount_path_that_the_system_needs_is_refused_with_the_allowed_form(server: LocalServer, path: str) -> None:
+def test_a_mount_path_that_the_system_needs_is_refused_with_the_allowed_form(
+    server: LocalServer, path: str
+) -> None:
     """The caller learns which paths there are."""
     volume = server.request("GET", "/api/volumes/by-name/refused")
     identity = volume.json()["id"] if volume.status == 200 else made(server, "refused")
-    reply = server.request("POST", "/api/sandbox", body={"volumes": [{"volumeId": identity, "mountPath": path}]})
+    reply = server.request(
+        "POST", "/api/sandbox", body={"volumes": [{"volumeId": identity, "mountPath": path}]}
+    )
 
     assert reply.status == 400
     assert "/home/daytona/NAME" in reply.json()["message"]
@@ -126,13 +162,23 @@ def test_a_mount_path_that_the_system_needs_is_refused_with_the_allowed_form(ser
 @pytest.mark.parametrize(
     ("volumes", "status"),
     [
-        ("text", 400), ([1], 400), ([{}], 400), ([{"volumeId": NOWHERE, "mountPath": "/data"}], 404),
-        ([{"volumeId": "bad-requests"}], 400), ([{"volumeId": "bad-requests", "mountPath": "/d", "subpath": "../x"}], 400),
-        ([{"volumeId": "bad-requests", "mountPath": "/d"}, {"volumeId": "bad-requests", "mountPath": "/d/e"}], 400),
+        ("text", 400),
+        ([1], 400),
+        ([{}], 400),
+        ([{"volumeId": NOWHERE, "mountPath": "/data"}], 404),
+        ([{"volumeId": "bad-requests"}], 400),
+        ([{"volumeId": "bad-requests", "mountPath": "/d", "subpath": "../x"}], 400),
+        (
+            [
+                {"volumeId": "bad-requests", "mountPath": "/d"},
+                {"volumeId": "bad-requests", "mountPath": "/d/e"},
+            ],
+            400,
+        ),
         ([{"volumeId": "bad-requests", "mountPath": "/d"}] * 2, 400),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_bad_volumes_field_makes_nothing(server: LocalServer, volumes: Any, status: int) -> None:
     """Each surprise is a 400 or 404, and no sandbox stays."""
     if server.request("GET", "/api/volumes/by-name/bad-requests").status == 404:
@@ -148,8 +194,16 @@ def test_files_of_the_snapshot_at_the_path_are_not_covered(server: LocalServer) 
     volume = made(server, "covering")
     sandbox = server.create()
     server.exec(sandbox["id"], "mkdir data && echo x > data/file")
-    assert server.request("POST", f"/api/sandbox/{sandbox['id']}/snapshot", body={"name": "has-data"}).status == 200
-    fields = {"snapshot": "has-data", "volumes": [{"volumeId": volume, "mountPath": "/home/daytona/data"}]}
+    assert (
+        server.request(
+            "POST", f"/api/sandbox/{sandbox['id']}/snapshot", body={"name": "has-data"}
+        ).status
+        == 200
+    )
+    fields = {
+        "snapshot": "has-data",
+        "volumes": [{"volumeId": volume, "mountPath": "/home/daytona/data"}],
+    }
     reply = server.request("POST", "/api/sandbox", body=fields)
 
     assert (reply.status, "has files at" in reply.json()["message"]) == (400, True)

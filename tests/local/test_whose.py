@@ -15,7 +15,10 @@ from .test_run import start_script
 ANOTHERS = {"managed-by": "daytona-sandbox", "user-id": "0" * 32, "run-id": "r"}
 
 
-@pytest.fixture(params=[{}, ANOTHERS, {"managed-by": "daytona-sandbox"}], ids=["a stranger's", "a colleague's", "nobody's"])
+@pytest.fixture(
+    params=[{}, ANOTHERS, {"managed-by": "daytona-sandbox"}],
+    ids=["a stranger's", "a colleague's", "nobody's"],
+)
 def theirs(request: pytest.FixtureRequest, server: LocalServer) -> Iterator[dict[str, Any]]:
     """A sandbox that this user did not make."""
     yield server.create(name="prod-db", labels=request.param)
@@ -24,9 +27,17 @@ def theirs(request: pytest.FixtureRequest, server: LocalServer) -> Iterator[dict
 
 @pytest.mark.parametrize("flag", ["--sandbox", "--name"])
 @pytest.mark.parametrize(
-    "more", [("--command", "touch owned"), ("--no-network", "--command", "true"), ("--detach", "--command", "true")], ids=" ".join
+    "more",
+    [
+        ("--command", "touch owned"),
+        ("--no-network", "--command", "true"),
+        ("--detach", "--command", "true"),
+    ],
+    ids=" ".join,
 )
-def test_a_run_leaves_it_alone(run: Script, server: LocalServer, theirs: dict[str, Any], flag: str, more: tuple[str, ...]) -> None:
+def test_a_run_leaves_it_alone(
+    run: Script, server: LocalServer, theirs: dict[str, Any], flag: str, more: tuple[str, ...]
+) -> None:
     """Nothing runs there, its network and its labels stay, and the fix is a line that the client asks about."""
     result = run("--local", flag, "prod-db", "--json", *more)
     after = server.get("prod-db")
@@ -39,8 +50,12 @@ def test_a_run_leaves_it_alone(run: Script, server: LocalServer, theirs: dict[st
         assert after.get(name) == theirs.get(name), name
 
 
-@pytest.mark.parametrize("words", [("stop",), ("delete",), ("logs",), ("wait",), ("publish",)], ids=" ".join)
-def test_no_verb_acts_on_it(sandboxes_script: Script, server: LocalServer, theirs: dict[str, Any], words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "words", [("stop",), ("delete",), ("logs",), ("wait",), ("publish",)], ids=" ".join
+)
+def test_no_verb_acts_on_it(
+    sandboxes_script: Script, server: LocalServer, theirs: dict[str, Any], words: tuple[str, ...]
+) -> None:
     """Not even one that the person was asked about: they meant another."""
     result = sandboxes_script(*words, "prod-db", "--local", "--json")
     after = server.get("prod-db")
@@ -50,7 +65,9 @@ def test_no_verb_acts_on_it(sandboxes_script: Script, server: LocalServer, their
     assert (after["state"], after["public"]) == ("started", False)
 
 
-def test_prune_leaves_it_alone(sandboxes_script: Script, server: LocalServer, theirs: dict[str, Any]) -> None:
+def test_prune_leaves_it_alone(
+    sandboxes_script: Script, server: LocalServer, theirs: dict[str, Any]
+) -> None:
     """However old it is."""
     pruned = sandboxes_script("prune", "--older-than", "0m", "--yes", "--local", "--json").json()
 
@@ -58,7 +75,9 @@ def test_prune_leaves_it_alone(sandboxes_script: Script, server: LocalServer, th
     assert server.get("prod-db") is not None
 
 
-def test_list_says_whose_it_is(sandboxes_script: Script, server: LocalServer, theirs: dict[str, Any]) -> None:
+def test_list_says_whose_it_is(
+    sandboxes_script: Script, server: LocalServer, theirs: dict[str, Any]
+) -> None:
     """What other tools made is not listed."""
     listed = sandboxes_script("list", "--local", "--json").json()["sandboxes"]
     shown = sandboxes_script("list", "--local").stdout
@@ -74,7 +93,9 @@ def test_adopt_makes_it_yours_and_keeps_its_labels(
     run: Script, sandboxes_script: Script, server: LocalServer, theirs: dict[str, Any]
 ) -> None:
     """Then everything works; a label of its own is not lost."""
-    server.request("PUT", "/api/sandbox/prod-db/labels", body={"labels": {**theirs["labels"], "team": "prod"}})
+    server.request(
+        "PUT", "/api/sandbox/prod-db/labels", body={"labels": {**theirs["labels"], "team": "prod"}}
+    )
     adopted = sandboxes_script("adopt", "prod-db", "--local", "--json")
     ran = run("--local", "--sandbox", "prod-db", "--command", "echo in it")
     after = server.get("prod-db")
@@ -86,18 +107,30 @@ def test_adopt_makes_it_yours_and_keeps_its_labels(
     assert sandboxes_script("delete", "prod-db", "--local").code == 0
 
 
-RULES = {"none": ("--no-network",), "pypi": ("--allow-domain", "pypi.org"), "range": ("--allow-cidr", "203.0.113.0/24")}
+RULES = {
+    "none": ("--no-network",),
+    "pypi": ("--allow-domain", "pypi.org"),
+    "range": ("--allow-cidr", "203.0.113.0/24"),
+}
 
 
 @pytest.mark.parametrize(
     ("first", "then", "works"),
-    [("none", ("--allow-domain", "pypi.org"), False), ("none", ("--allow-cidr", "8.8.8.0/24"), False), ("none", ("--no-network",), True),
-     ("pypi", ("--allow-domain", "evil.example"), False), ("pypi", ("--allow-domain", "pypi.org", "--allow-domain", "evil.example"), False),
-     ("pypi", ("--allow-domain", "*.pypi.org"), False), ("pypi", ("--allow-cidr", "203.0.113.0/24"), False),
-     ("pypi", ("--allow-domain", "PyPI.org"), True), ("pypi", ("--no-network",), True),
-     ("range", ("--allow-cidr", "203.0.0.0/16"), False), ("range", ("--allow-cidr", "203.0.113.0/25"), True)],
+    [
+        ("none", ("--allow-domain", "pypi.org"), False),
+        ("none", ("--allow-cidr", "8.8.8.0/24"), False),
+        ("none", ("--no-network",), True),
+        ("pypi", ("--allow-domain", "evil.example"), False),
+        ("pypi", ("--allow-domain", "pypi.org", "--allow-domain", "evil.example"), False),
+        ("pypi", ("--allow-domain", "*.pypi.org"), False),
+        ("pypi", ("--allow-cidr", "203.0.113.0/24"), False),
+        ("pypi", ("--allow-domain", "PyPI.org"), True),
+        ("pypi", ("--no-network",), True),
+        ("range", ("--allow-cidr", "203.0.0.0/16"), False),
+        ("range", ("--allow-cidr", "203.0.113.0/25"), True),
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_network_rule_that_is_there_is_never_loosened(
     run: Script, server: LocalServer, first: str, then: tuple[str, ...], works: bool
 ) -> None:
@@ -135,11 +168,24 @@ def test_the_labels_of_this_tool_cannot_be_given(run: Script) -> None:
         assert run("--local", "--command", "true", "--label", f"{name}=x").code == 2
 
 
-def test_a_rule_that_comes_while_the_setup_runs_is_not_loosened(run: Script, server: LocalServer) -> None:
+def test_a_rule_that_comes_while_the_setup_runs_is_not_loosened(
+    run: Script, server: LocalServer
+) -> None:
     """The rule is applied after the setup, which may last: it is judged again then."""
     run("--local", "--name", "race", "--command", "true")
     results: list[Any] = []
-    slow = ("--local", "--name", "race", "--json", "--allow-cidr", "0.0.0.0/0", "--setup", "touch begun; sleep 3", "--command", "echo ran")
+    slow = (
+        "--local",
+        "--name",
+        "race",
+        "--json",
+        "--allow-cidr",
+        "0.0.0.0/0",
+        "--setup",
+        "touch begun; sleep 3",
+        "--command",
+        "echo ran",
+    )
     process = start_script(*slow)
     until(lambda: server.exec("race", "ls begun")["exitCode"] == 0)
     results.append(run("--local", "--name", "race", "--no-network", "--command", "true"))

@@ -32,7 +32,10 @@ class Attack:
 
 
 WALLS: dict[str, list[str]] = {
-    "own root": ["--ro-bind", "/usr", "/usr", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64", "--symlink", "usr/bin", "/bin", "--tmpfs", "/tmp"],
+    "own root": """
+        --ro-bind /usr /usr --symlink usr/lib /lib --symlink usr/lib64 /lib64 --symlink
+        usr/bin /bin --tmpfs /tmp
+    """.split(),
     "own network": ["--unshare-net"],
     "own processes": ["--unshare-pid"],
     "no capabilities": ["--cap-drop", "ALL"],
@@ -41,27 +44,80 @@ WALLS: dict[str, list[str]] = {
     "filter": [],  # --seccomp FD
     "not root": [],  # bubblewrap run by a spare uid
     "no descriptors": [],  # pass_fds
-}  # fmt: skip
+}
 # Bubblewrap itself gives capabilities up unless told not to; in a nested namespace they would be worth nothing.
 OFF = {"own root": ["--ro-bind", "/", "/"], "no capabilities": ["--cap-add", "ALL"]}
 LIBC = "import ctypes, os, socket\nc = ctypes.CDLL(None, use_errno=True)\n"
 
 ATTACKS = (
     Attack("read a file of the host", "print(open({file!r}).read())", "own root"),
-    Attack("reach a server on the host's loopback", "import socket\nsocket.create_connection(('127.0.0.1', {port}), 3); print('got')", "own network"),
-    Attack("reach an abstract socket", "import socket\nsocket.socket(socket.AF_UNIX).connect('\\0' + {name!r}); print('got')", "own network"),
-    Attack("signal a process of the host", "import os\nos.kill({pid}, 0); print('got')", "own processes"),
-    Attack("mount", LIBC + "assert c.mount(b'none', b'/tmp', b'tmpfs', 0, None) == 0; print('got')", "no capabilities"),
-    Attack("make a user namespace", LIBC + "assert c.unshare(0x10000000) == 0; print('got')", "no nested namespaces"),
-    Attack("read the environment", f"import os\nassert os.environ['{VARIABLE}']; print('got')", "empty environment"),
-    Attack("use the kernel's keyring", LIBC + "assert c.syscall(250, 0, -3, 1) != -1; print('got')", "filter"),
-    Attack("set up io_uring", LIBC + "assert c.syscall(425, 1, ctypes.create_string_buffer(256)) != -1; print('got')", "filter"),
-    Attack("open an exotic socket", "import socket\nsocket.socket(40, socket.SOCK_STREAM); print('got')", "filter"),
-    Attack("take memory that no process has", LIBC + "assert c.shmget(0, ctypes.c_size_t(4096), 0o1600) != -1; print('got')", "filter"),
-    Attack("type into a terminal", "import fcntl, os, termios\nm, s = os.openpty()\nos.setsid()\nfcntl.ioctl(s, termios.TIOCSCTTY, 0)\nfcntl.ioctl(s, termios.TIOCSTI, b'x'); print('got')", "filter"),
-    Attack("write how the host's kernel handles crashes", "import os\nos.close(os.open('/proc/sys/kernel/core_pattern', os.O_WRONLY)); print('got')", "not root", as_root=True),
-    Attack("use a descriptor of the server's", "import os\nassert [n for n in range(3, 200) if os.path.exists(f'/proc/self/fd/{{n}}') and os.path.isfile(f'/proc/self/fd/{{n}}')]; print('got')", "no descriptors"),
-)  # fmt: skip
+    Attack(
+        "reach a server on the host's loopback",
+        "import socket\nsocket.create_connection(('127.0.0.1', {port}), 3); print('got')",
+        "own network",
+    ),
+    Attack(
+        "reach an abstract socket",
+        "import socket\nsocket.socket(socket.AF_UNIX).connect('\\0' + {name!r}); print('got')",
+        "own network",
+    ),
+    Attack(
+        "signal a process of the host",
+        "import os\nos.kill({pid}, 0); print('got')",
+        "own processes",
+    ),
+    Attack(
+        "mount",
+        LIBC + "assert c.mount(b'none', b'/tmp', b'tmpfs', 0, None) == 0; print('got')",
+        "no capabilities",
+    ),
+    Attack(
+        "make a user namespace",
+        LIBC + "assert c.unshare(0x10000000) == 0; print('got')",
+        "no nested namespaces",
+    ),
+    Attack(
+        "read the environment",
+        f"import os\nassert os.environ['{VARIABLE}']; print('got')",
+        "empty environment",
+    ),
+    Attack(
+        "use the kernel's keyring",
+        LIBC + "assert c.syscall(250, 0, -3, 1) != -1; print('got')",
+        "filter",
+    ),
+    Attack(
+        "set up io_uring",
+        LIBC + "assert c.syscall(425, 1, ctypes.create_string_buffer(256)) != -1; print('got')",
+        "filter",
+    ),
+    Attack(
+        "open an exotic socket",
+        "import socket\nsocket.socket(40, socket.SOCK_STREAM); print('got')",
+        "filter",
+    ),
+    Attack(
+        "take memory that no process has",
+        LIBC + "assert c.shmget(0, ctypes.c_size_t(4096), 0o1600) != -1; print('got')",
+        "filter",
+    ),
+    Attack(
+        "type into a terminal",
+        "import fcntl, os, termios\nm, s = os.openpty()\nos.setsid()\nfcntl.ioctl(s, termios.TIOCSCTTY, 0)\nfcntl.ioctl(s, termios.TIOCSTI, b'x'); print('got')",
+        "filter",
+    ),
+    Attack(
+        "write how the host's kernel handles crashes",
+        "import os\nos.close(os.open('/proc/sys/kernel/core_pattern', os.O_WRONLY)); print('got')",
+        "not root",
+        as_root=True,
+    ),
+    Attack(
+        "use a descriptor of the server's",
+        "import os\nassert [n for n in range(3, 200) if os.path.exists(f'/proc/self/fd/{{n}}') and os.path.isfile(f'/proc/self/fd/{{n}}')]; print('got')",
+        "no descriptors",
+    ),
+)
 
 
 @contextlib.contextmanager
@@ -73,11 +129,20 @@ def host_side(folder: Path) -> Iterator[dict[str, object]]:
     secret.chmod(0o644)
     name = f"daytona-wall-{os.getpid()}"
     process = subprocess.Popen(["sleep", "600"], **owner.popen_options())  # type: ignore[call-overload]
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as abstract:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.socket(socket.AF_UNIX) as abstract,
+    ):
         abstract.bind("\0" + name)
         abstract.listen()
         try:
-            yield {"folder": folder, "file": str(secret), "port": server.getsockname()[1], "name": name, "pid": process.pid}
+            yield {
+                "folder": folder,
+                "file": str(secret),
+                "port": server.getsockname()[1],
+                "name": name,
+                "pid": process.pid,
+            }
         finally:
             process.kill()
             process.wait()
@@ -87,7 +152,16 @@ def with_a_wall_off(attack: Attack, installed: Path, code: str) -> str:
     """Run a probe under bubblewrap with all of WALLS but one; what it printed, or its error."""
     owner = Owner.of_this_server()
     bwrap = find_bwraps(installed, owner)[0].path
-    words = [str(bwrap), "--unshare-user", "--unshare-ipc", "--unshare-uts", "--uid", "0", "--gid", "0"]
+    words = [
+        str(bwrap),
+        "--unshare-user",
+        "--unshare-ipc",
+        "--unshare-uts",
+        "--uid",
+        "0",
+        "--gid",
+        "0",
+    ]
     for name, options in WALLS.items():
         if name == attack.off:
             words += OFF.get(name, [])
@@ -99,7 +173,18 @@ def with_a_wall_off(attack: Attack, installed: Path, code: str) -> str:
     leaked = os.open(SYSTEM_PYTHON, os.O_RDONLY)
     if attack.off not in ("filter", "no capabilities", "no nested namespaces"):
         words += ["--seccomp", str(filter_r)]
-    words += ["--proc", "/proc", "--dev", "/dev", "--new-session", "--", SYSTEM_PYTHON, "-I", "-c", code]
+    words += [
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        "--new-session",
+        "--",
+        SYSTEM_PYTHON,
+        "-I",
+        "-c",
+        code,
+    ]
     identity = {} if attack.as_root else owner.popen_options()
     descriptors = (filter_r, leaked) if attack.off == "no descriptors" else (filter_r,)
     try:

@@ -21,7 +21,11 @@ def test_lines_come_whole_however_they_are_cut(size: int) -> None:
     """A character may be spread over two chunks, an escape too: what is passed on is a whole line."""
     data = "step 1\r\nä → \x1b[31mred\x1b[0m\n\nlast".encode()
 
-    assert told(*(data[place : place + size] for place in range(0, len(data), size))) == ["step 1", "ä → \x1b[31mred\x1b[0m", "last"]
+    assert told(*(data[place : place + size] for place in range(0, len(data), size))) == [
+        "step 1",
+        "ä → \x1b[31mred\x1b[0m",
+        "last",
+    ]
 
 
 def test_a_line_and_a_log_without_end_are_cut() -> None:

@@ -23,12 +23,17 @@ def mounts(folder: Path, *, controller: str = "pids", top: str = "/") -> str:
 
 def test_the_top_of_a_writable_hierarchy_may_be_divided(tmp_path: Path) -> None:
     """Where this server's own group is the whole hierarchy, nobody else has a plan for it."""
-    assert first_version(mounted(mounts(tmp_path)), own_groups("1:pids:/\n2:cpu:/\n0::/\n")) == {"pids": tmp_path}
+    assert first_version(mounted(mounts(tmp_path)), own_groups("1:pids:/\n2:cpu:/\n0::/\n")) == {
+        "pids": tmp_path
+    }
 
 
 def test_a_group_that_somebody_else_made_is_left_alone(tmp_path: Path) -> None:
     """A login session's or a service manager's: its maker counts on what is in it."""
-    assert first_version(mounted(mounts(tmp_path)), own_groups("1:pids:/user.slice/user-0.slice\n")) == {}
+    assert (
+        first_version(mounted(mounts(tmp_path)), own_groups("1:pids:/user.slice/user-0.slice\n"))
+        == {}
+    )
 
 
 @pytest.mark.parametrize("top", ["/", "/docker/abc"])
@@ -39,15 +44,21 @@ def test_a_delegated_group_of_version_2_is_divided(tmp_path: Path, top: str) -> 
     for name in ("cgroup.controllers", "cgroup.subtree_control"):
         (group / name).write_text("cpu memory pids\n")
 
-    found = second_version(mounted(mounts(tmp_path, top=top)), own_groups(f"0::{top.rstrip('/')}/mine\n"))
+    found = second_version(
+        mounted(mounts(tmp_path, top=top)), own_groups(f"0::{top.rstrip('/')}/mine\n")
+    )
 
     assert found == dict.fromkeys(("memory", "pids", "cpu"), group)
 
 
 @pytest.mark.parametrize(
-    ("controllers", "procs"), [("hugetlb", f"{os.getpid()}"), ("cpu memory pids", f"{os.getpid()} 1")], ids=["controllers", "others"]
+    ("controllers", "procs"),
+    [("hugetlb", f"{os.getpid()}"), ("cpu memory pids", f"{os.getpid()} 1")],
+    ids=["controllers", "others"],
 )
-def test_a_group_of_version_2_without_controllers_or_with_others_in_it_is_left_alone(tmp_path: Path, controllers: str, procs: str) -> None:
+def test_a_group_of_version_2_without_controllers_or_with_others_in_it_is_left_alone(
+    tmp_path: Path, controllers: str, procs: str
+) -> None:
     """Processes of others must not be moved to make room."""
     (tmp_path / "cgroup.controllers").write_text(controllers)
     (tmp_path / "cgroup.subtree_control").write_text("")

@@ -26,5 +26,8 @@ def test_the_loops_own_connect_is_guarded_too() -> None:
 
 def test_loopback_is_let_through() -> None:
     """The local server lives there."""
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), timeout=5) as client:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname(), timeout=5) as client,
+    ):
         assert client.getpeername() == server.getsockname()

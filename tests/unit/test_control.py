@@ -34,20 +34,32 @@ def converse(talk: Talk) -> Any:
     return asyncio.run(run())
 
 
-async def answered(control: Control, theirs: socket.socket, reply: bytes, fds: tuple[int, ...] = ()) -> Any:
+async def answered(
+    control: Control, theirs: socket.socket, reply: bytes, fds: tuple[int, ...] = ()
+) -> Any:
     """Ask, let the other side say `reply`, return the outcome."""
     asking = asyncio.create_task(control.request("stats"))
     await asyncio.sleep(0)
-    theirs.sendmsg([reply], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [])
+    theirs.sendmsg(
+        [reply], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    )
     return await asking
 
 
 @pytest.mark.parametrize(
     "reply",
-    [b"not json", b"[]", b"5", b'{"event": "exit"}', b'{"event": "exit", "key": 1, "code": "x"}', b"\xff\xfe", b'{"id": 1, "error": "x"}',
-     b"[" * 100_000],
+    [
+        b"not json",
+        b"[]",
+        b"5",
+        b'{"event": "exit"}',
+        b'{"event": "exit", "key": 1, "code": "x"}',
+        b"\xff\xfe",
+        b'{"id": 1, "error": "x"}',
+        b"[" * 100_000,
+    ],
     ids=["text", "list", "number", "no key", "bad code", "bytes", "bad error", "deep"],
-)  # fmt: skip
+)
 def test_any_breach_of_the_protocol_ends_the_sandbox(reply: bytes) -> None:
     """The server neither crashes nor waits."""
 
@@ -83,7 +95,11 @@ def test_an_oversized_message_ends_the_sandbox() -> None:
     async def talk(control: Control, theirs: socket.socket) -> None:
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**20)
         with pytest.raises(SandboxGone):
-            await answered(control, theirs, b'{"id": 1, "x": "' + b"x" * (control_module.MAX_MESSAGE + 10) + b'"}')
+            await answered(
+                control,
+                theirs,
+                b'{"id": 1, "x": "' + b"x" * (control_module.MAX_MESSAGE + 10) + b'"}',
+            )
 
     converse(talk)
 

@@ -45,7 +45,11 @@ def test_links_modes_times_and_hard_links_are_kept(tree: Path, me: Owner) -> Non
     copy = copied(tree, me)
 
     status = (copy / "bin" / "run").stat()
-    assert (status.st_mode & 0o7777, status.st_mtime_ns, status.st_nlink) == (0o755, 2_000_000_000, 2)
+    assert (status.st_mode & 0o7777, status.st_mtime_ns, status.st_nlink) == (
+        0o755,
+        2_000_000_000,
+        2,
+    )
     assert (copy / "again").samefile(copy / "bin" / "run")
     assert os.readlink(copy / "link") == "/etc/passwd"
     assert (copy / "bin").stat().st_mode & 0o777 == 0o750
@@ -84,7 +88,9 @@ def test_a_deleted_file_of_the_template_stays_deleted(tree: Path, me: Owner) -> 
     assert os.listdir(copied(tree, me, layer=False)) == []
 
 
-@pytest.mark.parametrize("budget", [Budget(bytes=10), Budget(bytes=MIB, entries=1)], ids=["bytes", "entries"])
+@pytest.mark.parametrize(
+    "budget", [Budget(bytes=10), Budget(bytes=MIB, entries=1)], ids=["bytes", "entries"]
+)
 def test_a_tree_beyond_the_budget_is_an_error(tree: Path, me: Owner, budget: Budget) -> None:
     """The host's disk is not filled by one snapshot."""
     (tree / "a").write_bytes(b"x" * 20)

@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import pytest
 
-from local_daytona.control.dockerfile import Problem, Step, base_of, pairs, program, refuse_unsupported, steps_of
+from local_daytona.control.dockerfile import (
+    Problem,
+    Step,
+    base_of,
+    pairs,
+    program,
+    refuse_unsupported,
+    steps_of,
+)
 
 
 def test_comments_blank_lines_and_continued_lines_are_joined_under_the_first_lines_number() -> None:
     """errorReason names the line that the user sees in an editor."""
     text = "# syntax=x\nFROM a\n\nRUN one \\\n  # between\n  && two\nenv A=1\n"
 
-    assert steps_of(text) == [Step(2, "FROM", "a"), Step(4, "RUN", "one   && two"), Step(7, "ENV", "A=1")]
+    assert steps_of(text) == [
+        Step(2, "FROM", "a"),
+        Step(4, "RUN", "one   && two"),
+        Step(7, "ENV", "A=1"),
+    ]
 
 
 def test_from_takes_a_platform_a_stage_name_and_an_argument() -> None:
     """What people write before the image's name does not hide it."""
-    name, steps = base_of(steps_of("ARG BASE=daytona-small\nFROM --platform=linux/amd64 ${BASE} AS one\nRUN x\n"))
+    name, steps = base_of(
+        steps_of("ARG BASE=daytona-small\nFROM --platform=linux/amd64 ${BASE} AS one\nRUN x\n")
+    )
 
     assert (name, [step.word for step in steps]) == ("daytona-small", ["RUN"])
 
 
-@pytest.mark.parametrize("text", ["", "# nothing\n", "RUN x\n", "FROM\n", "FROM --platform=linux/amd64\n"])
+@pytest.mark.parametrize(
+    "text", ["", "# nothing\n", "RUN x\n", "FROM\n", "FROM --platform=linux/amd64\n"]
+)
 def test_a_dockerfile_without_from_is_no_dockerfile(text: str) -> None:
     """There is nothing to build on, so the request itself is wrong."""
     with pytest.raises(ValueError, match="must begin with a FROM"):
@@ -59,7 +75,9 @@ def test_a_line_that_cannot_be_carried_out_is_named_with_its_number(line: str, w
         ("A some text", {"A": "some text"}),
     ],
 )
-def test_variables_are_quoted_and_filled_in_as_docker_does(rest: str, expected: dict[str, str]) -> None:
+def test_variables_are_quoted_and_filled_in_as_docker_does(
+    rest: str, expected: dict[str, str]
+) -> None:
     """PATH is extended, not replaced, by the usual line."""
     assert pairs(Step(1, "ENV", rest), {"PATH": "/bin"}) == expected
 

@@ -88,11 +88,29 @@ def test_ipv6_is_answered_with_nothing_and_a_refusal_with_no_such_name() -> None
 
 @pytest.mark.parametrize(
     "data",
-    [b"", query("site.test")[:-1], query("site.test", flags=0x8180), query("site.test", flags=0x2800), b"\0" * 17,
-     query("site.test").replace(b"\0\1\0\0\0\0", b"\0\2\0\0\0\0", 1), query("site.test")[:12] + b"\xc0\x0c\0\1\0\1",
-     query("site.test")[:-2] + b"\0\3", query("a" * 64)],
-    ids=["nothing", "cut", "an answer", "an update", "the root", "two questions", "a pointer", "another class", "a long label"],
-)  # fmt: skip
+    [
+        b"",
+        query("site.test")[:-1],
+        query("site.test", flags=0x8180),
+        query("site.test", flags=0x2800),
+        b"\0" * 17,
+        query("site.test").replace(b"\0\1\0\0\0\0", b"\0\2\0\0\0\0", 1),
+        query("site.test")[:12] + b"\xc0\x0c\0\1\0\1",
+        query("site.test")[:-2] + b"\0\3",
+        query("a" * 64),
+    ],
+    ids=[
+        "nothing",
+        "cut",
+        "an answer",
+        "an update",
+        "the root",
+        "two questions",
+        "a pointer",
+        "another class",
+        "a long label",
+    ],
+)
 def test_what_is_no_plain_query_gets_no_answer(data: bytes) -> None:
     """No reading of it could disagree with another's."""
     assert Question.parse(data) is None

@@ -48,31 +48,66 @@ def test_the_kinds_are_the_designs_and_each_has_a_fix() -> None:
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (daytona.DaytonaAuthenticationError("Invalid credentials", status_code=401), "unauthorized"),
+        (
+            daytona.DaytonaAuthenticationError("Invalid credentials", status_code=401),
+            "unauthorized",
+        ),
         (daytona.DaytonaForbiddenError("Forbidden", status_code=403), "forbidden"),
-        (daytona.DaytonaForbiddenError("Total CPU limit exceeded. Maximum allowed: 10", status_code=403), "quota"),
-        (daytona.DaytonaBadRequestError("Memory request 16 exceeds maximum allowed per sandbox (8)", status_code=400), "quota"),
-        (daytona.DaytonaBadRequestError("Network access is restricted and cannot be overridden at the sandbox level.", status_code=400), "tier_network"),
+        (
+            daytona.DaytonaForbiddenError(
+                "Total CPU limit exceeded. Maximum allowed: 10", status_code=403
+            ),
+            "quota",
+        ),
+        (
+            daytona.DaytonaBadRequestError(
+                "Memory request 16 exceeds maximum allowed per sandbox (8)", status_code=400
+            ),
+            "quota",
+        ),
+        (
+            daytona.DaytonaBadRequestError(
+                "Network access is restricted and cannot be overridden at the sandbox level.",
+                status_code=400,
+            ),
+            "tier_network",
+        ),
         (daytona.DaytonaBadRequestError("Snapshot foo not found", status_code=400), "image"),
-        (daytona.DaytonaBadRequestError("Sandbox failed to start: boom", status_code=400), "create_failed"),
+        (
+            daytona.DaytonaBadRequestError("Sandbox failed to start: boom", status_code=400),
+            "create_failed",
+        ),
         (daytona.DaytonaBadRequestError("name is wrong", status_code=400), "invalid_request"),
         (daytona.DaytonaNotFoundError("no", status_code=404), "not_found"),
-        (daytona.DaytonaConflictError("Sandbox state change in progress", status_code=409), "conflict"),
+        (
+            daytona.DaytonaConflictError("Sandbox state change in progress", status_code=409),
+            "conflict",
+        ),
         (daytona.DaytonaRateLimitError("slow down", status_code=429), "rate_limited"),
         (daytona.DaytonaInternalServerError("oops", status_code=500), "server_error"),
         (daytona.DaytonaBadGatewayError("bad gateway", status_code=502), "server_error"),
         (daytona.DaytonaServiceUnavailableError("later", status_code=503), "server_error"),
         (daytona.DaytonaConnectionError("Server disconnected"), "network"),
         (daytona.DaytonaError("Failed: Max retries exceeded with url"), "network"),
-        (daytona.DaytonaError("Sandbox x entered error state: error, error reason: pull access denied for foo"), "image"),
-        (daytona.DaytonaError("Sandbox x entered error state: error, error reason: no runner"), "create_failed"),
+        (
+            daytona.DaytonaError(
+                "Sandbox x entered error state: error, error reason: pull access denied for foo"
+            ),
+            "image",
+        ),
+        (
+            daytona.DaytonaError("Sandbox x entered error state: error, error reason: no runner"),
+            "create_failed",
+        ),
         (daytona.DaytonaError("Unsupported content type: 'text/html'"), "server_error"),
         (daytona.DaytonaGoneError("ended", status_code=410), "exec_failed"),
         (ConnectionResetError("reset"), "network"),
         (ValueError("a bug"), "internal"),
     ],
-    ids=lambda value: f"{type(value).__name__}: {value}"[:60] if isinstance(value, BaseException) else None,
-)  # fmt: skip
+    ids=lambda value: (
+        f"{type(value).__name__}: {value}"[:60] if isinstance(value, BaseException) else None
+    ),
+)
 def test_errors_become_the_kind_that_says_what_to_do(error: Exception, kind: str) -> None:
     """By status, then by the server's own words."""
     failure = translate(error, "creating the sandbox")
@@ -85,7 +120,9 @@ def test_raw_errors_of_the_generated_clients_are_translated_by_their_status() ->
     """code_run and others let them through, and they are no DaytonaError."""
     from daytona_toolbox_api_client_async.exceptions import NotFoundException
 
-    assert translate(NotFoundException(status=404, reason="Not Found"), "running").kind == "not_found"
+    assert (
+        translate(NotFoundException(status=404, reason="Not Found"), "running").kind == "not_found"
+    )
 
 
 @pytest.mark.parametrize("header", ["Retry-After", "Retry-After-sandbox-create", "retry-after"])
@@ -115,5 +152,7 @@ def test_the_id_of_a_sandbox_that_was_left_survives() -> None:
 
 def test_fixes_name_the_scripts_by_their_whole_path() -> None:
     """The caller stands in another folder."""
-    assert f'python3 -I "{skill_env.SKILL}/scripts/sandboxes.py" list' in Failure("not_found", "x").fix
+    assert (
+        f'python3 -I "{skill_env.SKILL}/scripts/sandboxes.py" list' in Failure("not_found", "x").fix
+    )
     assert "{scripts}" not in "".join(Failure(kind, "x").fix for kind in KINDS)

@@ -39,7 +39,11 @@ def member(name: str, link: str | None = None) -> Entry:
     info.size = 0 if link is not None else len(data)
     if link is not None:
         info.type, info.linkname = tarfile.SYMTYPE, link
-    return Entry(info, None if link is not None else io.BytesIO(data), HeldFile(name, "no result by its ending", info.size))
+    return Entry(
+        info,
+        None if link is not None else io.BytesIO(data),
+        HeldFile(name, "no result by its ending", info.size),
+    )
 
 
 def hold(*entries: Entry, there: str = "out", run_id: str = RUN) -> Held:
@@ -53,14 +57,22 @@ def test_a_folder_comes_with_code_dotfiles_and_links(work: Path) -> None:
     hold(member("./a.py"), member("./deep/.envrc"), member("./l", link="deep/.envrc"))
     saved = fetch(RUN, ("out:new/place",), force=False, folder=work)
 
-    assert sorted(path.path for path in saved) == sorted(str(work / "new/place" / name) for name in ("a.py", "deep/.envrc", "l"))
+    assert sorted(path.path for path in saved) == sorted(
+        str(work / "new/place" / name) for name in ("a.py", "deep/.envrc", "l")
+    )
     assert (work / "new/place/a.py").read_text() == "content of ./a.py"
     assert (work / "new/place/a.py").stat().st_mode & 0o111 == 0
     assert os.readlink(work / "new/place/l") == "deep/.envrc"
 
 
 @pytest.mark.parametrize(
-    ("pair", "where"), [("out/deep/b.py", "b.py"), ("out/deep/b.py:c.py", "c.py"), ("out/deep:d", "d/b.py"), ("out", "out/deep/b.py")]
+    ("pair", "where"),
+    [
+        ("out/deep/b.py", "b.py"),
+        ("out/deep/b.py:c.py", "c.py"),
+        ("out/deep:d", "d/b.py"),
+        ("out", "out/deep/b.py"),
+    ],
 )
 def test_one_file_or_a_part_comes_alone(work: Path, pair: str, where: str) -> None:
     """By its path in the sandbox."""
@@ -77,7 +89,11 @@ def test_a_single_file_is_called_as_the_user_says(work: Path) -> None:
     for pair in ("src/x.py", "src/x.py:y.py", "src/x.py:into"):
         fetch(RUN, (pair,), force=False, folder=work)
 
-    assert {str(path.relative_to(work)) for path in work.rglob("*.py")} == {"x.py", "y.py", "into/x.py"}
+    assert {str(path.relative_to(work)) for path in work.rglob("*.py")} == {
+        "x.py",
+        "y.py",
+        "into/x.py",
+    }
 
 
 def test_what_is_there_stays_without_force_and_nothing_else_is_written(work: Path) -> None:
@@ -106,11 +122,17 @@ def test_a_link_that_lies_here_does_not_lead_it_out(work: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["SKILL/scripts", "STATE/daytona-sandbox/x", "ALIAS/scripts"])
-def test_the_skills_own_folders_are_closed_even_to_consent(work: Path, place: str, state: Path) -> None:
+def test_the_skills_own_folders_are_closed_even_to_consent(
+    work: Path, place: str, state: Path
+) -> None:
     """Whoever agrees to code in the project does not agree to another skill; nor by another name of the folder."""
     (work / "alias").symlink_to(SKILL)
     hold(member("./x.py"))
-    where = place.replace("SKILL", str(SKILL)).replace("STATE", str(state.parents[1])).replace("ALIAS", str(work / "alias"))
+    where = (
+        place.replace("SKILL", str(SKILL))
+        .replace("STATE", str(state.parents[1]))
+        .replace("ALIAS", str(work / "alias"))
+    )
     with pytest.raises(Failure) as caught:
         fetch(RUN, (f"out:{where}",), force=True, folder=work)
 
@@ -118,7 +140,10 @@ def test_the_skills_own_folders_are_closed_even_to_consent(work: Path, place: st
     assert not (SKILL / "scripts" / "x.py").exists()
 
 
-@pytest.mark.parametrize("run_id", ["", "..", "../logs", "20261126-010203-0123abcd/../x", "unknown", "20261126-010203-ffffffff"])
+@pytest.mark.parametrize(
+    "run_id",
+    ["", "..", "../logs", "20261126-010203-0123abcd/../x", "unknown", "20261126-010203-ffffffff"],
+)
 def test_a_run_that_holds_nothing_is_told(run_id: str, work: Path) -> None:
     """And a run's name is no path."""
     hold(member("./x.py"))
@@ -167,7 +192,10 @@ def test_the_command_is_quoted_and_bounded() -> None:
 
     assert odd is not None
     assert odd.endswith(" 'a b'\\''$(touch x):here'")
-    assert many.fetch_command() == f'python3 -I "{SKILL}/scripts/sandboxes.py" fetch 20261126-010203-00000001'
+    assert (
+        many.fetch_command()
+        == f'python3 -I "{SKILL}/scripts/sandboxes.py" fetch 20261126-010203-00000001'
+    )
 
 
 def test_a_state_that_cannot_hold_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,9 @@ def test_a_chunked_body_ends_at_its_last_byte_however_it_is_cut(step: int) -> No
     assert (body.done, taken) == (True, len(CHUNKED))
 
 
-@pytest.mark.parametrize("line", [b"zz\r\n", b"-1\r\n", b"0x4\r\n", b"\r\n", b"1" * 20 + b"\r\n", b"1;" + b"x" * 5000])
+@pytest.mark.parametrize(
+    "line", [b"zz\r\n", b"-1\r\n", b"0x4\r\n", b"\r\n", b"1" * 20 + b"\r\n", b"1;" + b"x" * 5000]
+)
 def test_a_chunk_without_a_plain_length_is_refused(line: bytes) -> None:
     """Python's int() reads more than HTTP allows, and an endless line must not be kept."""
     with pytest.raises(heads.BadHead):
@@ -40,7 +42,13 @@ def test_a_sized_body_takes_no_more_than_its_size() -> None:
 def test_headers_for_the_neighbour_are_dropped_and_framing_cannot_be_named_away() -> None:
     """A Connection header may list others to drop, but not those that say where the body ends."""
     kept = heads.end_to_end(
-        (("connection", "close, X-Hop, Content-Length"), ("x-hop", "1"), ("content-length", "3"), ("x-own", "2"), ("te", "x"))
+        (
+            ("connection", "close, X-Hop, Content-Length"),
+            ("x-hop", "1"),
+            ("content-length", "3"),
+            ("x-own", "2"),
+            ("te", "x"),
+        )
     )
 
     assert kept == (("content-length", "3"), ("x-own", "2"))

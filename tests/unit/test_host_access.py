@@ -35,29 +35,55 @@ def refusal(gate: HostAccess, given: str) -> Failure:
     return caught.value
 
 
-@pytest.mark.parametrize("given", ["src/main.py", "./src/../src/main.py", "ABSOLUTE/src/main.py", "alias.py"])
+@pytest.mark.parametrize(
+    "given", ["src/main.py", "./src/../src/main.py", "ABSOLUTE/src/main.py", "alias.py"]
+)
 def test_files_of_the_working_directory_are_open(project: Path, given: str) -> None:
     """However they are spelt, also through a link that stays inside."""
     (project / "alias.py").symlink_to("src/main.py")
 
-    assert access(project).read("--file", given.replace("ABSOLUTE", str(project)), limit=LIMIT) == b"print(1)"
+    assert (
+        access(project).read("--file", given.replace("ABSOLUTE", str(project)), limit=LIMIT)
+        == b"print(1)"
+    )
 
 
 @pytest.mark.parametrize(
-    "given", ["../outside.txt", "OUTSIDE", "src/../../outside.txt", "link", "folder/outside.txt", "/etc/passwd", "/proc/self/environ"]
+    "given",
+    [
+        "../outside.txt",
+        "OUTSIDE",
+        "src/../../outside.txt",
+        "link",
+        "folder/outside.txt",
+        "/etc/passwd",
+        "/proc/self/environ",
+    ],
 )
 def test_nothing_outside_is(project: Path, given: str) -> None:
     """Neither by `..`, nor whole paths, nor links to files or folders."""
     (project / "link").symlink_to("../outside.txt")
     (project / "folder").symlink_to("..")
-    failure = refusal(access(project), given.replace("OUTSIDE", str(project.parent / "outside.txt")))
+    failure = refusal(
+        access(project), given.replace("OUTSIDE", str(project.parent / "outside.txt"))
+    )
 
     assert (failure.kind, failure.exit_code) == ("host_access", 125)
     assert MORE_PATHS in failure.fix
 
 
 @pytest.mark.parametrize(
-    "name", [".env", ".ssh/config", "src/.git/config", "server.pem", "ID_RSA", "id_ed25519.pub", "credentials.json", "terraform.tfstate"]
+    "name",
+    [
+        ".env",
+        ".ssh/config",
+        "src/.git/config",
+        "server.pem",
+        "ID_RSA",
+        "id_ed25519.pub",
+        "credentials.json",
+        "terraform.tfstate",
+    ],
 )
 def test_dotfiles_and_keys_are_not_read_even_inside(project: Path, name: str) -> None:
     """A project's secrets lie in its own tree; case is no way round."""
@@ -90,13 +116,23 @@ def test_a_file_that_is_named_whole_is_open_whatever_its_name(project: Path) -> 
     """The user said exactly this one."""
     (project / ".env.test").write_text("A=1")
 
-    assert access(project, **{MORE_PATHS: str(project / ".env.test")}).read("--env-file", ".env.test", limit=LIMIT) == b"A=1"
+    assert (
+        access(project, **{MORE_PATHS: str(project / ".env.test")}).read(
+            "--env-file", ".env.test", limit=LIMIT
+        )
+        == b"A=1"
+    )
 
 
 @pytest.mark.parametrize("folder", ["/", "/etc", "/proc"])
 def test_the_machine_itself_is_no_project(folder: str) -> None:
     """Started in /, everything would lie inside the working directory."""
-    assert refusal(HostAccess.of({}, Path(folder)), "/etc/passwd" if folder != "/proc" else "/proc/version").kind == "host_access"
+    assert (
+        refusal(
+            HostAccess.of({}, Path(folder)), "/etc/passwd" if folder != "/proc" else "/proc/version"
+        ).kind
+        == "host_access"
+    )
 
 
 @pytest.mark.parametrize("given", ["missing.py", "src", "pipe", "large.py", "x" * 5000, "a\0b"])
@@ -112,7 +148,9 @@ def test_what_is_no_readable_file_is_a_usage_error(project: Path, given: str) ->
 
 def test_existence_outside_is_not_told(project: Path) -> None:
     """The same words for what is there and what is not."""
-    there, missing = (refusal(access(project), given).message for given in ("../outside.txt", "../nothere.txt"))
+    there, missing = (
+        refusal(access(project), given).message for given in ("../outside.txt", "../nothere.txt")
+    )
 
     assert there.replace("outside.txt", "") == missing.replace("nothere.txt", "")
 
@@ -121,7 +159,13 @@ def test_variables_pass_only_by_the_users_word(project: Path) -> None:
     """NAME@host is a git token's and passes to no program; our own credentials never do."""
     gate = access(
         project,
-        **{PASSED_NAMES: "ALLOWED, TOKEN@github.com DAYTONA_API_KEY", "ALLOWED": "yes", "TOKEN": "t", "OTHER": "o", "DAYTONA_API_KEY": "k"},
+        **{
+            PASSED_NAMES: "ALLOWED, TOKEN@github.com DAYTONA_API_KEY",
+            "ALLOWED": "yes",
+            "TOKEN": "t",
+            "OTHER": "o",
+            "DAYTONA_API_KEY": "k",
+        },
     )
 
     assert gate.variable("ALLOWED") == "yes"
@@ -144,14 +188,23 @@ TOKEN = {"GH_TOKEN": "s3cret-token", PASSED_NAMES: "GH_TOKEN@GitHub.com,OTHER"}
 
 def test_a_git_token_goes_to_the_host_it_was_bound_to(tmp_path: Path) -> None:
     """Whatever the case of its name."""
-    assert HostAccess.of(TOKEN, tmp_path).git_token("GH_TOKEN", "https://github.COM/a/b.git") == "s3cret-token"
+    assert (
+        HostAccess.of(TOKEN, tmp_path).git_token("GH_TOKEN", "https://github.COM/a/b.git")
+        == "s3cret-token"
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "url"),
-    [("GH_TOKEN", "https://evil.org/a.git"), ("GH_TOKEN", "https://github.com.evil.org/a.git"), ("GH_TOKEN", "https://evil.org/github.com"),
-     ("GH_TOKEN", "https://evil.org\\@github.com/a.git"), ("OTHER", "https://github.com/a.git"), ("HOME", "https://github.com/a.git")],
-)  # fmt: skip
+    [
+        ("GH_TOKEN", "https://evil.org/a.git"),
+        ("GH_TOKEN", "https://github.com.evil.org/a.git"),
+        ("GH_TOKEN", "https://evil.org/github.com"),
+        ("GH_TOKEN", "https://evil.org\\@github.com/a.git"),
+        ("OTHER", "https://github.com/a.git"),
+        ("HOME", "https://github.com/a.git"),
+    ],
+)
 def test_a_git_token_goes_nowhere_else(tmp_path: Path, name: str, url: str) -> None:
     """A name alone binds nothing; and the message holds no value."""
     with pytest.raises(Failure) as caught:
@@ -168,20 +221,44 @@ def test_a_bound_token_is_no_variable_of_the_programs(tmp_path: Path) -> None:
 
 
 def why(gate: HostAccess, given: str, *, force: bool = False) -> str | None:
-    return gate.why_not_written("--download", given, force=force, written=Written("20261126-010203-0123abcd"))
+    return gate.why_not_written(
+        "--download", given, force=force, written=Written("20261126-010203-0123abcd")
+    )
 
 
 @pytest.mark.parametrize(
     ("given", "reason"),
-    [("new.csv", None), ("results/er/new.csv", None), ("../new.csv", "outside"), ("/tmp/new.csv", "outside"), ("link/new.csv", "outside"),
-     (".git/new.csv", "dotfile"), (".claude/new.csv", "dotfile"), ("src/main.py", "code"), ("conftest.py", "code"),
-     ("CLAUDE.md", "code"), ("Makefile", "code"), ("package.json", "obey"), ("templates/x.html", "obey"), ("src/new.csv", "src"), ("src/new/new.csv", "src"), ("src/new.png", "src"),
-     ("there.csv/x.csv", "odd name"),
-        ("output/x.csv", "output"), ("credentials.csv", "key"),
-     ("there.csv", "there already"), ("there.png", "there already"), ("x" * 300 + ".csv", "odd name"), ("a\0b.csv", "not a path"), ("CON.csv", "odd name")],
+    [
+        ("new.csv", None),
+        ("results/er/new.csv", None),
+        ("../new.csv", "outside"),
+        ("/tmp/new.csv", "outside"),
+        ("link/new.csv", "outside"),
+        (".git/new.csv", "dotfile"),
+        (".claude/new.csv", "dotfile"),
+        ("src/main.py", "code"),
+        ("conftest.py", "code"),
+        ("CLAUDE.md", "code"),
+        ("Makefile", "code"),
+        ("package.json", "obey"),
+        ("templates/x.html", "obey"),
+        ("src/new.csv", "src"),
+        ("src/new/new.csv", "src"),
+        ("src/new.png", "src"),
+        ("there.csv/x.csv", "odd name"),
+        ("output/x.csv", "output"),
+        ("credentials.csv", "key"),
+        ("there.csv", "there already"),
+        ("there.png", "there already"),
+        ("x" * 300 + ".csv", "odd name"),
+        ("a\0b.csv", "not a path"),
+        ("CON.csv", "odd name"),
+    ],
     ids=lambda value: str(value)[:20],
-)  # fmt: skip
-def test_a_granted_line_writes_new_results_of_the_project(project: Path, given: str, reason: str | None) -> None:
+)
+def test_a_granted_line_writes_new_results_of_the_project(
+    project: Path, given: str, reason: str | None
+) -> None:
     """The where, the what and the over what, each with its own words."""
     for name in ("there.csv", "there.png"):
         (project / name).write_text("mine")
@@ -203,13 +280,18 @@ def test_text_does_not_go_into_a_folder_that_people_made(project: Path) -> None:
     for name in ("new.csv", "new.png", "results/new.csv", "results/new.html"):
         assert "only pictures" in str(why(below, name))
     assert why(below, "results/new.png") is None
-    assert access(project).why_not_written("--download", "out/deep/new.csv", force=False, written=written) is None
+    assert (
+        access(project).why_not_written(
+            "--download", "out/deep/new.csv", force=False, written=written
+        )
+        is None
+    )
     (project / "out").rmdir()
     (project / "other").mkdir()
     (project / "out").mkdir()
-    assert "name a new folder" in str(access(project).why_not_written("--download", "out/new.csv", force=False, written=written)), (
-        "another folder by now"
-    )
+    assert "name a new folder" in str(
+        access(project).why_not_written("--download", "out/new.csv", force=False, written=written)
+    ), "another folder by now"
 
 
 def test_the_working_directory_itself_is_judged(project: Path) -> None:
@@ -235,18 +317,26 @@ def test_the_users_variable_opens_where_not_what(project: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["scripts", "state", "alias"])
-def test_the_skill_and_its_state_are_closed_wherever_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_the_skill_and_its_state_are_closed_wherever_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """A project may hold them: a plugin below it, a state that the user put there; a link is no way round."""
     monkeypatch.setattr("skill_env.SKILL", tmp_path / "plugin")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     for folder in ("plugin/scripts", "state/daytona-sandbox"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "alias").symlink_to("plugin")
-    given = {"scripts": "plugin/scripts/x.csv", "state": "state/daytona-sandbox/x.csv", "alias": "alias/scripts/x.csv"}[name]
+    given = {
+        "scripts": "plugin/scripts/x.csv",
+        "state": "state/daytona-sandbox/x.csv",
+        "alias": "alias/scripts/x.csv",
+    }[name]
 
     assert "skill's own folders" in str(why(access(tmp_path), given))
     with pytest.raises(Failure) as caught:
-        access(tmp_path).open_folder("--download", given, tmp_path / "plugin" / "scripts", write=True)
+        access(tmp_path).open_folder(
+            "--download", given, tmp_path / "plugin" / "scripts", write=True
+        )
     assert "skill's own folders" in caught.value.message
 
 
@@ -261,12 +351,25 @@ def test_the_state_is_not_read_either(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     "content",
-    [b"-----BEGIN OPENSSH PRIVATE KEY-----\n", b"\n-----BEGIN PRIVATE KEY-----", b"-----BEGIN RSA PRIVATE KEY-----\r\n", b"PuTTY-User-Key-File-3: ssh",
-     b'{"type": "service_account",\n "private_key": "-----BEGIN PRIVATE KEY-----\\n"}', b"AGE-SECRET-KEY-1QQQ", b"[default]\naws_access_key_id = A\naws_secret_access_key = B\n", b"export AWS_SECRET_ACCESS_KEY=x\n", b'{"aws_secret_access_key": "x"}', b"x: 1\n  client-key-data: LS0t\n", b"x" * 9000 + b"\n-----BEGIN PRIVATE KEY-----\n",
-     "\ufeff-----BEGIN PRIVATE KEY-----\n".encode("utf-16-le"), b"---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\n", b"untrusted comment: minisign encrypted secret key\n",
-     b"Bag Attributes\n  friendlyName: x\n-----BEGIN PRIVATE KEY-----\n"],
+    [
+        b"-----BEGIN OPENSSH PRIVATE KEY-----\n",
+        b"\n-----BEGIN PRIVATE KEY-----",
+        b"-----BEGIN RSA PRIVATE KEY-----\r\n",
+        b"PuTTY-User-Key-File-3: ssh",
+        b'{"type": "service_account",\n "private_key": "-----BEGIN PRIVATE KEY-----\\n"}',
+        b"AGE-SECRET-KEY-1QQQ",
+        b"[default]\naws_access_key_id = A\naws_secret_access_key = B\n",
+        b"export AWS_SECRET_ACCESS_KEY=x\n",
+        b'{"aws_secret_access_key": "x"}',
+        b"x: 1\n  client-key-data: LS0t\n",
+        b"x" * 9000 + b"\n-----BEGIN PRIVATE KEY-----\n",
+        "\ufeff-----BEGIN PRIVATE KEY-----\n".encode("utf-16-le"),
+        b"---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\n",
+        b"untrusted comment: minisign encrypted secret key\n",
+        b"Bag Attributes\n  friendlyName: x\n-----BEGIN PRIVATE KEY-----\n",
+    ],
     ids=lambda value: ascii(value[:20]),
-)  # fmt: skip
+)
 def test_a_key_is_known_by_its_beginning(project: Path, content: bytes) -> None:
     """Whatever it is called."""
     (project / "notes.txt").write_bytes(content)
@@ -275,7 +378,12 @@ def test_a_key_is_known_by_its_beginning(project: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"# How to make a -----BEGIN PRIVATE KEY----- file\n", b"KEY = '''-----BEGIN PRIVATE KEY-----'''", b"x"]
+    "content",
+    [
+        b"# How to make a -----BEGIN PRIVATE KEY----- file\n",
+        b"KEY = '''-----BEGIN PRIVATE KEY-----'''",
+        b"x",
+    ],
 )
 def test_a_text_about_keys_is_none(project: Path, content: bytes) -> None:
     """A test's source may hold one as a constant."""
@@ -286,10 +394,15 @@ def test_a_text_about_keys_is_none(project: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["prod.env", "main.tfvars", "serviceAccountKey.json", "application_default_credentials.json", "AuthKey.p8", "http.keytab", "pgpass.conf",
-     "x-firebase-adminsdk-1.json", "client_secret_1.json", "terraform.tfstate.1700000000.backup", "rootkey.csv", "local.settings.json", "token.json",
-     "prod_credentials.json", "env.production", "x.env.bak", "secrets/db", "env", "secret.yaml", "app-secrets.json", "passwords.txt", "deploy_key", "api_key.txt", "vault_pass.txt"],
-)  # fmt: skip
+    """
+        prod.env main.tfvars serviceAccountKey.json
+        application_default_credentials.json AuthKey.p8 http.keytab pgpass.conf
+        x-firebase-adminsdk-1.json client_secret_1.json
+        terraform.tfstate.1700000000.backup rootkey.csv local.settings.json token.json
+        prod_credentials.json env.production x.env.bak secrets/db env secret.yaml
+        app-secrets.json passwords.txt deploy_key api_key.txt vault_pass.txt
+    """.split(),
+)
 def test_more_names_of_keys(project: Path, name: str) -> None:
     """They left with `--upload .`."""
     (project / name).parent.mkdir(exist_ok=True)

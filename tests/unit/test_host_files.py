@@ -78,7 +78,9 @@ def test_every_folder_on_the_way_is_judged_by_what_it_is(tmp_path: Path) -> None
     (tmp_path / "a" / "b").mkdir(parents=True)
     wanted = (tmp_path / "a").stat()
     seen: list[bool] = []
-    open_folder(tmp_path / "a" / "b", judge=lambda status: seen.append(os.path.samestat(status, wanted))).close()
+    open_folder(
+        tmp_path / "a" / "b", judge=lambda status: seen.append(os.path.samestat(status, wanted))
+    ).close()
 
     assert sum(seen) == 1
 

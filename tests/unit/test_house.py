@@ -19,12 +19,22 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 LONGEST_FUNCTION = 40
 # From the bottom to the top: a module imports only what stands before it.
 SDK_PACKAGES = {
-    "daytona", "daytona_api_client", "daytona_api_client_async", "daytona_toolbox_api_client", "daytona_toolbox_api_client_async", "aiohttp", "socketio",
-}  # fmt: skip
-KIT_ORDER = (
-    "plain_text", "console", "failures", "translation", "defaults", "checked", "flags", "conflicts", "options", "state_files", "output", "ownership", "report", "local",
-    "settings", "project", "results", "written", "held", "host_files", "host_access", "transfer", "fetch", "charts", "inputs", "sdk", "interrupts", "lease", "execution", "preview", "work", "inventory", "health", "run", "entry",
-)  # fmt: skip
+    "daytona",
+    "daytona_api_client",
+    "daytona_api_client_async",
+    "daytona_toolbox_api_client",
+    "daytona_toolbox_api_client_async",
+    "aiohttp",
+    "socketio",
+}
+KIT_ORDER = tuple(
+    """
+    plain_text console failures translation defaults checked flags conflicts options
+    state_files output ownership report local settings project results written held
+    host_files host_access transfer fetch charts inputs sdk interrupts lease execution
+    preview work inventory health run entry
+""".split()
+)
 
 
 def tree(path: Path) -> ast.Module:
@@ -74,7 +84,11 @@ def test_nothing_lower_imports_anything_higher() -> None:
 
     assert set(modules) == set(KIT_ORDER)
     for place, name in enumerate(KIT_ORDER):
-        below = {found.lstrip(".") for found in imported(modules[name]) if found.startswith(".") and found.strip(".")}
+        below = {
+            found.lstrip(".")
+            for found in imported(modules[name])
+            if found.startswith(".") and found.strip(".")
+        }
         eager = below & set(KIT_ORDER)
         assert eager <= set(KIT_ORDER[:place]), name
 
@@ -114,7 +128,10 @@ def test_the_version_is_one() -> None:
     assert plugin == skill[1] == project[1] == skill_env.VERSION
 
 
-@pytest.mark.parametrize("lock", ["scripts/requirements.lock", "tests/requirements.lock", "tests/external/requirements.lock"])
+@pytest.mark.parametrize(
+    "lock",
+    ["scripts/requirements.lock", "tests/requirements.lock", "tests/external/requirements.lock"],
+)
 def test_locks_pin_everything_by_hash_and_name_no_index(lock: str) -> None:
     """Whoever installs chooses the index; nobody chooses other files."""
     text = (ROOT / lock).read_text()
@@ -130,7 +147,11 @@ def test_locks_hold_what_the_project_asks_for_in_its_ranges(lock: str) -> None:
     """pyproject's ranges are for people, the locks for machines; the skill's lock has no development tools."""
     project = pytest.importorskip("tomllib").loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = project["dependencies"] + extras["local"] + (extras["dev"] if lock.startswith("tests") else [])
+    wanted = (
+        project["dependencies"]
+        + extras["local"]
+        + (extras["dev"] if lock.startswith("tests") else [])
+    )
     pins = dict(re.findall(r"^([a-z0-9._-]+)==([^ ;]+)", (ROOT / lock).read_text(), re.MULTILINE))
 
     for requirement in map(Requirement, wanted):
@@ -140,7 +161,9 @@ def test_locks_hold_what_the_project_asks_for_in_its_ranges(lock: str) -> None:
 
 def test_the_suite_runs_what_users_get() -> None:
     """Both locks pin the skill's packages to the same versions."""
-    skill, suite = ((ROOT / folder / "requirements.lock").read_text() for folder in ("scripts", "tests"))
+    skill, suite = (
+        (ROOT / folder / "requirements.lock").read_text() for folder in ("scripts", "tests")
+    )
     pins = re.findall(r"^[a-z0-9._-]+==[^ ;]+", skill, re.MULTILINE)
 
     assert len(pins) > 20
@@ -149,7 +172,9 @@ def test_the_suite_runs_what_users_get() -> None:
 
 def test_the_locked_sdk_is_in_range() -> None:
     """What --install installs must be what enter() accepts."""
-    found = re.search(r"^daytona==(.+?)( |$)", (ROOT / "scripts" / "requirements.lock").read_text(), re.MULTILINE)
+    found = re.search(
+        r"^daytona==(.+?)( |$)", (ROOT / "scripts" / "requirements.lock").read_text(), re.MULTILINE
+    )
 
     assert found is not None
     assert skill_env.SDK_FROM <= skill_env.numbers(found[1]) < skill_env.SDK_BELOW

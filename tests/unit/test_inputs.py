@@ -27,7 +27,9 @@ def gathered(folder: Path, *argv: str, **environ: str) -> RunOptions:
         ("a.sh", (), None),
     ],
 )
-def test_the_ending_says_the_language(tmp_path: Path, name: str, flags: tuple[str, ...], language: str | None) -> None:
+def test_the_ending_says_the_language(
+    tmp_path: Path, name: str, flags: tuple[str, ...], language: str | None
+) -> None:
     """Unless --language does; a shell script is a command."""
     (tmp_path / name).write_text("text")
     options = gathered(tmp_path, "--file", name, *flags)
@@ -37,9 +39,13 @@ def test_the_ending_says_the_language(tmp_path: Path, name: str, flags: tuple[st
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("a.rb", b"x"), ("a.py", b" \n"), ("a.py", b"\xff\xfe\x00")], ids=["ending", "empty", "binary"]
+    ("name", "content"),
+    [("a.rb", b"x"), ("a.py", b" \n"), ("a.py", b"\xff\xfe\x00")],
+    ids=["ending", "empty", "binary"],
 )
-def test_a_file_that_cannot_be_run_is_a_usage_error(tmp_path: Path, name: str, content: bytes) -> None:
+def test_a_file_that_cannot_be_run_is_a_usage_error(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
     """Before anything is created."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises(Failure) as caught:
@@ -52,9 +58,17 @@ def test_variables_come_in_order_and_nothing_is_expanded(tmp_path: Path) -> None
     """The command line wins over names, names over the file; ${NAME} in a file is text, or it would read this machine's variables."""
     (tmp_path / "app.vars").write_text("A=file\nB=file\nexport C='${SECRET}'\n# no\n")
     options = gathered(
-        tmp_path, "--command", "true", "--env-file", "app.vars", "--env", "B", "--env", "D=line",
+        tmp_path,
+        "--command",
+        "true",
+        "--env-file",
+        "app.vars",
+        "--env",
+        "B",
+        "--env",
+        "D=line",
         **{PASSED_NAMES: "B", "B": "host", "SECRET": "leak"},
-    )  # fmt: skip
+    )
 
     assert options.env == {"A": "file", "B": "host", "C": "${SECRET}", "D": "line"}
 
@@ -81,11 +95,21 @@ def test_a_strangers_account_is_given_nothing_of_ours(tmp_path: Path, flag: str)
     """A repository's own .env may hold a key: what the sandbox is given, its owner can read."""
     (tmp_path / "app.vars").write_text("A=1\n")
     options = gathered(
-        tmp_path, "--command", "true", flag, {"--env": "A", "--env-file": "app.vars"}[flag], **{PASSED_NAMES: "A", "A": "1", MORE_PATHS: ""}
+        tmp_path,
+        "--command",
+        "true",
+        flag,
+        {"--env": "A", "--env-file": "app.vars"}[flag],
+        **{PASSED_NAMES: "A", "A": "1", MORE_PATHS: ""},
     )
     settings = Settings(engine="cloud", endpoint="https://x/api", key_source=".env", api_key="k")
 
     with pytest.raises(Failure) as caught:
         refuse_foreign_account(options, settings)
     assert caught.value.kind == "host_access"
-    refuse_foreign_account(options, Settings(engine="cloud", endpoint="https://x/api", key_source="the environment", api_key="k"))
+    refuse_foreign_account(
+        options,
+        Settings(
+            engine="cloud", endpoint="https://x/api", key_source="the environment", api_key="k"
+        ),
+    )

@@ -22,9 +22,14 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_reason_and_fix_are_passed_on() -> None:
     """The engine knows better than we what would help."""
-    failure = local.complaint("12:00 serving\nsetting up uid map: Permission denied\nfix: sudo apt install bubblewrap\n")
+    failure = local.complaint(
+        "12:00 serving\nsetting up uid map: Permission denied\nfix: sudo apt install bubblewrap\n"
+    )
 
-    assert (failure.kind, failure.message) == ("local_unavailable", "setting up uid map: Permission denied")
+    assert (failure.kind, failure.message) == (
+        "local_unavailable",
+        "setting up uid map: Permission denied",
+    )
     assert failure.fix == "sudo apt install bubblewrap"
 
 
@@ -33,10 +38,15 @@ def test_silence_is_a_failure_too() -> None:
     failure = local.complaint("")
 
     assert failure.message
-    assert shlex.split(failure.fix)[2:] == [str(skill_env.SKILL / "scripts" / "local_daytona"), "status"]
+    assert shlex.split(failure.fix)[2:] == [
+        str(skill_env.SKILL / "scripts" / "local_daytona"),
+        "status",
+    ]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"url": 1}', '{"url": "http://127.0.0.1:1", "version": "x"}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"url": 1}', '{"url": "http://127.0.0.1:1", "version": "x"}']
+)
 def test_an_unreadable_server_file_is_no_server(state: Path, text: str) -> None:
     """Half a file, or somebody else's, is as good as none."""
     (state / "server.json").write_text(text)
@@ -46,7 +56,11 @@ def test_an_unreadable_server_file_is_no_server(state: Path, text: str) -> None:
 
 def test_the_key_is_in_no_repr(state: Path) -> None:
     """Tracebacks show objects."""
-    (state / "server.json").write_text(json.dumps({"url": "http://127.0.0.1:1", "pid": 1, "version": "x", "api_key": "dtn_local_secret"}))
+    (state / "server.json").write_text(
+        json.dumps(
+            {"url": "http://127.0.0.1:1", "pid": 1, "version": "x", "api_key": "dtn_local_secret"}
+        )
+    )
     server = local.read()
 
     assert server is not None

@@ -35,7 +35,11 @@ REPO = [*RUN, "--repo", "https://example.org/a/b.git"]
         ([*RUN, "--max-output", "-1"], "not between", "--help"),
         (["--code", "x", "--language", "cobol"], "invalid choice", "--help"),
         ([*RUN, "--language", "python"], "what --code is written in", "--code"),
-        (["--code", "x", "--language", "typescript", "--local"], "python and javascript", "compile"),
+        (
+            ["--code", "x", "--language", "typescript", "--local"],
+            "python and javascript",
+            "compile",
+        ),
         ([*RUN, "--memory", "4"], "only work with --image", "--snapshot daytona-medium"),
         ([*RUN, "--snapshot", "s", "--cpu", "2"], "only work with --image", "daytona-large"),
         ([*RUN, "--image", "a:1", "--snapshot", "s"], "exclude each other", "--snapshot"),
@@ -44,14 +48,30 @@ REPO = [*RUN, "--repo", "https://example.org/a/b.git"]
         ([*RUN, "--depth", "1"], "is about --repo", "--repo URL --depth"),
         ([*RUN, "--git-token", "T"], "is about --repo", "--repo URL --git-token"),
         ([*REPO, "--commit", "main"], "hexadecimal", "--branch NAME"),
-        ([*REPO, "--commit", "abcdef1", "--branch", "b"], "exclude each other", "a commit is enough"),
+        (
+            [*REPO, "--commit", "abcdef1", "--branch", "b"],
+            "exclude each other",
+            "a commit is enough",
+        ),
         ([*REPO, "--depth", "0"], "not between", "--help"),
         ([*REPO, "--branch=-x"], "not a branch's name", "--branch main"),
         ([*REPO, "--git-token", "ghp_abc-def"], "never a token", "export GH_TOKEN"),
-        ([*RUN, "--repo", "http://host/x", "--git-token", "T"], "only sent by https", "https address"),
+        (
+            [*RUN, "--repo", "http://host/x", "--git-token", "T"],
+            "only sent by https",
+            "https address",
+        ),
         ([*RUN, "--repo", "https://host"], "http or https", "https://"),
-        ([*RUN, "--no-network", "--allow-domain", "a.org"], "exclude each other", "leave out --allow-domain"),
-        ([*RUN, "--allow-domain", "a.org", "--allow-cidr", "1.2.3.0/24"], "exclude each other", "leave out --allow-cidr"),
+        (
+            [*RUN, "--no-network", "--allow-domain", "a.org"],
+            "exclude each other",
+            "leave out --allow-domain",
+        ),
+        (
+            [*RUN, "--allow-domain", "a.org", "--allow-cidr", "1.2.3.0/24"],
+            "exclude each other",
+            "leave out --allow-cidr",
+        ),
         ([*RUN, "--allow-domain", "https://a.org"], "takes a domain name", "pypi.org"),
         ([*RUN, "--allow-domain", "1.2.3.4"], "takes a domain name", "--allow-cidr"),
         ([*RUN, "--allow-domain", "localhost"], "takes a domain name", "pypi.org"),
@@ -78,7 +98,11 @@ REPO = [*RUN, "--repo", "https://example.org/a/b.git"]
         (["--serve", "x", "--preview", "8000", "--", "y"], "are for --command", "text of --serve"),
         ([*RUN, "word"], "unrecognized arguments", "--help"),
         ([*RUN, "--charts", "d"], "Python code", "--code"),
-        (["--code", "x", "--language", "javascript", "--charts", "d"], "matplotlib's charts", "--download"),
+        (
+            ["--code", "x", "--language", "javascript", "--charts", "d"],
+            "matplotlib's charts",
+            "--download",
+        ),
         (["--code", "x", "--charts", "d", "--stdin", "f"], "exclude each other", "--upload"),
         ([*RUN, "--secret", "NAME"], "takes ENV=NAME", "--secret API_TOKEN=my-token"),
         ([*RUN, "--secret", "1A=x"], "takes ENV=NAME", "--secret API_TOKEN=my-token"),
@@ -95,19 +119,33 @@ REPO = [*RUN, "--repo", "https://example.org/a/b.git"]
         ([*RUN, "--timeout", "3600", "--auto-stop", "5"], "may end it before", "--auto-stop 65"),
         ([*RUN, *RUN, "--timeout", "3600", "--ttl", "70"], "ends before", "--ttl 130"),
         ([*RUN, "--ttl", "0"], "not between", "--help"),
-        ([*RUN, "--repo", "https://user:secret@host/x"], "must not carry credentials", "without user and password"),
+        (
+            [*RUN, "--repo", "https://user:secret@host/x"],
+            "must not carry credentials",
+            "without user and password",
+        ),
         ([*RUN, "--repo", "git@github.com:org/x"], "http or https", "https://"),
         ([*RUN, "--repo", "--upload-pack=x"], "expected one argument", "--help"),
-        ([*RUN, "--sandbox", "x", "--name", "y"], "cannot change the existing sandbox", "leave out --name"),
+        (
+            [*RUN, "--sandbox", "x", "--name", "y"],
+            "cannot change the existing sandbox",
+            "leave out --name",
+        ),
         ([*RUN, "--sandbox", "x", "--image", "y:1"], "cannot change", "leave out --image"),
         ([*RUN, "--sandbox", "x", "--keep"], "cannot change", "leave out --keep"),
         ([*RUN, "--name", "../x"], "not a sandbox name", "--name work-1"),
-        ([*RUN, "--timeout", "3600", "--ttl", "10"], "--ttl 10 ends before --timeout 3600 can", "--ttl 70"),
+        (
+            [*RUN, "--timeout", "3600", "--ttl", "10"],
+            "--ttl 10 ends before --timeout 3600 can",
+            "--ttl 70",
+        ),
         ([*RUN, "--time", "5"], "unrecognized arguments", "--help"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
-)  # fmt: skip
-def test_what_cannot_be_is_refused_with_what_to_type(argv: list[str], message: str, fix: str) -> None:
+)
+def test_what_cannot_be_is_refused_with_what_to_type(
+    argv: list[str], message: str, fix: str
+) -> None:
     """One line why, one line what instead; nothing is created, because nothing was imported yet."""
     with pytest.raises(UsageFailure) as caught:
         parse_run(argv)
@@ -137,10 +175,29 @@ def test_env_values_are_in_no_repr() -> None:
 
 @pytest.mark.parametrize(
     ("argv", "ttl", "auto_stop"),
-    [([], 60, 15), (["--keep"], 240, 15), (["--name", "x"], 240, 15), (["--timeout", "7200"], 130, 125), (["--ttl", "20"], 20, 15),
-     (["--detach"], 240, 0), (["--preview", "80"], 240, 0), (["--setup", "x", "--timeout", "3600"], 130, 65), (["--auto-stop", "0"], 60, 0)],
-    ids=["default", "kept", "named", "long", "chosen", "detached", "preview", "two steps", "never idle"],
-)  # fmt: skip
+    [
+        ([], 60, 15),
+        (["--keep"], 240, 15),
+        (["--name", "x"], 240, 15),
+        (["--timeout", "7200"], 130, 125),
+        (["--ttl", "20"], 20, 15),
+        (["--detach"], 240, 0),
+        (["--preview", "80"], 240, 0),
+        (["--setup", "x", "--timeout", "3600"], 130, 65),
+        (["--auto-stop", "0"], 60, 0),
+    ],
+    ids=[
+        "default",
+        "kept",
+        "named",
+        "long",
+        "chosen",
+        "detached",
+        "preview",
+        "two steps",
+        "never idle",
+    ],
+)
 def test_lifetimes_follow_the_timeout(argv: list[str], ttl: int, auto_stop: int) -> None:
     """The server must not end a sandbox before the program may."""
     options = parse_run([*RUN, *argv])
@@ -184,7 +241,11 @@ def test_help_and_usage_errors_import_nothing_heavy(script: str, argument: str) 
     """They answer at once, and with an interpreter that has none of the packages."""
     line = [sys.executable, "-X", "importtime", str(SCRIPTS / script), argument]
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
-    imported = {row.rsplit("|", 1)[-1].strip().partition(".")[0] for row in done.stderr.splitlines() if row.startswith("import time")}
+    imported = {
+        row.rsplit("|", 1)[-1].strip().partition(".")[0]
+        for row in done.stderr.splitlines()
+        if row.startswith("import time")
+    }
 
     assert "argparse" in imported
     assert not imported & {"daytona", "pydantic", "dotenv", "aiohttp", "asyncio", "socketio"}

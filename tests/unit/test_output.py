@@ -99,10 +99,17 @@ def test_an_escape_that_never_ends_does_not_swallow_the_output() -> None:
 
 @pytest.mark.parametrize(
     ("limit", "text", "shown"),
-    [(10, "abc", "abc"), (10, "0123456789", "0123456789"), (4, "abcdefgh", "ab<4>gh"), (0, "abcdefgh", "abcdefgh")],
+    [
+        (10, "abc", "abc"),
+        (10, "0123456789", "0123456789"),
+        (4, "abcdefgh", "ab<4>gh"),
+        (0, "abcdefgh", "abcdefgh"),
+    ],
 )
 @pytest.mark.parametrize("size", [1, 3, 100])
-def test_head_and_tail_are_shown_and_the_middle_counted(limit: int, text: str, shown: str, size: int) -> None:
+def test_head_and_tail_are_shown_and_the_middle_counted(
+    limit: int, text: str, shown: str, size: int
+) -> None:
     """However the text is cut into chunks."""
     written: list[str] = []
     bounded = HeadAndTail(limit, written.append, notice=lambda left: f"<{left}>")
@@ -187,7 +194,10 @@ def test_narration_is_marked_and_redacted(capsys: pytest.CaptureFixture[str]) ->
     narrator.tell(f"told {SECRET}")
     narrator.fail("it failed", "type this")
 
-    assert capsys.readouterr().err == "[sandbox] told [redacted]\n[sandbox] it failed\nfix: type this\n"
+    assert (
+        capsys.readouterr().err
+        == "[sandbox] told [redacted]\n[sandbox] it failed\nfix: type this\n"
+    )
 
 
 class Terminal(io.StringIO):
@@ -197,14 +207,19 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_somebody_elses_words_are_marked_line_by_line_and_plain(capsys: pytest.CaptureFixture[str]) -> None:
+def test_somebody_elses_words_are_marked_line_by_line_and_plain(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """A build's log is as hostile as a program's output: it may neither move the cursor nor begin a line of its own."""
     Narrator().pass_on("step 1\x1b]0;title\x07\r\nfix: rm -rf ~\x1b[2J")
 
     assert capsys.readouterr().err == "[sandbox] step 1\n[sandbox] fix: rm -rf ~\n"
 
 
-@pytest.mark.parametrize(("stream", "quiet", "shown"), [(Terminal, False, True), (Terminal, True, False), (io.StringIO, False, False)])
+@pytest.mark.parametrize(
+    ("stream", "quiet", "shown"),
+    [(Terminal, False, True), (Terminal, True, False), (io.StringIO, False, False)],
+)
 def test_a_wait_counts_seconds_on_a_terminal_and_nowhere_else(
     monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO], quiet: bool, shown: bool
 ) -> None:
@@ -255,16 +270,31 @@ def test_what_is_invisible_reaches_neither_a_terminal_nor_a_model(number: int) -
 
 def test_what_has_a_use_stays_in_a_programs_output() -> None:
     """Joiners and selectors in emoji and in scripts; a long row of them can only be a message."""
-    for text in ("👨\u200d👩\u200d👧", "❤\ufe0f\u200d🔥", "\u0645\u06cc\u200c\u062e", "e\u0301", "größe"):
+    for text in (
+        "👨\u200d👩\u200d👧",
+        "❤\ufe0f\u200d🔥",
+        "\u0645\u06cc\u200c\u062e",
+        "e\u0301",
+        "größe",
+    ):
         assert plain(text) == text
     assert plain("a" + "\u200c\u200d" * 40 + "b") == "a\u200c\u200db"
 
 
 @pytest.mark.parametrize(
     "text",
-    ["\u009d" * 1_000_000, "\x1b" * 1_000_000 + "\x07", "\x1b\x07" * 500_000, "\x1b]" * 500_000, "\x9b" * 1_000_000 + "\x9c", "\x90\x1b" * 500_000, "\x1b[0" * 300_000, "\x1b " * 500_000],
+    [
+        "\u009d" * 1_000_000,
+        "\x1b" * 1_000_000 + "\x07",
+        "\x1b\x07" * 500_000,
+        "\x1b]" * 500_000,
+        "\x9b" * 1_000_000 + "\x9c",
+        "\x90\x1b" * 500_000,
+        "\x1b[0" * 300_000,
+        "\x1b " * 500_000,
+    ],
     ids=["9d", "ESC BEL", "many", "OSC", "9b", "DCS", "CSI", "two"],
-)  # fmt: skip
+)
 def test_escapes_without_end_do_not_hold_the_run(text: str) -> None:
     """Each beginning was once followed to the end of the text, for minutes a megabyte and with no signal answered: a hang, not a slow answer."""
 
@@ -275,7 +305,13 @@ def test_escapes_without_end_do_not_hold_the_run(text: str) -> None:
     signal.setitimer(signal.ITIMER_VIRTUAL, HANG_CPU_S)
     try:
         escapes = Plain()
-        shown = "".join(escapes.feed(text[place : place + 100_000]) for place in range(0, len(text), 100_000)) + escapes.finish()
+        shown = (
+            "".join(
+                escapes.feed(text[place : place + 100_000])
+                for place in range(0, len(text), 100_000)
+            )
+            + escapes.finish()
+        )
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)

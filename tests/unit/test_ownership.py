@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from sandbox_kit.failures import Failure
-from sandbox_kit.ownership import ANOTHERS, FOREIGN, YOURS, Identity, User, require_yours, this_user, whose
+from sandbox_kit.ownership import (
+    ANOTHERS,
+    FOREIGN,
+    YOURS,
+    Identity,
+    User,
+    require_yours,
+    this_user,
+    whose,
+)
 
 ME = User("a" * 32)
 
@@ -81,10 +90,19 @@ def test_what_is_not_yours_is_refused_with_the_way_out() -> None:
 
 @pytest.mark.parametrize(
     ("name", "chosen", "run_id", "made"),
-    [("OWN", None, "OWN", True), ("OWN", None, None, True), ("OWN", None, "another", False), ("other", None, "OWN", False),
-     ("work", "work", "OWN", True), ("work", "work", None, False), ("work", "work", "another", False)],
-)  # fmt: skip
-def test_a_run_knows_its_own_sandbox(name: str, chosen: str | None, run_id: str | None, made: bool) -> None:
+    [
+        ("OWN", None, "OWN", True),
+        ("OWN", None, None, True),
+        ("OWN", None, "another", False),
+        ("other", None, "OWN", False),
+        ("work", "work", "OWN", True),
+        ("work", "work", None, False),
+        ("work", "work", "another", False),
+    ],
+)
+def test_a_run_knows_its_own_sandbox(
+    name: str, chosen: str | None, run_id: str | None, made: bool
+) -> None:
     """By name and run-id; a dropped label is forgiven only where the name is as unique."""
     identity = Identity.new(ME, chosen)
     labels = {} if run_id is None else {"run-id": identity.run_id if run_id == "OWN" else run_id}

@@ -28,10 +28,18 @@ def unpacked(tmp_path: Path) -> Path:
 
 def test_the_zip_holds_what_a_skill_needs_and_nothing_else(unpacked: Path) -> None:
     """One folder, named as the skill; no tests, no evals, no caches; well below 30 MB."""
-    names = [path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()]
+    names = [
+        path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()
+    ]
 
     assert [path.name for path in unpacked.parent.iterdir()] == ["daytona-sandbox"]
-    assert {name.split("/")[0] for name in names} == {"SKILL.md", "LICENSE", "reference", "examples", "scripts"}
+    assert {name.split("/")[0] for name in names} == {
+        "SKILL.md",
+        "LICENSE",
+        "reference",
+        "examples",
+        "scripts",
+    }
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
     assert sum(path.stat().st_size for path in unpacked.rglob("*") if path.is_file()) < 2_000_000
 
@@ -39,7 +47,9 @@ def test_the_zip_holds_what_a_skill_needs_and_nothing_else(unpacked: Path) -> No
 def test_the_guides_links_and_scripts_are_in_the_zip(unpacked: Path) -> None:
     """What SKILL.md names must be there."""
     text = (unpacked / "SKILL.md").read_text()
-    named = set(re.findall(r"\]\(([a-z/-]+\.md)\)", text)) | set(re.findall(r"(scripts/\w+\.py)", text))
+    named = set(re.findall(r"\]\(([a-z/-]+\.md)\)", text)) | set(
+        re.findall(r"(scripts/\w+\.py)", text)
+    )
     tasks = re.search(r"`examples/NAME.md`: (.+)\.", text)
     assert tasks is not None
     named |= {f"examples/{name}.md" for name in tasks[1].split(", ")}
@@ -51,7 +61,11 @@ def test_the_guides_links_and_scripts_are_in_the_zip(unpacked: Path) -> None:
 def test_a_script_of_the_zip_starts(unpacked: Path) -> None:
     """Without the execute bit, without the clone around it."""
     done = subprocess.run(
-        [sys.executable, str(unpacked / "scripts" / "run_in_sandbox.py"), "--help"], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, str(unpacked / "scripts" / "run_in_sandbox.py"), "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
     assert done.returncode == 0
@@ -77,7 +91,9 @@ def test_one_command_sets_the_version_everywhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [[], ["1.2"], ["v1.2.3"], ["1.2.3", "4"]], ids=str)
-def test_a_wrong_version_changes_nothing(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_version_changes_nothing(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     """Usage, and exit code 2."""
     assert set_version.main(words) == 2
     assert "X.Y.Z" in capsys.readouterr().err
@@ -87,7 +103,10 @@ def requirements(text: str, opening: str) -> list[str]:
     """The strings of the list that begins with `opening`."""
     match = re.search(rf"^{re.escape(opening)}\[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
     assert match is not None, opening
-    found = [plain or single for plain, single in re.findall(r'^\s*(?:"([^"]+)"|\'([^\']+)\'),', match[1], re.MULTILINE)]
+    found = [
+        plain or single
+        for plain, single in re.findall(r'^\s*(?:"([^"]+)"|\'([^\']+)\'),', match[1], re.MULTILINE)
+    ]
     assert found
     return found
 
@@ -96,11 +115,17 @@ def requirements(text: str, opening: str) -> list[str]:
 def test_a_script_carries_the_projects_requirements(script: str) -> None:
     """`uv run SCRIPT` installs what its PEP 723 header says: the same ranges as pyproject, the local engine with them."""
     project = (ROOT / "pyproject.toml").read_text()
-    header = re.search(r"^# /// script\n((?:#.*\n)+?)# ///$", (ROOT / "scripts" / f"{script}.py").read_text(), re.MULTILINE)
+    header = re.search(
+        r"^# /// script\n((?:#.*\n)+?)# ///$",
+        (ROOT / "scripts" / f"{script}.py").read_text(),
+        re.MULTILINE,
+    )
     assert header is not None
     text = re.sub(r"^# ?", "", header[1], flags=re.MULTILINE)
     python = re.search(r'^requires-python = ".+"$', project, re.MULTILINE)
 
     assert python is not None
     assert python[0] in text
-    assert requirements(text, "dependencies = ") == requirements(project, "dependencies = ") + requirements(project, "local = ")
+    assert requirements(text, "dependencies = ") == requirements(
+        project, "dependencies = "
+    ) + requirements(project, "local = ")

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_kit.project import Project, Protected, is_in_anothers_home, is_linked_worktree, is_work_tree, why_closed
+from sandbox_kit.project import (
+    Project,
+    Protected,
+    is_in_anothers_home,
+    is_linked_worktree,
+    is_work_tree,
+    why_closed,
+)
 
 
 @pytest.fixture
@@ -42,7 +49,9 @@ def test_a_plain_folder_below_the_home_is_a_project(home: Path, name: str) -> No
     assert Project.around(home / name).closed is None
 
 
-@pytest.mark.parametrize("name", [".git", ".git/hooks", ".claude", ".github/workflows", "src/.hidden/deep"])
+@pytest.mark.parametrize(
+    "name", [".git", ".git/hooks", ".claude", ".github/workflows", "src/.hidden/deep"]
+)
 def test_a_hidden_folder_of_a_project_is_none(repository: Path, name: str) -> None:
     """`cd .git` moved the gate with it."""
     (repository / name).mkdir(parents=True, exist_ok=True)
@@ -72,14 +81,28 @@ def test_the_home_itself_and_what_is_above_it_are_none(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", ["/proc", "/proc/1", "/proc/self/cwd", "/etc", "/etc/ssh", "/sys/kernel", "/dev/shm", "/usr/lib", "/var/log/x", "/run/x"]
+    "folder",
+    [
+        "/proc",
+        "/proc/1",
+        "/proc/self/cwd",
+        "/etc",
+        "/etc/ssh",
+        "/sys/kernel",
+        "/dev/shm",
+        "/usr/lib",
+        "/var/log/x",
+        "/run/x",
+    ],
 )
 def test_the_machines_trees_are_none(folder: str) -> None:
     """Not these exact folders only."""
     assert why_closed(Path(folder), [Path("/home/u")]) is not None
 
 
-@pytest.mark.parametrize("folder", ["/usr/src/app", "/srv/project", "/opt/x", "/var/www/site", "/tmp/x", "/data"])
+@pytest.mark.parametrize(
+    "folder", ["/usr/src/app", "/srv/project", "/opt/x", "/var/www/site", "/tmp/x", "/data"]
+)
 def test_where_people_keep_projects_is_open(folder: str) -> None:
     """Containers have them there."""
     assert why_closed(Path(folder), [Path("/home/u")]) is None
@@ -158,7 +181,11 @@ def test_the_hidden_folders_of_other_systems_are_none(home: Path, name: str) -> 
 def test_another_users_home_is_no_project(monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder beside the homes that is this user's is one."""
     monkeypatch.setattr("os.geteuid", lambda: 12345)
-    monkeypatch.setattr(Path, "stat", lambda self, **_: type("Status", (), {"st_uid": 12345 if self.name == "mine" else 1})())
+    monkeypatch.setattr(
+        Path,
+        "stat",
+        lambda self, **_: type("Status", (), {"st_uid": 12345 if self.name == "mine" else 1})(),
+    )
 
     assert why_closed(Path("/home/other/work"), [Path("/home/u")]) == "is another user's"
     assert is_in_anothers_home(Path("/Users/other"))
@@ -188,7 +215,10 @@ def test_a_submodule_is_a_work_tree(repository: Path) -> None:
     assert Project.around(repository / "sub").closed is None
 
 
-@pytest.mark.parametrize("content", [b"", b"gitdir:", b"gitdir: /nowhere", b"gitdir: a\0b", b"\xff\xfe", b"not a pointer"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"gitdir:", b"gitdir: /nowhere", b"gitdir: a\0b", b"\xff\xfe", b"not a pointer"],
+)
 def test_a_git_file_that_leads_nowhere_makes_no_work_tree(tmp_path: Path, content: bytes) -> None:
     """Nor a traceback."""
     (tmp_path / ".git").write_bytes(content)
@@ -197,7 +227,9 @@ def test_a_git_file_that_leads_nowhere_makes_no_work_tree(tmp_path: Path, conten
     assert not is_linked_worktree(tmp_path)
 
 
-def test_the_skill_its_environment_and_its_state_are_protected(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_skill_its_environment_and_its_state_are_protected(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Wherever they lie; state is not even read, it holds a key."""
     monkeypatch.setenv("DAYTONA_LOCAL_STATE", str(home / "plain" / "state"))
     monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))

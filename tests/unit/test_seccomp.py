@@ -11,11 +11,39 @@ import pytest
 from local_daytona.engine import seccomp
 
 DENIED_BY_NAME = {
-    "x86_64": {"mount": 165, "setns": 308, "unshare": 272, "keyctl": 250, "bpf": 321, "io_uring_setup": 425, "iopl": 172},
-    "aarch64": {"mount": 40, "setns": 268, "unshare": 97, "keyctl": 219, "bpf": 280, "io_uring_setup": 425, "kexec_load": 104},
-}  # fmt: skip
-HARMLESS = {"x86_64": {"read": 0, "execve": 59, "openat": 257}, "aarch64": {"read": 63, "execve": 221, "openat": 56}}
-FAMILIES = [(1, 0, True), (2, 0, True), (10, 0, True), (16, 0, True), (16, 12, False), (17, 0, False), (38, 0, False), (40, 0, False)]
+    "x86_64": {
+        "mount": 165,
+        "setns": 308,
+        "unshare": 272,
+        "keyctl": 250,
+        "bpf": 321,
+        "io_uring_setup": 425,
+        "iopl": 172,
+    },
+    "aarch64": {
+        "mount": 40,
+        "setns": 268,
+        "unshare": 97,
+        "keyctl": 219,
+        "bpf": 280,
+        "io_uring_setup": 425,
+        "kexec_load": 104,
+    },
+}
+HARMLESS = {
+    "x86_64": {"read": 0, "execve": 59, "openat": 257},
+    "aarch64": {"read": 63, "execve": 221, "openat": 56},
+}
+FAMILIES = [
+    (1, 0, True),
+    (2, 0, True),
+    (10, 0, True),
+    (16, 0, True),
+    (16, 12, False),
+    (17, 0, False),
+    (38, 0, False),
+    (40, 0, False),
+]
 ABSENT = {
     "x86_64": {"shmget": 29, "semget": 64, "msgget": 68, "memfd_secret": 447, "io_setup": 206},
     "aarch64": {"shmget": 194, "semget": 190, "msgget": 186, "memfd_secret": 447, "io_setup": 0},
@@ -25,7 +53,9 @@ ABSENT = {
 def run(machine: str, number: int, *args: int, audit: int | None = None) -> int:
     """What the filter answers to one call: a small interpreter of classic BPF."""
     arch = seccomp.ARCHES[machine]
-    data = struct.pack("<IIQ6Q", number, arch.audit if audit is None else audit, 0, *(list(args) + [0] * 6)[:6])
+    data = struct.pack(
+        "<IIQ6Q", number, arch.audit if audit is None else audit, 0, *(list(args) + [0] * 6)[:6]
+    )
     code = seccomp.program(machine)
     place, word = 0, 0
     while True:
@@ -36,7 +66,11 @@ def run(machine: str, number: int, *args: int, audit: int | None = None) -> int:
         elif operation == seccomp.RETURN:
             return int(value)
         else:
-            taken = {seccomp.JUMP_EQ: word == value, seccomp.JUMP_GE: word >= value, seccomp.JUMP_SET: bool(word & value)}[operation]
+            taken = {
+                seccomp.JUMP_EQ: word == value,
+                seccomp.JUMP_GE: word >= value,
+                seccomp.JUMP_SET: bool(word & value),
+            }[operation]
             place += true if taken else false
 
 
@@ -44,13 +78,18 @@ def refused(code: int) -> int:
     return seccomp.ERRNO | code
 
 
-@pytest.mark.parametrize(("machine", "name"), [(machine, name) for machine, calls in DENIED_BY_NAME.items() for name in calls])
+@pytest.mark.parametrize(
+    ("machine", "name"),
+    [(machine, name) for machine, calls in DENIED_BY_NAME.items() for name in calls],
+)
 def test_dangerous_calls_are_refused(machine: str, name: str) -> None:
     """The numbers differ between architectures; a wrong one would leave a door open."""
     assert run(machine, DENIED_BY_NAME[machine][name]) == refused(errno.EPERM)
 
 
-@pytest.mark.parametrize(("machine", "name"), [(machine, name) for machine, calls in HARMLESS.items() for name in calls])
+@pytest.mark.parametrize(
+    ("machine", "name"), [(machine, name) for machine, calls in HARMLESS.items() for name in calls]
+)
 def test_ordinary_calls_pass(machine: str, name: str) -> None:
     """A filter that refused these would run nothing."""
     assert run(machine, HARMLESS[machine][name]) == seccomp.ALLOW
@@ -77,7 +116,9 @@ def test_clone_may_fork_but_not_make_namespaces(machine: str) -> None:
     assert run(machine, arch.clone3) == refused(errno.ENOSYS)
 
 
-@pytest.mark.parametrize(("machine", "name"), [(machine, name) for machine, calls in ABSENT.items() for name in calls])
+@pytest.mark.parametrize(
+    ("machine", "name"), [(machine, name) for machine, calls in ABSENT.items() for name in calls]
+)
 def test_what_no_limit_counts_is_not_there(machine: str, name: str) -> None:
     """Programs take ENOSYS for a kernel that was built without it, and go another way."""
     assert run(machine, ABSENT[machine][name]) == refused(errno.ENOSYS)
@@ -93,9 +134,21 @@ def test_calls_that_are_newer_than_the_table_do_not_exist(machine: str, number: 
 @pytest.mark.parametrize("machine", seccomp.ARCHES)
 @pytest.mark.parametrize("family", [2, 10])
 @pytest.mark.parametrize(
-    ("protocol", "allowed"), [(0, True), (6, True), (17, True), (1, True), (132, False), (33, False), (256, False), (262, False)]
+    ("protocol", "allowed"),
+    [
+        (0, True),
+        (6, True),
+        (17, True),
+        (1, True),
+        (132, False),
+        (33, False),
+        (256, False),
+        (262, False),
+    ],
 )
-def test_rare_protocols_do_not_make_the_host_load_their_modules(machine: str, family: int, protocol: int, allowed: bool) -> None:
+def test_rare_protocols_do_not_make_the_host_load_their_modules(
+    machine: str, family: int, protocol: int, allowed: bool
+) -> None:
     """SCTP, DCCP, SMC and MPTCP can be asked for as an ordinary family; libraries take the refusal and use TCP."""
     answer = run(machine, seccomp.ARCHES[machine].socket, family, 1, protocol)
 
@@ -135,7 +188,10 @@ def test_an_unknown_machine_has_no_filter() -> None:
         seccomp.program("riscv64")
 
 
-HEADERS = {"x86_64": (0, "/usr/include/x86_64-linux-gnu/asm/unistd_64.h"), "aarch64": (1, "/usr/include/asm-generic/unistd.h")}
+HEADERS = {
+    "x86_64": (0, "/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
+    "aarch64": (1, "/usr/include/asm-generic/unistd.h"),
+}
 
 
 @pytest.mark.parametrize("machine", HEADERS)
@@ -147,8 +203,13 @@ def test_the_tables_are_the_kernels(machine: str) -> None:
             text = header.read()
     except OSError:
         pytest.skip(f"no {path} here")
-    known = {name: int(number) for name, number in re.findall(r"#define __NR3?2?6?4?_?(\w+)\s+(\d+)", text)}
-    table = {name: numbers[column] for name, numbers in {**seccomp._COMMON, **seccomp._ABSENT}.items()}
+    known = {
+        name: int(number)
+        for name, number in re.findall(r"#define __NR3?2?6?4?_?(\w+)\s+(\d+)", text)
+    }
+    table = {
+        name: numbers[column] for name, numbers in {**seccomp._COMMON, **seccomp._ABSENT}.items()
+    }
 
     compared = [name for name in table if name in known]
     assert len(compared) > 40

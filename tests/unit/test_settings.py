@@ -26,7 +26,11 @@ def test_the_environment_comes_before_the_files(tmp_path: Path) -> None:
     in_files = from_environment({}, tmp_path)
     in_environment = from_environment({"DAYTONA_API_KEY": KEY}, tmp_path)
 
-    assert (in_files.api_key, in_files.key_source, in_files.target) == ("from-env-local", ".env.local", "eu")
+    assert (in_files.api_key, in_files.key_source, in_files.target) == (
+        "from-env-local",
+        ".env.local",
+        "eu",
+    )
     assert (in_environment.api_key, in_environment.key_source) == (KEY, "the environment")
 
 
@@ -35,12 +39,16 @@ LOGIN = {"DAYTONA_JWT_TOKEN": "jwt", "DAYTONA_ORGANIZATION_ID": "org"}
 
 
 @pytest.mark.parametrize("exported", [{"DAYTONA_API_KEY": KEY}, LOGIN], ids=["key", "login"])
-def test_whoever_exports_a_credential_gets_nothing_from_a_file(tmp_path: Path, exported: dict[str, str]) -> None:
+def test_whoever_exports_a_credential_gets_nothing_from_a_file(
+    tmp_path: Path, exported: dict[str, str]
+) -> None:
     """A stranger's file would beat the token with a key, or complete the key with an organization and a region of its own."""
     (tmp_path / ".env").write_text(STRANGERS)
     found = from_environment(exported, tmp_path)
 
-    assert "theirs" not in str((found.api_key, found.jwt_token, found.organization_id, found.target))
+    assert "theirs" not in str(
+        (found.api_key, found.jwt_token, found.organization_id, found.target)
+    )
     assert found.key_source == "the environment"
 
 
@@ -70,7 +78,9 @@ def test_a_file_cannot_read_the_environment(tmp_path: Path) -> None:
 
 def test_a_jwt_needs_its_organization(tmp_path: Path) -> None:
     """As in the SDK."""
-    both = from_environment({"DAYTONA_JWT_TOKEN": "jwt", "DAYTONA_ORGANIZATION_ID": "org"}, tmp_path)
+    both = from_environment(
+        {"DAYTONA_JWT_TOKEN": "jwt", "DAYTONA_ORGANIZATION_ID": "org"}, tmp_path
+    )
 
     assert (both.jwt_token, both.organization_id, both.api_key) == ("jwt", "org", None)
     with pytest.raises(Failure) as caught:
@@ -97,16 +107,25 @@ def test_an_endpoint_that_is_no_web_address_is_refused(tmp_path: Path, endpoint:
 def test_a_trailing_slash_of_the_endpoint_is_taken_off(tmp_path: Path) -> None:
     """The SDK would send doubled slashes."""
     assert (
-        from_environment({"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": "https://x.example/api/"}, tmp_path).endpoint
+        from_environment(
+            {"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": "https://x.example/api/"}, tmp_path
+        ).endpoint
         == "https://x.example/api"
     )
 
 
-@pytest.mark.parametrize("url", ["https://u:p4ssword@host/api", "https://token@host", "http://u:p@127.0.0.1:1/api"])
+@pytest.mark.parametrize(
+    "url", ["https://u:p4ssword@host/api", "https://token@host", "http://u:p@127.0.0.1:1/api"]
+)
 def test_an_endpoint_carries_no_password(tmp_path: Path, url: str) -> None:
     """It is named in every run's first line."""
     with pytest.raises(Failure) as caught:
         from_environment({"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": url}, tmp_path)
 
     assert "p4ssword" not in caught.value.message + caught.value.fix
-    assert from_environment({"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": "https://host/a@b"}, tmp_path).endpoint == "https://host/a@b"
+    assert (
+        from_environment(
+            {"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": "https://host/a@b"}, tmp_path
+        ).endpoint
+        == "https://host/a@b"
+    )

@@ -11,7 +11,9 @@ import pytest
 import skill_env
 
 
-def test_folders_follow_xdg_only_when_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_folders_follow_xdg_only_when_absolute(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """XDG says that a relative path is to be ignored; the working directory must not decide."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.setenv("XDG_STATE_HOME", "relative/path")
@@ -23,14 +25,20 @@ def test_folders_follow_xdg_only_when_absolute(monkeypatch: pytest.MonkeyPatch, 
 def test_local_state_is_roots_own_place_or_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     """A root server's spare uid cannot pass through root's home."""
     monkeypatch.delenv("DAYTONA_LOCAL_STATE", raising=False)
-    expected = Path("/var/lib/daytona-sandbox") if os.geteuid() == 0 else skill_env.client_state_dir() / "local"
+    expected = (
+        Path("/var/lib/daytona-sandbox")
+        if os.geteuid() == 0
+        else skill_env.client_state_dir() / "local"
+    )
 
     assert skill_env.local_state_dir() == expected
     monkeypatch.setenv("DAYTONA_LOCAL_STATE", "/elsewhere")
     assert skill_env.local_state_dir() == Path("/elsewhere")
 
 
-def test_the_servers_version_changes_with_its_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_servers_version_changes_with_its_sources(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """So that an old server is noticed after a `git pull`."""
     before = skill_env.server_version()
     (tmp_path / "scripts" / "local_daytona").mkdir(parents=True)
@@ -42,7 +50,9 @@ def test_the_servers_version_changes_with_its_sources(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("version", "parts"), [("0.226.1", (0, 226, 1)), ("2.0.0rc1", (2, 0, 0)), ("1.2.dev3", (1, 2)), ("", ())], ids=repr
+    ("version", "parts"),
+    [("0.226.1", (0, 226, 1)), ("2.0.0rc1", (2, 0, 0)), ("1.2.dev3", (1, 2)), ("", ())],
+    ids=repr,
 )
 def test_versions_are_read_by_their_numbers(version: str, parts: tuple[int, ...]) -> None:
     """Enough to compare with the supported range."""
@@ -60,12 +70,26 @@ def test_missing_packages_are_named(tmp_path: Path) -> None:
     found = skill_env.problem(site(tmp_path, "daytona-0.226.1"), extra=("aiohttp",))
 
     assert found is not None
-    assert (found.kind, str(found)) == ("sdk_missing", "python-dotenv, pathspec, aiohttp not installed")
+    assert (found.kind, str(found)) == (
+        "sdk_missing",
+        "python-dotenv, pathspec, aiohttp not installed",
+    )
 
 
 def test_a_whole_environment_has_no_problem(tmp_path: Path) -> None:
     """Names are compared as PEP 503 normalises them."""
-    assert skill_env.problem(site(tmp_path, "daytona-0.300.0", "python_dotenv-1.0", "pathspec-1.0", "Python.SocketIO-5")) is None
+    assert (
+        skill_env.problem(
+            site(
+                tmp_path,
+                "daytona-0.300.0",
+                "python_dotenv-1.0",
+                "pathspec-1.0",
+                "Python.SocketIO-5",
+            )
+        )
+        is None
+    )
 
 
 def test_a_2x_sdk_is_told_from_a_missing_one(tmp_path: Path) -> None:
@@ -85,16 +109,22 @@ def test_an_old_interpreter_gets_a_sentence(monkeypatch: pytest.MonkeyPatch) -> 
     assert "3.8 is too old" in str(found)
 
 
-@pytest.mark.parametrize(("path", "shown"), [("/a/b-c_1.0", "/a/b-c_1.0"), ("/a b", "'/a b'"), ("/it's", "'/it'\\''s'")])
+@pytest.mark.parametrize(
+    ("path", "shown"), [("/a/b-c_1.0", "/a/b-c_1.0"), ("/a b", "'/a b'"), ("/it's", "'/it'\\''s'")]
+)
 def test_paths_are_quoted_as_a_shell_takes_them(path: str, shown: str) -> None:
     """The fix line is pasted."""
     assert skill_env.quoted(path) == shown
 
 
-def test_an_old_interpreter_is_sent_to_a_newer_one_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_old_interpreter_is_sent_to_a_newer_one_on_the_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """`apt install python3.10` would be wrong nearly everywhere; --install with the newer one serves the old one too."""
     monkeypatch.setattr(sys, "version_info", (3, 9, 6, "final", 0))
-    monkeypatch.chdir("/")  # a clone may lie beside the test's own folder, and what lies there is not run
+    monkeypatch.chdir(
+        "/"
+    )  # a clone may lie beside the test's own folder, and what lies there is not run
     monkeypatch.setenv("PATH", str(tmp_path))
     nothing = skill_env.too_old()
     (tmp_path / "python3.12").write_text("#!/bin/sh\n")
@@ -120,14 +150,21 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
 def environment(folder: Path, sdk: str = "0.226.1") -> Path:
     """A whole environment, as metadata."""
-    site(folder / "lib" / "python3.12" / "site-packages", f"daytona-{sdk}", "python_dotenv-1.0", "pathspec-1.0")
+    site(
+        folder / "lib" / "python3.12" / "site-packages",
+        f"daytona-{sdk}",
+        "python_dotenv-1.0",
+        "pathspec-1.0",
+    )
     (folder / "bin").mkdir()
     (folder / "bin" / "python").write_text("")
     (folder / skill_env.STAMP).write_text("")
     return folder
 
 
-def test_an_old_interpreter_goes_on_in_a_newer_ones_environment(started: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_interpreter_goes_on_in_a_newer_ones_environment(
+    started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """macOS has a python3 of 3.9: the environment's interpreter counts, not the one that was typed."""
     monkeypatch.setattr(sys, "version_info", (3, 9, 6, "final", 0))
     folder = environment(skill_env.data_dir() / "venv")
@@ -137,7 +174,9 @@ def test_an_old_interpreter_goes_on_in_a_newer_ones_environment(started: list[st
     assert started == [str(folder / "bin" / "python")]
 
 
-def test_an_environment_whose_python_cannot_start_is_passed_over(started: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_whose_python_cannot_start_is_passed_over(
+    started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The next one is tried, and the last word is a sentence."""
 
     def refuse(program: str, _: list[str]) -> None:
@@ -152,7 +191,9 @@ def test_an_environment_whose_python_cannot_start_is_passed_over(started: list[s
     assert started == [str(folder / "bin" / "python") for folder in folders]
 
 
-def test_it_never_starts_itself_again(started: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_it_never_starts_itself_again(
+    started: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """An environment that looks right from outside and is not from inside would be entered for ever; however its path is spelled."""
     folder = environment(skill_env.data_dir() / "venv")
     (tmp_path / "link").symlink_to(folder)
@@ -163,8 +204,12 @@ def test_it_never_starts_itself_again(started: list[str], monkeypatch: pytest.Mo
     assert started == []
 
 
-@pytest.mark.parametrize("variable", ["HOME", "DAYTONA_LOCAL_STATE", "XDG_DATA_HOME", "XDG_STATE_HOME"])
-def test_a_relative_place_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str) -> None:
+@pytest.mark.parametrize(
+    "variable", ["HOME", "DAYTONA_LOCAL_STATE", "XDG_DATA_HOME", "XDG_STATE_HOME"]
+)
+def test_a_relative_place_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str
+) -> None:
     """It would be whatever a repository brings: an interpreter, a server's address, another user's id."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(variable, "planted")
@@ -174,7 +219,9 @@ def test_a_relative_place_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 @pytest.mark.parametrize("path", ["HERE", "HERE/bin", "", ".", "bin", ":", "HERE/link"])
-def test_a_program_of_the_working_directory_is_not_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str) -> None:
+def test_a_program_of_the_working_directory_is_not_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str
+) -> None:
     """By an absolute entry either, as an environment's activation makes it; elsewhere it is found."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bin").mkdir()
@@ -191,7 +238,9 @@ def test_a_program_of_the_working_directory_is_not_found(monkeypatch: pytest.Mon
     assert skill_env.find_program("daytona") == str(tmp_path / "bin" / "daytona")
 
 
-def test_a_program_beside_the_working_directory_is_not_found_either(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_program_beside_the_working_directory_is_not_found_either(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Whoever chooses the working directory goes into another folder of the same project."""
     home = tmp_path / "home"
     for name in ("work/proj/bin", "work/proj/sub", ".local/bin"):

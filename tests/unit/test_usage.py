@@ -28,7 +28,9 @@ def test_links_out_of_the_tree_are_not_followed_and_hard_links_count_once(tmp_pa
     assert 1 << 20 <= tree_size(tree) - empty < 2 << 20
 
 
-def test_a_tree_beyond_measure_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tree_beyond_measure_is_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither depth nor number may hide what is stored, or hold the server up."""
     monkeypatch.setattr(usage, "DEEPEST_FOLDER", 10)
     monkeypatch.setattr(usage, "MOST_FILES", 50)
@@ -48,16 +50,25 @@ def test_a_tree_beyond_measure_is_said_to_be(tmp_path: Path, monkeypatch: pytest
 
 def test_a_family_is_everything_below_its_root() -> None:
     """Also what was started by children of children; other families are not touched."""
-    processes = {pid: Process(parent, 0) for pid, parent in {1: 0, 10: 1, 11: 10, 12: 11, 20: 1, 21: 20}.items()}
+    processes = {
+        pid: Process(parent, 0)
+        for pid, parent in {1: 0, 10: 1, 11: 10, 12: 11, 20: 1, 21: 20}.items()
+    }
 
     assert families(processes, [10, 20, 99]) == {10: [10, 11, 12], 20: [20, 21], 99: []}
 
 
 @pytest.mark.parametrize(
     ("command", "found"),
-    [(b"/x/bwrap\0--bind\0/s/sandboxes/a/home\0", True), (b"/x/bwrap\0--bind\0/s/sandboxes-of-others/a\0", False),
-     (b"grep\0/s/sandboxes/a\0", False), (b"", False)],
-)  # fmt: skip
-def test_only_bubblewraps_on_this_folder_are_taken_for_leftovers(command: bytes, found: bool) -> None:
+    [
+        (b"/x/bwrap\0--bind\0/s/sandboxes/a/home\0", True),
+        (b"/x/bwrap\0--bind\0/s/sandboxes-of-others/a\0", False),
+        (b"grep\0/s/sandboxes/a\0", False),
+        (b"", False),
+    ],
+)
+def test_only_bubblewraps_on_this_folder_are_taken_for_leftovers(
+    command: bytes, found: bool
+) -> None:
     """The next server ends what it finds: nothing else may look like it."""
     assert is_bubblewrap_on(command, Path("/s/sandboxes")) is found

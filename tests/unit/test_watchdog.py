@@ -19,14 +19,18 @@ from local_daytona.engine.watchdog import Watchdog, Watched, look_at_disk, look_
 
 def watched(pid: int, **seen: Any) -> Watched:
     """A sandbox of 1 GiB whose first process is `pid`."""
-    box: Any = SimpleNamespace(pid=pid, resources=Resources(1, 1, 1), sandbox_id=str(pid), is_running=True)
+    box: Any = SimpleNamespace(
+        pid=pid, resources=Resources(1, 1, 1), sandbox_id=str(pid), is_running=True
+    )
     return Watched(box, **{"disk_at_start": 0, "volumes": (), "stored": 0, "before": 0, **seen})
 
 
 def test_memory_in_sockets_is_found_when_the_host_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is in no process: the neighbour with more resident memory is not the one to end."""
     monkeypatch.setattr(watchdog, "free_memory", lambda: 0)
-    monkeypatch.setattr(watchdog, "all_processes", lambda: {1: Process(0, 300 * MIB), 2: Process(0, 20 * MIB)})
+    monkeypatch.setattr(
+        watchdog, "all_processes", lambda: {1: Process(0, 300 * MIB), 2: Process(0, 20 * MIB)}
+    )
     neighbour, flooder = watched(1), watched(2, held=Held(sockets=7000))
 
     ((ended, reason),) = look_at_memory([neighbour, flooder])
@@ -35,7 +39,9 @@ def test_memory_in_sockets_is_found_when_the_host_runs_out(monkeypatch: pytest.M
     assert "this machine ran out of memory" in reason
 
 
-def test_who_fills_a_volume_is_found_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_fills_a_volume_is_found_when_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A volume has no size of its own, and lies outside the sandbox's folder."""
     volume, folder = tmp_path / "volume", tmp_path / "folder"
     volume.mkdir()
@@ -51,7 +57,9 @@ def test_who_fills_a_volume_is_found_when_the_disk_is_full(tmp_path: Path, monke
     assert ended is filler.box
 
 
-def test_it_looks_while_all_other_threads_are_busy_and_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_looks_while_all_other_threads_are_busy_and_after_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Copies, deletions and starts have threads of their own; one look that fails is not the last."""
     looks: list[int] = []
 

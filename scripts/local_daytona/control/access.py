@@ -52,9 +52,16 @@ class Access:
 
     async def sign(self, entry: Entry, port: int, seconds: int) -> str:
         """A new token for one port; raises the 400 when there are too many."""
-        live = {key: link for key, link in entry.record.signed_previews.items() if link["expires"] > now()}
+        live = {
+            key: link
+            for key, link in entry.record.signed_previews.items()
+            if link["expires"] > now()
+        }
         if len(live) >= SIGNED_LIMIT:
-            raise ApiError(400, f"This sandbox has {SIGNED_LIMIT} signed links already; expire one, or wait until one ends")
+            raise ApiError(
+                400,
+                f"This sandbox has {SIGNED_LIMIT} signed links already; expire one, or wait until one ends",
+            )
         token = "".join(secrets.choice(SIGNED_LETTERS) for _ in range(SIGNED_LENGTH))
         link = {"port": port, "expires": now() + seconds}
         await self._sandboxes.change(entry, signed_previews={**live, digest_of(token): link})
@@ -64,11 +71,15 @@ class Access:
         """Raises the 404 for a token that this port does not have."""
         links = dict(entry.record.signed_previews)
         if self._signed(entry, port, digest_of(token)) is None:
-            raise ApiError(404, f"No signed preview link of port {port} has this token; it may have expired")
+            raise ApiError(
+                404, f"No signed preview link of port {port} has this token; it may have expired"
+            )
         del links[digest_of(token)]
         await self._sandboxes.change(entry, signed_previews=links)
 
-    def grant(self, entry: Entry, port: int, request: Request, *, in_host: str | None) -> Grant | None:
+    def grant(
+        self, entry: Entry, port: int, request: Request, *, in_host: str | None
+    ) -> Grant | None:
         """What lets the request pass, in Daytona's order; None when nothing does. `in_host` is the token in the host's name."""
         if any(same(key, self._api_key) for key in bearers(request)):
             return Grant("key")
@@ -78,7 +89,10 @@ class Access:
             found = self._by_token(entry, port, value)
             if found is not None:
                 return dataclasses.replace(found, cookie=set_cookie(entry, port, value, found))
-        for value in [*cookie_tokens(request, cookie_name(entry, port)), *([in_host] if in_host else [])]:
+        for value in [
+            *cookie_tokens(request, cookie_name(entry, port)),
+            *([in_host] if in_host else []),
+        ]:
             found = self._by_token(entry, port, value)
             if found is not None:
                 return found
@@ -152,13 +166,17 @@ def cookie_tokens(request: Request, name: str) -> Iterator[str]:
 def without_query(target: str) -> str:
     """The target without the token, every other byte as it came."""
     path, mark, query = target.partition("?")
-    kept = "&".join(part for part in query.split("&") if unquote_plus(part.partition("=")[0]) != QUERY)
+    kept = "&".join(
+        part for part in query.split("&") if unquote_plus(part.partition("=")[0]) != QUERY
+    )
     return path + mark + kept if kept else path
 
 
 def for_inside(request: Request) -> Request:
     """The request as the program inside may see it: with nothing that opens a preview or the server."""
-    kept = [(name, cleaned(name, value)) for name, value in request.headers if not name.startswith(OURS)]
+    kept = [
+        (name, cleaned(name, value)) for name, value in request.headers if not name.startswith(OURS)
+    ]
     headers: Headers = tuple((name, value) for name, value in kept if value is not None)
     return dataclasses.replace(request, target=without_query(request.target), headers=headers)
 

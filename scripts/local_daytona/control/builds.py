@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import posixpath
@@ -17,7 +18,18 @@ from ..engine.errors import FileProblem, SandboxGone
 from ..engine.rootfs import HOME
 from ..toolbox.toolbox import Toolbox
 from ..wire import ApiError, Fields
-from .dockerfile import LARGEST, WITHOUT_EFFECT, Problem, Step, base_of, filled, pairs, program, refuse_unsupported, steps_of
+from .dockerfile import (
+    LARGEST,
+    WITHOUT_EFFECT,
+    Problem,
+    Step,
+    base_of,
+    filled,
+    pairs,
+    program,
+    refuse_unsupported,
+    steps_of,
+)
 from .records import Record
 from .sandboxes import Entry, Sandboxes, as_api_error, ended
 from .snapshots import Snapshot, Snapshots
@@ -60,7 +72,11 @@ def plan_of(fields: Fields, snapshots: Snapshots) -> Plan | None:
         raise ApiError(400, "buildInfo must be an object")
     build = Fields(info)
     if build.list_of_texts("contextHashes"):
-        raise ApiError(501, "local Daytona takes no build contexts; use sandbox.fs.upload_file after the create", code="NOT_IMPLEMENTED")
+        raise ApiError(
+            501,
+            "local Daytona takes no build contexts; use sandbox.fs.upload_file after the create",
+            code="NOT_IMPLEMENTED",
+        )
     return Plan.of(build.text("dockerfileContent"), snapshots)
 
 
@@ -88,6 +104,9 @@ class BuildLog:
             os.close(self._file)
             self._changed.notify_all()
 
+    def _has_more_than(self, place: int) -> bool:
+        return self._finished or self._size > place
+
     async def follow(self) -> AsyncIterator[bytes]:
         """All there is and what comes, until the build ends."""
         with self._path.open("rb") as file:
@@ -96,9 +115,10 @@ class BuildLog:
                     yield chunk
                 if self._finished:
                     return
-                place = file.tell()
                 async with self._changed:
-                    await self._changed.wait_for(lambda: self._finished or self._size > place)  # noqa: B023
+                    await self._changed.wait_for(
+                        functools.partial(self._has_more_than, file.tell())
+                    )
 
 
 @dataclass
@@ -114,7 +134,9 @@ class Environment:
 class Builds:
     """Builds of sandboxes and of snapshots, a few at once, with their logs by the id of what they make."""
 
-    def __init__(self, engine: Engine, sandboxes: Sandboxes, snapshots: Snapshots, folder: Path) -> None:
+    def __init__(
+        self, engine: Engine, sandboxes: Sandboxes, snapshots: Snapshots, folder: Path
+    ) -> None:
         self._engine = engine
         self._sandboxes = sandboxes
         self._snapshots = snapshots
@@ -127,7 +149,9 @@ class Builds:
     def recover(self) -> None:
         """After a start: logs of what no longer exists are gone."""
         self._folder.mkdir(exist_ok=True, mode=0o700)
-        known = {entry.record.id for entry in self._sandboxes} | {snapshot.id for snapshot in self._snapshots}
+        known = {entry.record.id for entry in self._sandboxes} | {
+            snapshot.id for snapshot in self._snapshots
+        }
         for path in self._folder.iterdir():
             if path.name not in known:
                 path.unlink()
@@ -137,14 +161,18 @@ class Builds:
         record.state, record.dockerfile, record.snapshot = "pending_build", plan.dockerfile, ""
         record.entrypoint = None  # until it is built
         entry = self._sandboxes.add(record)
-        entry.build = self._begin(record.id, lambda output: self._build_sandbox(entry, plan, output))
+        entry.build = self._begin(
+            record.id, lambda output: self._build_sandbox(entry, plan, output)
+        )
         return record
 
     def snapshot(self, snapshot: Snapshot, plan: Plan) -> None:
         """Begin to build a snapshot that was added in `pending`."""
         self._begin(snapshot.id, lambda output: self._build_snapshot(snapshot, plan, output))
 
-    def _begin(self, build_id: str, build: Callable[[BuildLog], Awaitable[None]]) -> asyncio.Task[None]:
+    def _begin(
+        self, build_id: str, build: Callable[[BuildLog], Awaitable[None]]
+    ) -> asyncio.Task[None]:
         output = self._logs[build_id] = BuildLog(self._folder / build_id)
 
         async def run() -> None:
@@ -165,7 +193,11 @@ class Builds:
                 await self._sandboxes.set_state(entry, "building_snapshot")
                 made = await self._carry_out(entry, plan, output)
                 record = entry.record
-                record.image_env, record.work_dir, record.entrypoint = made.env, made.work_dir, made.entrypoint
+                record.image_env, record.work_dir, record.entrypoint = (
+                    made.env,
+                    made.work_dir,
+                    made.entrypoint,
+                )
                 await self._sandboxes.run_built(entry)
         except BaseException as error:  # noqa: BLE001  (told in errorReason, and raised again when it is ours)
             reason = reason_of(error)
@@ -175,7 +207,9 @@ class Builds:
 
     async def _build_snapshot(self, snapshot: Snapshot, plan: Plan, output: BuildLog) -> None:
         """In a sandbox that no list shows, whose storage then is the snapshot's."""
-        entry = Entry(Record(snapshot.id, snapshot.name, "", snapshot.cpu, snapshot.memory, snapshot.disk))
+        entry = Entry(
+            Record(snapshot.id, snapshot.name, "", snapshot.cpu, snapshot.memory, snapshot.disk)
+        )
         try:
             async with self._turn:
                 self._snapshots.change(snapshot, state="building")
@@ -183,7 +217,13 @@ class Builds:
             await self._sandboxes.halt(entry)
             self._engine.become_snapshot(snapshot.id, snapshot.id)
             entrypoint = snapshot.entrypoint or made.entrypoint
-            self._snapshots.change(snapshot, state="active", env=made.env, work_dir=made.work_dir, entrypoint=entrypoint)
+            self._snapshots.change(
+                snapshot,
+                state="active",
+                env=made.env,
+                work_dir=made.work_dir,
+                entrypoint=entrypoint,
+            )
         except BaseException as error:  # noqa: BLE001  (told in errorReason, and raised again when it is ours)
             reason = reason_of(error)
             await output.append(f"{reason}\n".encode())
@@ -197,7 +237,9 @@ class Builds:
     async def _carry_out(self, entry: Entry, plan: Plan, output: BuildLog) -> Environment:
         """Make the storage, start it and do every step; raises Problem for the first that fails."""
         refuse_unsupported(plan.steps)
-        base = self._snapshots.usable(plan.base.id)  # it may have been deleted while this build waited for its turn
+        base = self._snapshots.usable(
+            plan.base.id
+        )  # it may have been deleted while this build waited for its turn
         with self._snapshots.held(base):
             await self._sandboxes.make_storage(entry.record, base)
         entry.record.image_env = dict(base.env)
@@ -210,7 +252,9 @@ class Builds:
             await self._step(entry.toolbox, step, made, output)
         return made
 
-    async def _step(self, toolbox: Toolbox, step: Step, made: Environment, output: BuildLog) -> None:
+    async def _step(
+        self, toolbox: Toolbox, step: Step, made: Environment, output: BuildLog
+    ) -> None:
         known = toolbox.environment({**made.arguments, **made.env})
         if step.word == "RUN":
             await self._run(toolbox, step, program(step), made, output)
@@ -223,27 +267,45 @@ class Builds:
             made.work_dir = posixpath.normpath(posixpath.join(made.work_dir, wanted))
             await self._make_folder(toolbox, step, made, output)
         elif step.word == "USER" and filled(step.rest, known) not in OWN_USERS:
-            raise Problem(step, "a sandbox of local Daytona has one user, daytona, which is root within it")
+            raise Problem(
+                step, "a sandbox of local Daytona has one user, daytona, which is root within it"
+            )
         elif step.word == "ENTRYPOINT" or (step.word == "CMD" and made.entrypoint is None):
             made.entrypoint = program(step)
         elif step.word in WITHOUT_EFFECT:
             await output.append(b"(no effect)\n")
 
-    async def _make_folder(self, toolbox: Toolbox, step: Step, made: Environment, output: BuildLog) -> None:
+    async def _make_folder(
+        self, toolbox: Toolbox, step: Step, made: Environment, output: BuildLog
+    ) -> None:
         try:
-            await self._run(toolbox, step, ["/bin/mkdir", "-p", "--", made.work_dir], made, output, cwd="/")
+            await self._run(
+                toolbox, step, ["/bin/mkdir", "-p", "--", made.work_dir], made, output, cwd="/"
+            )
         except Problem:
-            raise Problem(step, f"it cannot be made; a sandbox of local Daytona has folders of its own in {HOME}, /opt and /srv") from None
+            raise Problem(
+                step,
+                f"it cannot be made; a sandbox of local Daytona has folders of its own in {HOME}, /opt and /srv",
+            ) from None
 
     async def _run(
-        self, toolbox: Toolbox, step: Step, argv: list[str], made: Environment, output: BuildLog, *, cwd: str | None = None
+        self,
+        toolbox: Toolbox,
+        step: Step,
+        argv: list[str],
+        made: Environment,
+        output: BuildLog,
+        *,
+        cwd: str | None = None,
     ) -> None:
         """Raises Problem unless the program ends with 0; what it left running is ended."""
         variables = toolbox.environment({**made.arguments, **made.env})
         null = os.open(os.devnull, os.O_RDONLY)
         out_r, out_w = os.pipe()
         try:
-            running = await toolbox.box.exec(argv, stdio=(null, out_w, out_w), environment=variables, cwd=cwd or made.work_dir)
+            running = await toolbox.box.exec(
+                argv, stdio=(null, out_w, out_w), environment=variables, cwd=cwd or made.work_dir
+            )
         except (FileProblem, SandboxGone, ValueError) as error:
             os.close(out_r)
             raise Problem(step, getattr(error, "strerror", None) or str(error)) from None
@@ -252,9 +314,16 @@ class Builds:
             os.close(out_w)
         code = await self._wait(toolbox, running, out_r, output)
         if code != 0:
-            raise Problem(step, "it took too long" if code is None else f"exit code {code if code >= 0 else 128 - code}")
+            raise Problem(
+                step,
+                "it took too long"
+                if code is None
+                else f"exit code {code if code >= 0 else 128 - code}",
+            )
 
-    async def _wait(self, toolbox: Toolbox, running: Running, out: int, output: BuildLog) -> int | None:
+    async def _wait(
+        self, toolbox: Toolbox, running: Running, out: int, output: BuildLog
+    ) -> int | None:
         """Its exit code, None when it took too long."""
         reader = asyncio.create_task(copied(out, output))
         try:
@@ -309,7 +378,11 @@ def reason_of(error: BaseException) -> str:
     known = as_api_error(error)
     if isinstance(known, ApiError):
         return known.message
-    return str(error) if isinstance(error, Problem) else f"local Daytona failed; its log has the reason ({type(error).__name__})"
+    return (
+        str(error)
+        if isinstance(error, Problem)
+        else f"local Daytona failed; its log has the reason ({type(error).__name__})"
+    )
 
 
 def raise_if_ours(error: BaseException) -> None:

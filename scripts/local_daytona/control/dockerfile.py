@@ -86,7 +86,9 @@ def refuse_unsupported(steps: list[Step]) -> None:
             raise Problem(step, f"local Daytona carries out {', '.join(CARRIED_OUT)} only")
         if not step.rest:
             raise Problem(step, "it needs an argument")
-        if step.word == "RUN" and (step.rest.startswith("--") or re.search(r"<<-?['\"]?[A-Za-z_]", step.rest)):
+        if step.word == "RUN" and (
+            step.rest.startswith("--") or re.search(r"<<-?['\"]?[A-Za-z_]", step.rest)
+        ):
             raise Problem(step, "local Daytona knows no options of RUN and no here-documents")
 
 

@@ -34,7 +34,9 @@ class Door(asyncio.Protocol):
         self._read += data
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(PATIENCE_S, self._decide)
-        strange = not self._read[:1].isalpha() or (b"\n" in self._read and not LOOKS_LIKE_HTTP.match(self._read))
+        strange = not self._read[:1].isalpha() or (
+            b"\n" in self._read and not LOOKS_LIKE_HTTP.match(self._read)
+        )
         if strange or len(self._read) > HEAD_LIMIT or END_OF_HEAD.search(self._read):
             self._decide()
 

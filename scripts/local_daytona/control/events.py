@@ -16,7 +16,9 @@ class Events:
 
     def __init__(self, api_key: str) -> None:
         self._api_key = api_key
-        self._server = socketio.AsyncServer(async_mode="aiohttp", cors_allowed_origins=[], transports=["websocket"])
+        self._server = socketio.AsyncServer(
+            async_mode="aiohttp", cors_allowed_origins=[], transports=["websocket"]
+        )
         self._server.on("connect", self._connect)
 
     def attach(self, app: web.Application) -> None:
@@ -25,7 +27,9 @@ class Events:
     async def _connect(self, _sid: str, _environ: dict[str, Any], auth: Any = None) -> bool:
         token = auth.get("token") if isinstance(auth, dict) else None
         # An exception here would leave the client connected; and a lone surrogate has no UTF-8.
-        return isinstance(token, str) and hmac.compare_digest(token.encode(errors="replace"), self._api_key.encode())
+        return isinstance(token, str) and hmac.compare_digest(
+            token.encode(errors="replace"), self._api_key.encode()
+        )
 
     async def created(self, sandbox: dict[str, Any]) -> None:
         await self._server.emit("sandbox.created", without_env(sandbox))

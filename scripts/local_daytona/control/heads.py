@@ -15,7 +15,17 @@ STATUS_LINE = re.compile(r"HTTP/1\.[01] ([1-5][0-9][0-9])(?: ([^\x00-\x08\x0a-\x
 HEADER = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
 CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(;[\t\x20-\x7e\x80-\xff]*)?")
 # Said between two neighbours only; Transfer-Encoding stays, as bodies are passed on byte by byte.
-HOP_BY_HOP = frozenset({"connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "upgrade"})
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "upgrade",
+    }
+)
 NEVER_NOMINATED = frozenset({"host", "content-length", "transfer-encoding"})
 
 Headers = tuple[tuple[str, str], ...]
@@ -41,8 +51,14 @@ class Request:
     @property
     def is_upgrade(self) -> bool:
         """Asks for a WebSocket, the one protocol that is passed on."""
-        asked = {word.strip().lower() for value in values(self.headers, "connection") for word in value.split(",")}
-        return "upgrade" in asked and [value.lower() for value in values(self.headers, "upgrade")] == ["websocket"]
+        asked = {
+            word.strip().lower()
+            for value in values(self.headers, "connection")
+            for word in value.split(",")
+        }
+        return "upgrade" in asked and [
+            value.lower() for value in values(self.headers, "upgrade")
+        ] == ["websocket"]
 
 
 @dataclass(frozen=True)
@@ -222,7 +238,9 @@ def declared_body(headers: Headers) -> Body | None:
 
 def end_to_end(headers: Headers) -> Headers:
     """Without what is meant for the neighbour, `Connection`'s own list included."""
-    nominated = {word.strip().lower() for value in values(headers, "connection") for word in value.split(",")}
+    nominated = {
+        word.strip().lower() for value in values(headers, "connection") for word in value.split(",")
+    }
     dropped = HOP_BY_HOP | (nominated - NEVER_NOMINATED)
     return tuple((name, value) for name, value in headers if name.lower() not in dropped)
 

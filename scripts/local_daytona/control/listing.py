@@ -33,15 +33,25 @@ def matches(record: Record, request: web.Request, *, minute: float) -> bool:
     choices = {"states": record.state, "snapshots": record.snapshot, "regionIds": TARGET}
     flags = {"isPublic": record.public, "isRecoverable": record.recoverable}
     sizes = {"Cpu": record.cpu, "MemoryGiB": record.memory, "DiskGiB": record.disk}
-    times = {"createdAt": record.created_at, "lastEvent": record.last_activity_at, "autoDestroyAt": record.expires_at(minute)}
+    times = {
+        "createdAt": record.created_at,
+        "lastEvent": record.last_activity_at,
+        "autoDestroyAt": record.expires_at(minute),
+    }
     return (
         record.id.startswith(query.text("id", "").lower())
         and record.name.lower().startswith(query.text("name", "").lower())
         and wanted_labels(query.text("labels", "{}")).items() <= record.labels.items()
         and all(value in request.query.getall(name, [value]) for name, value in choices.items())
         and all(query.boolean(name, value) == value for name, value in flags.items())
-        and all(query.integer(f"min{name}", value) <= value <= query.integer(f"max{name}", value) for name, value in sizes.items())
-        and all(is_between(value, moment(query, f"{name}After"), moment(query, f"{name}Before")) for name, value in times.items())
+        and all(
+            query.integer(f"min{name}", value) <= value <= query.integer(f"max{name}", value)
+            for name, value in sizes.items()
+        )
+        and all(
+            is_between(value, moment(query, f"{name}After"), moment(query, f"{name}Before"))
+            for name, value in times.items()
+        )
     )
 
 

@@ -26,13 +26,19 @@ class NetworkRoutes:
         """In force when it answers, for open connections too."""
         fields = await Fields.of_body(request)
         entry = self._sandboxes.find(request.match_info["id"])
-        return answer(self._sandboxes.as_json(await self._sandboxes.set_network(entry, **at_runtime(fields))))
+        return answer(
+            self._sandboxes.as_json(await self._sandboxes.set_network(entry, **at_runtime(fields)))
+        )
 
 
 def at_create(fields: Fields) -> dict[str, Any]:
     """The record's network fields of a create request; raises the 400. An empty list is none."""
     block, cidrs, domains = given(fields)
-    return {"network_block_all": bool(block), "network_allow_list": cidrs or None, "domain_allow_list": domains or None}
+    return {
+        "network_block_all": bool(block),
+        "network_allow_list": cidrs or None,
+        "domain_allow_list": domains or None,
+    }
 
 
 def at_runtime(fields: Fields) -> dict[str, Any]:
@@ -61,4 +67,8 @@ def given(fields: Fields) -> tuple[bool | None, str | None, str | None]:
         parse_domains(domains or "")
     except ValueError as error:
         raise ApiError(400, str(error)) from None
-    return block, cidrs if cidrs is None else ",".join(entries(cidrs)), domains if domains is None else ",".join(entries(domains))
+    return (
+        block,
+        cidrs if cidrs is None else ",".join(entries(cidrs)),
+        domains if domains is None else ",".join(entries(domains)),
+    )

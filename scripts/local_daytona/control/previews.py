@@ -34,13 +34,31 @@ LOCAL: Headers = (("X-Daytona-Local", "1"),)
 LARGEST_PORT = 65535
 FIRST_ORDINARY_PORT = 1024
 # Browsers refuse to open these (fetch standard, "port blocking"); the others of its list are below FIRST_ORDINARY_PORT.
-BLOCKED_BY_BROWSERS = (1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, *range(6665, 6670), 6679, 6697, 10080)
+BLOCKED_BY_BROWSERS = (
+    1719,
+    1720,
+    1723,
+    2049,
+    3659,
+    4045,
+    4190,
+    5060,
+    5061,
+    6000,
+    6566,
+    *range(6665, 6670),
+    6679,
+    6697,
+    10080,
+)
 PORT_LIMIT = 64  # listeners of one sandbox
 CONNECTION_LIMIT = 256  # of one sandbox, all its ports together
 DEFAULT_EXPIRY_S, LONGEST_EXPIRY_S = 60, 24 * 3600
 HEAD_TIMEOUT_S = 60.0  # browsers open connections ahead of need
 CONNECT_TIMEOUT_S = 15.0
-LINGER_S = 2.0  # an answer given before the whole request was read would otherwise be lost to a reset
+LINGER_S = (
+    2.0  # an answer given before the whole request was read would otherwise be lost to a reset
+)
 FLUSH_S = 30.0
 HOST = re.compile(r"([0-9]{1,5})-([0-9a-z-]{1,57})\.localhost:([0-9]{1,5})")
 NOTHING_SAID = Request("GET", "/", "1.1", ())
@@ -90,12 +108,20 @@ class Previews:
         """The plain address, with the token that opens it."""
         entry, port = self._asked(request)
         host = await self._listen(entry, port)
-        return answer({"sandboxId": entry.record.id, "url": f"http://{host}", "token": self._access.token(entry)})
+        return answer(
+            {
+                "sandboxId": entry.record.id,
+                "url": f"http://{host}",
+                "token": self._access.token(entry),
+            }
+        )
 
     async def signed_link(self, request: web.Request) -> web.Response:
         """An address that opens by itself, until it expires or is revoked."""
         entry, port = self._asked(request)
-        seconds = Fields.of_query(request).integer("expiresInSeconds", DEFAULT_EXPIRY_S, least=1, most=LONGEST_EXPIRY_S)
+        seconds = Fields.of_query(request).integer(
+            "expiresInSeconds", DEFAULT_EXPIRY_S, least=1, most=LONGEST_EXPIRY_S
+        )
         token = await self._access.sign(entry, port, seconds)
         url = f"http://{await self._listen(entry, port)}/?{access.QUERY}={token}"
         return answer({"sandboxId": entry.record.id, "port": port, "token": token, "url": url})
@@ -152,8 +178,12 @@ class Previews:
             return host
         place = Place(entry.record.id, port, host)
         serve = functools.partial(self._connected, place)
-        listener = await asyncio.start_server(serve, sock=opened, limit=HEAD_LIMIT, start_serving=False)
-        self._listeners[key] = listener  # before it gives up control, so that whoever ends the sandbox finds it
+        listener = await asyncio.start_server(
+            serve, sock=opened, limit=HEAD_LIMIT, start_serving=False
+        )
+        self._listeners[key] = (
+            listener  # before it gives up control, so that whoever ends the sandbox finds it
+        )
         await listener.start_serving()
         return host
 
@@ -189,7 +219,9 @@ class Previews:
         found = HOST.fullmatch(host.lower())
         return found is not None and int(found[3]) == self._main_port
 
-    async def by_host(self, host: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def by_host(
+        self, host: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         """Serve a connection of the main port, whose first request has this Host."""
         found = HOST.fullmatch(host.lower())
         assert found is not None
@@ -199,10 +231,14 @@ class Previews:
             if entry.record.id == name:
                 return await self._connected(Place(name, port, found[0]), reader, writer)
             if key in entry.record.signed_previews:
-                return await self._connected(Place(entry.record.id, port, found[0], name), reader, writer)
+                return await self._connected(
+                    Place(entry.record.id, port, found[0], name), reader, writer
+                )
         return await self._connected(Place("", port, found[0]), reader, writer)
 
-    async def _connected(self, place: Place, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connected(
+        self, place: Place, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         """One connection from its first byte to its last; it serves one request."""
         client = Stream(reader, writer)
         try:
@@ -233,7 +269,9 @@ class Previews:
         request = NOTHING_SAID
         try:
             if len(self._connections[connection.place.sandbox_id]) > CONNECTION_LIMIT:
-                raise ApiError(503, f"this sandbox has {CONNECTION_LIMIT} connections to its previews already")
+                raise ApiError(
+                    503, f"this sandbox has {CONNECTION_LIMIT} connections to its previews already"
+                )
             lines = await first_lines(client.reader)
             if lines:
                 request = heads.parse_request(lines)
@@ -249,11 +287,17 @@ class Previews:
         if heads.values(request.headers, "host")[0].lower() != place.host:
             raise ApiError(403, "this Host is not served: DNS rebinding is refused")
         if not place.sandbox_id:
-            raise ApiError(404, "no sandbox has a preview under this Host; it may be deleted, or the link expired")
+            raise ApiError(
+                404,
+                "no sandbox has a preview under this Host; it may be deleted, or the link expired",
+            )
         entry = self._sandboxes.find(place.sandbox_id)
         grant = self._access.grant(entry, place.port, request, in_host=place.token)
         if grant is None:
-            raise ApiError(401, f"this preview needs its token: header {access.HEADER}, or a signed link; it may have expired")
+            raise ApiError(
+                401,
+                f"this preview needs its token: header {access.HEADER}, or a signed link; it may have expired",
+            )
         connection.grant = grant
         if grant.cookie and request.method in ("GET", "HEAD") and not request.is_upgrade:
             await client.send(redirect(place, request, grant.cookie))
@@ -299,14 +343,18 @@ async def connect(box: Box, port: int) -> Stream:
         found = await asyncio.wait_for(box.connect(port), CONNECT_TIMEOUT_S)
     except (FileProblem, asyncio.TimeoutError) as error:
         reason = error.strerror if isinstance(error, FileProblem) else "it does not answer"
-        raise ApiError(502, f"nothing serves port {port} inside the sandbox: {reason}", code="BAD_GATEWAY") from None
+        raise ApiError(
+            502, f"nothing serves port {port} inside the sandbox: {reason}", code="BAD_GATEWAY"
+        ) from None
     except SandboxGone as error:
         raise ApiError(400, f"the sandbox does not run: {error}") from None
     try:
         return Stream(*await asyncio.open_connection(sock=found, limit=HEAD_LIMIT))
     except OSError as error:
         found.close()
-        raise ApiError(502, f"port {port} inside the sandbox hung up: {error.strerror}", code="BAD_GATEWAY") from None
+        raise ApiError(
+            502, f"port {port} inside the sandbox hung up: {error.strerror}", code="BAD_GATEWAY"
+        ) from None
     except BaseException:
         found.close()
         raise
@@ -334,7 +382,9 @@ async def drop_all(reader: asyncio.StreamReader) -> None:
 
 def first_free(address: str, wanted: list[int]) -> socket.socket:
     """A socket that listens on the first port that it may and can, at last on any; raises the 503."""
-    usable = [port for port in wanted if port >= FIRST_ORDINARY_PORT and port not in BLOCKED_BY_BROWSERS]
+    usable = [
+        port for port in wanted if port >= FIRST_ORDINARY_PORT and port not in BLOCKED_BY_BROWSERS
+    ]
     for port in [*usable, 0]:
         opened = socket.socket()
         try:
@@ -345,7 +395,9 @@ def first_free(address: str, wanted: list[int]) -> socket.socket:
         except OSError as error:
             opened.close()
             if error.errno not in (errno.EADDRINUSE, errno.EACCES) or port == 0:
-                raise ApiError(503, f"local Daytona cannot listen on {address}:{port}: {error.strerror}") from None
+                raise ApiError(
+                    503, f"local Daytona cannot listen on {address}:{port}: {error.strerror}"
+                ) from None
     raise AssertionError("port 0 was tried")
 
 
@@ -356,13 +408,22 @@ def host_of(entry: Entry, port: int) -> str:
 def redirect(place: Place, request: Request, cookie: str) -> bytes:
     """To the same address without the token, which the cookie now holds. With the host: `//x` alone would lead elsewhere."""
     location = f"http://{place.host}{access.without_query(request.target)}"
-    said: Headers = (("Location", location), ("Set-Cookie", cookie), ("Cache-Control", "no-store"), ("Content-Length", "0"))
+    said: Headers = (
+        ("Location", location),
+        ("Set-Cookie", cookie),
+        ("Cache-Control", "no-store"),
+        ("Content-Length", "0"),
+    )
     return heads.encode("HTTP/1.1 302 Found", (*said, *CLOSE, *LOCAL))
 
 
 def refusal(error: ApiError, request: Request) -> bytes:
     envelope = error.envelope(request)
     body = json.dumps(envelope).encode()
-    said: Headers = (("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Cache-Control", "no-store"))
+    said: Headers = (
+        ("Content-Type", "application/json"),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
+    )
     head = heads.encode(f"HTTP/1.1 {error.status} {envelope['error']}", (*said, *CLOSE, *LOCAL))
     return head if request.method == "HEAD" else head + body

@@ -34,8 +34,12 @@ class Record:
     labels: dict[str, str] = field(default_factory=dict)
     public: bool = False
     preview_address: str | None = None
-    preview_ports: dict[str, int] = field(default_factory=dict)  # a port inside: the port of its preview
-    signed_previews: dict[str, dict[str, float]] = field(default_factory=dict)  # digest of a token: its port, and when it expires
+    preview_ports: dict[str, int] = field(
+        default_factory=dict
+    )  # a port inside: the port of its preview
+    signed_previews: dict[str, dict[str, float]] = field(
+        default_factory=dict
+    )  # digest of a token: its port, and when it expires
     signing_key: str = field(default="", repr=False)  # of links to files
     network_block_all: bool = False
     network_allow_list: str | None = None
@@ -50,7 +54,9 @@ class Record:
     last_activity_at: float = field(default_factory=now)
     stopped_at: float = 0.0
     error_reason: str | None = None
-    image_env: dict[str, str] = field(default_factory=dict)  # what the snapshot's build set; the sandbox's own wins
+    image_env: dict[str, str] = field(
+        default_factory=dict
+    )  # what the snapshot's build set; the sandbox's own wins
     work_dir: str | None = None  # the build's last WORKDIR
     entrypoint: list[str] | None = None
     volumes: list[dict[str, str]] = field(default_factory=list)
@@ -63,7 +69,11 @@ class Record:
     @property
     def rules(self) -> Rules:
         """What the network settings, which were checked when they came, allow."""
-        return Rules(self.network_block_all, parse_cidrs(self.network_allow_list or ""), parse_domains(self.domain_allow_list or ""))
+        return Rules(
+            self.network_block_all,
+            parse_cidrs(self.network_allow_list or ""),
+            parse_domains(self.domain_allow_list or ""),
+        )
 
     @property
     def ephemeral(self) -> bool:
@@ -111,7 +121,9 @@ def list_item(record: Record, *, toolbox_url: str, minute: float) -> dict[str, A
         "desiredState": desired(record.state),
         "snapshot": record.snapshot or None,
         "volumes": record.volumes,
-        "buildInfo": None if record.dockerfile is None else build_info(record.dockerfile, record.created_at, record.id),
+        "buildInfo": None
+        if record.dockerfile is None
+        else build_info(record.dockerfile, record.created_at, record.id),
         "errorReason": record.error_reason,
         "recoverable": True if record.recoverable else None,
         "autoStopInterval": record.auto_stop_interval,
@@ -128,7 +140,11 @@ def list_item(record: Record, *, toolbox_url: str, minute: float) -> dict[str, A
 
 def sandbox(record: Record, *, toolbox_url: str, minute: float) -> dict[str, Any]:
     """Sandbox: the list item with what only `get` shows."""
-    return {**list_item(record, toolbox_url=toolbox_url, minute=minute), "env": record.env, "kvm": False}
+    return {
+        **list_item(record, toolbox_url=toolbox_url, minute=minute),
+        "env": record.env,
+        "kvm": False,
+    }
 
 
 def desired(state: str) -> str:
@@ -137,6 +153,10 @@ def desired(state: str) -> str:
 
 
 DESIRED = {
-    "creating": "started", "starting": "started", "pending_build": "started", "building_snapshot": "started",
-    "stopping": "stopped", "destroying": "destroyed",
-}  # fmt: skip
+    "creating": "started",
+    "starting": "started",
+    "pending_build": "started",
+    "building_snapshot": "started",
+    "stopping": "stopped",
+    "destroying": "destroyed",
+}

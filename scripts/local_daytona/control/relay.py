@@ -47,7 +47,9 @@ class Relay:
         """
         tasks = asyncio.create_task(self._ask()), asyncio.create_task(self._answer())
         try:
-            done, _ = await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
             for task in done:
                 task.result()
             return bool(done)
@@ -85,11 +87,15 @@ class Relay:
         try:
             await self._pass_on(await self._final_head())
         except BadHead as error:
-            raise ApiError(502, f"what listens there does not speak HTTP: {error}", code="BAD_GATEWAY") from None
+            raise ApiError(
+                502, f"what listens there does not speak HTTP: {error}", code="BAD_GATEWAY"
+            ) from None
         except ConnectionError:
             if self.answered:
                 raise
-            raise ApiError(502, "what listens there hung up without an answer", code="BAD_GATEWAY") from None
+            raise ApiError(
+                502, "what listens there hung up without an answer", code="BAD_GATEWAY"
+            ) from None
 
     async def _final_head(self) -> Response:
         """The head of the answer itself; those of the 1xx kind before it are passed on."""
@@ -108,10 +114,16 @@ class Relay:
         switches = response.status == 101
         if switches and not self._request.is_upgrade:
             raise BadHead("it changed to a protocol that nobody asked for")
-        body = heads.Endless() if switches else heads.response_body(response, method=self._request.method)
+        body = (
+            heads.Endless()
+            if switches
+            else heads.response_body(response, method=self._request.method)
+        )
         self.answered = True
         hop = SWITCH if switches else CLOSE
-        await self._client.send(encoded(response, (*heads.end_to_end(response.headers), *hop, *self._more)))
+        await self._client.send(
+            encoded(response, (*heads.end_to_end(response.headers), *hop, *self._more))
+        )
         if switches:
             self._switched.set()
         while not body.done:

@@ -25,23 +25,38 @@ SIZES = ("cpu", "memory", "disk")
 LARGEST_ENV = 64 * 1024  # it travels with every exec in one message of 128 KiB
 # What only the cloud can do, with the way out; refused at create rather than ignored.
 CLOUD_ONLY = {
-    "secrets": (501, "local Daytona has no secret vault; pass a throwaway value as env, or use the cloud"),
-    "outboundProxyUrl": (501, "local Daytona goes out through its own HTTPS_PROXY, if any; leave outboundProxyUrl out, or use the cloud"),
+    "secrets": (
+        501,
+        "local Daytona has no secret vault; pass a throwaway value as env, or use the cloud",
+    ),
+    "outboundProxyUrl": (
+        501,
+        "local Daytona goes out through its own HTTPS_PROXY, if any; leave outboundProxyUrl out, or use the cloud",
+    ),
     "linkedSandbox": (501, "local Daytona does not link sandboxes; use the cloud"),
     "gpu": (501, "local Daytona has no GPU; use the cloud"),
     "gpuType": (501, "local Daytona has no GPU; use the cloud"),
-    "otelEndpointOverride": (501, "local Daytona sends no telemetry; leave otelEndpointOverride out, or use the cloud"),
+    "otelEndpointOverride": (
+        501,
+        "local Daytona sends no telemetry; leave otelEndpointOverride out, or use the cloud",
+    ),
     "kvm": (501, "local Daytona has no virtual machines; use the cloud"),
     "spot": (501, "local Daytona has no spot machines; use the cloud"),
     "autoPauseInterval": (501, "local Daytona cannot pause; use autoStopInterval"),
-}  # fmt: skip
+}
 
 
 class ControlRoutes:
     """Handlers over one Sandboxes, and what a create may name: snapshots, builds, volumes."""
 
     def __init__(
-        self, sandboxes: Sandboxes, snapshots: Snapshots, builds: Builds, volumes: Volumes, *, status: Callable[[], dict[str, Any]]
+        self,
+        sandboxes: Sandboxes,
+        snapshots: Snapshots,
+        builds: Builds,
+        volumes: Volumes,
+        *,
+        status: Callable[[], dict[str, Any]],
     ) -> None:
         self._sandboxes = sandboxes
         self._snapshots = snapshots
@@ -61,8 +76,12 @@ class ControlRoutes:
             web.post(one + "/stop", self.stop),
             web.put(one + "/labels", self.set_labels),
             web.post(one + "/autostop/{minutes}", self.set_interval("auto_stop_interval", least=0)),
-            web.post(one + "/autoarchive/{minutes}", self.set_interval("auto_archive_interval", least=0)),
-            web.post(one + "/autodelete/{minutes}", self.set_interval("auto_delete_interval", least=-1)),
+            web.post(
+                one + "/autoarchive/{minutes}", self.set_interval("auto_archive_interval", least=0)
+            ),
+            web.post(
+                one + "/autodelete/{minutes}", self.set_interval("auto_delete_interval", least=-1)
+            ),
             web.post(one + "/ttl/{minutes}", self.set_ttl),
             web.post(one + "/last-activity", self.refresh_activity),
             web.get(one + "/toolbox-proxy-url", self.toolbox_url),
@@ -79,7 +98,11 @@ class ControlRoutes:
         fields = await Fields.of_body(request)
         refuse_cloud_only(fields)
         plan = plan_of(fields, self._snapshots)
-        base = plan.base if plan else self._snapshots.usable(fields.text("snapshot", DEFAULT) or DEFAULT)
+        base = (
+            plan.base
+            if plan
+            else self._snapshots.usable(fields.text("snapshot", DEFAULT) or DEFAULT)
+        )
         record = new_record(fields, base)
         record.volumes = self._volumes.requested(fields)
         if plan is not None:
@@ -92,9 +115,18 @@ class ControlRoutes:
 
     async def list(self, request: web.Request) -> web.Response:
         minute = self._sandboxes.minute
-        wanted = [entry.record for entry in self._sandboxes if matches(entry.record, request, minute=minute)]
+        wanted = [
+            entry.record
+            for entry in self._sandboxes
+            if matches(entry.record, request, minute=minute)
+        ]
         page, cursor = one_page(wanted, Fields.of_query(request))
-        return answer({"items": [self._sandboxes.as_list_item(record) for record in page], "nextCursor": cursor})
+        return answer(
+            {
+                "items": [self._sandboxes.as_list_item(record) for record in page],
+                "nextCursor": cursor,
+            }
+        )
 
     async def delete(self, request: web.Request) -> web.Response:
         return answer(self._sandboxes.as_json(await self._sandboxes.delete(self._find(request))))
@@ -114,14 +146,20 @@ class ControlRoutes:
     def set_interval(self, field: str, *, least: int) -> Callable[[web.Request], Any]:
         async def handler(request: web.Request) -> web.Response:
             minutes = path_minutes(request, least=least)
-            return answer(self._sandboxes.as_json(await self._sandboxes.change(self._find(request), **{field: minutes})))
+            return answer(
+                self._sandboxes.as_json(
+                    await self._sandboxes.change(self._find(request), **{field: minutes})
+                )
+            )
 
         return handler
 
     async def set_ttl(self, request: web.Request) -> web.Response:
         """Restarts the wall-clock life from now; 0 switches it off."""
         minutes = path_minutes(request, least=0)
-        record = await self._sandboxes.change(self._find(request), ttl_minutes=minutes, ttl_from=now())
+        record = await self._sandboxes.change(
+            self._find(request), ttl_minutes=minutes, ttl_from=now()
+        )
         return answer(self._sandboxes.as_json(record))
 
     async def refresh_activity(self, request: web.Request) -> web.Response:
@@ -129,7 +167,9 @@ class ControlRoutes:
         return web.Response(status=201)
 
     async def toolbox_url(self, request: web.Request) -> web.Response:
-        return answer({"url": self._sandboxes.as_json(self._find(request).record)["toolboxProxyUrl"]})
+        return answer(
+            {"url": self._sandboxes.as_json(self._find(request).record)["toolboxProxyUrl"]}
+        )
 
     async def archive(self, request: web.Request) -> web.Response:
         return answer(self._sandboxes.as_json(await self._sandboxes.archive(self._find(request))))
@@ -142,7 +182,9 @@ class ControlRoutes:
         return answer(self._sandboxes.as_json(await self._sandboxes.resize(entry, size)))
 
     async def recover(self, request: web.Request) -> web.Response:
-        return answer(self._sandboxes.as_json(await self._sandboxes.recover_from_error(self._find(request))))
+        return answer(
+            self._sandboxes.as_json(await self._sandboxes.recover_from_error(self._find(request)))
+        )
 
     def _find(self, request: web.Request) -> Entry:
         return self._sandboxes.find(request.match_info["id"])
@@ -184,14 +226,21 @@ def refuse_cloud_only(fields: Fields) -> None:
         if fields.any(name):
             raise ApiError(status, sentence)
     if fields.text("user", "") not in ("", *OWN_USERS):
-        raise ApiError(501, "a sandbox of local Daytona has one user, daytona; leave os_user out, or use the cloud")
+        raise ApiError(
+            501,
+            "a sandbox of local Daytona has one user, daytona; leave os_user out, or use the cloud",
+        )
     if fields.has("buildInfo") and fields.any("snapshot"):
         raise ApiError(400, "Cannot specify a snapshot when using a build info entry")
     if any(fields.has(name) for name in SIZES) and not fields.has("buildInfo"):
         sizes = ", ".join(SEEDED)
-        raise ApiError(400, f"Cannot specify Sandbox resources when using a snapshot; the sizes are {sizes}")
+        raise ApiError(
+            400, f"Cannot specify Sandbox resources when using a snapshot; the sizes are {sizes}"
+        )
     if fields.any("target") not in (None, "", TARGET):
-        fields.text("target")  # a region of the cloud: the SDK sends it along from its configuration, it means nothing here
+        fields.text(
+            "target"
+        )  # a region of the cloud: the SDK sends it along from its configuration, it means nothing here
 
 
 def checked_env(env: dict[str, str]) -> dict[str, str]:

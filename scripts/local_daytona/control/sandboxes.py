@@ -30,7 +30,12 @@ from .snapshots import LARGEST, Snapshot
 log = logging.getLogger(__name__)
 BUILDING = ("pending_build", "building_snapshot")
 IN_TRANSITION = ("creating", "starting", "stopping", "destroying", "snapshotting", *BUILDING)
-ENDING = ("stopping", "stopped", "destroying", "error")  # the next server takes whatever ran before for stopped
+ENDING = (
+    "stopping",
+    "stopped",
+    "destroying",
+    "error",
+)  # the next server takes whatever ran before for stopped
 USABLE = ("started", "snapshotting")  # by its toolbox
 AT_REST = ("stopped", "archived", "build_failed", "error")  # nothing of it runs
 LINK_TIMEOUT_S = 10.0
@@ -57,7 +62,9 @@ class Entry:
 class Sandboxes:
     """Create, find, start, stop and delete sandboxes. `minute` is the length of a minute in seconds (tests shorten it)."""
 
-    def __init__(self, engine: Engine, store: Store, events: Events, *, toolbox_url: str, minute: float) -> None:
+    def __init__(
+        self, engine: Engine, store: Store, events: Events, *, toolbox_url: str, minute: float
+    ) -> None:
         self._engine = engine
         self._table = store.sandboxes
         self._events = events
@@ -156,7 +163,9 @@ class Sandboxes:
     async def recover_from_error(self, entry: Entry) -> Record:
         """Start what ended in `error`; raises the 400 for anything else."""
         if not entry.record.recoverable:
-            raise ApiError(400, f"Sandbox is not in a recoverable error state: {entry.record.state}")
+            raise ApiError(
+                400, f"Sandbox is not in a recoverable error state: {entry.record.state}"
+            )
         entry.record.state = "stopped"
         return await self.start(entry)
 
@@ -178,10 +187,16 @@ class Sandboxes:
         """Start its processes and give it a toolbox, whatever its state says; raises EngineUnavailable or OSError."""
         record = entry.record
         box = await self._engine.start(
-            record.id, name=hostname(record), resources=record.resources, rules=record.rules, mounts=self._mounts(record)
+            record.id,
+            name=hostname(record),
+            resources=record.resources,
+            rules=record.rules,
+            mounts=self._mounts(record),
         )
         entry.box = box
-        entry.toolbox = Toolbox(box, env={**record.image_env, **record.env}, work_dir=record.work_dir or HOME)
+        entry.toolbox = Toolbox(
+            box, env={**record.image_env, **record.env}, work_dir=record.work_dir or HOME
+        )
         entry.watcher = asyncio.create_task(self._watch(entry, box))
         record.last_activity_at = now()
         record.error_reason = None
@@ -198,13 +213,23 @@ class Sandboxes:
     async def _link_volumes(self, entry: Entry) -> None:
         """Make the paths asked for lead to the volumes; raises the 400 where the snapshot has files there."""
         for wanted in entry.record.volumes:
-            point, link = place_of(wanted["mountPath"], wanted["volumeId"], wanted.get("subpath", ""))
-            if link is not None and entry.box is not None and not await linked(entry.box, point, link):
-                raise ApiError(400, f"the volume cannot be mounted: the snapshot has files at {link}")
+            point, link = place_of(
+                wanted["mountPath"], wanted["volumeId"], wanted.get("subpath", "")
+            )
+            if (
+                link is not None
+                and entry.box is not None
+                and not await linked(entry.box, point, link)
+            ):
+                raise ApiError(
+                    400, f"the volume cannot be mounted: the snapshot has files at {link}"
+                )
 
     def mounting(self, volume_id: str) -> bool:
         """Whether a sandbox, in whatever state, has this volume."""
-        return any(mount["volumeId"] == volume_id for entry in self for mount in entry.record.volumes)
+        return any(
+            mount["volumeId"] == volume_id for entry in self for mount in entry.record.volumes
+        )
 
     async def _watch(self, entry: Entry, box: Box) -> None:
         """A sandbox whose agent ended by itself (code inside broke it) is stopped, as a container whose pid 1 ended."""
@@ -242,7 +267,10 @@ class Sandboxes:
         """A stopped sandbox in Daytona's cheaper state, from which it starts again; here its files stay where they are."""
         self._refuse_transition(entry)
         if entry.record.state != "stopped" or entry.record.ephemeral:
-            raise ApiError(400, f"Sandbox is not stopped, or ephemeral, and cannot be archived: {entry.record.state}")
+            raise ApiError(
+                400,
+                f"Sandbox is not stopped, or ephemeral, and cannot be archived: {entry.record.state}",
+            )
         await self.set_state(entry, "archived")
         return entry.record
 
@@ -258,7 +286,9 @@ class Sandboxes:
             raise ApiError(400, "Disk can only be increased")
         shrinks = size.cpu < old.cpu or size.memory < old.memory
         if record.state == "started" and (shrinks or size.disk != old.disk):
-            raise ApiError(400, "Stop the Sandbox to change its disk, or to take cpu or memory away")
+            raise ApiError(
+                400, "Stop the Sandbox to change its disk, or to take cpu or memory away"
+            )
         record.cpu, record.memory, record.disk = size.cpu, size.memory, size.disk
         self._save(record)
         if entry.box is not None:
@@ -270,7 +300,9 @@ class Sandboxes:
         self._refuse_transition(entry)
         old = entry.record.state
         if old not in ("started", "stopped"):
-            raise ApiError(400, f"Sandbox must be started or stopped to make a snapshot of it: {old}")
+            raise ApiError(
+                400, f"Sandbox must be started or stopped to make a snapshot of it: {old}"
+            )
         budget = Budget(bytes=LARGEST_COPY)
         await self.set_state(entry, "snapshotting")
         entry.copying = asyncio.create_task(self._engine.save(entry.record.id, snapshot.id, budget))
@@ -370,7 +402,9 @@ class Sandboxes:
         self._refuse_transition(entry)
         for name, value in values.items():
             setattr(entry.record, name, value)
-        self._engine.egress.apply(entry.record.id, entry.record.rules)  # first: a full disk must not leave a network open
+        self._engine.egress.apply(
+            entry.record.id, entry.record.rules
+        )  # first: a full disk must not leave a network open
         self._save(entry.record)
         return entry.record
 
@@ -383,7 +417,12 @@ class Sandboxes:
             if state not in ENDING:
                 entry.record.state = old
                 raise
-            log.warning("sandbox %s is %s, which could not be stored: %s", entry.record.id, state, error.message)
+            log.warning(
+                "sandbox %s is %s, which could not be stored: %s",
+                entry.record.id,
+                state,
+                error.message,
+            )
         await self._events.state_changed(self.as_json(entry.record), old=old)
 
     def _save(self, record: Record) -> None:
@@ -435,7 +474,9 @@ async def linked(box: Box, point: str, link: str) -> bool:
     null = os.open(os.devnull, os.O_RDWR)
     try:
         argv = ["/bin/sh", "-c", LINK_SCRIPT, "sh", point, link]
-        running = await box.exec(argv, stdio=(null, null, null), environment=box.environment(), cwd="/")
+        running = await box.exec(
+            argv, stdio=(null, null, null), environment=box.environment(), cwd="/"
+        )
         return await asyncio.wait_for(running.exited, LINK_TIMEOUT_S) == 0
     except (FileProblem, SandboxGone, asyncio.TimeoutError):
         return False
@@ -463,5 +504,7 @@ def as_api_error(error: BaseException) -> BaseException:
     if isinstance(error, (CopyStopped, asyncio.CancelledError)):
         return ApiError(503, "local Daytona is ending")
     if isinstance(error, OSError):
-        return ApiError(507, f"local Daytona could not store the sandbox: {error.strerror or error}")
+        return ApiError(
+            507, f"local Daytona could not store the sandbox: {error.strerror or error}"
+        )
     return error

@@ -57,7 +57,9 @@ class FileLinks:
         key = self._key_of(request.match_info["id"])
         if not key or not EXPIRES.fullmatch(expires) or is_over(int(expires)):
             return False
-        return hmac.compare_digest(shown.encode(errors="replace"), signature(key, request.method, path, expires).encode())
+        return hmac.compare_digest(
+            shown.encode(errors="replace"), signature(key, request.method, path, expires).encode()
+        )
 
     def _key_of(self, id_or_name: str) -> str:
         try:
@@ -72,5 +74,7 @@ def is_over(expires: int) -> bool:
 
 def signature(key: str, method: str, path: str, expires: str) -> str:
     """As the SDK computes it (wire-protocol, section 2)."""
-    digest = hmac.new(key.encode(), f"v1:files:{method}:{path}:{expires}".encode(errors="replace"), hashlib.sha256).digest()
+    digest = hmac.new(
+        key.encode(), f"v1:files:{method}:{path}:{expires}".encode(errors="replace"), hashlib.sha256
+    ).digest()
     return "v1_" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

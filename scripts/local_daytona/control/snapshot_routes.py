@@ -48,10 +48,20 @@ class SnapshotRoutes:
 
     async def list(self, request: web.Request) -> web.Response:
         query = Fields.of_query(request)
-        page, limit = query.integer("page", 1, least=1), query.integer("limit", PAGE_SIZE, least=1, most=LARGEST_PAGE)
+        page, limit = (
+            query.integer("page", 1, least=1),
+            query.integer("limit", PAGE_SIZE, least=1, most=LARGEST_PAGE),
+        )
         found = ordered([one for one in self._snapshots if matches(one, query)], query)
         shown = [snapshot_json(snapshot) for snapshot in found[(page - 1) * limit : page * limit]]
-        return answer({"items": shown, "total": len(found), "page": page, "totalPages": -(-len(found) // limit)})
+        return answer(
+            {
+                "items": shown,
+                "total": len(found),
+                "page": page,
+                "totalPages": -(-len(found) // limit),
+            }
+        )
 
     async def get(self, request: web.Request) -> web.Response:
         return answer(snapshot_json(self._find(request)))
@@ -63,10 +73,16 @@ class SnapshotRoutes:
         refuse_other_classes(fields)
         size = requested_size(fields, plan.base.resources)
         snapshot = Snapshot(
-            str(uuid.uuid4()), fields.text("name"), size.cpu, size.memory, size.disk, state="pending",
-            image_name=fields.text("imageName", "") or None, dockerfile=plan.dockerfile if fields.has("buildInfo") else None,
+            str(uuid.uuid4()),
+            fields.text("name"),
+            size.cpu,
+            size.memory,
+            size.disk,
+            state="pending",
+            image_name=fields.text("imageName", "") or None,
+            dockerfile=plan.dockerfile if fields.has("buildInfo") else None,
             entrypoint=fields.list_of_texts("entrypoint") or None,
-        )  # fmt: skip
+        )
         self._snapshots.add(snapshot)
         shown = snapshot_json(snapshot)
         self._builds.snapshot(snapshot, plan)
@@ -91,7 +107,9 @@ class SnapshotRoutes:
     async def activate(self, request: web.Request) -> web.Response:
         snapshot = self._find(request)
         if snapshot.state != "inactive":
-            raise ApiError(400, f"Snapshot {snapshot.name} cannot be activated - it is {snapshot.state}")
+            raise ApiError(
+                400, f"Snapshot {snapshot.name} cannot be activated - it is {snapshot.state}"
+            )
         self._snapshots.change(snapshot, state="active")
         return answer(snapshot_json(snapshot))
 
@@ -99,7 +117,9 @@ class SnapshotRoutes:
         snapshot = self._find(request)
         self._snapshots.check_removable(snapshot)
         if snapshot.state != "active":
-            raise ApiError(400, f"Snapshot {snapshot.name} cannot be deactivated - it is {snapshot.state}")
+            raise ApiError(
+                400, f"Snapshot {snapshot.name} cannot be deactivated - it is {snapshot.state}"
+            )
         self._snapshots.change(snapshot, state="inactive")
         return web.Response(status=204)
 
@@ -111,9 +131,17 @@ class SnapshotRoutes:
         entry = self._sandboxes.find(request.match_info["id"])
         record = entry.record
         snapshot = Snapshot(
-            str(uuid.uuid4()), fields.text("name"), record.cpu, record.memory, record.disk, state="snapshotting",
-            env=dict(record.image_env), work_dir=record.work_dir, entrypoint=record.entrypoint, source_sandbox_id=record.id,
-        )  # fmt: skip
+            str(uuid.uuid4()),
+            fields.text("name"),
+            record.cpu,
+            record.memory,
+            record.disk,
+            state="snapshotting",
+            env=dict(record.image_env),
+            work_dir=record.work_dir,
+            entrypoint=record.entrypoint,
+            source_sandbox_id=record.id,
+        )
         self._snapshots.add(snapshot)
         try:
             await self._sandboxes.save_as(entry, snapshot)
@@ -146,7 +174,12 @@ class SnapshotRoutes:
     async def _stream(self, request: web.Request, build_id: str) -> web.StreamResponse:
         """Plain text in chunks, until the build ends when it is followed."""
         output = self._builds.output(build_id, follow=Fields.of_query(request).boolean("follow"))
-        response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"})
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "text/plain; charset=utf-8",
+                "X-Content-Type-Options": "nosniff",
+            }
+        )
         await response.prepare(request)
         async for chunk in output:
             await response.write(chunk)
@@ -162,12 +195,16 @@ def refuse_other_classes(fields: Fields) -> None:
     if fields.any("gpu") or fields.any("gpuType"):
         raise ApiError(501, "local Daytona has no GPU; use the cloud", code="NOT_IMPLEMENTED")
     if fields.text("sandboxClass", "container") != "container":
-        raise ApiError(501, "local Daytona has containers only; use the cloud", code="NOT_IMPLEMENTED")
+        raise ApiError(
+            501, "local Daytona has containers only; use the cloud", code="NOT_IMPLEMENTED"
+        )
 
 
 def matches(snapshot: Snapshot, query: Fields) -> bool:
     source = query.text("sourceSandboxId", "")
-    return query.text("name", "").lower() in snapshot.name.lower() and (not source or snapshot.source_sandbox_id == source)
+    return query.text("name", "").lower() in snapshot.name.lower() and (
+        not source or snapshot.source_sandbox_id == source
+    )
 
 
 def ordered(found: list[Snapshot], query: Fields) -> list[Snapshot]:

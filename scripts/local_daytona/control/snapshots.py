@@ -88,16 +88,28 @@ class Snapshots:
             if snapshot.state == "snapshotting":  # its request was never answered
                 self.remove(snapshot)
             elif snapshot.state in UNFINISHED:
-                self.change(snapshot, state="build_failed", error_reason="local Daytona ended while it was built")
-        stored = {snapshot.id for snapshot in self._kept.values() if snapshot.state in ("active", "inactive")}
+                self.change(
+                    snapshot,
+                    state="build_failed",
+                    error_reason="local Daytona ended while it was built",
+                )
+        stored = {
+            snapshot.id
+            for snapshot in self._kept.values()
+            if snapshot.state in ("active", "inactive")
+        }
         for orphan in self._engine.stored_snapshots() - stored:
             self._engine.discard_snapshot(orphan)
 
     def find(self, id_or_name: str) -> Snapshot:
         """Raises the 404 that names those there are."""
-        snapshot = self._kept.get(id_or_name) or next((one for one in self if one.name == id_or_name), None)
+        snapshot = self._kept.get(id_or_name) or next(
+            (one for one in self if one.name == id_or_name), None
+        )
         if snapshot is None:
-            raise ApiError(404, f"Snapshot {id_or_name} not found: local Daytona has {self._names()}")
+            raise ApiError(
+                404, f"Snapshot {id_or_name} not found: local Daytona has {self._names()}"
+            )
         return snapshot
 
     def usable(self, id_or_name: str) -> Snapshot:
@@ -109,7 +121,10 @@ class Snapshots:
         if snapshot.state != "active":
             raise ApiError(400, f"Snapshot {snapshot.name} is {snapshot.state}")
         if not snapshot.general and not self._engine.can_start_from(snapshot.id):
-            raise ApiError(400, f"Snapshot {snapshot.name} was made with another kind of storage; make it again")
+            raise ApiError(
+                400,
+                f"Snapshot {snapshot.name} was made with another kind of storage; make it again",
+            )
         return snapshot
 
     def base(self, name: str) -> Snapshot:
@@ -133,7 +148,9 @@ class Snapshots:
         if not NAME.fullmatch(snapshot.name):
             raise ApiError(400, f"name must match {NAME.pattern}")
         if any(snapshot.name in (one.name, one.id) for one in self):
-            raise ApiError(409, f'Snapshot with name "{snapshot.name}" already exists for this organization')
+            raise ApiError(
+                409, f'Snapshot with name "{snapshot.name}" already exists for this organization'
+            )
         self._table.save(snapshot.id, snapshot.name, dataclasses.asdict(snapshot))
         self._kept[snapshot.id] = snapshot
 
@@ -160,7 +177,9 @@ class Snapshots:
         if snapshot.general:
             raise ApiError(403, f"Snapshot {snapshot.name} is Daytona's own")
         if snapshot.state == "snapshotting" or self._in_use[snapshot.id] > 0:
-            raise ApiError(409, f"Snapshot {snapshot.name} is in use; try again when its sandbox has started")
+            raise ApiError(
+                409, f"Snapshot {snapshot.name} is in use; try again when its sandbox has started"
+            )
 
     def remove(self, snapshot: Snapshot) -> None:
         """Record first: storage without a record is freed at the next start."""
@@ -188,12 +207,23 @@ def requested_size(fields: Fields, base: Resources) -> Resources:
 def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
     """SnapshotDto (wire-protocol, section 2)."""
     values = {
-        "id": snapshot.id, "organizationId": "local", "name": snapshot.name, "general": snapshot.general, "state": snapshot.state,
-        "size": snapshot.size, "entrypoint": snapshot.entrypoint, "cpu": snapshot.cpu, "gpu": 0, "mem": snapshot.memory,
-        "disk": snapshot.disk, "errorReason": snapshot.error_reason, "createdAt": iso(snapshot.created_at),
-        "updatedAt": iso(snapshot.updated_at), "lastUsedAt": iso(snapshot.last_used_at) if snapshot.last_used_at else None,
+        "id": snapshot.id,
+        "organizationId": "local",
+        "name": snapshot.name,
+        "general": snapshot.general,
+        "state": snapshot.state,
+        "size": snapshot.size,
+        "entrypoint": snapshot.entrypoint,
+        "cpu": snapshot.cpu,
+        "gpu": 0,
+        "mem": snapshot.memory,
+        "disk": snapshot.disk,
+        "errorReason": snapshot.error_reason,
+        "createdAt": iso(snapshot.created_at),
+        "updatedAt": iso(snapshot.updated_at),
+        "lastUsedAt": iso(snapshot.last_used_at) if snapshot.last_used_at else None,
         "sourceSandboxId": snapshot.source_sandbox_id,
-    }  # fmt: skip
+    }
     if snapshot.image_name:
         values["imageName"] = snapshot.image_name
     if snapshot.dockerfile is not None:
@@ -204,4 +234,9 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
 def build_info(dockerfile: str, created_at: float, reference: str) -> dict[str, Any]:
     """BuildInfo, as sandboxes and snapshots show it."""
     moment = iso(created_at)
-    return {"dockerfileContent": dockerfile, "createdAt": moment, "updatedAt": moment, "snapshotRef": reference}
+    return {
+        "dockerfileContent": dockerfile,
+        "createdAt": moment,
+        "updatedAt": moment,
+        "snapshotRef": reference,
+    }

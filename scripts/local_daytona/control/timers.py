@@ -17,7 +17,9 @@ IDLE_MINUTES = 10
 LONGEST_AUTO_ARCHIVE_MIN = 30 * 24 * 60  # what 0 means to Daytona
 
 
-async def run(sandboxes: Sandboxes, *, last_request: Callable[[], float], exit_server: Callable[[], None]) -> None:
+async def run(
+    sandboxes: Sandboxes, *, last_request: Callable[[], float], exit_server: Callable[[], None]
+) -> None:
     """Enforce every deadline, once a second; ends by asking the server to exit when it has been idle long enough."""
     idle_since = now()
     while True:
@@ -55,17 +57,30 @@ def is_idle(entry: Entry, moment: float, minute: float) -> bool:
     """Started, no toolbox request under way, and none for the auto-stop interval; background processes do not count."""
     record = entry.record
     interval = record.auto_stop_interval * minute
-    return record.state == "started" and interval > 0 and not entry.in_flight and moment - record.last_activity_at >= interval
+    return (
+        record.state == "started"
+        and interval > 0
+        and not entry.in_flight
+        and moment - record.last_activity_at >= interval
+    )
 
 
 def is_left_stopped(record: Record, moment: float, minute: float) -> bool:
     interval = record.auto_delete_interval * minute
-    return record.state in ("stopped", "archived") and interval >= 0 and moment - record.stopped_at >= interval
+    return (
+        record.state in ("stopped", "archived")
+        and interval >= 0
+        and moment - record.stopped_at >= interval
+    )
 
 
 def is_to_be_archived(record: Record, moment: float, minute: float) -> bool:
     interval = (record.auto_archive_interval or LONGEST_AUTO_ARCHIVE_MIN) * minute
-    return record.state == "stopped" and not record.ephemeral and moment - record.stopped_at >= interval
+    return (
+        record.state == "stopped"
+        and not record.ephemeral
+        and moment - record.stopped_at >= interval
+    )
 
 
 def is_needed(record: Record) -> bool:

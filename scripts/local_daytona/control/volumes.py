@@ -35,9 +35,15 @@ class Volume:
         """VolumeDto (wire-protocol, section 2)."""
         moment = iso(self.created_at)
         return {
-            "id": self.id, "name": self.name, "organizationId": ORGANIZATION, "state": "ready", "createdAt": moment,
-            "updatedAt": moment, "lastUsedAt": iso(self.last_used_at) if self.last_used_at else None, "errorReason": None,
-        }  # fmt: skip
+            "id": self.id,
+            "name": self.name,
+            "organizationId": ORGANIZATION,
+            "state": "ready",
+            "createdAt": moment,
+            "updatedAt": moment,
+            "lastUsedAt": iso(self.last_used_at) if self.last_used_at else None,
+            "errorReason": None,
+        }
 
 
 class Volumes:
@@ -81,7 +87,9 @@ class Volumes:
         try:
             self._engine.make_volume(volume.id)
         except OSError as error:
-            raise ApiError(507, f"local Daytona could not store the volume: {error.strerror or error}") from None
+            raise ApiError(
+                507, f"local Daytona could not store the volume: {error.strerror or error}"
+            ) from None
         self._table.save(volume.id, volume.name, dataclasses.asdict(volume))
         self._kept[volume.id] = volume
         return volume
@@ -89,7 +97,10 @@ class Volumes:
     def delete(self, volume: Volume) -> None:
         """Raises the 409 while a sandbox has it, in whatever state that is."""
         if self._sandboxes.mounting(volume.id):
-            raise ApiError(409, f"Volume cannot be deleted because it is in use by one or more sandboxes: {volume.name}")
+            raise ApiError(
+                409,
+                f"Volume cannot be deleted because it is in use by one or more sandboxes: {volume.name}",
+            )
         self._table.forget(volume.id)
         del self._kept[volume.id]
         self._engine.discard_volume(volume.id)
@@ -98,7 +109,11 @@ class Volumes:
     def requested(self, fields: Fields) -> list[dict[str, str]]:
         """The `volumes` of a create request, by volume id; raises the 400 or 404."""
         wanted = fields.any("volumes") or []
-        if not isinstance(wanted, list) or len(wanted) > MOST_MOUNTS or not all(isinstance(one, dict) for one in wanted):
+        if (
+            not isinstance(wanted, list)
+            or len(wanted) > MOST_MOUNTS
+            or not all(isinstance(one, dict) for one in wanted)
+        ):
             raise ApiError(400, f"volumes must be a list of at most {MOST_MOUNTS} objects")
         mounts = [self._mount(Fields(one)) for one in wanted]
         refuse_nested([mount["mountPath"] for mount in mounts])
@@ -112,7 +127,10 @@ class Volumes:
         except ValueError as error:
             raise ApiError(400, str(error)) from None
         if subpath and not self._engine.can_mount_parts:
-            raise ApiError(501, "this machine's bubblewrap is too old for a volume's subpath; leave it out, or install 0.10 or newer")
+            raise ApiError(
+                501,
+                "this machine's bubblewrap is too old for a volume's subpath; leave it out, or install 0.10 or newer",
+            )
         volume.last_used_at = now()
         mount = {"volumeId": volume.id, "mountPath": wanted.text("mountPath").rstrip("/")}
         return {**mount, "subpath": subpath} if subpath else mount

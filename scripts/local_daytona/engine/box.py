@@ -40,7 +40,10 @@ READ_CHUNK = 256 * 1024
 LIBC = ctypes.CDLL(None, use_errno=True)
 CONNECT_TIMEOUT_S = 5.0
 FIRST_FREE_PORT = 1024  # below it nothing inside may listen: what does is this server's (engine.egress.transparent)
-KERNEL_FILE_SYSTEMS = (0x9FA0, 0x62656572)  # PROC_SUPER_MAGIC, SYSFS_MAGIC of include/uapi/linux/magic.h
+KERNEL_FILE_SYSTEMS = (
+    0x9FA0,
+    0x62656572,
+)  # PROC_SUPER_MAGIC, SYSFS_MAGIC of include/uapi/linux/magic.h
 
 
 @dataclass
@@ -55,13 +58,17 @@ class Running:
 class Box:
     """A started sandbox. Create it with `Box.start`; it is over when `closed` is set."""
 
-    def __init__(self, host: Host, folders: SandboxFolders, *, sandbox_id: str, resources: Resources) -> None:
+    def __init__(
+        self, host: Host, folders: SandboxFolders, *, sandbox_id: str, resources: Resources
+    ) -> None:
         self.host = host
         self.folders = folders
         self.sandbox_id = sandbox_id
         self.resources = resources
         self.closed = asyncio.Event()
-        self.ended_because: str | None = None  # why the server ended it on its own account, as a sentence
+        self.ended_because: str | None = (
+            None  # why the server ended it on its own account, as a sentence
+        )
         self.pid = -1  # of its first process, as the host counts
         self._exits: dict[str, asyncio.Future[int]] = {}
         self._control: Control
@@ -70,14 +77,23 @@ class Box:
 
     @classmethod
     async def start(
-        cls, host: Host, folders: SandboxFolders, *, sandbox_id: str, name: str, resources: Resources, mounts: Sequence[Mount] = ()
+        cls,
+        host: Host,
+        folders: SandboxFolders,
+        *,
+        sandbox_id: str,
+        name: str,
+        resources: Resources,
+        mounts: Sequence[Mount] = (),
     ) -> Box:
         """Start bubblewrap and wait for the agent; raises EngineUnavailable with what bubblewrap said, OSError for a volume."""
         box = cls(host, folders, sandbox_id=sandbox_id, resources=resources)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         box._control = Control(ours, on_exit=box._on_exit, on_close=box._on_close)
         with theirs, tempfile.TemporaryFile() as complaints:
-            spawning = asyncio.ensure_future(asyncio.to_thread(box._spawn, theirs, complaints.fileno(), name, mounts))
+            spawning = asyncio.ensure_future(
+                asyncio.to_thread(box._spawn, theirs, complaints.fileno(), name, mounts)
+            )
             try:
                 await asyncio.shield(spawning)
             except BaseException:
@@ -88,7 +104,9 @@ class Box:
             await box._become_ready(complaints.fileno())
         return box
 
-    def _spawn(self, control: socket.socket, complaints: int, name: str, mounts: Sequence[Mount]) -> None:
+    def _spawn(
+        self, control: socket.socket, complaints: int, name: str, mounts: Sequence[Mount]
+    ) -> None:
         """Run bubblewrap and confine its child. In a thread: fork and exec take milliseconds."""
         with contextlib.ExitStack() as opened:
             volumes: list[tuple[Mount, int | None]] = []
@@ -122,7 +140,13 @@ class Box:
     def _leftovers(self) -> Leftovers:
         return Leftovers(self.folders.running)
 
-    def _spawn_with(self, control: socket.socket, complaints: int, name: str, volumes: Sequence[tuple[Mount, int | None]]) -> int:
+    def _spawn_with(
+        self,
+        control: socket.socket,
+        complaints: int,
+        name: str,
+        volumes: Sequence[tuple[Mount, int | None]],
+    ) -> int:
         parts = [fd for _, fd in volumes if fd is not None]
         filter_r, filter_w = os.pipe()
         info_r, info_w = os.pipe()
@@ -130,13 +154,26 @@ class Box:
             os.write(filter_w, program())
             os.close(filter_w)
             command = bwrap_command(
-                self.host, self.folders, name=name, control=control.fileno(), seccomp=filter_r, info=info_w, volumes=volumes
+                self.host,
+                self.folders,
+                name=name,
+                control=control.fileno(),
+                seccomp=filter_r,
+                info=info_w,
+                volumes=volumes,
             )
             options = {} if self.host.python.hidden else self.host.owner.popen_options()
             self._process = subprocess.Popen(
-                command, pass_fds=(control.fileno(), filter_r, info_w, *parts), env={}, cwd="/", stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, stderr=complaints, start_new_session=True, **options,  # type: ignore[call-overload]
-            )  # fmt: skip
+                command,
+                pass_fds=(control.fileno(), filter_r, info_w, *parts),
+                env={},
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=complaints,
+                start_new_session=True,
+                **options,  # type: ignore[call-overload]
+            )
         except BaseException:
             os.close(info_r)
             raise
@@ -152,7 +189,9 @@ class Box:
             await self.stop()
             os.lseek(complaints, 0, os.SEEK_SET)
             said = os.read(complaints, 4000).decode(errors="replace").strip()
-            raise EngineUnavailable(said or f"the sandbox did not start: {error}", fix=explain(said)) from error
+            raise EngineUnavailable(
+                said or f"the sandbox did not start: {error}", fix=explain(said)
+            ) from error
         except BaseException:
             await self.stop()
             raise
@@ -235,12 +274,25 @@ class Box:
             result.update(variables)
         return result
 
-    async def exec(self, argv: Sequence[str], *, stdio: tuple[int, int, int], environment: Mapping[str, str], cwd: str) -> Running:
+    async def exec(
+        self,
+        argv: Sequence[str],
+        *,
+        stdio: tuple[int, int, int],
+        environment: Mapping[str, str],
+        cwd: str,
+    ) -> Running:
         """Start a process with the given descriptors, which stay the caller's to close; raises FileProblem, SandboxGone."""
         key, exited = self._expect_exit()
         try:
             answer = await self._ask(
-                "exec", stdio, key=key, argv=list(argv), env=dict(environment), cwd=cwd, limits=self.resources.rlimits()
+                "exec",
+                stdio,
+                key=key,
+                argv=list(argv),
+                env=dict(environment),
+                cwd=cwd,
+                limits=self.resources.rlimits(),
             )
             return Running(key=key, pid=number_in(answer, "pid"), exited=exited)
         except BaseException:
@@ -269,22 +321,35 @@ class Box:
         answer = await self._control.request("open", path=path, mode=mode)
         return only_descriptor(answer, is_readable_file if mode == "r" else is_writable_file)
 
-    async def fifos(self, folder: str, *, readers: Sequence[str], writers: Sequence[str] = ()) -> tuple[int, ...]:
+    async def fifos(
+        self, folder: str, *, readers: Sequence[str], writers: Sequence[str] = ()
+    ) -> tuple[int, ...]:
         """Our ends of new FIFOs inside, never blocking: those we read, then those we write; the caller closes them."""
-        answer = await self._control.request("fifos", folder=folder, readers=list(readers), writers=list(writers))
-        if len(answer.fds) != len(readers) + len(writers) or not all(stat.S_ISFIFO(os.fstat(fd).st_mode) for fd in answer.fds):
+        answer = await self._control.request(
+            "fifos", folder=folder, readers=list(readers), writers=list(writers)
+        )
+        if len(answer.fds) != len(readers) + len(writers) or not all(
+            stat.S_ISFIFO(os.fstat(fd).st_mode) for fd in answer.fds
+        ):
             close_all(answer.fds)
             raise SandboxGone("the sandbox answered with something else than pipes")
         for fd in answer.fds:
             os.set_blocking(fd, False)
         return answer.fds
 
-    async def terminal(self, argv: Sequence[str], *, environment: Mapping[str, str], cwd: str) -> tuple[Running, int]:
+    async def terminal(
+        self, argv: Sequence[str], *, environment: Mapping[str, str], cwd: str
+    ) -> tuple[Running, int]:
         """Start a process on a terminal of its own; the descriptor is the master's side, never blocking, the caller's to close."""
         key, exited = self._expect_exit()
         try:
             answer = await self._control.request(
-                "terminal", key=key, argv=list(argv), env=dict(environment), cwd=cwd, limits=self.resources.rlimits()
+                "terminal",
+                key=key,
+                argv=list(argv),
+                env=dict(environment),
+                cwd=cwd,
+                limits=self.resources.rlimits(),
             )
             master = only_descriptor(answer, is_terminal)
             pid = number_in(answer, "pid", master)
@@ -411,7 +476,9 @@ def is_stream_socket(fd: int) -> bool:
     if not stat.S_ISSOCK(os.fstat(fd).st_mode):
         return False
     with socket.socket(fileno=os.dup(fd)) as found:
-        return found.family in (socket.AF_INET, socket.AF_INET6) and found.type == socket.SOCK_STREAM
+        return (
+            found.family in (socket.AF_INET, socket.AF_INET6) and found.type == socket.SOCK_STREAM
+        )
 
 
 def is_kernel_file(fd: int) -> bool:
@@ -493,17 +560,28 @@ def explain(said: str) -> str:
     for words, fix in REMEDIES:
         if words in said:
             return fix
-    return "use a Linux machine with user namespaces, or Daytona's cloud (export DAYTONA_API_KEY=...)"
+    return (
+        "use a Linux machine with user namespaces, or Daytona's cloud (export DAYTONA_API_KEY=...)"
+    )
 
 
 REMEDIES = (
-    ("setting up uid map", "sudo apt install bubblewrap apparmor-profiles && sudo cp "
-     "/usr/share/apparmor/extra-profiles/bwrap-userns-restrict /etc/apparmor.d/ && sudo apparmor_parser -r "
-     "/etc/apparmor.d/bwrap-userns-restrict"),
-    ("Failed RTM_NEWADDR", "sudo apt install bubblewrap apparmor-profiles && sudo cp "
-     "/usr/share/apparmor/extra-profiles/bwrap-userns-restrict /etc/apparmor.d/ && sudo apparmor_parser -r "
-     "/etc/apparmor.d/bwrap-userns-restrict"),
+    (
+        "setting up uid map",
+        "sudo apt install bubblewrap apparmor-profiles && sudo cp "
+        "/usr/share/apparmor/extra-profiles/bwrap-userns-restrict /etc/apparmor.d/ && sudo apparmor_parser -r "
+        "/etc/apparmor.d/bwrap-userns-restrict",
+    ),
+    (
+        "Failed RTM_NEWADDR",
+        "sudo apt install bubblewrap apparmor-profiles && sudo cp "
+        "/usr/share/apparmor/extra-profiles/bwrap-userns-restrict /etc/apparmor.d/ && sudo apparmor_parser -r "
+        "/etc/apparmor.d/bwrap-userns-restrict",
+    ),
     ("nesting depth or", "sudo sysctl -w user.max_user_namespaces=10000"),
-    ("No permissions to creat", "run it outside this container (its seccomp profile forbids namespaces), or use Daytona's cloud"),
+    (
+        "No permissions to creat",
+        "run it outside this container (its seccomp profile forbids namespaces), or use Daytona's cloud",
+    ),
     ("Operation not permitted", "run it outside this container, or use Daytona's cloud"),
-)  # fmt: skip
+)

@@ -8,19 +8,38 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-CA_BUNDLE = "etc/ssl/certs/ca-certificates.crt"  # inside, where OpenSSL, Go and Debian's programs look
+CA_BUNDLE = (
+    "etc/ssl/certs/ca-certificates.crt"  # inside, where OpenSSL, Go and Debian's programs look
+)
 SYSTEM_BUNDLES = (
-    "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem",
-)  # fmt: skip
-VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO")
-CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")  # and no key beside it
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+VARIABLES = (
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+)
+CERTIFICATE = re.compile(
+    rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----"
+)  # and no key beside it
 LARGEST_BUNDLE = 8 * 1024 * 1024
 
 
-def add_certificates(template: Path, environment: Mapping[str, str], system: Sequence[str] = SYSTEM_BUNDLES) -> None:
+def add_certificates(
+    template: Path, environment: Mapping[str, str], system: Sequence[str] = SYSTEM_BUNDLES
+) -> None:
     """Write the template's bundle; without any certificate there is none."""
-    files = [next(filter(None, map(bundle, system)), b""), *(bundle(environment.get(name, "")) for name in VARIABLES)]
+    files = [
+        next(filter(None, map(bundle, system)), b""),
+        *(bundle(environment.get(name, "")) for name in VARIABLES),
+    ]
     certificates = list(dict.fromkeys(CERTIFICATE.findall(b"\n".join(files).replace(b"\r", b""))))
     if not certificates:
         return

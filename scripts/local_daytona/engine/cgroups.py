@@ -48,7 +48,9 @@ def mounted(mountinfo: str) -> list[Mounted]:
         before, _, after = line.partition(" - ")
         fields, kinds = before.split(), after.split()
         if len(kinds) >= 3 and kinds[0] in ("cgroup", "cgroup2") and "rw" in fields[5].split(","):
-            found.append(Mounted(Path(fields[4]), fields[3], kinds[0], frozenset(kinds[2].split(","))))
+            found.append(
+                Mounted(Path(fields[4]), fields[3], kinds[0], frozenset(kinds[2].split(",")))
+            )
     return found
 
 
@@ -137,7 +139,10 @@ def values(version: int, controller: str, resources: Resources) -> dict[str, str
 def find_groups(state: Path) -> Groups | None:
     """The groups that this server may use for sandboxes of the folder `state`; None where it may use none."""
     prefix = f"{PREFIX}{hashlib.sha256(os.fsencode(state)).hexdigest()[:8]}-"
-    hierarchies, own = mounted(Path("/proc/self/mountinfo").read_text()), own_groups(Path("/proc/self/cgroup").read_text())
+    hierarchies, own = (
+        mounted(Path("/proc/self/mountinfo").read_text()),
+        own_groups(Path("/proc/self/cgroup").read_text()),
+    )
     parents = first_version(hierarchies, own)
     if parents:
         return Groups(1, parents, prefix)
@@ -150,7 +155,11 @@ def first_version(hierarchies: Iterable[Mounted], own: Mapping[str, str]) -> dic
     found = {}
     for controller in WANTED:
         for hierarchy in hierarchies:
-            is_own = hierarchy.kind == "cgroup" and controller in hierarchy.options and own.get(controller) == hierarchy.top
+            is_own = (
+                hierarchy.kind == "cgroup"
+                and controller in hierarchy.options
+                and own.get(controller) == hierarchy.top
+            )
             if is_own and os.access(hierarchy.place, os.W_OK):
                 found[controller] = hierarchy.place
     return found
@@ -159,7 +168,11 @@ def first_version(hierarchies: Iterable[Mounted], own: Mapping[str, str]) -> dic
 def second_version(hierarchies: Iterable[Mounted], own: Mapping[str, str]) -> dict[str, Path]:
     """All wanted controllers of a version 2 group that was delegated to this server, which then divides it."""
     for hierarchy in hierarchies:
-        if hierarchy.kind != "cgroup2" or "" not in own or not own[""].startswith(hierarchy.top.rstrip("/")):
+        if (
+            hierarchy.kind != "cgroup2"
+            or "" not in own
+            or not own[""].startswith(hierarchy.top.rstrip("/"))
+        ):
             continue
         group = hierarchy.place / own[""][len(hierarchy.top.rstrip("/")) :].lstrip("/")
         if os.access(group / "cgroup.subtree_control", os.W_OK) and divided(group):
@@ -178,7 +191,9 @@ def divided(group: Path) -> bool:
             return False
         (group / SERVERS_OWN).mkdir(exist_ok=True)
         (group / SERVERS_OWN / "cgroup.procs").write_text(str(os.getpid()))
-        (group / "cgroup.subtree_control").write_text(" ".join(f"+{controller}" for controller in WANTED))
+        (group / "cgroup.subtree_control").write_text(
+            " ".join(f"+{controller}" for controller in WANTED)
+        )
     except OSError as error:
         log.info("control groups are not used: %s", error)
         return False

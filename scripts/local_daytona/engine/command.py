@@ -23,13 +23,27 @@ OWN_LIMITS = ("--cap-add", "CAP_SYS_RESOURCE", "--cap-add", "CAP_SETPCAP")
 PROXY = "http://127.0.0.1:3128"  # where engine.egress.service listens
 OWN_HOSTS = "localhost,127.0.0.1,::1"
 PROXIES = {
-    "http_proxy": PROXY, "https_proxy": PROXY, "all_proxy": PROXY, "no_proxy": OWN_HOSTS,
-    "HTTP_PROXY": PROXY, "HTTPS_PROXY": PROXY, "ALL_PROXY": PROXY, "NO_PROXY": OWN_HOSTS,
+    "http_proxy": PROXY,
+    "https_proxy": PROXY,
+    "all_proxy": PROXY,
+    "no_proxy": OWN_HOSTS,
+    "HTTP_PROXY": PROXY,
+    "HTTPS_PROXY": PROXY,
+    "ALL_PROXY": PROXY,
+    "NO_PROXY": OWN_HOSTS,
     "NODE_USE_ENV_PROXY": "1",
-}  # fmt: skip
+}
 # Whoever brings certificates of its own (pip, node) is told to use the host's.
 CERTIFICATES = dict.fromkeys(
-    ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO", "CURL_CA_BUNDLE"), f"/{CA_BUNDLE}"
+    (
+        "SSL_CERT_FILE",
+        "REQUESTS_CA_BUNDLE",
+        "PIP_CERT",
+        "NODE_EXTRA_CA_CERTS",
+        "GIT_SSL_CAINFO",
+        "CURL_CA_BUNDLE",
+    ),
+    f"/{CA_BUNDLE}",
 )
 
 
@@ -60,23 +74,65 @@ def bwrap_command(
 ) -> list[str]:
     """The whole command; `control`, `seccomp`, `info` and a volume's opened part are descriptors that the child inherits."""
     return [
-        *_drop_root(host), str(host.bwrap.path),
-        "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--unshare-net",
-        "--uid", "0", "--gid", "0", "--hostname", name, "--clearenv", "--setenv", "PATH", PATH,
+        *_drop_root(host),
+        str(host.bwrap.path),
+        "--unshare-user",
+        "--unshare-pid",
+        "--unshare-ipc",
+        "--unshare-uts",
+        "--unshare-cgroup-try",
+        "--unshare-net",
+        "--uid",
+        "0",
+        "--gid",
+        "0",
+        "--hostname",
+        name,
+        "--clearenv",
+        "--setenv",
+        "PATH",
+        PATH,
         *(["--setenv", "LD_LIBRARY_PATH", f"{PYTHON_INSIDE}/lib"] if host.python.prefix else []),
-        "--cap-drop", "ALL", *(OWN_LIMITS if host.inotify_limits else ()), "--disable-userns",
-        *_system(host), *_storage(host, folders), *_kernel_views(host), *_volumes(volumes),
-        "--remount-ro", "/", "--new-session", "--as-pid-1", "--chdir", "/",
-        "--seccomp", str(seccomp), "--info-fd", str(info), "--",
-        host.python.path, "-I", "-S", "-B", AGENT_INSIDE, str(control),
-    ]  # fmt: skip
+        "--cap-drop",
+        "ALL",
+        *(OWN_LIMITS if host.inotify_limits else ()),
+        "--disable-userns",
+        *_system(host),
+        *_storage(host, folders),
+        *_kernel_views(host),
+        *_volumes(volumes),
+        "--remount-ro",
+        "/",
+        "--new-session",
+        "--as-pid-1",
+        "--chdir",
+        "/",
+        "--seccomp",
+        str(seccomp),
+        "--info-fd",
+        str(info),
+        "--",
+        host.python.path,
+        "-I",
+        "-S",
+        "-B",
+        AGENT_INSIDE,
+        str(control),
+    ]
 
 
 def _drop_root(host: Host) -> list[str]:
     if not host.python.hidden:
         return []
     helper = Path(__file__).with_name("hidden_python.py")
-    return [sys.executable, "-I", str(helper), str(host.owner.uid), str(host.python.prefix), str(host.python_place)]
+    return [
+        sys.executable,
+        "-I",
+        str(helper),
+        str(host.owner.uid),
+        str(host.python.prefix),
+        str(host.python_place),
+    ]
 
 
 def _system(host: Host) -> list[str]:
@@ -101,7 +157,12 @@ def _storage(host: Host, folders: SandboxFolders) -> list[str]:
     for name in LAYERED:
         if host.overlay:
             arguments += ["--overlay-src", str(host.template / name)]
-            arguments += ["--overlay", str(folders.layer(name, "up")), str(folders.layer(name, "work")), f"/{name}"]
+            arguments += [
+                "--overlay",
+                str(folders.layer(name, "up")),
+                str(folders.layer(name, "work")),
+                f"/{name}",
+            ]
         else:
             arguments += ["--bind", str(folders.layer(name, "copy")), f"/{name}"]
     return arguments
@@ -111,17 +172,43 @@ def _volumes(volumes: Sequence[tuple[Mount, int | None]]) -> list[str]:
     """A whole volume by its path, which only the server names; a part of one by descriptor, since sandboxes wrote the way to it."""
     arguments = []
     for mount, fd in volumes:
-        arguments += ["--bind", str(mount.volume), mount.point] if fd is None else ["--bind-fd", str(fd), mount.point]
+        arguments += (
+            ["--bind", str(mount.volume), mount.point]
+            if fd is None
+            else ["--bind-fd", str(fd), mount.point]
+        )
     return arguments
 
 
 def _kernel_views(host: Host) -> list[str]:
     return [
-        "--proc", "/proc", "--dev", "/dev",
-        "--size", str(SHARED_MEMORY), "--perms", "1777", "--tmpfs", "/dev/shm", "--remount-ro", "/dev",
-        "--size", str(RUN_FOLDER), "--perms", "0755", "--tmpfs", "/run", "--ro-bind", str(host.agent), AGENT_INSIDE,
-        "--dir", EXTRA, "--symlink", host.python.path, f"{EXTRA}/python",
-    ]  # fmt: skip
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        "--size",
+        str(SHARED_MEMORY),
+        "--perms",
+        "1777",
+        "--tmpfs",
+        "/dev/shm",
+        "--remount-ro",
+        "/dev",
+        "--size",
+        str(RUN_FOLDER),
+        "--perms",
+        "0755",
+        "--tmpfs",
+        "/run",
+        "--ro-bind",
+        str(host.agent),
+        AGENT_INSIDE,
+        "--dir",
+        EXTRA,
+        "--symlink",
+        host.python.path,
+        f"{EXTRA}/python",
+    ]
 
 
 def base_environment(host: Host, *, sandbox_id: str) -> dict[str, str]:

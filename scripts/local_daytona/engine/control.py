@@ -31,7 +31,13 @@ class Answer:
 class Control:
     """One control socket. Any breach of the protocol ends it, and with it the sandbox."""
 
-    def __init__(self, sock: socket.socket, *, on_exit: Callable[[str, int], None], on_close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        on_exit: Callable[[str, int], None],
+        on_close: Callable[[], None],
+    ) -> None:
         self._socket = sock
         self._on_exit = on_exit
         self._on_close = on_close
@@ -54,7 +60,9 @@ class Control:
         number = self._next_id
         data = json.dumps({"id": number, "op": op, **values}).encode()
         if len(data) > MAX_MESSAGE:
-            raise ValueError(f"the request is {len(data)} bytes long, a sandbox takes {MAX_MESSAGE}")
+            raise ValueError(
+                f"the request is {len(data)} bytes long, a sandbox takes {MAX_MESSAGE}"
+            )
         future: asyncio.Future[Answer] = self._loop.create_future()
         self._waiting[number] = future
         try:
@@ -80,7 +88,9 @@ class Control:
 
     def _receive(self) -> None:
         try:
-            data, ancillary, flags, _ = self._socket.recvmsg(MAX_MESSAGE, socket.CMSG_LEN(MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, flags, _ = self._socket.recvmsg(
+                MAX_MESSAGE, socket.CMSG_LEN(MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC
+            )
         except BlockingIOError:
             return
         except OSError:

@@ -22,7 +22,12 @@ CHUNK = 8 * 1024 * 1024
 MODE_BITS = 0o1777  # set-uid bits would outlive the sandbox and mean nothing in the next one
 # What overlayfs notes in a layer about the template below it; its other attributes name inodes of this machine, and are rebuilt.
 OVERLAY_NOTES = ("user.overlay.opaque", "user.overlay.whiteout")
-MOVED = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO)  # the code inside replaced it between two looks
+MOVED = (
+    errno.ENOENT,
+    errno.ELOOP,
+    errno.ENOTDIR,
+    errno.ENXIO,
+)  # the code inside replaced it between two looks
 
 
 class CopyStopped(Exception):
@@ -98,7 +103,9 @@ class TreeCopy:
             elif stat.S_ISREG(status.st_mode):
                 self._file(source, target, name, way)
             elif self._layer and stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
-                os.mknod(name, stat.S_IFCHR, 0, dir_fd=target)  # overlayfs' mark of a deleted file; no driver answers to it
+                os.mknod(
+                    name, stat.S_IFCHR, 0, dir_fd=target
+                )  # overlayfs' mark of a deleted file; no driver answers to it
         except OSError as error:
             if error.errno not in MOVED:
                 raise
@@ -121,12 +128,19 @@ class TreeCopy:
             os.close(below)
 
     def _file(self, source: int, target: int, name: str, way: Sequence[str]) -> None:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source)
+        fd = os.open(
+            name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source
+        )
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode) or self._is_linked(status, target, name, way):
                 return
-            copy = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=target)
+            copy = os.open(
+                name,
+                os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
+                0o600,
+                dir_fd=target,
+            )
             try:
                 self._content(fd, copy, status.st_size)
                 self._finish(fd, copy, status)
@@ -135,7 +149,9 @@ class TreeCopy:
         finally:
             os.close(fd)
 
-    def _is_linked(self, status: os.stat_result, target: int, name: str, way: Sequence[str]) -> bool:
+    def _is_linked(
+        self, status: os.stat_result, target: int, name: str, way: Sequence[str]
+    ) -> bool:
         """Whether it was copied under another name already, and is linked to that now; nobody else writes to our copy."""
         if status.st_nlink < 2:
             return False

@@ -26,7 +26,15 @@ from .installation import find_bwraps, find_python, install_agent
 from .leftovers import Leftovers
 from .limits import Resources
 from .mounts import BIND_DESCRIPTOR, Mount
-from .rootfs import SandboxFolders, add_work_folders, copy_kept, kept_parts, make_folders, make_template, remove_tree
+from .rootfs import (
+    SandboxFolders,
+    add_work_folders,
+    copy_kept,
+    kept_parts,
+    make_folders,
+    make_template,
+    remove_tree,
+)
 from .watchdog import Watchdog, measured
 
 log = logging.getLogger(__name__)
@@ -80,7 +88,9 @@ class Engine:
         self.egress = egress
         # One of its own: two would pull the same tree from under each other, and a million files must not keep others waiting.
         self._emptier = ThreadPoolExecutor(1, "trash")
-        self._watchdog = Watchdog(folders.state, memory=host.groups is None or not host.groups.has("memory"))
+        self._watchdog = Watchdog(
+            folders.state, memory=host.groups is None or not host.groups.has("memory")
+        )
 
     @classmethod
     async def open(cls, state: Path, outside: Outside | None = None) -> Engine:
@@ -106,7 +116,9 @@ class Engine:
     async def make(self, sandbox_id: str) -> None:
         """Create a sandbox's storage; raises OSError when the disk is full."""
         base = self.folders.sandbox(sandbox_id).base
-        await asyncio.to_thread(make_folders, base, self.host.template, self.host.owner, overlay=self.host.overlay)
+        await asyncio.to_thread(
+            make_folders, base, self.host.template, self.host.owner, overlay=self.host.overlay
+        )
 
     async def make_from(self, sandbox_id: str, snapshot_id: str, budget: Budget) -> None:
         """Create a sandbox's storage as a copy of a snapshot's; raises OSError."""
@@ -125,7 +137,10 @@ class Engine:
     async def save(self, sandbox_id: str, snapshot_id: str, budget: Budget) -> None:
         """Copy what a sandbox wrote to a new snapshot, also while it runs; raises OSError, CopyStopped."""
         source, target = self.folders.sandbox(sandbox_id).base, self.folders.snapshots / snapshot_id
-        await to_the_end(budget, lambda: copy_kept(source, target, self.host.owner, budget, overlay=self.host.overlay))
+        await to_the_end(
+            budget,
+            lambda: copy_kept(source, target, self.host.owner, budget, overlay=self.host.overlay),
+        )
 
     def become_snapshot(self, sandbox_id: str, snapshot_id: str) -> None:
         """Turn a stopped sandbox's storage into a snapshot, without a copy."""
@@ -138,7 +153,10 @@ class Engine:
 
     def can_start_from(self, snapshot_id: str) -> bool:
         """Whether a snapshot's storage fits how this server stores; another bubblewrap may have changed that."""
-        return all((self.folders.snapshots / snapshot_id / part).is_dir() for part in kept_parts(overlay=self.host.overlay))
+        return all(
+            (self.folders.snapshots / snapshot_id / part).is_dir()
+            for part in kept_parts(overlay=self.host.overlay)
+        )
 
     @property
     def can_mount_parts(self) -> bool:
@@ -159,13 +177,21 @@ class Engine:
         self._throw_away(self.folders.snapshots / snapshot_id)
 
     async def start(
-        self, sandbox_id: str, *, name: str, resources: Resources, mounts: Sequence[Mount] = (), rules: Rules | None = None
+        self,
+        sandbox_id: str,
+        *,
+        name: str,
+        resources: Resources,
+        mounts: Sequence[Mount] = (),
+        rules: Rules | None = None,
     ) -> Box:
         """Start a sandbox on its storage; raises EngineUnavailable, or OSError for a volume that cannot be mounted."""
         folders = self.folders.sandbox(sandbox_id)
         volumes = sorted({mount.volume for mount in mounts})
         stored, in_volumes = await asyncio.to_thread(measured, folders.base, volumes)
-        box = await Box.start(self.host, folders, sandbox_id=sandbox_id, name=name, resources=resources, mounts=mounts)
+        box = await Box.start(
+            self.host, folders, sandbox_id=sandbox_id, name=name, resources=resources, mounts=mounts
+        )
         try:
             await self.egress.open(box, rules or Rules())
         except BaseException:
@@ -225,7 +251,9 @@ def names_in(folder: Path) -> set[str]:
 
 def describe_limits(groups: Groups | None) -> str:
     """What holds sandboxes to their size here, for people."""
-    return "rlimits and watchdog" if groups is None else f"{groups.describe()}, rlimits and watchdog"
+    return (
+        "rlimits and watchdog" if groups is None else f"{groups.describe()}, rlimits and watchdog"
+    )
 
 
 def prepare(folders: StateFolders, owner: Owner) -> Groups | None:
@@ -237,7 +265,13 @@ def prepare(folders: StateFolders, owner: Owner) -> Groups | None:
             f"{folders.state} cannot be reached by uid {owner.uid}, which sandboxes of a root server run as",
             fix="give --state-dir /var/lib/daytona-sandbox, or leave it out",
         )
-    for path in (folders.sandboxes, folders.snapshots, folders.volumes, folders.installed, folders.state / "python"):
+    for path in (
+        folders.sandboxes,
+        folders.snapshots,
+        folders.volumes,
+        folders.installed,
+        folders.state / "python",
+    ):
         path.mkdir(exist_ok=True, mode=0o711)
     for path in (folders.trash, folders.running, folders.state / "logs"):
         path.mkdir(exist_ok=True, mode=0o700)
@@ -251,7 +285,9 @@ def prepare(folders: StateFolders, owner: Owner) -> Groups | None:
     return groups
 
 
-async def first_that_works(folders: StateFolders, owner: Owner, groups: Groups | None, catcher: Catcher) -> Host:
+async def first_that_works(
+    folders: StateFolders, owner: Owner, groups: Groups | None, catcher: Catcher
+) -> Host:
     """Try every bubblewrap with all that is wanted, then with less; the first complaint is the reason."""
     python = find_python(owner)
     agent = install_agent(folders.installed, owner)
@@ -259,7 +295,17 @@ async def first_that_works(folders: StateFolders, owner: Owner, groups: Groups |
     for overlay, inotify_limits in ((True, True), (True, False), (False, True), (False, False)):
         for bwrap in find_bwraps(folders.installed, owner):
             place = folders.state / "python"
-            host = Host(owner, bwrap, python, agent, folders.template, place, overlay, groups, inotify_limits)
+            host = Host(
+                owner,
+                bwrap,
+                python,
+                agent,
+                folders.template,
+                place,
+                overlay,
+                groups,
+                inotify_limits,
+            )
             try:
                 await trial(folders, host, catcher)
             except EngineUnavailable as complaint:
@@ -289,10 +335,14 @@ async def trial(folders: StateFolders, host: Host, catcher: Catcher) -> None:
 async def run_nothing(box: Box) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     try:
-        running = await box.exec(["true"], stdio=(null, null, null), environment=box.environment(), cwd="/")
+        running = await box.exec(
+            ["true"], stdio=(null, null, null), environment=box.environment(), cwd="/"
+        )
         code = await asyncio.wait_for(running.exited, 10)
     except (FileProblem, SandboxGone, asyncio.TimeoutError) as error:
-        raise EngineUnavailable(f"a program did not run in a trial sandbox: {error}", fix=TRIAL_FIX) from error
+        raise EngineUnavailable(
+            f"a program did not run in a trial sandbox: {error}", fix=TRIAL_FIX
+        ) from error
     finally:
         os.close(null)
     if code != 0:

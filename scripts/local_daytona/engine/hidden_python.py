@@ -24,7 +24,9 @@ def bind(prefix: str, place: str) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     check(libc.unshare(CLONE_NEWNS), "unshare")
     check(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "make mounts private")
-    check(libc.mount(prefix.encode(), place.encode(), None, MS_BIND | MS_REC, None), f"bind {prefix}")
+    check(
+        libc.mount(prefix.encode(), place.encode(), None, MS_BIND | MS_REC, None), f"bind {prefix}"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

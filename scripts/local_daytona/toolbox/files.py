@@ -21,7 +21,11 @@ CHUNK = 1024 * 1024
 LONGEST_PATH = 4096
 MOST_FILES = 100_000
 BATCH = 48 * 1024  # bytes of paths in one message to the agent, which is 128 KiB at most
-DOWNLOAD = {hdrs.CONTENT_TYPE: "application/octet-stream", "X-Content-Type-Options": "nosniff", hdrs.CACHE_CONTROL: "no-store"}
+DOWNLOAD = {
+    hdrs.CONTENT_TYPE: "application/octet-stream",
+    "X-Content-Type-Options": "nosniff",
+    hdrs.CACHE_CONTROL: "no-store",
+}
 FIELD = re.compile(r"files\[(\d+)\]\.(path|file)")
 
 
@@ -49,7 +53,9 @@ async def upload_one(toolbox: Toolbox, request: web.Request) -> web.Response:
     """POST /files/upload-v2?path: the field `file` becomes that path; what signed upload links lead to."""
     path = toolbox.absolute(Fields.of_query(request).text("path"))
     if not request.content_type.startswith("multipart/"):
-        raise ApiError(400, "the body must be multipart/form-data with a field named file", source=DAEMON)
+        raise ApiError(
+            400, "the body must be multipart/form-data with a field named file", source=DAEMON
+        )
     async for part in await request.multipart():
         if isinstance(part, BodyPartReader) and part.name == "file":
             await write_part(toolbox, path, part)
@@ -64,7 +70,12 @@ async def download_one(toolbox: Toolbox, request: web.Request) -> web.StreamResp
         fd = await toolbox.box.open_file(path, "r")
     try:
         size = os.fstat(fd).st_size
-        response = web.StreamResponse(headers={**DOWNLOAD, hdrs.CONTENT_DISPOSITION: f"attachment; {file_name(posixpath.basename(path))}"})
+        response = web.StreamResponse(
+            headers={
+                **DOWNLOAD,
+                hdrs.CONTENT_DISPOSITION: f"attachment; {file_name(posixpath.basename(path))}",
+            }
+        )
         response.content_length = size
         await response.prepare(request)
         await send_exactly(response, fd, size)
@@ -82,7 +93,14 @@ async def path_of(part: BodyPartReader) -> str:
     return data.decode(errors="replace")
 
 
-async def receive(toolbox: Toolbox, path: str, part: BodyPartReader, *, written: list[dict[str, Any]], errors: list[str]) -> None:
+async def receive(
+    toolbox: Toolbox,
+    path: str,
+    part: BodyPartReader,
+    *,
+    written: list[dict[str, Any]],
+    errors: list[str],
+) -> None:
     try:
         size = await write_part(toolbox, path, part)
         written.append({"path": toolbox.absolute(path), "bytes": size})
@@ -112,7 +130,9 @@ async def download(toolbox: Toolbox, request: web.Request) -> web.StreamResponse
     if not paths or len(paths) > MOST_FILES:
         raise ApiError(400, "paths must name at least one file", source=DAEMON)
     boundary = uuid.uuid4().hex
-    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: f"multipart/form-data; boundary={boundary}"})
+    response = web.StreamResponse(
+        headers={hdrs.CONTENT_TYPE: f"multipart/form-data; boundary={boundary}"}
+    )
     await response.prepare(request)
     for path in paths:
         await send_part(toolbox, request, response, path, boundary=boundary)
@@ -121,13 +141,22 @@ async def download(toolbox: Toolbox, request: web.Request) -> web.StreamResponse
     return response
 
 
-async def send_part(toolbox: Toolbox, request: web.Request, response: web.StreamResponse, path: str, *, boundary: str) -> None:
+async def send_part(
+    toolbox: Toolbox,
+    request: web.Request,
+    response: web.StreamResponse,
+    path: str,
+    *,
+    boundary: str,
+) -> None:
     try:
         async with inside(path):
             fd = await toolbox.box.open_file(toolbox.absolute(path), "r")
     except ApiError as error:
         body = json.dumps(error.envelope(request)).encode()
-        await response.write(part_head(boundary, "error", path, "application/json", len(body)) + body + b"\r\n")
+        await response.write(
+            part_head(boundary, "error", path, "application/json", len(body)) + body + b"\r\n"
+        )
         return
     try:
         size = os.fstat(fd).st_size
@@ -160,7 +189,9 @@ def part_head(boundary: str, name: str, path: str, content_type: str, size: int)
 def file_name(path: str) -> str:
     """A header's filename, also where it is not latin-1."""
     plain = re.sub(r"[^ !#-\[\]-~]", "_", path)
-    encoded = urllib.parse.quote(path, safe="", errors="replace")  # busboy drops a part with a slash in it
+    encoded = urllib.parse.quote(
+        path, safe="", errors="replace"
+    )  # busboy drops a part with a slash in it
     return f"filename=\"{plain}\"; filename*=utf-8''{encoded}"
 
 
@@ -168,7 +199,11 @@ async def list_folder(toolbox: Toolbox, request: web.Request) -> web.Response:
     query = Fields.of_query(request)
     path = toolbox.absolute(query.text("path", "") or toolbox.work_dir)
     async with inside(path):
-        return answer(await toolbox.box.files("list", path=path, depth=query.integer("depth", 1, least=1, most=100)))
+        return answer(
+            await toolbox.box.files(
+                "list", path=path, depth=query.integer("depth", 1, least=1, most=100)
+            )
+        )
 
 
 async def info(toolbox: Toolbox, request: web.Request) -> web.Response:
@@ -192,7 +227,9 @@ async def find(toolbox: Toolbox, request: web.Request) -> web.Response:
     query = Fields.of_query(request)
     path = toolbox.absolute(query.text("path"))
     async with inside(path):
-        return answer(await toolbox.box.files("find", path=path, pattern=required(query, "pattern")))
+        return answer(
+            await toolbox.box.files("find", path=path, pattern=required(query, "pattern"))
+        )
 
 
 async def search(toolbox: Toolbox, request: web.Request) -> web.Response:
@@ -200,7 +237,13 @@ async def search(toolbox: Toolbox, request: web.Request) -> web.Response:
     query = Fields.of_query(request)
     path = toolbox.absolute(query.text("path"))
     async with inside(path):
-        return answer({"files": await toolbox.box.files("search", path=path, pattern=required(query, "pattern"))})
+        return answer(
+            {
+                "files": await toolbox.box.files(
+                    "search", path=path, pattern=required(query, "pattern")
+                )
+            }
+        )
 
 
 def required(fields: Fields, name: str) -> str:
@@ -213,7 +256,11 @@ def required(fields: Fields, name: str) -> str:
 async def replace(toolbox: Toolbox, request: web.Request) -> web.Response:
     """POST /files/replace: literal text in each of `files`; what fails is told by file, and the answer is a 200."""
     fields = await Fields.of_body(request)
-    files, old, new = fields.list_of_texts("files"), required(fields, "pattern"), fields.text("newValue")
+    files, old, new = (
+        fields.list_of_texts("files"),
+        required(fields, "pattern"),
+        fields.text("newValue"),
+    )
     if not files or len(files) > MOST_FILES:
         raise ApiError(400, f"files must name 1 to {MOST_FILES} files", source=DAEMON)
     results: list[dict[str, Any]] = []
@@ -244,15 +291,20 @@ def replaced(names: Sequence[str], failures: Any) -> list[dict[str, Any]]:
     if not isinstance(failures, list) or len(failures) != len(names):
         raise ApiError(502, "the sandbox gave no sensible answer", source=DAEMON)
     return [
-        {"file": name, "success": True} if failure is None else {"file": name, "success": False, "error": str(failure)[:500]}
+        {"file": name, "success": True}
+        if failure is None
+        else {"file": name, "success": False, "error": str(failure)[:500]}
         for name, failure in zip(names, failures, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 async def move(toolbox: Toolbox, request: web.Request) -> web.Response:
     """POST /files/move?source&destination: the destination must not exist, its folder must."""
     query = Fields.of_query(request)
-    source, destination = toolbox.absolute(query.text("source")), toolbox.absolute(query.text("destination"))
+    source, destination = (
+        toolbox.absolute(query.text("source")),
+        toolbox.absolute(query.text("destination")),
+    )
     async with inside(f"{source} to {destination}"):
         await toolbox.box.files("move", path=source, destination=destination)
     return nothing(200)
@@ -264,7 +316,9 @@ async def permissions(toolbox: Toolbox, request: web.Request) -> web.Response:
     path, mode = toolbox.absolute(query.text("path")), query.text("mode", "")
     owner, group = query.text("owner", ""), query.text("group", "")
     async with inside(path):
-        await toolbox.box.files("permissions", path=path, mode=octal(mode) if mode else None, owner=owner, group=group)
+        await toolbox.box.files(
+            "permissions", path=path, mode=octal(mode) if mode else None, owner=owner, group=group
+        )
     return nothing(200)
 
 

@@ -7,9 +7,16 @@ from collections.abc import Iterator
 from typing import Any
 
 WORDS = {
-    ".": "Unmodified", "M": "Modified", "T": "Modified", "A": "Added", "D": "Deleted", "R": "Renamed", "C": "Copied",
-    "U": "Updated but unmerged", "?": "Untracked",
-}  # fmt: skip
+    ".": "Unmodified",
+    "M": "Modified",
+    "T": "Modified",
+    "A": "Added",
+    "D": "Deleted",
+    "R": "Renamed",
+    "C": "Copied",
+    "U": "Updated but unmerged",
+    "?": "Untracked",
+}
 WORDS_BEFORE_NAME = {"1": 8, "2": 9, "u": 10}  # of git-status(1), "Porcelain Format Version 2"
 COMMIT_FORMAT = "%H%n%an%n%ae%n%aI%n%B"  # names hold no newline
 DETACHED = "HEAD"  # what Daytona calls a branch that is none
@@ -17,7 +24,14 @@ DETACHED = "HEAD"  # what Daytona calls a branch that is none
 
 def status(text: str) -> dict[str, Any]:
     """GitStatus of `status --porcelain=v2 --branch -z`."""
-    found: dict[str, Any] = {"currentBranch": "", "fileStatus": [], "ahead": 0, "behind": 0, "branchPublished": False, "detached": False}
+    found: dict[str, Any] = {
+        "currentBranch": "",
+        "fileStatus": [],
+        "ahead": 0,
+        "behind": 0,
+        "branchPublished": False,
+        "detached": False,
+    }
     records = iter(text.split("\0"))
     for record in records:
         if record.startswith("# "):
@@ -38,7 +52,11 @@ def head(line: str) -> dict[str, Any]:
     if name == "branch.upstream":
         return {"upstream": value, "branchPublished": True}
     counts = re.fullmatch(r"\+(\d{1,9}) -(\d{1,9})", value)
-    return {"ahead": int(counts[1]), "behind": int(counts[2])} if name == "branch.ab" and counts else {}
+    return (
+        {"ahead": int(counts[1]), "behind": int(counts[2])}
+        if name == "branch.ab" and counts
+        else {}
+    )
 
 
 def file_status(record: str, more: Iterator[str]) -> dict[str, str] | None:
@@ -60,7 +78,9 @@ def commits(text: str) -> list[dict[str, str]]:
     for record in text.split("\0"):
         parts = record.split("\n", 4)
         if len(parts) == 5:
-            found.append(dict(zip(("hash", "author", "email", "timestamp", "message"), parts, strict=True)))
+            found.append(
+                dict(zip(("hash", "author", "email", "timestamp", "message"), parts, strict=True))
+            )
     return found
 
 

@@ -35,11 +35,15 @@ LONGEST_CREDENTIAL = 4000  # a pipe takes this in one piece
 COPIES = 4  # a fetch may ask again for a second connection
 RUN_FOLDER = "/run/git"
 PROTOCOLS = "file:git:http:https:ssh"  # never ext, which runs what the address says
-ALWAYS = (
-    "core.hooksPath=/dev/null", "core.fsmonitor=false", "core.askPass=", "protocol.ext.allow=never", "safe.directory=*",
-    "gc.auto=0", "maintenance.auto=false", "submodule.recurse=false", "fetch.recurseSubmodules=false", "commit.gpgSign=false",
-    "advice.detachedHead=false", "http.lowSpeedLimit=1", "http.lowSpeedTime=120", "i18n.logOutputEncoding=UTF-8",
-)  # fmt: skip
+ALWAYS = tuple(
+    """
+        core.hooksPath=/dev/null core.fsmonitor=false core.askPass=
+        protocol.ext.allow=never safe.directory=* gc.auto=0 maintenance.auto=false
+        submodule.recurse=false fetch.recurseSubmodules=false commit.gpgSign=false
+        advice.detachedHead=false http.lowSpeedLimit=1 http.lowSpeedTime=120
+        i18n.logOutputEncoding=UTF-8
+    """.split()
+)
 
 
 @dataclass(frozen=True)
@@ -73,29 +77,52 @@ class Done:
 
 
 async def git(
-    toolbox: Toolbox, *words: str, cwd: str, credential: Credential | None = None, stdin: bytes = b"", timeout_s: float = LOCAL_S
+    toolbox: Toolbox,
+    *words: str,
+    cwd: str,
+    credential: Credential | None = None,
+    stdin: bytes = b"",
+    timeout_s: float = LOCAL_S,
 ) -> Done:
     """Run git to its end; raises the ApiError for a folder or a git that is not there, and for a call that takes too long."""
     async with asked(toolbox, credential) as settings:
-        argv = ["git", *(word for setting in (*ALWAYS, *settings) for word in ("-c", setting)), "--no-pager", *words]
+        argv = [
+            "git",
+            *(word for setting in (*ALWAYS, *settings) for word in ("-c", setting)),
+            "--no-pager",
+            *words,
+        ]
         if any("\0" in word for word in argv):
             raise ApiError(400, "no value may hold a NUL", source=DAEMON)
         return await run(toolbox, argv, cwd=cwd, stdin=stdin, timeout_s=timeout_s)
 
 
 async def checked(
-    toolbox: Toolbox, *words: str, cwd: str, credential: Credential | None = None, stdin: bytes = b"", timeout_s: float = LOCAL_S
+    toolbox: Toolbox,
+    *words: str,
+    cwd: str,
+    credential: Credential | None = None,
+    stdin: bytes = b"",
+    timeout_s: float = LOCAL_S,
 ) -> Done:
     """`git`, when it succeeds; raises the ApiError that its words mean."""
-    done = await git(toolbox, *words, cwd=cwd, credential=credential, stdin=stdin, timeout_s=timeout_s)
+    done = await git(
+        toolbox, *words, cwd=cwd, credential=credential, stdin=stdin, timeout_s=timeout_s
+    )
     if done.code:
-        raise failure(done.code, done.said, [credential.password, credential.username] if credential else ())
+        raise failure(
+            done.code, done.said, [credential.password, credential.username] if credential else ()
+        )
     if len(done.out) >= OUTPUT_LIMIT:
-        raise ApiError(400, f"git says more than {OUTPUT_LIMIT >> 20} MiB; use sandbox.process", source=DAEMON)
+        raise ApiError(
+            400, f"git says more than {OUTPUT_LIMIT >> 20} MiB; use sandbox.process", source=DAEMON
+        )
     return done
 
 
-async def run(toolbox: Toolbox, argv: Sequence[str], *, cwd: str, stdin: bytes, timeout_s: float) -> Done:
+async def run(
+    toolbox: Toolbox, argv: Sequence[str], *, cwd: str, stdin: bytes, timeout_s: float
+) -> Done:
     stdin_r, stdin_w = os.pipe()
     out_r, out_w = os.pipe()
     err_r, err_w = os.pipe()
@@ -109,7 +136,10 @@ async def run(toolbox: Toolbox, argv: Sequence[str], *, cwd: str, stdin: bytes, 
         for fd in (stdin_r, out_w, err_w):
             os.close(fd)
     feeder = asyncio.create_task(feed(stdin_w, stdin))
-    out, err = asyncio.create_task(read_all(out_r, limit=OUTPUT_LIMIT)), asyncio.create_task(read_all(err_r, limit=COMPLAINT_LIMIT))
+    out, err = (
+        asyncio.create_task(read_all(out_r, limit=OUTPUT_LIMIT)),
+        asyncio.create_task(read_all(err_r, limit=COMPLAINT_LIMIT)),
+    )
     try:
         code = await ended(toolbox, running, timeout_s)
         if (await asyncio.wait({out, err}, timeout=SETTLE_S))[1]:
@@ -120,17 +150,25 @@ async def run(toolbox: Toolbox, argv: Sequence[str], *, cwd: str, stdin: bytes, 
             task.cancel()
 
 
-async def start(toolbox: Toolbox, argv: Sequence[str], *, cwd: str, stdio: tuple[int, int, int]) -> Running:
+async def start(
+    toolbox: Toolbox, argv: Sequence[str], *, cwd: str, stdio: tuple[int, int, int]
+) -> Running:
     async with inside(cwd):
         try:
-            return await toolbox.box.exec(argv, stdio=stdio, environment=environment(toolbox, cwd), cwd=cwd)
+            return await toolbox.box.exec(
+                argv, stdio=stdio, environment=environment(toolbox, cwd), cwd=cwd
+            )
         except FileProblem as error:
             with contextlib.suppress(FileProblem):
                 if (await toolbox.box.files("info", path=cwd))["isDir"]:
                     raise ApiError(
-                        501, "there is no git in this sandbox; sudo apt install git on this machine, whose /usr it has", source=DAEMON
+                        501,
+                        "there is no git in this sandbox; sudo apt install git on this machine, whose /usr it has",
+                        source=DAEMON,
                     ) from None
-            raise ApiError(404, f"{cwd}: {error.strerror}", code="GIT_REPO_NOT_FOUND", source=DAEMON) from None
+            raise ApiError(
+                404, f"{cwd}: {error.strerror}", code="GIT_REPO_NOT_FOUND", source=DAEMON
+            ) from None
 
 
 async def ended(toolbox: Toolbox, running: Running, timeout_s: float) -> int:
@@ -141,7 +179,12 @@ async def ended(toolbox: Toolbox, running: Running, timeout_s: float) -> int:
         await toolbox.box.kill(running, signal.SIGTERM)
         await asyncio.wait({running.exited}, timeout=TERMINATE_S)
         await toolbox.box.kill(running, signal.SIGKILL)
-        raise ApiError(408, f"git took longer than {timeout_s:.0f} seconds", code="REQUEST_TIMEOUT", source=DAEMON) from None
+        raise ApiError(
+            408,
+            f"git took longer than {timeout_s:.0f} seconds",
+            code="REQUEST_TIMEOUT",
+            source=DAEMON,
+        ) from None
     if not toolbox.box.is_running:
         raise SandboxGone(toolbox.box.ended_because or "the sandbox was stopped while git ran")
     return code
@@ -149,11 +192,22 @@ async def ended(toolbox: Toolbox, running: Running, timeout_s: float) -> int:
 
 def environment(toolbox: Toolbox, cwd: str) -> dict[str, str]:
     """The sandbox's own, without what would change git's ways; a folder below a repository is none itself."""
-    own = {name: value for name, value in toolbox.environment({}).items() if not name.startswith(("GIT_", "LC_", "SSH_ASKPASS"))}
+    own = {
+        name: value
+        for name, value in toolbox.environment({}).items()
+        if not name.startswith(("GIT_", "LC_", "SSH_ASKPASS"))
+    }
     return {
-        **own, "LANGUAGE": "", "LC_ALL": "C.UTF-8", "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "GIT_OPTIONAL_LOCKS": "0",
-        "GIT_ALLOW_PROTOCOL": PROTOCOLS, "GIT_CEILING_DIRECTORIES": posixpath.dirname(cwd), "GIT_EDITOR": "true",
-    }  # fmt: skip
+        **own,
+        "LANGUAGE": "",
+        "LC_ALL": "C.UTF-8",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_ALLOW_PROTOCOL": PROTOCOLS,
+        "GIT_CEILING_DIRECTORIES": posixpath.dirname(cwd),
+        "GIT_EDITOR": "true",
+    }
 
 
 @contextlib.asynccontextmanager
@@ -187,16 +241,25 @@ def pour(fd: int, lines: bytes) -> None:
 
 def settings_for(origin: str, fifo: str) -> Sequence[str]:
     """The empty helpers forget all that a configuration file names; ours answers for one origin, and stores nothing."""
-    script = (
-        f'!f() {{ test "$1" = get || exit 0; {{ IFS= read -r u && IFS= read -r p; }} < {fifo} && printf \'%s\\n%s\\n\' "$u" "$p"; }}; f'
+    script = f'!f() {{ test "$1" = get || exit 0; {{ IFS= read -r u && IFS= read -r p; }} < {fifo} && printf \'%s\\n%s\\n\' "$u" "$p"; }}; f'
+    return (
+        "credential.helper=",
+        f"credential.{origin}.helper=",
+        f"credential.{origin}.helper={script}",
     )
-    return ("credential.helper=", f"credential.{origin}.helper=", f"credential.{origin}.helper={script}")
 
 
 def credential_for(url: str, username: str, password: str) -> Credential | None:
     """For http and https only; raises the 400 for what no credential can be. A user name alone is none."""
-    if re.search(r"[\x00\r\n]", username + password) or len((username + password).encode()) > LONGEST_CREDENTIAL:
-        raise ApiError(400, f"username and password are one line each, of {LONGEST_CREDENTIAL} bytes at most", source=DAEMON)
+    if (
+        re.search(r"[\x00\r\n]", username + password)
+        or len((username + password).encode()) > LONGEST_CREDENTIAL
+    ):
+        raise ApiError(
+            400,
+            f"username and password are one line each, of {LONGEST_CREDENTIAL} bytes at most",
+            source=DAEMON,
+        )
     origin = origin_of(url)
     return Credential(origin, username, password) if password and origin else None
 

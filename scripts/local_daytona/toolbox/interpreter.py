@@ -42,7 +42,12 @@ class Request:
         code = fields.text("code", "")
         if not code.strip():
             raise ApiError(400, "code is required", source=DAEMON)
-        return cls(code, fields.text("contextId", "") or DEFAULT, fields.texts("envs"), fields.integer("timeout", RUN_TIMEOUT_S))
+        return cls(
+            code,
+            fields.text("contextId", "") or DEFAULT,
+            fields.texts("envs"),
+            fields.integer("timeout", RUN_TIMEOUT_S),
+        )
 
 
 async def execute(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
@@ -64,15 +69,22 @@ async def execute(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
 
 async def first_message(toolbox: Toolbox, client: Channel) -> Request | None:
     """None when the client left; raises the 400 when it sends something else or nothing for too long, SandboxGone."""
-    receiving, closing = asyncio.ensure_future(client.socket.receive()), asyncio.ensure_future(toolbox.closing.wait())
-    await first_of(receiving, closing, asyncio.ensure_future(asyncio.sleep(FIRST_MESSAGE_TIMEOUT_S)))
+    receiving, closing = (
+        asyncio.ensure_future(client.socket.receive()),
+        asyncio.ensure_future(toolbox.closing.wait()),
+    )
+    await first_of(
+        receiving, closing, asyncio.ensure_future(asyncio.sleep(FIRST_MESSAGE_TIMEOUT_S))
+    )
     if receiving.cancelled():
         if closing.cancelled():
             raise ApiError(400, "no request came", source=DAEMON)
         raise SandboxGone(STOPPED)
     message = receiving.result()
     if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-        return Request.of(message.data if isinstance(message.data, str) else message.data.decode(errors="replace"))
+        return Request.of(
+            message.data if isinstance(message.data, str) else message.data.decode(errors="replace")
+        )
     return None
 
 
@@ -113,7 +125,9 @@ async def create_context(toolbox: Toolbox, request: web.Request) -> web.Response
     language = fields.text("language", "") or LANGUAGE
     if language != LANGUAGE:
         raise ApiError(400, f"contexts run {LANGUAGE}, not {language[:100]}", source=DAEMON)
-    context = await toolbox.contexts.create(toolbox.absolute(fields.text("cwd", "") or toolbox.work_dir))
+    context = await toolbox.contexts.create(
+        toolbox.absolute(fields.text("cwd", "") or toolbox.work_dir)
+    )
     return answer(context.as_json())
 
 

@@ -23,7 +23,9 @@ class Log:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        weakref.finalize(self, os.close, self._fd)  # not before the last reader is done: the number may be another file's by then
+        weakref.finalize(
+            self, os.close, self._fd
+        )  # not before the last reader is done: the number may be another file's by then
         self._size = 0
         self._cut = False
         self._grown = asyncio.Condition()

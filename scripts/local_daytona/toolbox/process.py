@@ -17,9 +17,13 @@ from . import charts
 from .shell import feed, shell
 from .toolbox import Toolbox, inside
 
-OUTPUT_LIMIT = 32 * 1024 * 1024  # the answer is one JSON string held in memory, up to six times as long; more is dropped
+OUTPUT_LIMIT = (
+    32 * 1024 * 1024
+)  # the answer is one JSON string held in memory, up to six times as long; more is dropped
 INTERPRETERS = {"python": ("python3", "-u", "-"), "javascript": ("node", "-")}
-WITHOUT_DASH = "process.argv.splice(1, 1); "  # on the code's own first line, whose number a stack trace shows
+WITHOUT_DASH = (
+    "process.argv.splice(1, 1); "  # on the code's own first line, whose number a stack trace shows
+)
 COULD_NOT_START = -1
 
 
@@ -39,7 +43,12 @@ async def execute(toolbox: Toolbox, request: web.Request) -> web.Response:
         raise ApiError(400, "command is required", source=DAEMON)
     cwd = toolbox.absolute(fields.text("cwd", "") or toolbox.work_dir)
     ended = await run(
-        toolbox, [shell()], script=command.encode(), env=fields.texts("envs"), cwd=cwd, timeout_s=fields.integer("timeout", 0)
+        toolbox,
+        [shell()],
+        script=command.encode(),
+        env=fields.texts("envs"),
+        cwd=cwd,
+        timeout_s=fields.integer("timeout", 0),
     )
     return answer({"exitCode": ended.exit_code, "result": ended.output})
 
@@ -51,24 +60,45 @@ async def code_run(toolbox: Toolbox, request: web.Request) -> web.Response:
     interpreter = INTERPRETERS.get(language)
     if interpreter is None:
         known = " and ".join(INTERPRETERS)
-        raise ApiError(400, f"local Daytona runs {known}, not {language}; compile it first, or use the cloud", source=DAEMON)
+        raise ApiError(
+            400,
+            f"local Daytona runs {known}, not {language}; compile it first, or use the cloud",
+            source=DAEMON,
+        )
     code = (WITHOUT_DASH if language == "javascript" else "") + fields.text("code")
     if language == "python" and charts.draws(code):
         interpreter = charts.RUNNER
     argv, script = [*interpreter, *fields.list_of_texts("argv")], code.encode()
-    ended = await run(toolbox, argv, script=script, env=fields.texts("envs"), cwd=toolbox.work_dir, timeout_s=fields.integer("timeout", 0))
+    ended = await run(
+        toolbox,
+        argv,
+        script=script,
+        env=fields.texts("envs"),
+        cwd=toolbox.work_dir,
+        timeout_s=fields.integer("timeout", 0),
+    )
     result, found = await asyncio.to_thread(charts.extracted, ended.output)
     return answer({"exitCode": ended.exit_code, "result": result, "artifacts": {"charts": found}})
 
 
-async def run(toolbox: Toolbox, argv: Sequence[str], *, script: bytes, env: Mapping[str, str], cwd: str, timeout_s: int) -> Ended:
+async def run(
+    toolbox: Toolbox,
+    argv: Sequence[str],
+    *,
+    script: bytes,
+    env: Mapping[str, str],
+    cwd: str,
+    timeout_s: int,
+) -> Ended:
     """Run to the end of whoever holds the output; raises the 408 after `timeout_s` (0: never), with everything killed."""
     environment = toolbox.environment(env)
     stdin_r, stdin_w = os.pipe()
     out_r, out_w = os.pipe()
     try:
         async with inside(cwd):
-            running = await toolbox.box.exec(argv, stdio=(stdin_r, out_w, out_w), environment=environment, cwd=cwd)
+            running = await toolbox.box.exec(
+                argv, stdio=(stdin_r, out_w, out_w), environment=environment, cwd=cwd
+            )
     except ApiError as error:
         os.close(stdin_w)
         os.close(out_r)
@@ -89,17 +119,27 @@ def shown(output: bytes) -> str:
     """As text, cut with a notice where it is too long for one answer."""
     if len(output) <= OUTPUT_LIMIT:
         return output.decode(errors="replace")
-    return output[:OUTPUT_LIMIT].decode(errors="replace") + f"\n[local Daytona kept the first {OUTPUT_LIMIT >> 20} MiB of this output]\n"
+    return (
+        output[:OUTPUT_LIMIT].decode(errors="replace")
+        + f"\n[local Daytona kept the first {OUTPUT_LIMIT >> 20} MiB of this output]\n"
+    )
 
 
 async def collect(toolbox: Toolbox, running: Running, out: int, *, timeout_s: int) -> Ended:
     reader = asyncio.create_task(read_all(out, limit=OUTPUT_LIMIT + 1))
     try:
         # A program may close its output and run on: the timeout is for both.
-        output, code = await asyncio.wait_for(asyncio.gather(reader, asyncio.shield(running.exited)), timeout_s or None)
+        output, code = await asyncio.wait_for(
+            asyncio.gather(reader, asyncio.shield(running.exited)), timeout_s or None
+        )
     except asyncio.TimeoutError:
         await toolbox.box.kill(running, signal.SIGKILL)
-        raise ApiError(408, "request timeout: command execution timeout", code="PROCESS_EXECUTION_TIMEOUT", source=DAEMON) from None
+        raise ApiError(
+            408,
+            "request timeout: command execution timeout",
+            code="PROCESS_EXECUTION_TIMEOUT",
+            source=DAEMON,
+        ) from None
     finally:
         reader.cancel()
     if not toolbox.box.is_running:

@@ -15,7 +15,9 @@ from .channel import Channel, first_of
 from .terminals import End, Size, Terminal
 from .toolbox import Toolbox
 
-EXIT_CONTROL = "X-Daytona-Pty-Exit-Control"  # offered by clients that understand the `exited` message
+EXIT_CONTROL = (
+    "X-Daytona-Pty-Exit-Control"  # offered by clients that understand the `exited` message
+)
 ENVIRONMENT = "X-Daytona-Pty-Envs~"  # then the variables, as base64 of JSON
 
 
@@ -33,7 +35,9 @@ async def create_connect(toolbox: Toolbox, request: web.Request) -> web.StreamRe
     """WS /process/pty/create-connect?id&cols&rows&cwd: refused by HTTP status, else the client sees the first byte too."""
     channel.required(request)
     query = Fields.of_query(request)
-    terminal = toolbox.terminals.add(query, cwd=cwd_of(toolbox, query), envs=environment_of(request))
+    terminal = toolbox.terminals.add(
+        query, cwd=cwd_of(toolbox, query), envs=environment_of(request)
+    )
     await toolbox.terminals.start(terminal)
     return await attach(terminal, request)
 
@@ -76,13 +80,20 @@ async def attach(terminal: Terminal, request: web.Request) -> web.StreamResponse
     finally:
         terminal.follow()
     try:
-        await first_of(*map(asyncio.ensure_future, (client.listen(terminal.type), terminal.ended.wait(), client.gone.wait())))
+        await first_of(
+            *map(
+                asyncio.ensure_future,
+                (client.listen(terminal.type), terminal.ended.wait(), client.gone.wait()),
+            )
+        )
     finally:
         terminal.clients.discard(client)
     return await say_goodbye(client, terminal.end, tells_exit=tells_exit)
 
 
-async def say_goodbye(client: Channel, end: End | None, *, tells_exit: bool) -> web.WebSocketResponse:
+async def say_goodbye(
+    client: Channel, end: End | None, *, tells_exit: bool
+) -> web.WebSocketResponse:
     """The exit code stands in the close reason, and for those who understand it in a message before."""
     if end is None:
         return await client.close(channel.NORMAL)
@@ -90,7 +101,9 @@ async def say_goodbye(client: Channel, end: End | None, *, tells_exit: bool) -> 
         return await client.close(channel.GOING_AWAY, end.reason)
     if tells_exit:
         await client.send(json.dumps({"type": "control", "status": "exited", **end.as_json()}))
-    return await client.close(channel.NORMAL if end.exit_code == 0 else channel.FAILED, json.dumps(end.as_json()))
+    return await client.close(
+        channel.NORMAL if end.exit_code == 0 else channel.FAILED, json.dumps(end.as_json())
+    )
 
 
 def cwd_of(toolbox: Toolbox, fields: Fields) -> str:
@@ -99,12 +112,16 @@ def cwd_of(toolbox: Toolbox, fields: Fields) -> str:
 
 def environment_of(request: web.Request) -> dict[str, str]:
     """The variables among the offered subprotocols; raises the 400 for what is none."""
-    found = next((offer for offer in channel.offered(request) if offer.startswith(ENVIRONMENT)), None)
+    found = next(
+        (offer for offer in channel.offered(request) if offer.startswith(ENVIRONMENT)), None
+    )
     if found is None:
         return {}
     text = found[len(ENVIRONMENT) :]
     try:
         values = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     except (binascii.Error, ValueError, RecursionError):
-        raise ApiError(400, f"{ENVIRONMENT} must be followed by base64 of a JSON object", source=DAEMON) from None
+        raise ApiError(
+            400, f"{ENVIRONMENT} must be followed by base64 of a JSON object", source=DAEMON
+        ) from None
     return Fields({"envs": values}).texts("envs")

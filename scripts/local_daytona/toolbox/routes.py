@@ -46,7 +46,13 @@ async def create_session(toolbox: Toolbox, request: web.Request) -> web.Response
 
 
 async def list_sessions(toolbox: Toolbox, _request: web.Request) -> web.Response:
-    return answer([session_json(session.id, session.commands) for session in toolbox.sessions if session.id != ENTRYPOINT])
+    return answer(
+        [
+            session_json(session.id, session.commands)
+            for session in toolbox.sessions
+            if session.id != ENTRYPOINT
+        ]
+    )
 
 
 async def get_session(toolbox: Toolbox, request: web.Request) -> web.Response:
@@ -88,7 +94,13 @@ async def session_exec(toolbox: Toolbox, request: web.Request) -> web.Response:
     if later:
         return answer({"cmdId": command.id}, status=202)
     await session.wait(command)
-    return answer({"cmdId": command.id, "exitCode": command.exit_code, **await asyncio.to_thread(logs_json, command)})
+    return answer(
+        {
+            "cmdId": command.id,
+            "exitCode": command.exit_code,
+            **await asyncio.to_thread(logs_json, command),
+        }
+    )
 
 
 async def get_command(toolbox: Toolbox, request: web.Request) -> web.Response:
@@ -97,7 +109,9 @@ async def get_command(toolbox: Toolbox, request: web.Request) -> web.Response:
 
 async def send_input(toolbox: Toolbox, request: web.Request) -> web.Response:
     data = (await Fields.of_body(request)).text("data")
-    session, command = toolbox.sessions.find_command(request.match_info["session"], request.match_info["command"])
+    session, command = toolbox.sessions.find_command(
+        request.match_info["session"], request.match_info["command"]
+    )
     await session.send_input(command, data)
     return nothing(204)
 
@@ -146,12 +160,17 @@ async def until_closed(socket: web.WebSocketResponse) -> None:
 
 
 def found_command(toolbox: Toolbox, request: web.Request) -> Command:
-    _, command = toolbox.sessions.find_command(request.match_info["session"], request.match_info["command"])
+    _, command = toolbox.sessions.find_command(
+        request.match_info["session"], request.match_info["command"]
+    )
     return command
 
 
 def session_json(session_id: str, commands: dict[str, Command]) -> dict[str, object]:
-    return {"sessionId": session_id, "commands": [command.as_json() for command in commands.values()]}
+    return {
+        "sessionId": session_id,
+        "commands": [command.as_json() for command in commands.values()],
+    }
 
 
 PTY = "/process/pty/{terminal}"

@@ -69,7 +69,10 @@ class Session:
         null = os.open(os.devnull, os.O_RDWR)
         try:
             self._running = await self._toolbox.box.exec(
-                [shell()], stdio=(read_end, null, null), environment=self._toolbox.environment({}), cwd=self._toolbox.work_dir
+                [shell()],
+                stdio=(read_end, null, null),
+                environment=self._toolbox.environment({}),
+                cwd=self._toolbox.work_dir,
             )
         except BaseException:
             os.close(self._stdin)
@@ -108,7 +111,9 @@ class Session:
             raise
         out, err, code, *stdin = fds
         log = Log(self._toolbox.box.folders.logs / f"{command_id}.log")
-        command = Command(id=command_id, text=text, log=log, stdin=stdin[0] if stdin else None, echo=echo)
+        command = Command(
+            id=command_id, text=text, log=log, stdin=stdin[0] if stdin else None, echo=echo
+        )
         self.commands[command_id] = command
         self._background(self._follow(command, folder, out=out, err=err, code=code))
         await self._type(folder, has_stdin=not wait)
@@ -117,11 +122,15 @@ class Session:
     async def _type(self, folder: str, *, has_stdin: bool) -> None:
         stdin = f"{folder}/in" if has_stdin else "/dev/null"
         place = shlex.quote(folder)
-        dot = "command ." if shell().endswith("/sh") else "."  # in a plain sh a bad script would end the shell
+        dot = (
+            "command ." if shell().endswith("/sh") else "."
+        )  # in a plain sh a bad script would end the shell
         line = f"{{ {dot} {place}/script; }} <{stdin} >{place}/out 2>{place}/err; echo $? >{place}/code\n"
         await feed(os.dup(self._stdin), line.encode())
 
-    async def _follow(self, command: Command, folder: str, *, out: int, err: int, code: int) -> None:
+    async def _follow(
+        self, command: Command, folder: str, *, out: int, err: int, code: int
+    ) -> None:
         """Pump both streams into the log and learn the exit code; the shell's own end ends the waiting."""
         pumps = asyncio.gather(pump(command.log, STDOUT, out), pump(command.log, STDERR, err))
         answer = asyncio.create_task(read_all(code, limit=64))
@@ -130,7 +139,9 @@ class Session:
             await asyncio.wait((answer, shell_ended), return_when=asyncio.FIRST_COMPLETED)
             with contextlib.suppress(asyncio.TimeoutError):
                 # A shell that ended may leave children that hold the output; one that answered has closed its own ends.
-                await asyncio.wait_for(asyncio.shield(pumps), None if answer.done() else KILL_GRACE_S)
+                await asyncio.wait_for(
+                    asyncio.shield(pumps), None if answer.done() else KILL_GRACE_S
+                )
             await asyncio.wait((answer,), timeout=SETTLE_S)
             command.exit_code = exit_code(answer)
             command.lost = command.exit_code is None
@@ -158,7 +169,12 @@ class Session:
     async def send_input(self, command: Command, data: str) -> None:
         """Text for a running asynchronous command's stdin, with a newline at its end; raises the 410 when it has ended."""
         if command.ended.is_set() or command.stdin is None:
-            raise ApiError(410, "the command takes no more input", code="COMMAND_ALREADY_COMPLETED", source=DAEMON)
+            raise ApiError(
+                410,
+                "the command takes no more input",
+                code="COMMAND_ALREADY_COMPLETED",
+                source=DAEMON,
+            )
         text = (data if data.endswith("\n") else data + "\n").encode()
         if command.echo:
             await command.log.append(STDOUT, text)
@@ -204,9 +220,16 @@ class Sessions:
     async def create(self, session_id: str) -> None:
         """Raises the 409 for a known id, the 400 for one that cannot be in a path."""
         if not SESSION_ID.fullmatch(session_id):
-            raise ApiError(400, "sessionId must be 1 to 200 characters without a slash", source=DAEMON)
+            raise ApiError(
+                400, "sessionId must be 1 to 200 characters without a slash", source=DAEMON
+            )
         if session_id in self._sessions or session_id in self._opening:
-            raise ApiError(409, f"session {session_id} already exists", code="SESSION_ALREADY_EXISTS", source=DAEMON)
+            raise ApiError(
+                409,
+                f"session {session_id} already exists",
+                code="SESSION_ALREADY_EXISTS",
+                source=DAEMON,
+            )
         session = Session(self._toolbox, session_id)
         self._opening.add(session_id)
         try:
@@ -232,14 +255,18 @@ class Sessions:
     def find(self, session_id: str) -> Session:
         session = self._sessions.get(session_id)
         if session is None:
-            raise ApiError(404, f"session {session_id} not found", code="SESSION_NOT_FOUND", source=DAEMON)
+            raise ApiError(
+                404, f"session {session_id} not found", code="SESSION_NOT_FOUND", source=DAEMON
+            )
         return session
 
     def find_command(self, session_id: str, command_id: str) -> tuple[Session, Command]:
         session = self.find(session_id)
         command = session.commands.get(command_id)
         if command is None:
-            raise ApiError(404, f"command {command_id} not found", code="COMMAND_NOT_FOUND", source=DAEMON)
+            raise ApiError(
+                404, f"command {command_id} not found", code="COMMAND_NOT_FOUND", source=DAEMON
+            )
         return session, command
 
     async def delete(self, session_id: str) -> None:
@@ -281,4 +308,7 @@ def logs_json(command: Command) -> dict[str, str]:
     """SessionCommandLogsResponse: the raw framed log, and its two streams."""
     framed = command.log.read()[:TYPED_LOG_LIMIT]
     out, err = split(framed)
-    return {name: data.decode(errors="replace") for name, data in (("output", framed), ("stdout", out), ("stderr", err))}
+    return {
+        name: data.decode(errors="replace")
+        for name, data in (("output", framed), ("stdout", out), ("stderr", err))
+    }

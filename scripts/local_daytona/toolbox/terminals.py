@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 TERM = "xterm-256color"
 MOST_CELLS = 1000
 READ_SIZE = 16 * 1024
-LAST_WORDS = 64 * READ_SIZE  # bytes read after the shell's end, which children that hold the terminal may go on producing
+LAST_WORDS = (
+    64 * READ_SIZE
+)  # bytes read after the shell's end, which children that hold the terminal may go on producing
 INPUT_TIMEOUT_S = 5.0  # a program that does not read for so long loses what is typed; a client's pings must be answered in time
 KILL_TIMEOUT_S = 10.0
 
@@ -41,7 +43,10 @@ class Size:
     @classmethod
     def wanted(cls, fields: Fields) -> Size:
         """As asked for, 80x24 where nothing is."""
-        return cls(fields.integer("cols", 80, most=MOST_CELLS) or 80, fields.integer("rows", 24, most=MOST_CELLS) or 24)
+        return cls(
+            fields.integer("cols", 80, most=MOST_CELLS) or 80,
+            fields.integer("rows", 24, most=MOST_CELLS) or 24,
+        )
 
     @classmethod
     def required(cls, fields: Fields) -> Size:
@@ -49,7 +54,10 @@ class Size:
         for name in ("cols", "rows"):
             if not fields.has(name):
                 raise ApiError(400, f"{name} is required", source=DAEMON)
-        return cls(fields.integer("cols", 0, least=1, most=MOST_CELLS), fields.integer("rows", 0, least=1, most=MOST_CELLS))
+        return cls(
+            fields.integer("cols", 0, least=1, most=MOST_CELLS),
+            fields.integer("rows", 0, least=1, most=MOST_CELLS),
+        )
 
     def apply(self, master: int) -> None:
         """The kernel tells the programs on the terminal."""
@@ -78,7 +86,16 @@ class End:
 class Terminal:
     """One shell on its terminal. Whoever is attached gets its output; what comes while nobody is, is dropped."""
 
-    def __init__(self, toolbox: Toolbox, terminal_id: str, *, size: Size, cwd: str, envs: Mapping[str, str], lazy: bool) -> None:
+    def __init__(
+        self,
+        toolbox: Toolbox,
+        terminal_id: str,
+        *,
+        size: Size,
+        cwd: str,
+        envs: Mapping[str, str],
+        lazy: bool,
+    ) -> None:
         self.id = terminal_id
         self.size = size
         self.cwd = cwd
@@ -121,7 +138,9 @@ class Terminal:
                     [shell(), "-i", "-l"], environment=self._environment, cwd=self.cwd
                 )
             except FileProblem as error:
-                raise ApiError(400, f"no terminal can start in {self.cwd}: {error.strerror}", source=DAEMON) from None
+                raise ApiError(
+                    400, f"no terminal can start in {self.cwd}: {error.strerror}", source=DAEMON
+                ) from None
             self.size.apply(self._master)
 
     def follow(self) -> None:
@@ -138,7 +157,10 @@ class Terminal:
                 await asyncio.gather(*(client.send(chunk) for client in list(self.clients)))
                 left -= len(chunk) if running.exited.done() else 0
             elif chunk is None and not running.exited.done():
-                await first_of(asyncio.ensure_future(readable(self._master)), asyncio.ensure_future(asyncio.shield(running.exited)))
+                await first_of(
+                    asyncio.ensure_future(readable(self._master)),
+                    asyncio.ensure_future(asyncio.shield(running.exited)),
+                )
             else:
                 break
         self._finish(End.of(await asyncio.shield(running.exited)))
@@ -209,11 +231,15 @@ class Terminals:
         """A terminal that has not started; raises the 400 or, for a taken id, the 409."""
         terminal_id = fields.text("id", "")
         if not SESSION_ID.fullmatch(terminal_id):
-            raise ApiError(400, "id is required, without slashes and at most 200 characters", source=DAEMON)
+            raise ApiError(
+                400, "id is required, without slashes and at most 200 characters", source=DAEMON
+            )
         if terminal_id in self._terminals:
             raise ApiError(409, f"PTY session {terminal_id} already exists", source=DAEMON)
         lazy = fields.boolean("lazyStart")
-        terminal = Terminal(self._toolbox, terminal_id, size=Size.wanted(fields), cwd=cwd, envs=envs, lazy=lazy)
+        terminal = Terminal(
+            self._toolbox, terminal_id, size=Size.wanted(fields), cwd=cwd, envs=envs, lazy=lazy
+        )
         self._terminals[terminal_id] = terminal
         return terminal
 

@@ -43,7 +43,9 @@ class Toolbox:
     def absolute(self, path: str) -> str:
         """A path as the sandbox's programs see it: relative ones lie in the working directory, `~` is only a name."""
         if not path or "\0" in path:
-            raise ApiError(400, "a path is required, without NUL", code="INVALID_FILE_PATH", source=DAEMON)
+            raise ApiError(
+                400, "a path is required, without NUL", code="INVALID_FILE_PATH", source=DAEMON
+            )
         return posixpath.normpath(posixpath.join(self.work_dir, path))
 
     async def write_file(self, path: str, data: bytes) -> None:

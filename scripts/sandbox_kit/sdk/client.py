@@ -50,13 +50,17 @@ class Client:
         finally:
             await transport.close()
 
-    async def create(self, spec: CreateSpec, *, timeout_s: float, on_build_log: Callable[[str], None]) -> Handle:
+    async def create(
+        self, spec: CreateSpec, *, timeout_s: float, on_build_log: Callable[[str], None]
+    ) -> Handle:
         """Create and wait until it is started; raises Failure, whose sandbox_id tells what exists already."""
         made: list[Handle] = []
         try:
             await asyncio.wait_for(self._create(spec, made, timeout_s, on_build_log), timeout_s)
         except asyncio.TimeoutError:
-            failure = Failure("create_timeout", f"the sandbox was not ready within {timeout_s:.0f} s")
+            failure = Failure(
+                "create_timeout", f"the sandbox was not ready within {timeout_s:.0f} s"
+            )
         except Failure as error:
             failure = error
         else:
@@ -64,10 +68,18 @@ class Client:
         failure.sandbox_id = made[0].info.id if made else None
         raise failure
 
-    async def _create(self, spec: CreateSpec, made: list[Handle], timeout_s: float, on_build_log: Callable[[str], None]) -> None:
+    async def _create(
+        self,
+        spec: CreateSpec,
+        made: list[Handle],
+        timeout_s: float,
+        on_build_log: Callable[[str], None],
+    ) -> None:
         with translated("creating the sandbox"):
             body = create_request(spec, self._transport.target)
-            found = known(await self._transport.sandboxes.create_sandbox(body, _request_timeout=timeout_s))
+            found = known(
+                await self._transport.sandboxes.create_sandbox(body, _request_timeout=timeout_s)
+            )
         handle = Handle(self._transport, found)
         if not spec.identity.made(handle.info.name, handle.info.labels):
             told = f"another sandbox, {handle.info.name} ({handle.info.id}), which is neither used nor deleted"
@@ -88,7 +100,9 @@ class Client:
         with contextlib.suppress(Exception):
             while handle.info.state == WAITING_FOR_BUILD:  # noqa: ASYNC110  the wait for the start brings the next state
                 await asyncio.sleep(BUILD_PAUSE_S)
-            found = await self._transport.sandboxes.get_build_logs_url(handle.info.id, _request_timeout=REQUEST_TIMEOUT_S)
+            found = await self._transport.sandboxes.get_build_logs_url(
+                handle.info.id, _request_timeout=REQUEST_TIMEOUT_S
+            )
             address = checked_link(found.url)
             async with self._transport.session.get(
                 f"{address}?follow=true", headers=self._transport.headers_at(address), timeout=None
@@ -102,17 +116,28 @@ class Client:
     async def get(self, id_or_name: str) -> Handle:
         """The sandbox of that id or name; raises Failure, also for an answer that is another one."""
         with translated(f"looking for sandbox {id_or_name}"):
-            found = known(await self._transport.sandboxes.get_sandbox(id_or_name, _request_timeout=REQUEST_TIMEOUT_S))
+            found = known(
+                await self._transport.sandboxes.get_sandbox(
+                    id_or_name, _request_timeout=REQUEST_TIMEOUT_S
+                )
+            )
             if id_or_name not in (found.id, found.name):
-                raise Failure("server_error", f"the server answered a look for {id_or_name} with another sandbox")
+                raise Failure(
+                    "server_error",
+                    f"the server answered a look for {id_or_name} with another sandbox",
+                )
             return Handle(self._transport, found)
 
     async def delete(self, sandbox_id: str) -> None:
         """Ask for the deletion; returns when the server accepted it."""
         with translated("deleting the sandbox"):
-            await self._transport.sandboxes.delete_sandbox(checked_id(sandbox_id), _request_timeout=DELETE_TIMEOUT_S)
+            await self._transport.sandboxes.delete_sandbox(
+                checked_id(sandbox_id), _request_timeout=DELETE_TIMEOUT_S
+            )
 
-    async def list(self, labels: Mapping[str, str], *, page: int = 100) -> AsyncIterator[SandboxInfo]:
+    async def list(
+        self, labels: Mapping[str, str], *, page: int = 100
+    ) -> AsyncIterator[SandboxInfo]:
         """Sandboxes that carry all of `labels`, by the server's filter."""
         wanted, cursor = json.dumps(dict(labels)) if labels else None, None
         seen = set[str]()
@@ -133,7 +158,9 @@ class Client:
     async def ping(self) -> None:
         """One authenticated request, the same whatever the account holds; raises Failure."""
         with translated("asking the server"):
-            found = await self._transport.sandboxes.list_sandboxes(limit=1, _request_timeout=REQUEST_TIMEOUT_S)
+            found = await self._transport.sandboxes.list_sandboxes(
+                limit=1, _request_timeout=REQUEST_TIMEOUT_S
+            )
             if found is None:
                 raise Failure("server_error", "the server answered a list with nothing")
 
@@ -147,13 +174,19 @@ def create_request(spec: CreateSpec, target: str | None) -> CreateSandbox:
     from .generated import CreateBuildInfo, CreateSandbox
 
     request = CreateSandbox(
-        name=spec.name, env={}, labels={**spec.labels, **spec.identity.labels, LANGUAGE_LABEL: spec.language},
-        target=spec.target or target, volumes=[],
-        auto_stop_interval=spec.auto_stop_min, auto_delete_interval=0 if spec.ephemeral else None, ttl_minutes=spec.ttl_min,
+        name=spec.name,
+        env={},
+        labels={**spec.labels, **spec.identity.labels, LANGUAGE_LABEL: spec.language},
+        target=spec.target or target,
+        volumes=[],
+        auto_stop_interval=spec.auto_stop_min,
+        auto_delete_interval=0 if spec.ephemeral else None,
+        ttl_minutes=spec.ttl_min,
         secrets=[{variable: name} for variable, name in spec.secrets.items()] or None,
-        kvm=None, spot=None,  # absent, as the SDK has it: the generated default is a false that is sent
+        kvm=None,
+        spot=None,  # absent, as the SDK has it: the generated default is a false that is sent
         **(network_settings(spec.policy) if spec.policy else {}),
-    )  # fmt: skip
+    )
     if spec.image is None:
         request.snapshot = spec.snapshot
     else:

@@ -11,7 +11,9 @@ from daytona_api_client_async.models.create_build_info import CreateBuildInfo
 from daytona_api_client_async.models.create_sandbox import CreateSandbox
 from daytona_api_client_async.models.sandbox import Sandbox
 from daytona_api_client_async.models.sandbox_list_item import SandboxListItem
-from daytona_api_client_async.models.update_sandbox_network_settings import UpdateSandboxNetworkSettings
+from daytona_api_client_async.models.update_sandbox_network_settings import (
+    UpdateSandboxNetworkSettings,
+)
 from daytona_toolbox_api_client_async.api.file_system_api import FileSystemApi
 from daytona_toolbox_api_client_async.api.process_api import ProcessApi
 from daytona_toolbox_api_client_async.api_client import ApiClient as ToolboxApiClient
@@ -22,7 +24,21 @@ from daytona_toolbox_api_client_async.models.execute_request import ExecuteReque
 from daytona_toolbox_api_client_async.models.session_execute_request import SessionExecuteRequest
 
 __all__ = [
-    "ApiClient", "ApiException", "CodeRunRequest", "Configuration", "CreateBuildInfo", "CreateSandbox", "CreateSessionRequest",
-    "ExecuteRequest", "FileSystemApi", "ProcessApi", "Sandbox", "SandboxApi", "SandboxListItem", "SessionExecuteRequest",
-    "ToolboxApiClient", "ToolboxConfiguration", "UpdateSandboxNetworkSettings",
-]  # fmt: skip
+    "ApiClient",
+    "ApiException",
+    "CodeRunRequest",
+    "Configuration",
+    "CreateBuildInfo",
+    "CreateSandbox",
+    "CreateSessionRequest",
+    "ExecuteRequest",
+    "FileSystemApi",
+    "ProcessApi",
+    "Sandbox",
+    "SandboxApi",
+    "SandboxListItem",
+    "SessionExecuteRequest",
+    "ToolboxApiClient",
+    "ToolboxConfiguration",
+    "UpdateSandboxNetworkSettings",
+]

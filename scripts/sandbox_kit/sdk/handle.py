@@ -12,7 +12,15 @@ from ..checked import checked_exit_code, checked_id, checked_link
 from ..failures import Failure
 from ..options import Policy, Repository
 from .loading import translated
-from .shapes import LANGUAGE_LABEL, CodeRun, SandboxInfo, info_of, network_settings, policy_of, state_of
+from .shapes import (
+    LANGUAGE_LABEL,
+    CodeRun,
+    SandboxInfo,
+    info_of,
+    network_settings,
+    policy_of,
+    state_of,
+)
 from .stream import Demultiplexer
 
 if TYPE_CHECKING:
@@ -65,7 +73,13 @@ class Handle:
     async def start(self, timeout_s: float) -> None:
         """And wait until it is started."""
         with translated("starting the sandbox"):
-            self._take(known(await self._transport.sandboxes.start_sandbox(self._sandbox.id, _request_timeout=timeout_s)))
+            self._take(
+                known(
+                    await self._transport.sandboxes.start_sandbox(
+                        self._sandbox.id, _request_timeout=timeout_s
+                    )
+                )
+            )
             await asyncio.wait_for(self._wait({"started"}, FAILED | GONE), timeout_s)
 
     async def wait_for_start(self) -> None:
@@ -77,7 +91,13 @@ class Handle:
         """And wait until it is stopped; an ephemeral sandbox is gone then."""
         try:
             with translated("stopping the sandbox"):
-                self._take(known(await self._transport.sandboxes.stop_sandbox(self._sandbox.id, _request_timeout=STOP_TIMEOUT_S)))
+                self._take(
+                    known(
+                        await self._transport.sandboxes.stop_sandbox(
+                            self._sandbox.id, _request_timeout=STOP_TIMEOUT_S
+                        )
+                    )
+                )
                 await asyncio.wait_for(self._wait({"stopped", "destroyed"}, FAILED), STOP_TIMEOUT_S)
         except Failure as failure:
             if failure.kind != "not_found":
@@ -86,7 +106,9 @@ class Handle:
     async def delete(self) -> None:
         """Ask for the deletion; returns when the server accepted it."""
         with translated("deleting the sandbox"):
-            await self._transport.sandboxes.delete_sandbox(self._sandbox.id, _request_timeout=DELETE_TIMEOUT_S)
+            await self._transport.sandboxes.delete_sandbox(
+                self._sandbox.id, _request_timeout=DELETE_TIMEOUT_S
+            )
 
     async def _wait(self, wanted: set[str], failed: set[str]) -> None:
         """By asking: a server that is ready when it answers, as Daytona mostly is, is never asked."""
@@ -94,7 +116,9 @@ class Handle:
         while (state := state_of(self._sandbox)) not in wanted:
             if state in failed:
                 reason = self._sandbox.error_reason
-                raise EndedInError(f"Sandbox {checked_id(self._sandbox.id)} entered error state: {state}, error reason: {reason}")
+                raise EndedInError(
+                    f"Sandbox {checked_id(self._sandbox.id)} entered error state: {state}, error reason: {reason}"
+                )
             await asyncio.sleep(pause)
             pause = min(pause * GROWTH, LONGEST_PAUSE_S)
             await self._refresh()
@@ -105,27 +129,38 @@ class Handle:
             await self._refresh()
 
     async def _refresh(self) -> None:
-        found = known(await self._transport.sandboxes.get_sandbox(self._sandbox.id, _request_timeout=REQUEST_TIMEOUT_S))
+        found = known(
+            await self._transport.sandboxes.get_sandbox(
+                self._sandbox.id, _request_timeout=REQUEST_TIMEOUT_S
+            )
+        )
         self._take(found)
 
     def _take(self, found: Sandbox) -> None:
         """The sandbox as it is now; raises Failure server_error for another one."""
         if found.id != self._sandbox.id:
-            raise Failure("server_error", f"the server answered for sandbox {self._sandbox.id} with another one")
+            raise Failure(
+                "server_error",
+                f"the server answered for sandbox {self._sandbox.id} with another one",
+            )
         self._sandbox = found
 
     async def _tools(self) -> Toolbox:
         if self._toolbox is None:
             url = self._sandbox.toolbox_proxy_url
             if not url:
-                found = await self._transport.sandboxes.get_toolbox_proxy_url(self._sandbox.id, _request_timeout=REQUEST_TIMEOUT_S)
+                found = await self._transport.sandboxes.get_toolbox_proxy_url(
+                    self._sandbox.id, _request_timeout=REQUEST_TIMEOUT_S
+                )
                 url = found.url
             self._toolbox = self._transport.toolbox(checked_link(url), checked_id(self._sandbox.id))
         return self._toolbox
 
     async def make_private_folder(self, path: str) -> None:
         with translated("preparing the run"):
-            await (await self._tools()).files.create_folder(path, "700", _request_timeout=REQUEST_TIMEOUT_S)
+            await (await self._tools()).files.create_folder(
+                path, "700", _request_timeout=REQUEST_TIMEOUT_S
+            )
 
     async def upload(self, files: Mapping[str, bytes]) -> None:
         """All in one request, by path inside."""
@@ -145,7 +180,11 @@ class Handle:
             nonlocal size
             size += len(chunk)
             if size > limit:
-                raise Failure("archive", f"the sandbox sent more than {limit >> 20} MB", fix="fetch less, or by parts")
+                raise Failure(
+                    "archive",
+                    f"the sandbox sent more than {limit >> 20} MB",
+                    fix="fetch less, or by parts",
+                )
             target.write(chunk)
 
         with translated("downloading"):
@@ -153,7 +192,9 @@ class Handle:
 
     async def remove_folder(self, path: str) -> None:
         with translated("removing the run's files"):
-            await (await self._tools()).files.delete_file(path, recursive=True, _request_timeout=REQUEST_TIMEOUT_S)
+            await (await self._tools()).files.delete_file(
+                path, recursive=True, _request_timeout=REQUEST_TIMEOUT_S
+            )
 
     async def has_file(self, path: str) -> bool:
         return await self._is_folder(path) is not None
@@ -165,7 +206,13 @@ class Handle:
         """None when nothing is there."""
         try:
             with translated("looking for a file"):
-                return bool((await (await self._tools()).files.get_file_info(path, _request_timeout=REQUEST_TIMEOUT_S)).is_dir)
+                return bool(
+                    (
+                        await (await self._tools()).files.get_file_info(
+                            path, _request_timeout=REQUEST_TIMEOUT_S
+                        )
+                    ).is_dir
+                )
         except Failure as failure:
             if failure.kind == "not_found":
                 return None
@@ -177,35 +224,56 @@ class Handle:
         from daytona_toolbox_api_client_async.models.git_clone_request import GitCloneRequest
 
         request = GitCloneRequest(
-            url=repo.url, path=path, branch=repo.branch, commit_id=repo.commit, depth=repo.depth,
-            username=TOKEN_USER if repo.token else None, password=repo.token,
-        )  # fmt: skip
+            url=repo.url,
+            path=path,
+            branch=repo.branch,
+            commit_id=repo.commit,
+            depth=repo.depth,
+            username=TOKEN_USER if repo.token else None,
+            password=repo.token,
+        )
         try:
             with translated("cloning"):
                 await GitApi((await self._tools()).api).clone_repository(request)
         except Failure as failure:
-            failure.fix = CLONE_FIXES.get(502 if failure.status == 500 else failure.status or 0, failure.fix)
+            failure.fix = CLONE_FIXES.get(
+                502 if failure.status == 500 else failure.status or 0, failure.fix
+            )
             raise
 
     async def exec(self, command: str, *, timeout_s: int) -> tuple[int, str]:
         """Run one of our own short commands with a plain sh; its exit code and merged output."""
         from .generated import ExecuteRequest
 
-        request = ExecuteRequest(command=f"exec sh -c {shlex.quote(command)} </dev/null", timeout=timeout_s)
+        request = ExecuteRequest(
+            command=f"exec sh -c {shlex.quote(command)} </dev/null", timeout=timeout_s
+        )
         with translated("working in the sandbox"):
-            answer = await (await self._tools()).process.execute_command(request, _request_timeout=timeout_s + HTTP_GRACE_S)
+            answer = await (await self._tools()).process.execute_command(
+                request, _request_timeout=timeout_s + HTTP_GRACE_S
+            )
         return checked_exit_code(answer.exit_code), str(answer.result or "")
 
-    async def run_code(self, code: str, *, arguments: Sequence[str], env: Mapping[str, str], timeout_s: int) -> CodeRun:
+    async def run_code(
+        self, code: str, *, arguments: Sequence[str], env: Mapping[str, str], timeout_s: int
+    ) -> CodeRun:
         """By code_run: the only call that brings matplotlib's charts back."""
         from .generated import CodeRunRequest
 
         language = self.info.labels.get(LANGUAGE_LABEL) or "python"
-        request = CodeRunRequest(code=code, language=language, argv=list(arguments), envs=dict(env), timeout=timeout_s)
+        request = CodeRunRequest(
+            code=code, language=language, argv=list(arguments), envs=dict(env), timeout=timeout_s
+        )
         with translated("running the code"):
-            answer = await (await self._tools()).process.code_run(request, _request_timeout=timeout_s + HTTP_GRACE_S)
+            answer = await (await self._tools()).process.code_run(
+                request, _request_timeout=timeout_s + HTTP_GRACE_S
+            )
         found = (answer.artifacts.charts if answer.artifacts else None) or []
-        return CodeRun(checked_exit_code(answer.exit_code), str(answer.result or ""), tuple(chart.png for chart in found if chart.png))
+        return CodeRun(
+            checked_exit_code(answer.exit_code),
+            str(answer.result or ""),
+            tuple(chart.png for chart in found if chart.png),
+        )
 
     async def restrict(self, policy: Policy) -> None:
         """Apply a network policy and read it back; raises Failure tier_network when the server refused or ignored it."""
@@ -213,31 +281,43 @@ class Handle:
 
         body = UpdateSandboxNetworkSettings(**network_settings(policy))
         with translated("restricting the network"):
-            await self._transport.sandboxes.update_network_settings(self._sandbox.id, body, _request_timeout=REQUEST_TIMEOUT_S)
+            await self._transport.sandboxes.update_network_settings(
+                self._sandbox.id, body, _request_timeout=REQUEST_TIMEOUT_S
+            )
             await self._refresh()
         self.require(policy)
 
     def require(self, policy: Policy) -> None:
         """What the server says of this sandbox's network must be what was asked for; raises Failure tier_network."""
         if policy_of(self._sandbox).normalized() != policy.normalized():
-            raise Failure("tier_network", f"the server did not apply the network rule ({policy.describe()}); the program was not run")
+            raise Failure(
+                "tier_network",
+                f"the server did not apply the network rule ({policy.describe()}); the program was not run",
+            )
 
     async def signed_preview_url(self, port: int, seconds: int) -> str:
         with translated("making a preview link"):
             found = await self._transport.sandboxes.get_signed_port_preview_url(
-                self._sandbox.id, port, expires_in_seconds=seconds, _request_timeout=REQUEST_TIMEOUT_S
+                self._sandbox.id,
+                port,
+                expires_in_seconds=seconds,
+                _request_timeout=REQUEST_TIMEOUT_S,
             )
         return checked_link(found.url)
 
     async def preview_url(self, port: int) -> str:
         with translated("making a preview link"):
-            found = await self._transport.sandboxes.get_port_preview_url(self._sandbox.id, port, _request_timeout=REQUEST_TIMEOUT_S)
+            found = await self._transport.sandboxes.get_port_preview_url(
+                self._sandbox.id, port, _request_timeout=REQUEST_TIMEOUT_S
+            )
         return checked_link(found.url)
 
     async def set_public(self, public: bool) -> None:
         """Open every port to everybody, or no longer."""
         with translated("opening the previews" if public else "closing the previews"):
-            await self._transport.sandboxes.update_public_status(self._sandbox.id, public, _request_timeout=REQUEST_TIMEOUT_S)
+            await self._transport.sandboxes.update_public_status(
+                self._sandbox.id, public, _request_timeout=REQUEST_TIMEOUT_S
+            )
             await self._refresh()
 
     async def add_labels(self, labels: Mapping[str, str]) -> None:
@@ -254,9 +334,15 @@ class Handle:
     async def commands(self) -> list[tuple[str, str, int | None]]:
         """(session, command, exit code or None) of every command of every session, oldest first."""
         with translated("looking for programs"):
-            sessions = await (await self._tools()).process.list_sessions(_request_timeout=REQUEST_TIMEOUT_S)
+            sessions = await (await self._tools()).process.list_sessions(
+                _request_timeout=REQUEST_TIMEOUT_S
+            )
         return [
-            (checked_id(session.session_id), checked_id(found.id), None if found.exit_code is None else checked_exit_code(found.exit_code))
+            (
+                checked_id(session.session_id),
+                checked_id(found.id),
+                None if found.exit_code is None else checked_exit_code(found.exit_code),
+            )
             for session in sessions
             for found in session.commands or []
         ]
@@ -266,7 +352,9 @@ class Handle:
 
         with translated("starting the program"):
             request = CreateSessionRequest(session_id=session)
-            await (await self._tools()).process.create_session(request, _request_timeout=REQUEST_TIMEOUT_S)
+            await (await self._tools()).process.create_session(
+                request, _request_timeout=REQUEST_TIMEOUT_S
+            )
 
     async def start_command(self, session: str, command: str) -> str:
         """Run in the background of the session; the command's id."""
@@ -274,37 +362,51 @@ class Handle:
 
         with translated("starting the program"):
             request = SessionExecuteRequest(command=command, run_async=True)
-            answer = await (await self._tools()).process.session_execute_command(session, request, _request_timeout=REQUEST_TIMEOUT_S)
+            answer = await (await self._tools()).process.session_execute_command(
+                session, request, _request_timeout=REQUEST_TIMEOUT_S
+            )
         if not answer.cmd_id:
             raise Failure("server_error", "the server started the program without an id for it")
         return checked_id(answer.cmd_id)
 
-    async def follow(self, session: str, command: str, out: Callable[[str], None], err: Callable[[str], None]) -> None:
+    async def follow(
+        self, session: str, command: str, out: Callable[[str], None], err: Callable[[str], None]
+    ) -> None:
         """Both streams from their start, until the server ends them."""
         streams = Demultiplexer(out, err)
         with translated("reading the output"):
             try:
-                await (await self._tools()).follow(f"/process/session/{session}/command/{command}/logs?follow=true", streams.feed)
+                await (await self._tools()).follow(
+                    f"/process/session/{session}/command/{command}/logs?follow=true", streams.feed
+                )
             finally:
                 streams.close()
 
     async def logs(self, session: str, command: str) -> tuple[str, str]:
         """Both streams as far as they are."""
         with translated("reading the output"):
-            logs = await (await self._tools()).process.get_session_command_logs(session, command, _request_timeout=REQUEST_TIMEOUT_S)
+            logs = await (await self._tools()).process.get_session_command_logs(
+                session, command, _request_timeout=REQUEST_TIMEOUT_S
+            )
         return logs.stdout or "", logs.stderr or ""
 
     async def exit_code(self, session: str, command: str) -> int | None:
         """None while it runs."""
         with translated("asking for the exit code"):
-            found = await (await self._tools()).process.get_session_command(session, command, _request_timeout=REQUEST_TIMEOUT_S)
+            found = await (await self._tools()).process.get_session_command(
+                session, command, _request_timeout=REQUEST_TIMEOUT_S
+            )
         return None if found.exit_code is None else checked_exit_code(found.exit_code)
 
     async def delete_session(self, session: str) -> None:
         """Kills the program and everything that it started."""
         with translated("ending the program"):
-            await (await self._tools()).process.delete_session(session, _request_timeout=REQUEST_TIMEOUT_S)
+            await (await self._tools()).process.delete_session(
+                session, _request_timeout=REQUEST_TIMEOUT_S
+            )
 
     async def refresh_activity(self) -> None:
         with translated("keeping the sandbox awake"):
-            await self._transport.sandboxes.update_last_activity(self._sandbox.id, _request_timeout=REQUEST_TIMEOUT_S)
+            await self._transport.sandboxes.update_last_activity(
+                self._sandbox.id, _request_timeout=REQUEST_TIMEOUT_S
+            )

@@ -67,11 +67,18 @@ class CodeRun:
 def info_of(sandbox: Any) -> SandboxInfo:
     """Of the generated `Sandbox` or `SandboxListItem`, checked; raises Failure server_error for an id that is none."""
     return SandboxInfo(
-        id=checked_id(sandbox.id), name=checked_name(sandbox.name), state=state_of(sandbox), created_at=text_of(sandbox.created_at),
-        expires_at=text_of(getattr(sandbox, "auto_destroy_at", None)), labels=dict(sandbox.labels or {}),
-        public=bool(getattr(sandbox, "public", False)), policy=policy_of(sandbox),
-        cpu=whole(sandbox, "cpu"), memory=whole(sandbox, "memory"), disk=whole(sandbox, "disk"),
-    )  # fmt: skip
+        id=checked_id(sandbox.id),
+        name=checked_name(sandbox.name),
+        state=state_of(sandbox),
+        created_at=text_of(sandbox.created_at),
+        expires_at=text_of(getattr(sandbox, "auto_destroy_at", None)),
+        labels=dict(sandbox.labels or {}),
+        public=bool(getattr(sandbox, "public", False)),
+        policy=policy_of(sandbox),
+        cpu=whole(sandbox, "cpu"),
+        memory=whole(sandbox, "memory"),
+        disk=whole(sandbox, "disk"),
+    )
 
 
 def state_of(sandbox: Any) -> str:

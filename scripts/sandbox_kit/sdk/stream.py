@@ -14,7 +14,10 @@ class Demultiplexer:
 
     def __init__(self, out: Callable[[str], None], err: Callable[[str], None]) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")
-        self._streams = {b"\x01"[0]: (decoder("replace"), out), b"\x02"[0]: (decoder("replace"), err)}
+        self._streams = {
+            b"\x01"[0]: (decoder("replace"), out),
+            b"\x02"[0]: (decoder("replace"), err),
+        }
         self._current: int | None = None  # what comes before the first mark belongs to no stream
         self._held = b""
 

@@ -18,14 +18,25 @@ from yarl import URL
 
 from ..failures import Failure
 from ..settings import Settings
-from .generated import ApiClient, ApiException, Configuration, FileSystemApi, ProcessApi, SandboxApi, ToolboxApiClient, ToolboxConfiguration
+from .generated import (
+    ApiClient,
+    ApiException,
+    Configuration,
+    FileSystemApi,
+    ProcessApi,
+    SandboxApi,
+    ToolboxApiClient,
+    ToolboxConfiguration,
+)
 
 KEEPALIVE_S = 30  # as AsyncDaytona's connector has it
 HEARTBEAT_S = 20.0
 LONGEST_REFUSAL = 2000  # characters
 LARGEST_REFUSAL = 64 << 10  # bytes of an error's body that are read
 LARGEST_ANSWER = 16 << 20  # bytes
-LARGEST_OUTPUT = 512 << 20  # a session's whole log may be as long as a server keeps it, and charts come in the answer of a code run
+LARGEST_OUTPUT = (
+    512 << 20
+)  # a session's whole log may be as long as a server keeps it, and charts come in the answer of a code run
 OUTPUTS = re.compile(r"/logs(\?|$)|/code-run$")
 PAUSES_S = (0.25, 0.5)
 IDEMPOTENT = {"DELETE", "GET", "HEAD", "OPTIONS", "PUT"}
@@ -40,10 +51,16 @@ class Transport:
         self.headers = headers_for(settings)
         self._origin = URL(settings.endpoint).origin()
         self.target = settings.target
-        api: Any = ApiClient(Configuration(host=settings.endpoint))  # its constructor is not annotated
+        api: Any = ApiClient(
+            Configuration(host=settings.endpoint)
+        )  # its constructor is not annotated
         api.default_headers.update(self.headers)
-        connector = aiohttp.TCPConnector(limit=250, ssl=api.rest_client.ssl_context, keepalive_timeout=KEEPALIVE_S)
-        self.session = aiohttp.ClientSession(connector=connector, trust_env=True, trace_configs=[staying()])
+        connector = aiohttp.TCPConnector(
+            limit=250, ssl=api.rest_client.ssl_context, keepalive_timeout=KEEPALIVE_S
+        )
+        self.session = aiohttp.ClientSession(
+            connector=connector, trust_env=True, trace_configs=[staying()]
+        )
         self._pool(api)
         self.sandboxes = SandboxApi(api)
 
@@ -54,7 +71,9 @@ class Transport:
     def toolbox(self, url: str, sandbox_id: str) -> Toolbox:
         """The toolbox of one sandbox; raises Failure server_error for one that would take key and program in clear."""
         if self._origin.scheme == "https" and not url.startswith("https://"):
-            raise Failure("server_error", "the server's API is https, and the address of its toolbox is not")
+            raise Failure(
+                "server_error", "the server's API is https, and the address of its toolbox is not"
+            )
         api: Any = ToolboxApiClient(ToolboxConfiguration(host=f"{url.rstrip('/')}/{sandbox_id}"))
         api.default_headers.update(self.headers)
         self._pool(api)
@@ -84,9 +103,17 @@ class Toolbox:
         form = aiohttp.FormData()
         for number, (path, content) in enumerate(files.items()):
             form.add_field(f"files[{number}].path", path)
-            form.add_field(f"files[{number}].file", content, filename=path, content_type="application/octet-stream")
+            form.add_field(
+                f"files[{number}].file",
+                content,
+                filename=path,
+                content_type="application/octet-stream",
+            )
         async with self._session.post(
-            f"{self._host}/files/bulk-upload", data=form, headers=self.api.default_headers, timeout=aiohttp.ClientTimeout(timeout_s)
+            f"{self._host}/files/bulk-upload",
+            data=form,
+            headers=self.api.default_headers,
+            timeout=aiohttp.ClientTimeout(timeout_s),
         ) as answer:
             if answer.status >= 400:
                 raise ApiException(status=answer.status, reason=await refusal(answer))
@@ -100,20 +127,30 @@ class Toolbox:
             timeout=aiohttp.ClientTimeout(timeout_s),
         ) as answer:
             if answer.status >= 400:
-                raise ApiException(status=answer.status, reason=answer.reason, body=await told(answer))
+                raise ApiException(
+                    status=answer.status, reason=answer.reason, body=await told(answer)
+                )
             async for chunk in answer.content.iter_any():
                 take(chunk)
 
     async def follow(self, path: str, feed: Callable[[bytes], None]) -> None:
         """The messages of a stream until its end; raises ConnectionError when that was not the server's own."""
         headers = {**self.api.default_headers, "Accept": "application/json"}
-        async with self._session.ws_connect(f"{self._host}{path}", headers=headers, heartbeat=HEARTBEAT_S) as socket:
+        async with self._session.ws_connect(
+            f"{self._host}{path}", headers=headers, heartbeat=HEARTBEAT_S
+        ) as socket:
             async for message in socket:
                 if message.type is aiohttp.WSMsgType.ERROR:
                     raise ConnectionError(f"WebSocket error: {socket.exception()}")
-                feed(message.data.encode("utf-8", "ignore") if isinstance(message.data, str) else message.data)
+                feed(
+                    message.data.encode("utf-8", "ignore")
+                    if isinstance(message.data, str)
+                    else message.data
+                )
             if socket.close_code not in (None, aiohttp.WSCloseCode.OK):
-                raise ConnectionError(f"WebSocket closed unexpectedly (close code {socket.close_code})")
+                raise ConnectionError(
+                    f"WebSocket closed unexpectedly (close code {socket.close_code})"
+                )
 
 
 def headers_for(settings: Settings) -> dict[str, str]:
@@ -133,10 +170,16 @@ def headers_for(settings: Settings) -> dict[str, str]:
 def staying() -> aiohttp.TraceConfig:
     """No redirect to another host: aiohttp takes the key off it, but sends the body, with its variables and tokens."""
 
-    async def refuse(_session: object, _context: object, found: aiohttp.TraceRequestRedirectParams) -> None:
-        place = found.url.join(URL(found.response.headers.get("Location") or found.response.headers.get("URI") or ""))
+    async def refuse(
+        _session: object, _context: object, found: aiohttp.TraceRequestRedirectParams
+    ) -> None:
+        place = found.url.join(
+            URL(found.response.headers.get("Location") or found.response.headers.get("URI") or "")
+        )
         if place.origin() != found.url.origin():
-            raise Failure("server_error", "the server redirects to another host, which gets nothing from here")
+            raise Failure(
+                "server_error", "the server redirects to another host, which gets nothing from here"
+            )
 
     trace = aiohttp.TraceConfig()
     trace.on_request_redirect.append(refuse)
@@ -149,7 +192,9 @@ def bounded(request: Request) -> Request:
     async def read(method: str, url: str, **options: Any) -> Any:
         answer = await request(method, url, **options)
         limit = LARGEST_OUTPUT if OUTPUTS.search(url) else LARGEST_ANSWER
-        answer.data = await (beginning(answer.response) if answer.status >= 400 else whole(answer.response, limit))
+        answer.data = await (
+            beginning(answer.response) if answer.status >= 400 else whole(answer.response, limit)
+        )
         return answer
 
     return read
@@ -185,7 +230,9 @@ def patient(request: Request) -> Request:
     async def repeated(method: str, url: str, **options: Any) -> Any:
         for pause in PAUSES_S:
             try:
-                return await request(method, url, **{**options, "headers": dict(options.get("headers") or {})})
+                return await request(
+                    method, url, **{**options, "headers": dict(options.get("headers") or {})}
+                )
             except aiohttp.ClientConnectorError:
                 pass
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError):

@@ -75,7 +75,9 @@ class Agent:
 
     def answer_one(self) -> bool:
         fds = array.array("i")
-        data, ancillary, _, _ = self.control.recvmsg(MAX_MESSAGE, socket.CMSG_LEN(MAX_FDS * fds.itemsize), socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, _, _ = self.control.recvmsg(
+            MAX_MESSAGE, socket.CMSG_LEN(MAX_FDS * fds.itemsize), socket.MSG_CMSG_CLOEXEC
+        )
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
@@ -96,7 +98,12 @@ class Agent:
             reply.update(values)
         except OSError as error:
             reply.update(error=error.errno or 0, message=error.strerror or str(error))
-        except (ValueError, TypeError, LookupError, OverflowError) as error:  # a request that makes no sense ends no sandbox
+        except (
+            ValueError,
+            TypeError,
+            LookupError,
+            OverflowError,
+        ) as error:  # a request that makes no sense ends no sandbox
             reply.update(error=errno.EINVAL, message=str(error))
         try:
             self.send(reply, out)

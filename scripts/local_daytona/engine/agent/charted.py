@@ -99,7 +99,9 @@ def saved(figure: Any, dots: float) -> bytes:
 
 def described(figure: Any) -> dict[str, Any]:
     """The chart of one figure; several axes are one composite chart."""
-    getattr(figure, "draw_without_rendering", figure.canvas.draw)()  # ticks have their labels only then
+    getattr(
+        figure, "draw_without_rendering", figure.canvas.draw
+    )()  # ticks have their labels only then
     found = [axes for axes in figure.axes if axes.get_label() != COLOR_BAR]
     charts = [attempt(chart, axes) or {"type": "unknown"} for axes in found[:MOST_ELEMENTS]]
     if len(charts) == 1:
@@ -162,25 +164,42 @@ def bars(axes: Any) -> list[dict[str, Any]]:
         flat = getattr(container, "orientation", "vertical") == "horizontal"
         ticks = tick_texts(axes.yaxis if flat else axes.xaxis)
         for bar in container.patches:
-            place = bar.get_y() + bar.get_height() / 2 if flat else bar.get_x() + bar.get_width() / 2
+            place = (
+                bar.get_y() + bar.get_height() / 2 if flat else bar.get_x() + bar.get_width() / 2
+            )
             label = ticks.get(round(float(place), 6), "%g" % place)
-            found.append({"label": label, "value": str(bar.get_width() if flat else bar.get_height()), "group": container.get_label()})
+            found.append(
+                {
+                    "label": label,
+                    "value": str(bar.get_width() if flat else bar.get_height()),
+                    "group": container.get_label(),
+                }
+            )
     return found
 
 
 def tick_texts(axis: Any) -> dict[float, str]:
     places, labels = list(axis.get_majorticklocs()), axis.get_majorticklabels()
-    return {round(float(places[index]), 6): label.get_text() for index, label in enumerate(labels[: len(places)]) if label.get_text()}
+    return {
+        round(float(places[index]), 6): label.get_text()
+        for index, label in enumerate(labels[: len(places)])
+        if label.get_text()
+    }
 
 
 def scattered(axes: Any) -> list[dict[str, Any]]:
     clouds = [found for found in axes.collections if type(found).__name__ == "PathCollection"]
-    return [{"label": named(cloud, "Scatter"), "points": points(cloud.get_offsets())} for cloud in clouds]
+    return [
+        {"label": named(cloud, "Scatter"), "points": points(cloud.get_offsets())}
+        for cloud in clouds
+    ]
 
 
 def lines(axes: Any) -> list[dict[str, Any]]:
     """By numbers as they are drawn: dates and names have become some."""
-    return [{"label": named(line, "Line"), "points": points(line.get_xydata())} for line in axes.lines]
+    return [
+        {"label": named(line, "Line"), "points": points(line.get_xydata())} for line in axes.lines
+    ]
 
 
 def named(artist: Any, kind: str) -> str:
@@ -197,8 +216,12 @@ def points(pairs: Any) -> list[Any]:
 
 # By what a figure of that kind holds and others do not: box plots have lines too, bars with a curve are bars.
 KINDS: tuple[tuple[str, Callable[[Any], list[dict[str, Any]]]], ...] = (
-    ("box_and_whisker", boxes), ("pie", wedges), ("bar", bars), ("scatter", scattered), ("line", lines),
-)  # fmt: skip
+    ("box_and_whisker", boxes),
+    ("pie", wedges),
+    ("bar", bars),
+    ("scatter", scattered),
+    ("line", lines),
+)
 
 
 def numbered(places: Any, stats: list[dict[str, Any]]) -> list[tuple[float, dict[str, Any]]]:
@@ -219,10 +242,19 @@ def hook() -> None:
         figures.show()
 
     @functools.wraps(drawn)
-    def bxp(axes: Any, bxpstats: Iterable[dict[str, Any]], positions: Any = None, *args: Any, **options: Any) -> Any:
+    def bxp(
+        axes: Any,
+        bxpstats: Iterable[dict[str, Any]],
+        positions: Any = None,
+        *args: Any,
+        **options: Any,
+    ) -> Any:
         bxpstats = list(bxpstats)
         places = positions if positions is not None else range(1, len(bxpstats) + 1)
-        axes.daytona_boxes = [*getattr(axes, "daytona_boxes", ()), *(attempt(numbered, places, bxpstats) or ())]
+        axes.daytona_boxes = [
+            *getattr(axes, "daytona_boxes", ()),
+            *(attempt(numbered, places, bxpstats) or ()),
+        ]
         return drawn(axes, bxpstats, positions, *args, **options)
 
     axes_class.bxp = bxp

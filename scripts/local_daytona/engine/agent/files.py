@@ -47,7 +47,9 @@ def make_fifos(folder: str, readers: Sequence[str], writers: Sequence[str]) -> l
     """
     os.makedirs(folder, mode=0o700, exist_ok=True)
     opened = []
-    for name, flags in [(name, os.O_RDONLY) for name in readers] + [(name, os.O_RDWR) for name in writers]:
+    for name, flags in [(name, os.O_RDONLY) for name in readers] + [
+        (name, os.O_RDWR) for name in writers
+    ]:
         path = os.path.join(folder, name)
         os.mkfifo(path, 0o600)
         opened.append(os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC))
@@ -66,7 +68,11 @@ def run(request: Values, answer: int, *, keep: Sequence[int]) -> None:
         reply = {"error": error.errno or 0, "message": error.strerror or str(error)}
     except MemoryError:
         reply = {"error": errno.ENOMEM, "message": "the sandbox has not enough memory for this"}
-    except (ValueError, OverflowError, RecursionError) as error:  # a request that makes no sense, or a tree that does not
+    except (
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ) as error:  # a request that makes no sense, or a tree that does not
         reply = {"error": errno.EINVAL, "message": str(error)}
     data = json.dumps(reply).encode()
     signal.alarm(0)
@@ -75,7 +81,10 @@ def run(request: Values, answer: int, *, keep: Sequence[int]) -> None:
 
 
 def out_of_time(_number: int, _frame: object) -> None:
-    raise OSError(errno.ETIMEDOUT, "this took too long; name a smaller folder, or use the sandbox's own programs")
+    raise OSError(
+        errno.ETIMEDOUT,
+        "this took too long; name a smaller folder, or use the sandbox's own programs",
+    )
 
 
 def leave_only(keep: Sequence[int]) -> None:
@@ -105,7 +114,10 @@ def list_folder(request: Values) -> list[Values]:
                 continue
             entries.append(entry)
             if len(entries) > LISTED:
-                raise OSError(errno.E2BIG, "more than %d entries; name a smaller folder, or less depth" % LISTED)
+                raise OSError(
+                    errno.E2BIG,
+                    "more than %d entries; name a smaller folder, or less depth" % LISTED,
+                )
             if depth > 1 and entry["isDir"] and not os.path.islink(path):
                 try:
                     visit(path, depth - 1)
@@ -327,7 +339,11 @@ def take_room(fd: int, size: int) -> None:
             raise
 
 
-GONE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)  # what became of a folder while it was read, or is too deep for a path
+GONE = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+)  # what became of a folder while it was read, or is too deep for a path
 OPERATIONS: dict[str, Callable[[Values], object]] = {
     "info": info,
     "list": list_folder,

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LONGEST_NAME = 1000
-LONGEST_VALUE = 20_000  # characters; JSON makes up to six bytes of one, and a line has its limit in the server
+LONGEST_VALUE = (
+    20_000  # characters; JSON makes up to six bytes of one, and a line has its limit in the server
+)
 LONGEST_TRACEBACK = 100_000
 OWN_FRAMES = 2  # `run` and `execute` below
 
@@ -33,7 +35,9 @@ class Worker:
         self.requests = channel.makefile("rb")
         self.channel = channel
         self.module = types.ModuleType("__main__")
-        sys.modules["__main__"] = self.module  # what pickle and dataclasses look their classes up in
+        sys.modules["__main__"] = (
+            self.module
+        )  # what pickle and dataclasses look their classes up in
         self.pid = os.getpid()
         self.count = 0
 
@@ -106,7 +110,11 @@ def described(error: BaseException) -> dict[str, str]:
         shown = "".join(traceback.format_exception(type(error), error, frames))
     except BaseException:  # noqa: BLE001 (its own __str__ ran)
         shown = shown or name + ": cannot be shown\n"
-    return {"name": text(name, LONGEST_NAME), "value": text(value, LONGEST_VALUE), "traceback": text(shown, LONGEST_TRACEBACK)}
+    return {
+        "name": text(name, LONGEST_NAME),
+        "value": text(value, LONGEST_VALUE),
+        "traceback": text(shown, LONGEST_TRACEBACK),
+    }
 
 
 def text(value: str, longest: int) -> str:
@@ -126,7 +134,9 @@ def main() -> None:
     os.close(null)
     for stream in (sys.stdout, sys.stderr):
         assert isinstance(stream, io.TextIOWrapper)
-        stream.reconfigure(line_buffering=True, write_through=False)  # a message a line, not one for its text and one for its end
+        stream.reconfigure(
+            line_buffering=True, write_through=False
+        )  # a message a line, not one for its text and one for its end
     signal.signal(signal.SIGINT, ignore)
     sys.argv = [""]
     if sys.path[0] == os.path.dirname(os.path.abspath(__file__)):

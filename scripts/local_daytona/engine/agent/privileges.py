@@ -11,7 +11,10 @@ PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 CAPABILITY_VERSION_3 = 0x20080522
 LAST_POSSIBLE_CAPABILITY = 63
-NAMESPACE_LIMITS = (("max_inotify_instances", 32), ("max_inotify_watches", 16384))  # the host's own default is 128 instances in all
+NAMESPACE_LIMITS = (
+    ("max_inotify_instances", 32),
+    ("max_inotify_watches", 16384),
+)  # the host's own default is 128 instances in all
 
 
 class NotConfined(RuntimeError):
@@ -49,6 +52,10 @@ def verify() -> None:
         for line in lines:
             name, _, value = line.partition(":")
             status[name] = value.strip()
-    held = [name for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb") if int(status[name], 16)]
+    held = [
+        name for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb") if int(status[name], 16)
+    ]
     if held or status["NoNewPrivs"] != "1" or status["Seccomp"] != "2":
-        raise NotConfined(f"held {held}, no_new_privs {status['NoNewPrivs']}, seccomp {status['Seccomp']}")
+        raise NotConfined(
+            f"held {held}, no_new_privs {status['NoNewPrivs']}, seccomp {status['Seccomp']}"
+        )

@@ -99,7 +99,13 @@ def become(request: Values, fds: Sequence[int], failed: int) -> None:
             os.dup2(fd, target)
         if request["op"] == "terminal":
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD):
+        for number in (
+            signal.SIGINT,
+            signal.SIGTERM,
+            signal.SIGHUP,
+            signal.SIGPIPE,
+            signal.SIGCHLD,
+        ):
             signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
         limit(request.get("limits", {}))
@@ -119,7 +125,9 @@ def limit(limits: dict[str, int]) -> None:
     except OSError:  # a container may have begun with more, which nobody in it may lower
         pass
     for name, value in limits.items():
-        _, most = resource.getrlimit(LIMITS[name])  # the server's own user may have less already, and nobody here may raise it
+        _, most = resource.getrlimit(
+            LIMITS[name]
+        )  # the server's own user may have less already, and nobody here may raise it
         allowed = value if most == resource.RLIM_INFINITY else min(value, most)
         resource.setrlimit(LIMITS[name], (allowed, allowed))
 

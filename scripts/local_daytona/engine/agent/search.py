@@ -32,7 +32,11 @@ class Answers:
         self.found.append(item)
         self._size += size
         if len(self.found) > MOST_FOUND or self._size > LARGEST_ANSWER:
-            raise OSError(errno.E2BIG, "more than %d matches; name a smaller folder, or a longer pattern" % len(self.found))
+            raise OSError(
+                errno.E2BIG,
+                "more than %d matches; name a smaller folder, or a longer pattern"
+                % len(self.found),
+            )
 
 
 def walk(top: str) -> Iterator[os.DirEntry[str]]:
@@ -46,7 +50,10 @@ def walk(top: str) -> Iterator[os.DirEntry[str]]:
             continue
         yield entry
         try:
-            inside = entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_dev != kernel
+            inside = (
+                entry.is_dir(follow_symlinks=False)
+                and entry.stat(follow_symlinks=False).st_dev != kernel
+            )
         except OSError:
             inside = False
         if inside:
@@ -91,7 +98,9 @@ def find_in(path: str, wanted: bytes, answers: Answers) -> None:
         file.seek(0)
         for number, line in matching_lines(file, wanted):
             text = line.decode(errors="replace")
-            answers.add({"file": shown(path), "line": number, "content": text}, len(path) + len(text) + 64)
+            answers.add(
+                {"file": shown(path), "line": number, "content": text}, len(path) + len(text) + 64
+            )
 
 
 def matching_lines(file: Any, wanted: bytes) -> Iterator[tuple[int, bytes]]:

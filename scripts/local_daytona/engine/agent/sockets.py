@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     Values = dict[str, Any]
 
 BACKLOG = 512
-PENDING = (0, errno.EINPROGRESS)  # the server waits for a connection that is under way, the agent never does
+PENDING = (
+    0,
+    errno.EINPROGRESS,
+)  # the server waits for a connection that is under way, the agent never does
 
 
 def connect(request: Values) -> int:

@@ -26,7 +26,9 @@ MOST_CONNECTIONS = 256
 MOST_LOOKUPS = 4  # at once: each holds a thread for as long as the name servers take
 HEAD_TIMEOUT_S = 20.0
 PARENT_TIMEOUT_S = 60.0
-BUSY_PAUSE_S = 0.05  # at most 20 refusals a second; whoever else connects waits in the sandbox's own queue
+BUSY_PAUSE_S = (
+    0.05  # at most 20 refusals a second; whoever else connects waits in the sandbox's own queue
+)
 MOST_QUESTIONS = 32  # answered at once; then others are served, and a flood waits
 LOGGED_REFUSALS = 20  # of one sandbox; then those whose number is a power of two
 LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
@@ -55,7 +57,15 @@ class Route:
 class Gateway:
     """One sandbox's way out. `run` accepts until it is cancelled; `apply` changes the rules."""
 
-    def __init__(self, listener: socket.socket, outside: Outside, rules: Rules, *, name: str, caught: Caught | None = None) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        outside: Outside,
+        rules: Rules,
+        *,
+        name: str,
+        caught: Caught | None = None,
+    ) -> None:
         self._listener = listener
         self._caught = caught
         self._names = Names()
@@ -111,7 +121,12 @@ class Gateway:
 
     def _loops(self) -> list[Coroutine[Any, Any, None]]:
         caught = self._caught
-        more = [self._accept_while_allowed(each) for each in caught.listeners] + [self._name_all(caught.names)] if caught else []
+        more = (
+            [self._accept_while_allowed(each) for each in caught.listeners]
+            + [self._name_all(caught.names)]
+            if caught
+            else []
+        )
         return [self._accept_all(self._listener, self._answer), *more]
 
     async def _accept_while_allowed(self, listener: socket.socket) -> None:
@@ -128,11 +143,19 @@ class Gateway:
         while True:
             await self._accept(asyncio.get_running_loop(), listener, answer)
 
-    async def _accept(self, loop: asyncio.AbstractEventLoop, listener: socket.socket, answer: Answer) -> None:
+    async def _accept(
+        self, loop: asyncio.AbstractEventLoop, listener: socket.socket, answer: Answer
+    ) -> None:
         try:
             client, _ = await loop.sock_accept(listener)
         except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED):
+            if error.errno not in (
+                errno.EMFILE,
+                errno.ENFILE,
+                errno.ENOBUFS,
+                errno.ENOMEM,
+                errno.ECONNABORTED,
+            ):
                 raise
             await asyncio.sleep(BUSY_PAUSE_S)
             return
@@ -146,7 +169,11 @@ class Gateway:
     async def _turn_away(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError):
             if not was_reset(client):
-                client.send(messages.refusal(Refused(503, f"{MOST_CONNECTIONS} connections of this sandbox are open")))
+                client.send(
+                    messages.refusal(
+                        Refused(503, f"{MOST_CONNECTIONS} connections of this sandbox are open")
+                    )
+                )
         await asyncio.sleep(BUSY_PAUSE_S)
 
     async def _serve(self, client: socket.socket, answer: Answer) -> None:
@@ -167,7 +194,9 @@ class Gateway:
             return
         self.refused += 1
         if self.refused <= LOGGED_REFUSALS or self.refused & (self.refused - 1) == 0:
-            log.info("egress of sandbox %s, refusal %d: %s", self._name, self.refused, refusal.reason)
+            log.info(
+                "egress of sandbox %s, refusal %d: %s", self._name, self.refused, refusal.reason
+            )
 
     async def _answer(self, client: socket.socket) -> None:
         incoming = relay.Incoming(client)
@@ -178,8 +207,12 @@ class Gateway:
             if request.is_tunnel:
                 await self._tunnel(route, (incoming, client), server, CONNECTED)
                 return
-            absolute, more = (route.named(self._rules), route.parent.headers()) if route.parent else ("", [])
-            await asyncio.get_running_loop().sock_sendall(server, request.head(absolute=absolute, more=more))
+            absolute, more = (
+                (route.named(self._rules), route.parent.headers()) if route.parent else ("", [])
+            )
+            await asyncio.get_running_loop().sock_sendall(
+                server, request.head(absolute=absolute, more=more)
+            )
             await relay.exchange(incoming, client, server, body=request.body or 0)
 
     async def _answer_caught(self, client: socket.socket) -> None:
@@ -208,11 +241,17 @@ class Gateway:
             if question.wants_address:
                 self._note(refusal)
             return question.no_such_name()
-        return question.answer(self._names.stand_in(target.host) if question.wants_address and target.address is None else None)
+        return question.answer(
+            self._names.stand_in(target.host)
+            if question.wants_address and target.address is None
+            else None
+        )
 
     async def _head(self, incoming: relay.Incoming) -> bytes:
         try:
-            return await asyncio.wait_for(incoming.until(b"\r\n\r\n", relay.LARGEST_HEAD), HEAD_TIMEOUT_S)
+            return await asyncio.wait_for(
+                incoming.until(b"\r\n\r\n", relay.LARGEST_HEAD), HEAD_TIMEOUT_S
+            )
         except asyncio.TimeoutError:
             raise Refused(408, "the request did not come") from None
 
@@ -247,7 +286,10 @@ class Gateway:
         for address in route.addresses:
             word = self._outside.filter.denies(address)
             if word is not None:
-                raise Refused(403, f"{route.target} refused: {'' if address == route.target.address else f'{address} is a '}{word} address")
+                raise Refused(
+                    403,
+                    f"{route.target} refused: {'' if address == route.target.address else f'{address} is a '}{word} address",
+                )
         if self._rules.cidrs and not self._rules.admitted(list(route.addresses)):
             raise Refused(403, f"{route.target} refused: not on networkAllowList")
 
@@ -260,24 +302,43 @@ class Gateway:
             where = f"the server's own proxy {route.parent}" if route.parent else str(route.target)
             raise Refused(502, f"cannot reach {where}: {error.strerror or error}") from None
 
-    async def _tunnel(self, route: Route, client: tuple[relay.Incoming, socket.socket], server: socket.socket, hello: bytes) -> None:
+    async def _tunnel(
+        self,
+        route: Route,
+        client: tuple[relay.Incoming, socket.socket],
+        server: socket.socket,
+        hello: bytes,
+    ) -> None:
         answers = relay.Incoming(server)
         if route.parent is not None:
             await self._through(route.parent, route.named(self._rules), answers, server)
         await asyncio.get_running_loop().sock_sendall(client[1], hello)
         await relay.tunnel(*client, answers, server)
 
-    async def _through(self, parent: Parent, named: str, answers: relay.Incoming, server: socket.socket) -> None:
+    async def _through(
+        self, parent: Parent, named: str, answers: relay.Incoming, server: socket.socket
+    ) -> None:
         """Ask the parent for a tunnel; raises Refused with its status."""
-        lines = [f"CONNECT {named} HTTP/1.1", f"Host: {named}", *(f"{name}: {value}" for name, value in parent.headers())]
-        await asyncio.get_running_loop().sock_sendall(server, ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+        lines = [
+            f"CONNECT {named} HTTP/1.1",
+            f"Host: {named}",
+            *(f"{name}: {value}" for name, value in parent.headers()),
+        ]
+        await asyncio.get_running_loop().sock_sendall(
+            server, ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        )
         try:
-            head = await asyncio.wait_for(answers.until(b"\r\n\r\n", relay.LARGEST_HEAD), PARENT_TIMEOUT_S)
+            head = await asyncio.wait_for(
+                answers.until(b"\r\n\r\n", relay.LARGEST_HEAD), PARENT_TIMEOUT_S
+            )
         except (asyncio.TimeoutError, EOFError, OSError, Refused):
             head = b""
         match = PARENT_STATUS.match(head)
         if match is None or not match[1].startswith(b"2"):
-            raise Refused(502, f"the server's own proxy {parent} answered {match[1].decode() if match else 'nothing'} for {named}")
+            raise Refused(
+                502,
+                f"the server's own proxy {parent} answered {match[1].decode() if match else 'nothing'} for {named}",
+            )
 
 
 def was_reset(client: socket.socket) -> bool:

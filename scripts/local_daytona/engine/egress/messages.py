@@ -13,10 +13,12 @@ REQUEST_LINE = re.compile(rf"({WORD}) ([\x21-\x7e]+) HTTP/1\.([01])")
 HEADER = re.compile(rf"({WORD}):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
 AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@/?#]+))(?::([0-9]{1,5}))?")
 ABSOLUTE = re.compile(r"[Hh][Tt][Tt][Pp]://([^/?#]+)([^#]*)")
-HOP_BY_HOP = {
-    "connection", "keep-alive", "proxy-connection", "proxy-authorization", "proxy-authenticate", "te", "trailer", "upgrade",
-    "http2-settings", "host", "transfer-encoding", "content-length",
-}  # fmt: skip
+HOP_BY_HOP = set(
+    """
+        connection keep-alive proxy-connection proxy-authorization proxy-authenticate
+        te trailer upgrade http2-settings host transfer-encoding content-length
+    """.split()
+)
 CHUNKED = -1  # a body's length that its chunks tell
 HTTP_PORT = 80
 
@@ -43,7 +45,10 @@ class Request:
             framing = [("Transfer-Encoding", "chunked")]
         uri = f"http://{without_default_port(absolute)}{self.path}" if absolute else self.path
         lines = [f"{self.method} {uri} HTTP/1.1", f"Host: {host}"]
-        lines += [f"{name}: {value}" for name, value in (*self.headers, *framing, *more, ("Connection", "close"))]
+        lines += [
+            f"{name}: {value}"
+            for name, value in (*self.headers, *framing, *more, ("Connection", "close"))
+        ]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
@@ -65,7 +70,13 @@ def parse(head: bytes) -> Request:
     if absolute is None:
         raise Refused(400, "this is a proxy: it takes CONNECT host:port and http:// addresses only")
     path = absolute[2] if absolute[2].startswith("/") else "/" + absolute[2]
-    return Request(method, authority(absolute[1], default_port=HTTP_PORT), path, _passed_on(headers), body_length(headers))
+    return Request(
+        method,
+        authority(absolute[1], default_port=HTTP_PORT),
+        path,
+        _passed_on(headers),
+        body_length(headers),
+    )
 
 
 def _header(line: str) -> tuple[str, str]:
@@ -86,7 +97,12 @@ def authority(text: str, *, default_port: int | None) -> Target:
 
 def _passed_on(headers: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """Without what concerns this hop only, and what is written anew."""
-    named = {word.strip().lower() for name, value in headers if name.lower() == "connection" for word in value.split(",")}
+    named = {
+        word.strip().lower()
+        for name, value in headers
+        if name.lower() == "connection"
+        for word in value.split(",")
+    }
     return tuple((name, value) for name, value in headers if name.lower() not in HOP_BY_HOP | named)
 
 

@@ -82,14 +82,25 @@ class Question:
             kind, family = struct.unpack_from("!2H", data, place + 1)
         except (struct.error, IndexError, UnicodeDecodeError):
             return None
-        if flags & QUERY_BITS or count != ONE_QUESTION or family != CLASS_IN or max(map(len, labels), default=64) > 63:
+        if (
+            flags & QUERY_BITS
+            or count != ONE_QUESTION
+            or family != CLASS_IN
+            or max(map(len, labels), default=64) > 63
+        ):
             return None
         return cls(number, ".".join(labels), kind, data[HEADER.size : place + 5])
 
     def answer(self, address: ipaddress.IPv4Address | None = None) -> bytes:
         """With one address, or with none: the name is there and has nothing of that kind (IPv6, say)."""
         head = HEADER.pack(self.number, ANSWER, 1, 1 if address else 0, 0, 0) + self.said
-        return head + struct.pack("!3HIH", NAME_OF_QUESTION, TYPE_A, CLASS_IN, LIFE_S, 4) + address.packed if address else head
+        return (
+            head
+            + struct.pack("!3HIH", NAME_OF_QUESTION, TYPE_A, CLASS_IN, LIFE_S, 4)
+            + address.packed
+            if address
+            else head
+        )
 
     def no_such_name(self) -> bytes:
         return HEADER.pack(self.number, ANSWER | NO_SUCH_NAME, 1, 0, 0, 0) + self.said

@@ -39,9 +39,23 @@ def enter(network: int) -> None:
 
 def route_message(first: int) -> bytes:
     """The half of all IPv4 addresses that begins at `first`.0.0.0 becomes the loopback device's own."""
-    message = struct.pack("=8BI", socket.AF_INET, 1, 0, 0, RT_TABLE_LOCAL, RTPROT_STATIC, RT_SCOPE_HOST, RTN_LOCAL, 0)
-    message += struct.pack("=HH4B", 8, RTA_DST, first, 0, 0, 0) + struct.pack("=HHI", 8, RTA_OIF, socket.if_nametoindex("lo"))
-    return struct.pack("=IHHII", 16 + len(message), RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE, 1, 0) + message
+    message = struct.pack(
+        "=8BI", socket.AF_INET, 1, 0, 0, RT_TABLE_LOCAL, RTPROT_STATIC, RT_SCOPE_HOST, RTN_LOCAL, 0
+    )
+    message += struct.pack("=HH4B", 8, RTA_DST, first, 0, 0, 0) + struct.pack(
+        "=HHI", 8, RTA_OIF, socket.if_nametoindex("lo")
+    )
+    return (
+        struct.pack(
+            "=IHHII",
+            16 + len(message),
+            RTM_NEWROUTE,
+            NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE,
+            1,
+            0,
+        )
+        + message
+    )
 
 
 def make_everything_local() -> None:
@@ -69,7 +83,9 @@ def serve_one(server: socket.socket, network: int, ports: Sequence[int]) -> None
     """Answer with the sockets, or with the reason why there are none."""
     try:
         enter(network)
-        opened = sockets(ports)  # first: with the routes and no listeners, less would work than without both
+        opened = sockets(
+            ports
+        )  # first: with the routes and no listeners, less would work than without both
         make_everything_local()
     except OSError as error:
         server.send(str(error.strerror or error).encode())
@@ -101,7 +117,9 @@ def main(argv: Sequence[str]) -> int:
         os.setresuid(uid, uid, uid)
     room = array.array("i")
     while True:
-        message, ancillary, _, _ = server.recvmsg(16, socket.CMSG_LEN(room.itemsize), socket.MSG_CMSG_CLOEXEC)
+        message, ancillary, _, _ = server.recvmsg(
+            16, socket.CMSG_LEN(room.itemsize), socket.MSG_CMSG_CLOEXEC
+        )
         if not message:
             return 0  # the server is gone
         (network,) = array.array("i", ancillary[0][2])

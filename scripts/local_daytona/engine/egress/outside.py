@@ -33,7 +33,9 @@ class SystemResolver:
     async def __call__(self, name: str) -> list[Address]:
         """The addresses of a name in the system's order; raises OSError."""
         texts = await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, name)
-        return [unmapped(ipaddress.ip_address(text.partition("%")[0])) for text in dict.fromkeys(texts)][:MOST_ADDRESSES]
+        return [
+            unmapped(ipaddress.ip_address(text.partition("%")[0])) for text in dict.fromkeys(texts)
+        ][:MOST_ADDRESSES]
 
     @staticmethod
     def _ask(name: str) -> list[str]:
@@ -43,12 +45,17 @@ class SystemResolver:
 
 async def dial(address: Address, port: int) -> socket.socket:
     """A connected socket to an address, never a name; raises OSError."""
-    connection = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_STREAM)
+    connection = socket.socket(
+        socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_STREAM
+    )
     try:
         connection.setblocking(False)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await asyncio.wait_for(asyncio.get_running_loop().sock_connect(connection, (str(address), port)), DIAL_TIMEOUT_S)
+        await asyncio.wait_for(
+            asyncio.get_running_loop().sock_connect(connection, (str(address), port)),
+            DIAL_TIMEOUT_S,
+        )
     except BaseException:
         connection.close()
         raise
@@ -73,8 +80,12 @@ class Parent:
         parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
         if not parts.hostname:
             raise ValueError("the proxy's address names no host")
-        user, password = (urllib.parse.unquote(text or "") for text in (parts.username, parts.password))
-        return cls(parts.scheme, parts.hostname, parts.port or 80, f"{user}:{password}" if user else "")
+        user, password = (
+            urllib.parse.unquote(text or "") for text in (parts.username, parts.password)
+        )
+        return cls(
+            parts.scheme, parts.hostname, parts.port or 80, f"{user}:{password}" if user else ""
+        )
 
     def headers(self) -> list[tuple[str, str]]:
         token = base64.b64encode(self.credentials.encode()).decode()
@@ -105,10 +116,14 @@ class Parents:
     def for_target(self, target: Target, *, tunnel: bool) -> Parent | None:
         """The proxy to go through; raises Refused (502) for one that this server cannot speak to."""
         parent = self.https if tunnel else self.http
-        if parent is None or urllib.request.proxy_bypass_environment(str(target), {"no": self.bypass}):  # type: ignore[attr-defined]
+        bypasses = urllib.request.proxy_bypass_environment  # type: ignore[attr-defined]
+        if parent is None or bypasses(str(target), {"no": self.bypass}):
             return None
         if parent.scheme != "http":
-            raise Refused(502, f"the server's own proxy is {parent.scheme}://, and only http:// proxies are supported")
+            raise Refused(
+                502,
+                f"the server's own proxy is {parent.scheme}://, and only http:// proxies are supported",
+            )
         return parent
 
     def __str__(self) -> str:
@@ -125,7 +140,9 @@ class Outside:
     parents: Parents = Parents()
 
     @classmethod
-    def of_this_host(cls, environment: Mapping[str, str], opened: tuple[Network, ...] = ()) -> Outside:
+    def of_this_host(
+        cls, environment: Mapping[str, str], opened: tuple[Network, ...] = ()
+    ) -> Outside:
         return cls(filter=Filter(opened), parents=Parents.of(environment))
 
     async def addresses(self, name: str) -> list[Address]:

@@ -25,18 +25,35 @@ ENDS_IN_NUMBER = re.compile(rf"(?:.*\.)?{NUMBER}")
 
 # Never reachable, whatever the operator opens: this machine itself, its cloud's metadata, and what is no single host.
 CLOSED = {
-    "0.0.0.0/8": "this machine", "127.0.0.0/8": "loopback", "169.254.0.0/16": "link-local and metadata", "224.0.0.0/4": "multicast",
-    "240.0.0.0/4": "reserved and broadcast", "100.100.100.200/32": "metadata", "168.63.129.16/32": "metadata",
-    "::/128": "this machine", "::1/128": "loopback", "fe80::/10": "link-local", "ff00::/8": "multicast",
+    "0.0.0.0/8": "this machine",
+    "127.0.0.0/8": "loopback",
+    "169.254.0.0/16": "link-local and metadata",
+    "224.0.0.0/4": "multicast",
+    "240.0.0.0/4": "reserved and broadcast",
+    "100.100.100.200/32": "metadata",
+    "168.63.129.16/32": "metadata",
+    "::/128": "this machine",
+    "::1/128": "loopback",
+    "fe80::/10": "link-local",
+    "ff00::/8": "multicast",
     "fd00:ec2::254/128": "metadata",
-}  # fmt: skip
+}
 # Reachable only in ranges that the operator names (`serve --allow-range`).
 PRIVATE = {
-    "10.0.0.0/8": "private", "172.16.0.0/12": "private", "192.168.0.0/16": "private", "100.64.0.0/10": "carrier-grade NAT",
-    "192.0.0.0/24": "protocol assignments", "198.18.0.0/15": "benchmarking",
-    "fc00::/7": "private", "fec0::/10": "site-local", "::/96": "IPv4-compatible", "::ffff:0:0:0/96": "translated IPv4",
-    "64:ff9b:1::/48": "local NAT64", "100::/64": "discard", "2001::/32": "Teredo",
-}  # fmt: skip
+    "10.0.0.0/8": "private",
+    "172.16.0.0/12": "private",
+    "192.168.0.0/16": "private",
+    "100.64.0.0/10": "carrier-grade NAT",
+    "192.0.0.0/24": "protocol assignments",
+    "198.18.0.0/15": "benchmarking",
+    "fc00::/7": "private",
+    "fec0::/10": "site-local",
+    "::/96": "IPv4-compatible",
+    "::ffff:0:0:0/96": "translated IPv4",
+    "64:ff9b:1::/48": "local NAT64",
+    "100::/64": "discard",
+    "2001::/32": "Teredo",
+}
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 Ranges = tuple[tuple[Network, str], ...]
 
@@ -99,7 +116,9 @@ def parse_address(host: str) -> Address | None:
 
 def unmapped(address: Address) -> Address:
     """::ffff:1.2.3.4 is another spelling of 1.2.3.4, and dialled as that."""
-    return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
+    return (
+        (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
+    )
 
 
 def meanings(address: Address) -> list[Address]:
@@ -133,14 +152,18 @@ class Filter:
 
     def denies(self, address: Address) -> str | None:
         """Which kind of address it is that nobody may reach; None when it may be reached."""
-        return next((word for meaning in meanings(address) if (word := self._denies(meaning))), None)
+        return next(
+            (word for meaning in meanings(address) if (word := self._denies(meaning))), None
+        )
 
     def _denies(self, address: Address) -> str | None:
         if word := kind(address, CLOSED_RANGES):
             return word
         if any(address in network for network in self.opened):
             return None
-        return kind(address, PRIVATE_RANGES) or ("this machine's own" if self.is_own(address) else None)
+        return kind(address, PRIVATE_RANGES) or (
+            "this machine's own" if self.is_own(address) else None
+        )
 
 
 def kind(address: Address, ranges: Ranges) -> str | None:
@@ -159,17 +182,26 @@ class Rules:
         """Raises Refused (403) before anything is resolved: a name that is not allowed must not leave as a DNS query either."""
         if self.block_all:
             raise Refused(403, f"{target} refused: networkBlockAll is on")
-        if self.domains and (target.address is not None or not any(covers(domain, target.host) for domain in self.domains)):
+        if self.domains and (
+            target.address is not None
+            or not any(covers(domain, target.host) for domain in self.domains)
+        ):
             raise Refused(403, f"{target} refused: not on domainAllowList")
 
     def admitted(self, addresses: list[Address]) -> list[Address]:
         """Those of `addresses` that a CIDR list admits; all without one."""
-        return [address for address in addresses if any(address in network for network in self.cidrs)] if self.cidrs else addresses
+        return (
+            [address for address in addresses if any(address in network for network in self.cidrs)]
+            if self.cidrs
+            else addresses
+        )
 
 
 def covers(domain: str, name: str) -> bool:
     """`*.example.com` covers example.com and everything below it, as Daytona's does."""
-    return name == domain or (domain.startswith("*.") and (name == domain[2:] or name.endswith(domain[1:])))
+    return name == domain or (
+        domain.startswith("*.") and (name == domain[2:] or name.endswith(domain[1:]))
+    )
 
 
 def entries(text: str) -> list[str]:
@@ -190,7 +222,9 @@ def _cidr(entry: str) -> ipaddress.IPv4Network:
             return ipaddress.IPv4Network(entry, strict=False)
         except ValueError:
             pass
-    raise ValueError(f"networkAllowList: {entry[:100]!r} is not an IPv4 network such as 203.0.113.0/24; names belong in domainAllowList")
+    raise ValueError(
+        f"networkAllowList: {entry[:100]!r} is not an IPv4 network such as 203.0.113.0/24; names belong in domainAllowList"
+    )
 
 
 def parse_domains(text: str) -> tuple[str, ...]:

@@ -102,7 +102,9 @@ class Pipe:
         return int(match[1], 16)
 
 
-async def tunnel(client: Incoming, client_socket: socket.socket, server: Incoming, server_socket: socket.socket) -> None:
+async def tunnel(
+    client: Incoming, client_socket: socket.socket, server: Incoming, server_socket: socket.socket
+) -> None:
     """Both directions until both have ended, or one failed."""
     pipes = [Pipe(client, server_socket), Pipe(server, client_socket)]
     tasks = [asyncio.create_task(pipe.run()) for pipe in pipes]
@@ -115,7 +117,9 @@ async def tunnel(client: Incoming, client_socket: socket.socket, server: Incomin
         await end(tasks)
 
 
-async def exchange(client: Incoming, client_socket: socket.socket, server_socket: socket.socket, *, body: int) -> None:
+async def exchange(
+    client: Incoming, client_socket: socket.socket, server_socket: socket.socket, *, body: int
+) -> None:
     """One request's body out and its answer back. What a client sends after the body ends it: it would be another request."""
     pipe = Pipe(Incoming(server_socket), client_socket)
     answer = asyncio.create_task(pipe.run())

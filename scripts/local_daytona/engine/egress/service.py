@@ -33,8 +33,16 @@ class Egress:
         try:
             listener = await box.listen(HOST, PORT)
         except (FileProblem, SandboxGone, OSError) as error:
-            raise EngineUnavailable(f"the sandbox's proxy does not listen: {error}", fix="create the sandbox again") from error
-        gateway = Gateway(listener, self._outside, rules, name=box.sandbox_id, caught=await self._catcher.catch(box))
+            raise EngineUnavailable(
+                f"the sandbox's proxy does not listen: {error}", fix="create the sandbox again"
+            ) from error
+        gateway = Gateway(
+            listener,
+            self._outside,
+            rules,
+            name=box.sandbox_id,
+            caught=await self._catcher.catch(box),
+        )
         self._gateways[box.sandbox_id] = gateway
         task = asyncio.create_task(self._run(box, gateway))
         self._tasks.add(task)

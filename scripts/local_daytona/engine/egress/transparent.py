@@ -19,7 +19,11 @@ from ..box import Box
 from ..host import Owner
 
 log = logging.getLogger(__name__)
-PORTS = (22, 80, 443)  # git over ssh, and the web; below 1024, where nothing inside may listen anyway
+PORTS = (
+    22,
+    80,
+    443,
+)  # git over ssh, and the web; below 1024, where nothing inside may listen anyway
 ANSWER_TIMEOUT_S = 10.0
 LONGEST_REASON = 500
 
@@ -80,14 +84,18 @@ class Catcher:
             self._server = self._start()
         try:
             socket.send_fds(self._server, [b"open"], [network])
-            said, fds, _, _ = socket.recv_fds(self._server, LONGEST_REASON, len(PORTS) + 1, socket.MSG_CMSG_CLOEXEC)
+            said, fds, _, _ = socket.recv_fds(
+                self._server, LONGEST_REASON, len(PORTS) + 1, socket.MSG_CMSG_CLOEXEC
+            )
         except OSError:
             self._forget()
             raise
         if not said:
             self._forget()
         if len(fds) != len(PORTS) + 1:
-            raise OSError(said.decode(errors="replace") or "the program that opens its sockets ended")
+            raise OSError(
+                said.decode(errors="replace") or "the program that opens its sockets ended"
+            )
         return [socket.socket(fileno=fd) for fd in fds]
 
     def _start(self) -> socket.socket:
@@ -98,9 +106,15 @@ class Catcher:
         with theirs, contextlib.ExitStack() as unless_started:
             unless_started.callback(ours.close)
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-B", str(program), *map(str, numbers)], pass_fds=(theirs.fileno(),), env={}, cwd="/",
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-            )  # fmt: skip
+                [sys.executable, "-I", "-S", "-B", str(program), *map(str, numbers)],
+                pass_fds=(theirs.fileno(),),
+                env={},
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
             unless_started.pop_all()
         self._end = weakref.finalize(self, end, ours, process)
         return ours
