@@ -175,6 +175,44 @@ def pack(path: Path, uploads: Sequence[str], access: HostAccess) -> Packed:
     return found
 
 
+class Ignored:
+    """The .gitignore files of a tree and of the folders above it, as git reads them: the last matching line wins."""
+
+    def __init__(self, top: Path) -> None:
+        self._specs: list[tuple[Path, Any]] = []
+        above = []
+        for folder in (top, *top.parents):
+            if (folder / ".git").exists():
+                above = [parent for parent in top.parents if parent.is_relative_to(folder)]
+                break
+        for folder in reversed(above):
+            self.read(folder)
+
+    def read(self, folder: Path) -> None:
+        """Take in the rules of `folder`, which hold below it."""
+        import pathspec
+
+        try:  # a repository under test may have a pipe of that name, or a link to /dev/zero
+            with (
+                open_folder(folder) as opened,
+                open_regular("--upload", ".gitignore", opened, ".gitignore") as stream,
+            ):
+                text = stream.read(LARGEST_TEXT).decode(errors="replace")
+        except (OSError, UsageFailure):
+            return
+        self._specs.append((folder, pathspec.GitIgnoreSpec.from_lines(text.splitlines())))
+
+    def match(self, path: Path, *, folder: bool) -> bool:
+        ignored = False
+        for base, spec in self._specs:
+            if path.is_relative_to(base):
+                verdict = spec.check_file(
+                    path.relative_to(base).as_posix() + ("/" if folder else "")
+                ).include
+                ignored = ignored if verdict is None else verdict
+        return ignored
+
+
 def add_folder(archive: tarfile.TarFile, top: Path, there: str, found: Packed) -> None:
     """A tree without what git would ignore, what looks secret, and what is no file."""
     rules = Ignored(top)
@@ -231,44 +269,6 @@ def add_names(
                 archive, folder, name, within(there, relative), found
             ):
                 found.skipped.append(relative)
-
-
-class Ignored:
-    """The .gitignore files of a tree and of the folders above it, as git reads them: the last matching line wins."""
-
-    def __init__(self, top: Path) -> None:
-        self._specs: list[tuple[Path, Any]] = []
-        above = []
-        for folder in (top, *top.parents):
-            if (folder / ".git").exists():
-                above = [parent for parent in top.parents if parent.is_relative_to(folder)]
-                break
-        for folder in reversed(above):
-            self.read(folder)
-
-    def read(self, folder: Path) -> None:
-        """Take in the rules of `folder`, which hold below it."""
-        import pathspec
-
-        try:  # a repository under test may have a pipe of that name, or a link to /dev/zero
-            with (
-                open_folder(folder) as opened,
-                open_regular("--upload", ".gitignore", opened, ".gitignore") as stream,
-            ):
-                text = stream.read(LARGEST_TEXT).decode(errors="replace")
-        except (OSError, UsageFailure):
-            return
-        self._specs.append((folder, pathspec.GitIgnoreSpec.from_lines(text.splitlines())))
-
-    def match(self, path: Path, *, folder: bool) -> bool:
-        ignored = False
-        for base, spec in self._specs:
-            if path.is_relative_to(base):
-                verdict = spec.check_file(
-                    path.relative_to(base).as_posix() + ("/" if folder else "")
-                ).include
-                ignored = ignored if verdict is None else verdict
-        return ignored
 
 
 def add_entry(

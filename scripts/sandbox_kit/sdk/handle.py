@@ -24,7 +24,7 @@ from .shapes import (
 from .stream import Demultiplexer
 
 if TYPE_CHECKING:
-    from .generated import Sandbox
+    from .generated import Sandbox as SandboxModel
     from .transport import Toolbox, Transport
 
 REQUEST_TIMEOUT_S = 60.0
@@ -46,7 +46,7 @@ CLONE_FIXES = {
 TOKEN_USER = "x-access-token"  # noqa: S105  a user's name: what GitHub wants beside an app's token; with personal tokens every git host takes any name
 
 
-def known(sandbox: Sandbox | None) -> Sandbox:
+def known(sandbox: SandboxModel | None) -> SandboxModel:
     """The generated clients make None of a status that they do not know, and of `null`; there may be a sandbox all the same."""
     if sandbox is None:
         raise Failure("server_error", "the server answered without a sandbox")
@@ -61,7 +61,7 @@ class EndedInError(Exception):
 class Handle:
     """One sandbox, by the calls that the scripts make."""
 
-    def __init__(self, transport: Transport, sandbox: Sandbox) -> None:
+    def __init__(self, transport: Transport, sandbox: SandboxModel) -> None:
         self._transport = transport
         self._sandbox = sandbox
         self._toolbox: Toolbox | None = None
@@ -136,7 +136,7 @@ class Handle:
         )
         self._take(found)
 
-    def _take(self, found: Sandbox) -> None:
+    def _take(self, found: SandboxModel) -> None:
         """The sandbox as it is now; raises Failure server_error for another one."""
         if found.id != self._sandbox.id:
             raise Failure(
