@@ -9,32 +9,32 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from .failures import Failure
-from .transfer import FOLDER_MODE, add_entry
+from .archive.packing import FOLDER_MODE, add_entry
+from .errors import Failure
 
 PNG = b"\x89PNG\r\n\x1a\n"
 MOST_CHARTS = 100
 LARGEST_CHART = 32 << 20
 
 
-def name_of(number: int) -> str:
+def chart_name(number: int) -> str:
     """By number: a title may hold anything."""
     return f"chart-{number}.png"
 
 
-def archive(images: Sequence[str], path: Path) -> int:
+def archive_charts(images: Sequence[str], path: Path) -> int:
     """Base64 PNGs as chart-1.png and so on in a tar, as any download comes; how many. Raises Failure archive for what is no PNG."""
-    pictures = [decoded(image) for image in images[:MOST_CHARTS]]
+    pictures = [decode_chart(image) for image in images[:MOST_CHARTS]]
     with tarfile.open(path, mode="w") as target:
         add_entry(target, ".", tarfile.DIRTYPE, FOLDER_MODE)
         for number, picture in enumerate(pictures, 1):
-            entry = tarfile.TarInfo(name_of(number))
+            entry = tarfile.TarInfo(chart_name(number))
             entry.size = len(picture)
             target.addfile(entry, io.BytesIO(picture))
     return len(pictures)
 
 
-def decoded(image: str) -> bytes:
+def decode_chart(image: str) -> bytes:
     try:
         data = base64.b64decode(image, validate=True) if len(image) <= LARGEST_CHART else b""
     except (binascii.Error, ValueError):

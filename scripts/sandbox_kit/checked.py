@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from .console import one_line
 from .defaults import SANDBOX_NAME
-from .failures import Failure
+from .errors import Failure
 
 # Daytona's ids are UUIDs; whatever a server uses, they become part of addresses and of commands to paste.
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")

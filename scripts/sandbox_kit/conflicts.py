@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import re
 
-from . import defaults
-from .failures import UsageFailure
+from .defaults import (
+    DOMAIN,
+    ENV_NAME,
+    LABEL,
+    LARGER_SNAPSHOTS,
+    MOST_CIDRS,
+    MOST_DOMAINS,
+    OUR_LABELS,
+    RESERVED_PORTS,
+    SANDBOX_NAME,
+)
+from .errors import UsageFailure
 
 TYPE_CHECKING = False  # as typing has it: this module is imported by --help too
 if TYPE_CHECKING:
@@ -90,7 +100,7 @@ def sizes(given: argparse.Namespace) -> None:
     if (given.cpu or given.memory or given.disk) and not given.image:
         raise UsageFailure(
             "--cpu, --memory and --disk only work with --image: a snapshot has its size",
-            fix=defaults.LARGER_SNAPSHOTS,
+            fix=LARGER_SNAPSHOTS,
         )
 
 
@@ -146,7 +156,7 @@ def network(given: argparse.Namespace) -> None:
             fix=f"leave out {used[-1]}",
         )
     for name in given.allow_domain:
-        if not re.fullmatch(defaults.DOMAIN, name):
+        if not re.fullmatch(DOMAIN, name):
             raise UsageFailure(
                 "--allow-domain takes a domain name",
                 fix="--allow-domain pypi.org, or *.example.org; addresses: --allow-cidr",
@@ -158,8 +168,8 @@ def network(given: argparse.Namespace) -> None:
                 fix="--allow-cidr 203.0.113.0/24; names: --allow-domain",
             )
     for flag, values, most in (
-        ("--allow-cidr", given.allow_cidr, defaults.MOST_CIDRS),
-        ("--allow-domain", given.allow_domain, defaults.MOST_DOMAINS),
+        ("--allow-cidr", given.allow_cidr, MOST_CIDRS),
+        ("--allow-domain", given.allow_domain, MOST_DOMAINS),
     ):
         if len(values) > most:
             raise UsageFailure(f"{flag}: Daytona takes {most} at the most", fix="use wider ones")
@@ -180,7 +190,7 @@ def preview(given: argparse.Namespace) -> None:
             "--serve starts the server behind --preview",
             fix="add --preview PORT, the port it listens on",
         )
-    if given.preview in defaults.RESERVED_PORTS:
+    if given.preview in RESERVED_PORTS:
         raise UsageFailure(
             f"port {given.preview} is Daytona's own",
             fix="--preview 8000, and let the server listen there",
@@ -246,19 +256,19 @@ def existing(given: argparse.Namespace) -> None:
 
 
 def names(given: argparse.Namespace) -> None:
-    if given.name is not None and not re.fullmatch(defaults.SANDBOX_NAME, given.name):
+    if given.name is not None and not re.fullmatch(SANDBOX_NAME, given.name):
         raise UsageFailure(
             f"--name {given.name!r} is not a sandbox name",
             fix="letters, digits, dots, dashes and underscores, such as --name work-1",
         )
     for text in given.secret:
         name, _, secret = text.partition("=")
-        if not re.fullmatch(defaults.ENV_NAME, name) or not secret:
+        if not re.fullmatch(ENV_NAME, name) or not secret:
             raise UsageFailure(
                 "--secret takes ENV=NAME: a variable, and a secret's name in the vault",
                 fix="--secret API_TOKEN=my-token",
             )
-    if given.git_token is not None and not re.fullmatch(defaults.ENV_NAME, given.git_token):
+    if given.git_token is not None and not re.fullmatch(ENV_NAME, given.git_token):
         raise UsageFailure(
             "--git-token takes the name of a variable, never a token",
             fix="export GH_TOKEN=..., then --git-token GH_TOKEN",
@@ -270,7 +280,7 @@ def names(given: argparse.Namespace) -> None:
 def labels(given: argparse.Namespace) -> None:
     for text in given.label:
         name, mark, _ = text.partition("=")
-        if not mark or not re.fullmatch(defaults.LABEL, name):
+        if not mark or not re.fullmatch(LABEL, name):
             raise UsageFailure("--label takes K=V", fix="--label team=web")
-        if name in defaults.OUR_LABELS or name == "code-toolbox-language":
+        if name in OUR_LABELS or name == "code-toolbox-language":
             raise UsageFailure(f"--label {name} is set by this tool", fix="choose another name")

@@ -12,7 +12,7 @@ MARK = "[sandbox]"
 LONGEST_LINE = 2000  # characters of one line of ours, whoever gave us the words
 
 
-class Line:
+class OpenLine:
     """Whether the last line that anybody wrote still has to end: a program's words must not run into ours."""
 
     open = False
@@ -24,14 +24,14 @@ class Line:
             cls.open = not text.endswith("\n")
 
 
-def tell(text: str) -> None:
+def print_status(text: str) -> None:
     """A line of ours, on a line of its own."""
-    write_quietly(sys.stderr, "\n" * Line.open + f"{text}\n")
+    write_quietly(sys.stderr, "\n" * OpenLine.open + f"{text}\n")
 
 
-def fail(message: str, fix: str) -> None:
+def print_failure(message: str, fix: str) -> None:
     """The last two lines of a failed run."""
-    tell(f"{MARK} {one_line(message)}\nfix: {one_line(fix)}")
+    print_status(f"{MARK} {one_line(message)}\nfix: {one_line(fix)}")
 
 
 def one_line(text: str, limit: int = LONGEST_LINE) -> str:
@@ -39,11 +39,11 @@ def one_line(text: str, limit: int = LONGEST_LINE) -> str:
     line = " ".join(text[:limit].split()) + ("…" if len(text) > limit else "")
     if line.isascii() and line.isprintable():
         return line
-    from .plain_text import without_escapes, without_unseen
+    from .plain_text import without_escapes, without_invisible
 
     return " ".join(
         "".join(
-            char if char.isprintable() else " " for char in without_unseen(without_escapes(line))
+            char if char.isprintable() else " " for char in without_invisible(without_escapes(line))
         ).split()
     )
 
@@ -55,14 +55,14 @@ def write_quietly(stream: TextIO | None, text: str) -> None:
     try:
         stream.write(text)
         stream.flush()
-        Line.after(text)
+        OpenLine.after(text)
     except ValueError:  # it is closed already
         pass
     except OSError:  # its reader went away, the disk is full
-        silence(stream)
+        silence_stream(stream)
 
 
-def silence(stream: TextIO) -> None:
+def silence_stream(stream: TextIO) -> None:
     """Point a stream whose reader went away at nothing; otherwise Python's own flush at the end fails, with exit code 120."""
     import os
 
@@ -76,15 +76,15 @@ def silence(stream: TextIO) -> None:
 
 def prepare_streams() -> None:
     """A Windows console of another code page must not end a run by a character it does not have, nor a pipe by being full for a moment."""
-    Line.open = False
+    OpenLine.open = False
     for stream in (sys.stdout, sys.stderr):
-        wait_for_readers(stream)
+        make_blocking(stream)
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(encoding="utf-8", errors="replace")
 
 
-def wait_for_readers(stream: TextIO | None) -> None:
+def make_blocking(stream: TextIO | None) -> None:
     """Whoever made the pipe may have set it to refuse what does not fit."""
     import os
 
@@ -93,3 +93,12 @@ def wait_for_readers(stream: TextIO | None) -> None:
             os.set_blocking(stream.fileno(), True)
     except (OSError, ValueError):
         pass
+
+
+LONGEST_SHOWN = 200
+
+
+def quote_path(given: str) -> str:
+    """A path in a message: bounded, quoted when it holds more than plain characters."""
+    text = given if given.isascii() and given.isprintable() and " " not in given else ascii(given)
+    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"

@@ -29,6 +29,6 @@ OUR_LABELS = ("managed-by", "run-id", "user-id")
 LARGER_SNAPSHOTS = "--snapshot daytona-medium (2 vCPU, 4 GiB) or daytona-large (4 vCPU, 8 GiB)"
 
 
-def minutes(seconds: int) -> int:
+def whole_minutes(seconds: int) -> int:
     """Whole minutes that hold `seconds`."""
     return -(-seconds // 60)

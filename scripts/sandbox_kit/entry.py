@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import sys
 
-from . import conflicts
-from .console import fail, prepare_streams, silence, write_quietly
-from .failures import SIGNAL_BASE, TOOL_FAILED, Failure
+from .conflicts import refuse
+from .console import prepare_streams, print_failure, silence_stream, write_quietly
+from .errors import SIGNAL_BASE, TOOL_FAILED, Failure
 from .flags import run_flags
+from .health import install_environment, report_health
+from .inputs import gather
+from .inventory import run_verb
 
 TYPE_CHECKING = False  # as typing has it
 if TYPE_CHECKING:
@@ -35,12 +38,12 @@ def quiet_at_the_end(main: Main) -> Main:
         except KeyboardInterrupt:
             return SIGNAL_BASE + SIGINT
         except BrokenPipeError:  # `… | head -1`
-            silence(sys.stdout)
+            silence_stream(sys.stdout)
             return TOOL_FAILED
         except Exception as error:  # noqa: BLE001  Python's own end would be a traceback and exit code 1, as a program's
-            from .translation import as_failure
+            from .errors import as_failure
 
-            return complain(as_failure(error))
+            return print_and_exit_code(as_failure(error))
 
     run.__doc__ = main.__doc__
     return run
@@ -49,19 +52,18 @@ def quiet_at_the_end(main: Main) -> Main:
 @quiet_at_the_end
 def run_in_sandbox(argv: Sequence[str] | None = None) -> int:
     """run_in_sandbox.py."""
-    words = words_of(argv)
+    words = read_words(argv)
     try:
         given = run_flags(words)
-        conflicts.refuse(given)
+        refuse(given)
         from .options import run_options
 
         options = run_options(given)
-        enter()
-        from . import inputs
-        from .host_access import HostAccess
+        enter_environment()
+        from .host_access.gate import HostAccess
 
         access = HostAccess.of()
-        options = inputs.gather(options, access)
+        options = gather(options, access)
     except Failure as failure:
         return refuse_run(failure, as_json="--json" in words)
     from .run import Run
@@ -72,49 +74,47 @@ def run_in_sandbox(argv: Sequence[str] | None = None) -> int:
 @quiet_at_the_end
 def sandboxes(argv: Sequence[str] | None = None) -> int:
     """sandboxes.py."""
-    words = words_of(argv)
+    words = read_words(argv)
     try:
         from .options import parse_sandboxes
 
         options = parse_sandboxes(words)
-        enter()
-        from . import inventory
+        enter_environment()
 
-        return inventory.main(options)
+        return run_verb(options)
     except Failure as failure:
         if "--json" in words:
             print_json({"engine": None, "sandboxes": [], "error": failure.as_json()})
-        return complain(failure)
+        return print_and_exit_code(failure)
 
 
 @quiet_at_the_end
 def healthcheck(argv: Sequence[str] | None = None) -> int:
     """healthcheck.py; it must work without the environment too, to say what is missing."""
-    words = words_of(argv)
+    words = read_words(argv)
     try:
         from .options import parse_health
 
         options = parse_health(words)
-        from . import health
 
         if options.install:
-            return health.install(options)
-        enter_if_there()
-        return health.report(options)
+            return install_environment(options)
+        enter_environment_if_there()
+        return report_health(options)
     except Failure as failure:
         if "--json" in words:
             print_json(
                 {"verdict": "NOT READY", "engine": None, "checks": [], "error": failure.as_json()}
             )
-        return complain(failure)
+        return print_and_exit_code(failure)
 
 
-def words_of(argv: Sequence[str] | None) -> list[str]:
+def read_words(argv: Sequence[str] | None) -> list[str]:
     prepare_streams()
     return list(sys.argv[1:] if argv is None else argv)
 
 
-def enter() -> None:
+def enter_environment() -> None:
     """Go on in an interpreter that has the SDK; raises Failure sdk_missing or sdk_version."""
     import skill_env
 
@@ -124,10 +124,10 @@ def enter() -> None:
         raise Failure(missing.kind, str(missing), fix=missing.fix) from None
 
 
-def enter_if_there() -> None:
+def enter_environment_if_there() -> None:
     """As `enter`; that nothing is there is a row of the healthcheck's own."""
     try:  # noqa: SIM105  contextlib would be imported for this alone
-        enter()
+        enter_environment()
     except Failure:
         pass
 
@@ -136,15 +136,15 @@ def refuse_run(failure: Failure, *, as_json: bool) -> int:
     """A run that ends before anything was created, in the same JSON as any other."""
     if as_json:
         from .options import RunOptions
-        from .report import Collected, Report
+        from .report import ProgramOutput, RunReport
 
-        nothing = Collected(RunOptions(json=True), run_id="none", secrets=())
-        print_json(Report(failure=failure).as_json(nothing))
+        nothing = ProgramOutput(RunOptions(json=True), run_id="none", secrets=())
+        print_json(RunReport(failure=failure).as_json(nothing))
     if failure.exit_code == TOOL_FAILED:
         failure.message = (
             f"exit code {TOOL_FAILED} is this tool's, nothing was run: {failure.message}"
         )
-    return complain(failure)
+    return print_and_exit_code(failure)
 
 
 def print_json(answer: dict[str, Any]) -> None:
@@ -153,6 +153,6 @@ def print_json(answer: dict[str, Any]) -> None:
     write_quietly(sys.stdout, json.dumps(answer) + "\n")
 
 
-def complain(failure: Failure) -> int:
-    fail(failure.message, failure.fix)
+def print_and_exit_code(failure: Failure) -> int:
+    print_failure(failure.message, failure.fix)
     return failure.exit_code

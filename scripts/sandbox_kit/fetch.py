@@ -12,39 +12,44 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from .failures import Failure, UsageFailure
-from .held import HeldDownload, read_held, tar_of
-from .host_access import shown
-from .host_files import Folder, Judge, keep_out, open_folder
-from .project import Protected
-from .transfer import Saved, checked, content, safe_remote, split_pair, write_whole
+from sandbox_kit.archive.members import checked_members, content_of
+from sandbox_kit.archive.pairs import safe_remote, split_pair
+
+from .archive.unpacking import SavedFile, write_whole
+from .console import quote_path
+from .errors import Failure, UsageFailure
+from .host_access.folders import FolderJudge, OpenFolder, open_folder, refuse_folders
+from .host_access.held import HeldDownload, read_held, tar_of
+from .host_access.project import ProtectedFolders
 
 
 @dataclass(frozen=True)
-class Wish:
+class FetchRequest:
     """One THERE[:HERE] of the command line."""
 
     there: str
     here: Path
 
     @classmethod
-    def of(cls, text: str, folder: Path) -> Wish:
+    def of(cls, text: str, folder: Path) -> FetchRequest:
         """HERE is the name that THERE ends with, unless it is given."""
         there, here = split_pair(text, flag="fetch")
         there = safe_remote(there, flag="fetch")
         return cls(there, Path(folder / (here or posixpath.basename(there))).expanduser().resolve())
 
 
-def listed(run_id: str) -> list[tuple[str, str, int]]:
+def list_held_files(run_id: str) -> list[tuple[str, str, int]]:
     """(path in the sandbox, where it was to go, bytes) of every file that is held of a run; raises UsageFailure."""
     run_id, found = run_id.removeprefix("run-"), []
     for download in read_held(run_id):
         with tarfile.open(tar_of(run_id, download), mode="r:") as archive:
-            found += [(inside(download, member), download.here, member.size) for member in archive]
+            found += [
+                (path_inside(download, member), download.here, member.size) for member in archive
+            ]
     return found
 
 
-def inside(download: HeldDownload, member: tarfile.TarInfo) -> str:
+def path_inside(download: HeldDownload, member: tarfile.TarInfo) -> str:
     """A member's path in the sandbox; a single file's is what was asked for."""
     name = PurePosixPath(member.name).as_posix()
     return (
@@ -54,20 +59,22 @@ def inside(download: HeldDownload, member: tarfile.TarInfo) -> str:
     )
 
 
-def fetch(run_id: str, pairs: tuple[str, ...], *, force: bool, folder: Path) -> list[Saved]:
+def fetch_results(
+    run_id: str, pairs: tuple[str, ...], *, force: bool, folder: Path
+) -> list[SavedFile]:
     """Write what `pairs` name; raises Failure before anything is written when a place is taken or closed."""
     run_id = run_id.removeprefix("run-")  # as the sandbox was called
     downloads = read_held(run_id)
-    saved: list[Saved] = []
-    for wish in [Wish.of(text, folder) for text in pairs]:
+    saved: list[SavedFile] = []
+    for wish in [FetchRequest.of(text, folder) for text in pairs]:
         download = next((found for found in downloads if is_below(wish.there, found.there)), None)
         if download is None:
-            held = ", ".join(shown(found.there) for found in downloads)
+            held = ", ".join(quote_path(found.there) for found in downloads)
             raise UsageFailure(
-                f"run {run_id} holds nothing of {shown(wish.there)}", fix=f"it holds: {held}"
+                f"run {run_id} holds nothing of {quote_path(wish.there)}", fix=f"it holds: {held}"
             )
         with tarfile.open(tar_of(run_id, download), mode="r:") as archive:
-            saved += take(archive, download, wish, force=force)
+            saved += fetch_one(archive, download, wish, force=force)
     return saved
 
 
@@ -75,74 +82,82 @@ def is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
-def take(
-    archive: tarfile.TarFile, download: HeldDownload, wish: Wish, *, force: bool
-) -> list[Saved]:
+def fetch_one(
+    archive: tarfile.TarFile, download: HeldDownload, wish: FetchRequest, *, force: bool
+) -> list[SavedFile]:
     """The files of one wish, links last; all places are looked at before the first is written."""
     members = [
-        member for member in checked(archive) if is_below(inside(download, member), wish.there)
+        member
+        for member in checked_members(archive)
+        if is_below(path_inside(download, member), wish.there)
     ]
     if not members:
         raise UsageFailure(
-            f"nothing of {shown(wish.there)} is held", fix="sandboxes.py fetch RUN lists what is"
+            f"nothing of {quote_path(wish.there)} is held",
+            fix="sandboxes.py fetch RUN lists what is",
         )
     placed = [(member, place_of(member, download, wish)) for member in members]
-    protected = Protected.of_this_skill()
+    protected = ProtectedFolders.of_this_skill()
     for _, path in placed:
-        refuse(path, wish.here, protected, force=force)
-    judge = keep_out(protected.identities(write=True), failure_of_own_folders())
+        refuse_place(path, wish.here, protected, force=force)
+    judge = refuse_folders(protected.identities(write=True), failure_of_own_folders())
     placed.sort(key=lambda pair: pair[0].issym())
-    return [write(archive, member, path, judge, force=force) for member, path in placed]
+    return [write_member(archive, member, path, judge, force=force) for member, path in placed]
 
 
-def place_of(member: tarfile.TarInfo, download: HeldDownload, wish: Wish) -> Path:
+def place_of(member: tarfile.TarInfo, download: HeldDownload, wish: FetchRequest) -> Path:
     """A file that was asked for by its own name takes HERE's, unless that is a folder."""
-    path = inside(download, member)
+    path = path_inside(download, member)
     if path == wish.there and not member.isdir():
         return wish.here / PurePosixPath(path).name if wish.here.is_dir() else wish.here
     return wish.here / PurePosixPath(path).relative_to(wish.there)
 
 
-def refuse(path: Path, here: Path, protected: Protected, *, force: bool) -> None:
+def refuse_place(path: Path, here: Path, protected: ProtectedFolders, *, force: bool) -> None:
     """Raises Failure for a path that leads out of `here` by a link that lies there, into the skill's folders, or over a file."""
     real = path.parent.resolve() / path.name
     if real != path or protected.covers(real, write=True):
         where = (
             "is below this skill's own folders"
             if real == path
-            else f"leads out of {shown(str(here))}"
+            else f"leads out of {quote_path(str(here))}"
         )
-        raise Failure("host_access", f"{shown(str(path))} {where}", fix="name another folder")
+        raise Failure("host_access", f"{quote_path(str(path))} {where}", fix="name another folder")
     with contextlib.suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             raise Failure(
-                "host_access", f"{shown(str(path))} is a folder", fix="name another place"
+                "host_access", f"{quote_path(str(path))} is a folder", fix="name another place"
             )
         if not force and path.lstat():
             raise Failure(
                 "host_access",
-                f"{shown(str(path))} is there already",
+                f"{quote_path(str(path))} is there already",
                 fix="--force overwrites it; or name another place",
             )
 
 
-def write(
-    archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, judge: Judge, *, force: bool
-) -> Saved:
+def write_member(
+    archive: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    path: Path,
+    judge: FolderJudge,
+    *,
+    force: bool,
+) -> SavedFile:
     """One file or link, never executable; raises Failure host_access."""
     try:
         with open_folder(path.parent, make=True, judge=judge) as folder:
             if member.issym():
-                return link(folder, member, path, force=force)
-            with content(archive, member) as file:
+                return write_link(folder, member, path, force=force)
+            with content_of(archive, member) as file:
                 size, _, _ = write_whole(folder, path.name, file, may_replace=lambda: force)
     except OSError as error:
         raise Failure(
             "host_access",
-            f"{shown(str(path))}: {error.strerror}",
+            f"{quote_path(str(path))}: {error.strerror}",
             fix="name a place that can be written",
         ) from None
-    return Saved(str(path), size)
+    return SavedFile(str(path), size)
 
 
 def failure_of_own_folders() -> Failure:
@@ -151,10 +166,12 @@ def failure_of_own_folders() -> Failure:
     )
 
 
-def link(folder: Folder, member: tarfile.TarInfo, path: Path, *, force: bool) -> Saved:
+def write_link(
+    folder: OpenFolder, member: tarfile.TarInfo, path: Path, *, force: bool
+) -> SavedFile:
     """It leads to something of the same archive, which was checked."""
     there = folder.look(path.name)
     if force and there is not None and not stat.S_ISDIR(there.st_mode):
         folder.remove(path.name)
     folder.link(member.linkname, path.name)
-    return Saved(str(path), 0)
+    return SavedFile(str(path), 0)

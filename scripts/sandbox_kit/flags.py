@@ -5,8 +5,16 @@ from __future__ import annotations
 import argparse
 import re
 
-from . import defaults
-from .failures import UsageFailure
+from .defaults import (
+    DEFAULT_MAX_OUTPUT,
+    DEFAULT_TIMEOUT_S,
+    DEFAULT_TTL_MIN,
+    KEPT_TTL_MIN,
+    LANGUAGES,
+    LONGEST_TIMEOUT_S,
+    LONGEST_TTL_MIN,
+)
+from .errors import UsageFailure
 
 TYPE_CHECKING = False  # as typing has it: its import costs a --help milliseconds
 if TYPE_CHECKING:
@@ -44,7 +52,7 @@ WHAT: tuple[tuple[str, dict[str, Any]], ...] = (
     (
         "--language",
         {
-            "choices": defaults.LANGUAGES,
+            "choices": LANGUAGES,
             "metavar": "L",
             "help": "of --code or --file: python, javascript, typescript",
         },
@@ -152,21 +160,21 @@ TIME: tuple[tuple[str, dict[str, Any]], ...] = (
         "--timeout",
         {
             "metavar": "S",
-            "number": (1, defaults.LONGEST_TIMEOUT_S),
-            "help": f"of each step (default: {defaults.DEFAULT_TIMEOUT_S})",
+            "number": (1, LONGEST_TIMEOUT_S),
+            "help": f"of each step (default: {DEFAULT_TIMEOUT_S})",
         },
     ),
     (
         "--ttl",
         {
             "metavar": "MIN",
-            "number": (1, defaults.LONGEST_TTL_MIN),
-            "help": f"the server deletes it then (default: {defaults.DEFAULT_TTL_MIN}, kept {defaults.KEPT_TTL_MIN})",
+            "number": (1, LONGEST_TTL_MIN),
+            "help": f"the server deletes it then (default: {DEFAULT_TTL_MIN}, kept {KEPT_TTL_MIN})",
         },
     ),
     (
         "--auto-stop",
-        {"metavar": "MIN", "number": (0, defaults.LONGEST_TTL_MIN), "help": "when idle; 0: never"},
+        {"metavar": "MIN", "number": (0, LONGEST_TTL_MIN), "help": "when idle; 0: never"},
     ),
 )
 OUTPUT: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -176,8 +184,8 @@ OUTPUT: tuple[tuple[str, dict[str, Any]], ...] = (
         {
             "metavar": "N",
             "number": (0, 10**9),
-            "default": defaults.DEFAULT_MAX_OUTPUT,
-            "help": f"characters a stream, head and tail (default: {defaults.DEFAULT_MAX_OUTPUT}; 0: all, raw)",
+            "default": DEFAULT_MAX_OUTPUT,
+            "help": f"characters a stream, head and tail (default: {DEFAULT_MAX_OUTPUT}; 0: all, raw)",
         },
     ),
     ("--quiet", {"action": "store_true"}),
@@ -297,7 +305,7 @@ def sandboxes_parser() -> Parser:
             action.add_argument(
                 "--timeout",
                 metavar="S",
-                type=whole(1, defaults.LONGEST_TIMEOUT_S),
+                type=whole(1, LONGEST_TIMEOUT_S),
                 help="give up after so many seconds",
             )
         if name == "logs":
@@ -305,7 +313,7 @@ def sandboxes_parser() -> Parser:
                 "--max-output",
                 metavar="N",
                 type=whole(0, 10**9),
-                default=defaults.DEFAULT_MAX_OUTPUT,
+                default=DEFAULT_MAX_OUTPUT,
             )
         if name == "prune":
             action.add_argument(

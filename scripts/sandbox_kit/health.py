@@ -14,12 +14,12 @@ from typing import Any
 
 import skill_env
 
-from . import local
-from .failures import Failure
+from .errors import Failure
+from .local import run_local_command
 from .options import HealthOptions
-from .output import Narrator
-from .plain_text import plain
-from .settings import DEFAULT_ENDPOINT, Settings, endpoint_from, from_environment
+from .plain_text import strip_controls
+from .settings import DEFAULT_ENDPOINT, Settings, endpoint_from, settings_from_environment
+from .status_log import StatusLog
 
 READY, LOCAL_ONLY, CLI_ONLY, NOT_READY = "READY", "LOCAL ONLY", "CLI ONLY", "NOT READY"
 EXIT = {READY: 0, LOCAL_ONLY: 3, CLI_ONLY: 4, NOT_READY: 5}
@@ -28,7 +28,7 @@ PING_TIMEOUT_S = 20
 
 
 @dataclass(frozen=True)
-class Check:
+class HealthCheck:
     """One row: what was looked at, whether it is fine, what was found, what to type."""
 
     name: str
@@ -37,7 +37,7 @@ class Check:
     fix: str | None = None
 
 
-def install(options: HealthOptions) -> int:
+def install_environment(options: HealthOptions) -> int:
     """Make the environment, then report in it; the exit code is 0 whenever it can be used, whatever the verdict."""
     import skill_install
 
@@ -45,7 +45,7 @@ def install(options: HealthOptions) -> int:
         folder = skill_install.install()
     except skill_install.InstallFailed as failure:
         raise Failure("internal", str(failure), fix=failure.fix) from None
-    Narrator().say(f"the skill's environment is ready: {folder}")
+    StatusLog().say(f"the skill's environment is ready: {folder}")
     line = [
         str(skill_env.python_of(folder)),
         "-I",
@@ -56,12 +56,12 @@ def install(options: HealthOptions) -> int:
     return 0
 
 
-def report(options: HealthOptions) -> int:
+def report_health(options: HealthOptions) -> int:
     """All checks, the verdict, and what to do first."""
     checks = run_checks()
     verdict = verdict_of({check.name: check.ok for check in checks})
     engine = (
-        from_environment().engine
+        settings_from_environment().engine
         if verdict == READY
         else ("local" if verdict == LOCAL_ONLY else None)
     )
@@ -77,15 +77,15 @@ def report(options: HealthOptions) -> int:
             flush=True,
         )
     else:
-        show(verdict, checks)
+        print_checks(verdict, checks)
     return EXIT[verdict]
 
 
-def show(verdict: str, checks: Sequence[Check]) -> None:
+def print_checks(verdict: str, checks: Sequence[HealthCheck]) -> None:
     for check in checks:
-        print(plain(f"{'ok ' if check.ok else '-- '} {check.name}: {check.detail}"))
+        print(strip_controls(f"{'ok ' if check.ok else '-- '} {check.name}: {check.detail}"))
         if not check.ok and check.fix:
-            print(plain(f"    fix: {check.fix}"))
+            print(strip_controls(f"    fix: {check.fix}"))
     print(f"{verdict}: {ADVICE[verdict]}", flush=True)
 
 
@@ -107,13 +107,13 @@ def verdict_of(ok: dict[str, bool]) -> str:
     return CLI_ONLY if ok["cli"] else NOT_READY
 
 
-def run_checks() -> list[Check]:
+def run_checks() -> list[HealthCheck]:
     sdk = check_sdk()
     settings, key = check_key()
     request = (
         check_request(settings)
         if settings and sdk.ok
-        else Check("request", ok=False, detail="not tried: it needs the SDK and a key")
+        else HealthCheck("request", ok=False, detail="not tried: it needs the SDK and a key")
     )
     return [
         check_interpreter(),
@@ -126,59 +126,61 @@ def run_checks() -> list[Check]:
     ]
 
 
-def check_interpreter() -> Check:
+def check_interpreter() -> HealthCheck:
     found = f"Python {platform.python_version()} at {sys.executable}"
     if sys.version_info[:2] >= skill_env.OLDEST_PYTHON:
-        return Check("interpreter", ok=True, detail=found)
-    return Check(
+        return HealthCheck("interpreter", ok=True, detail=found)
+    return HealthCheck(
         "interpreter", ok=False, detail=f"{found} is too old", fix="use Python 3.10 or newer"
     )
 
 
-def check_sdk() -> Check:
+def check_sdk() -> HealthCheck:
     problem = skill_env.problem(sys.path)
     if problem is not None:
-        return Check("sdk", ok=False, detail=str(problem), fix=problem.fix)
+        return HealthCheck("sdk", ok=False, detail=str(problem), fix=problem.fix)
     version = skill_env.distributions(sys.path)["daytona"]
-    return Check("sdk", ok=True, detail="daytona " + ".".join(str(part) for part in version))
+    return HealthCheck("sdk", ok=True, detail="daytona " + ".".join(str(part) for part in version))
 
 
-def check_key() -> tuple[Settings | None, Check]:
+def check_key() -> tuple[Settings | None, HealthCheck]:
     """Whether there is a key and where it comes from, never what it is."""
     try:
-        settings = from_environment()
+        settings = settings_from_environment()
     except Failure as failure:
-        return None, Check("key", ok=False, detail=failure.message, fix=failure.fix)
+        return None, HealthCheck("key", ok=False, detail=failure.message, fix=failure.fix)
     except ImportError:
-        return None, Check(
+        return None, HealthCheck(
             "key",
             ok=False,
             detail="not read: python-dotenv is missing",
             fix=skill_env.install_command(),
         )
     kind = "API key" if settings.api_key else "JWT"
-    return settings, Check("key", ok=True, detail=f"{kind} from {settings.key_source}")
+    return settings, HealthCheck("key", ok=True, detail=f"{kind} from {settings.key_source}")
 
 
-def check_endpoint() -> Check:
+def check_endpoint() -> HealthCheck:
     try:
         endpoint = endpoint_from(os.environ)
     except Failure as failure:
-        return Check("endpoint", ok=False, detail=failure.message, fix=failure.fix)
+        return HealthCheck("endpoint", ok=False, detail=failure.message, fix=failure.fix)
     source = "the default" if endpoint == DEFAULT_ENDPOINT else "DAYTONA_API_URL"
-    return Check("endpoint", ok=True, detail=f"{endpoint} ({source})")
+    return HealthCheck("endpoint", ok=True, detail=f"{endpoint} ({source})")
 
 
-def check_request(settings: Settings) -> Check:
+def check_request(settings: Settings) -> HealthCheck:
     """One cheap authenticated request, and what its failure means."""
     try:
-        asyncio.run(ping(settings))
+        asyncio.run(ping_server(settings))
     except Failure as failure:
-        return diagnosis(failure, settings)
-    return Check("request", ok=True, detail=f"{settings.engine} Daytona answers and knows the key")
+        return diagnose_request(failure, settings)
+    return HealthCheck(
+        "request", ok=True, detail=f"{settings.engine} Daytona answers and knows the key"
+    )
 
 
-async def ping(settings: Settings) -> None:
+async def ping_server(settings: Settings) -> None:
     from .sdk import Client
 
     async with Client.open(settings) as client:
@@ -188,47 +190,49 @@ async def ping(settings: Settings) -> None:
             raise Failure("network", f"no answer within {PING_TIMEOUT_S} s") from None
 
 
-def diagnosis(failure: Failure, settings: Settings) -> Check:
+def diagnose_request(failure: Failure, settings: Settings) -> HealthCheck:
     """A wrong key, no network, a wrong path and a server that is not Daytona's look alike at first sight; each has its own fix."""
     message = failure.message
     for secret in settings.secrets:
         message = message.replace(secret, "[redacted]")
     if failure.kind == "unauthorized":
-        return Check(
+        return HealthCheck(
             "request",
             ok=False,
             detail=f"the key from {settings.key_source} is refused",
             fix="make a new key in the Daytona dashboard and export DAYTONA_API_KEY",
         )
     if failure.kind == "not_found":
-        return Check(
+        return HealthCheck(
             "request",
             ok=False,
             detail=f"{settings.endpoint} is not the API's address (404)",
             fix=f"export DAYTONA_API_URL={DEFAULT_ENDPOINT}",
         )
     if failure.kind == "network":
-        return Check(
+        return HealthCheck(
             "request",
             ok=False,
             detail=f"{settings.endpoint} cannot be reached: {message}",
             fix=failure.fix,
         )
     if failure.status is None and failure.kind in ("server_error", "internal"):
-        return Check(
+        return HealthCheck(
             "request",
             ok=False,
             detail=f"{settings.endpoint} answers, but not as Daytona does",
             fix=f"export DAYTONA_API_URL={DEFAULT_ENDPOINT}",
         )
-    return Check("request", ok=False, detail=message, fix=failure.fix)
+    return HealthCheck("request", ok=False, detail=message, fix=failure.fix)
 
 
-def check_cli() -> Check:
+def check_cli() -> HealthCheck:
     """Whether the daytona CLI is logged in; its `list` never opens a browser."""
     program = skill_env.find_program("daytona")
     if program is None:
-        return Check("cli", ok=False, detail="the daytona CLI is not on PATH (it is not needed)")
+        return HealthCheck(
+            "cli", ok=False, detail="the daytona CLI is not on PATH (it is not needed)"
+        )
     line = [program, "list", "-f", "json", "-l", "1"]
     try:
         done = subprocess.run(
@@ -240,12 +244,12 @@ def check_cli() -> Check:
             cwd=os.sep,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return Check(
+        return HealthCheck(
             "cli", ok=False, detail=f"`daytona list` did not answer within {CLI_TIMEOUT_S} s"
         )
     if done.returncode == 0:
-        return Check("cli", ok=True, detail="the daytona CLI is logged in")
-    return Check(
+        return HealthCheck("cli", ok=True, detail="the daytona CLI is logged in")
+    return HealthCheck(
         "cli",
         ok=False,
         detail="the daytona CLI is not logged in",
@@ -253,27 +257,27 @@ def check_cli() -> Check:
     )
 
 
-def check_local(sdk_ok: bool) -> Check:
+def check_local(sdk_ok: bool) -> HealthCheck:
     if not sdk_ok:
-        return Check(
+        return HealthCheck(
             "local engine",
             ok=False,
             detail="not tried: it needs the skill's environment",
             fix=skill_env.install_command(),
         )
     try:
-        answer = local.run("status")
+        answer = run_local_command("status")
     except Failure as failure:
-        return Check("local engine", ok=False, detail=failure.message, fix=failure.fix)
-    return local_row(answer.get("engine") or {})
+        return HealthCheck("local engine", ok=False, detail=failure.message, fix=failure.fix)
+    return describe_local(answer.get("engine") or {})
 
 
-def local_row(engine: dict[str, Any]) -> Check:
+def describe_local(engine: dict[str, Any]) -> HealthCheck:
     if "error" in engine:
-        return Check(
+        return HealthCheck(
             "local engine", ok=False, detail=str(engine["error"]), fix=str(engine.get("fix"))
         )
     facts = ", ".join(
         f"{name} {engine[name]}" for name in ("bwrap", "limits", "egress") if name in engine
     )
-    return Check("local engine", ok=True, detail=f"works here ({facts})")
+    return HealthCheck("local engine", ok=True, detail=f"works here ({facts})")

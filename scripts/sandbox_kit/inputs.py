@@ -8,10 +8,13 @@ import sys
 from dataclasses import replace
 from pathlib import PurePath
 
-from . import charts, transfer
+from sandbox_kit.console import quote_path
+
+from .archive.pairs import download_pair, refuse_taken, upload_pair
+from .charts import chart_name
 from .defaults import ENV_NAME, LARGEST_TEXT, LARGEST_TRANSFER
-from .failures import Failure, UsageFailure
-from .host_access import HostAccess, shown
+from .errors import Failure, UsageFailure
+from .host_access.gate import HostAccess
 from .options import FROM_STDIN, RunOptions
 from .settings import DOTENV_FILES, Settings
 
@@ -86,17 +89,17 @@ def from_stdin(options: RunOptions) -> RunOptions:
 def check_places(options: RunOptions, access: HostAccess) -> None:
     """What will be read and written later, refused now: then nothing has been created yet."""
     for text in options.uploads:
-        transfer.upload_pair(text, access)
+        upload_pair(text, access)
     for text in options.downloads:
-        transfer.download_pair(text, access, force=options.force)
+        download_pair(text, access, force=options.force)
     if options.charts is not None:
         if options.language != "python":
             raise UsageFailure(
                 "--charts saves the charts of Python code", fix="use --code, or a .py file"
             )
-        transfer.refuse_taken(
+        refuse_taken(
             "--charts",
-            f"{options.charts.rstrip('/')}/{charts.name_of(1)}",
+            f"{options.charts.rstrip('/')}/{chart_name(1)}",
             access,
             force=options.force,
         )
@@ -115,12 +118,14 @@ def with_program(options: RunOptions, access: HostAccess) -> RunOptions:
         return options
     text = access.text("--file", file, limit=LARGEST_TEXT)
     if not text.strip():
-        raise UsageFailure(f"--file {shown(file)} is empty", fix="name a file with a program in it")
+        raise UsageFailure(
+            f"--file {quote_path(file)} is empty", fix="name a file with a program in it"
+        )
     suffix = PurePath(file).suffix.lower()
     language = options.language or LANGUAGE_OF.get(suffix)
     if language is None and suffix not in SHELL:
         raise UsageFailure(
-            f"--file {shown(file)}: no language goes by that ending",
+            f"--file {quote_path(file)}: no language goes by that ending",
             fix="--language python, javascript or typescript",
         )
     return (
@@ -139,7 +144,7 @@ def env_file(given: str, access: HostAccess) -> dict[str, str]:
     for name, value in dotenv_values(stream=io.StringIO(text), interpolate=False).items():
         if value is None or not re.fullmatch(ENV_NAME, name):
             raise UsageFailure(
-                f"--env-file {shown(given)} has a line that is not NAME=VALUE",
+                f"--env-file {quote_path(given)} has a line that is not NAME=VALUE",
                 fix="write NAME=VALUE, a line each",
             )
         found[name] = value

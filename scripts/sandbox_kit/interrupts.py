@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .failures import SIGNAL_BASE, Failure
+from .errors import SIGNAL_BASE, Failure
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # not every system has them all
 
@@ -37,7 +37,9 @@ class Interrupts:
         """
         loop = asyncio.get_running_loop()
         numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
-        undo = [self._install(loop, number, task) for number in numbers if not under_nohup(number)]
+        undo = [
+            self._install(loop, number, task) for number in numbers if not is_under_nohup(number)
+        ]
         try:
             yield
         finally:
@@ -68,6 +70,6 @@ class Interrupts:
             self._on_repeat()
 
 
-def under_nohup(number: int) -> bool:
+def is_under_nohup(number: int) -> bool:
     """Whoever started us said that this shall not end us."""
     return number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) == signal.SIG_IGN

@@ -13,40 +13,40 @@ from pathlib import Path
 from typing import Any
 
 import skill_env
+from sandbox_kit.status_log import StatusLog
 
-from . import fetch
 from .console import LONGEST_LINE, one_line, write_quietly
-from .execution import keep_awake
-from .failures import TIMED_OUT, Failure, stay_local
+from .errors import TIMED_OUT, Failure, as_failure, with_local_fix
+from .fetch import fetch_results, list_held_files
 from .lease import DELETE_PAUSES_S, WORTH_REPEATING
 from .options import SandboxesOptions
-from .output import HeadAndTail, Narrator
-from .ownership import MANAGED_BY, MANAGER, RUN_ID, YOURS, User, require_yours, this_user, whose
-from .plain_text import plain
-from .sdk import Client, Handle, SandboxInfo
-from .settings import for_local, from_environment
-from .translation import as_failure
+from .output import HeadAndTail
+from .ownership import MANAGED_BY, MANAGER, RUN_ID, YOURS, User, owner_of, require_yours, this_user
+from .plain_text import strip_controls
+from .remote_process import keep_awake
+from .sdk import Client, Sandbox, SandboxInfo
+from .settings import local_settings, settings_from_environment
 
 POLL_S = 1.0
 MOST_PARTS = 8  # of a line of a listing
 
 
-def main(options: SandboxesOptions) -> int:
+def run_verb(options: SandboxesOptions) -> int:
     """Do it and show it; the exit code. Raises Failure."""
-    narrator = Narrator()
+    narrator = StatusLog()
     try:
-        return asyncio.run(Inventory(options, narrator).act())
+        return asyncio.run(SandboxVerbs(options, narrator).act())
     except Exception as error:  # noqa: BLE001  whatever it is, the user gets one line and a fix
         if options.debug:
             narrator.trace(error)
         failure = as_failure(error)
-        raise (stay_local(failure) if options.local else failure) from None
+        raise (with_local_fix(failure) if options.local else failure) from None
 
 
-class Inventory:
+class SandboxVerbs:
     """One call of sandboxes.py."""
 
-    def __init__(self, options: SandboxesOptions, narrator: Narrator) -> None:
+    def __init__(self, options: SandboxesOptions, narrator: StatusLog) -> None:
         self._options = options
         self._narrator = narrator
         self._user = this_user()
@@ -55,7 +55,11 @@ class Inventory:
         """The exit code; raises Failure."""
         if self._options.action == "fetch":
             return self._fetch()
-        settings = await asyncio.to_thread(for_local) if self._options.local else from_environment()
+        settings = (
+            await asyncio.to_thread(local_settings)
+            if self._options.local
+            else settings_from_environment()
+        )
         self._narrator.hide(settings.secrets)
         self._narrator.tell(f"engine: {settings.describe()}")
         actions: dict[
@@ -75,7 +79,7 @@ class Inventory:
             found, code, more = await actions[self._options.action](client)
         answer = {
             "engine": settings.engine,
-            "sandboxes": [as_json(info, self._user) for info in found],
+            "sandboxes": [sandbox_as_json(info, self._user) for info in found],
             "error": None,
             **more,
         }
@@ -84,10 +88,10 @@ class Inventory:
         return code
 
     async def _list(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
-        found = await managed(client)
+        found = await list_managed(client)
         if not self._options.json:
             for info in found:
-                show(line_of(info, self._user))
+                print_listing(listing_line(info, self._user))
             if not found:
                 self._narrator.say("none")
         return found, 0, {}
@@ -98,21 +102,21 @@ class Inventory:
             for name, value in {
                 **asdict(info),
                 "policy": info.policy.describe(),
-                "whose": whose(info.labels, self._user),
+                "whose": owner_of(info.labels, self._user),
             }.items():
                 text = (
                     ", ".join(f"{key}={found}" for key, found in value.items())
                     if isinstance(value, dict)
                     else value
                 )
-                show(f"{name}: {text}")
+                print_listing(f"{name}: {text}")
         return [info], 0, {"size": {"cpu": info.cpu, "memory": info.memory, "disk": info.disk}}
 
     async def _logs(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
         """Both streams of the latest program that this skill started there."""
         handle, session, command, code = await self._latest(client)
         out, err = await handle.logs(session, command)
-        texts = [bounded(text, self._options.max_output) for text in (out, err)]
+        texts = [bound_output(text, self._options.max_output) for text in (out, err)]
         if self._options.json:
             return [handle.info], 0, {"stdout": texts[0], "stderr": texts[1], "exit_code": code}
         write_quietly(sys.stdout, texts[0])
@@ -131,7 +135,7 @@ class Inventory:
         try:
             with self._narrator.waiting("waiting"), contextlib.suppress(asyncio.TimeoutError):
                 code = await asyncio.wait_for(
-                    until_it_ends(handle, session, command), self._options.timeout_s
+                    wait_until_ended(handle, session, command), self._options.timeout_s
                 )
         finally:
             awake.cancel()
@@ -145,36 +149,36 @@ class Inventory:
         self._narrator.say(f"the program ended with exit code {code}")
         return [handle.info], code, {"exit_code": code}
 
-    async def _latest(self, client: Client) -> tuple[Handle, str, str, int | None]:
+    async def _latest(self, client: Client) -> tuple[Sandbox, str, str, int | None]:
         handle = await self._owned(client, self._options.targets[0])
         if handle.info.state != "started":
             raise Failure(
                 "conflict",
-                f"{plain(handle.info.name)} is {handle.info.state}: its programs and their output are gone",
+                f"{strip_controls(handle.info.name)} is {handle.info.state}: its programs and their output are gone",
                 fix="files are kept: run_in_sandbox.py --sandbox ID --command 'ls -la' looks at them",
             )
         commands = [found for found in await handle.commands() if found[0].startswith("run-")]
         if not commands:
             raise Failure(
                 "not_found",
-                f"{plain(handle.info.name)} has no program that this skill started",
+                f"{strip_controls(handle.info.name)} has no program that this skill started",
                 fix="run_in_sandbox.py --detach starts one",
             )
         session, command, code = commands[-1]
         return handle, session, command, code
 
     async def _stop(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
-        async def stop(handle: Handle) -> None:
+        async def stop(handle: Sandbox) -> None:
             if handle.info.state == "started":
                 await handle.stop()
 
         return await self._each(client, stop, "stopped"), 0, {}
 
     async def _delete(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
-        return await self._each(client, delete, "deleted"), 0, {}
+        return await self._each(client, delete_sandbox, "deleted"), 0, {}
 
     async def _each(
-        self, client: Client, act: Callable[[Handle], Awaitable[None]], done: str
+        self, client: Client, act: Callable[[Sandbox], Awaitable[None]], done: str
     ) -> list[SandboxInfo]:
         """Act on every target; the first failure is raised after the others were tried."""
         finished, failures = [], []
@@ -186,7 +190,7 @@ class Inventory:
                 failures.append(failure)
             else:
                 finished.append(handle.info)
-                self._narrator.say(f"{done} {plain(target)}")
+                self._narrator.say(f"{done} {strip_controls(target)}")
         for another in failures[1:]:
             self._narrator.tell(another.message)
         if failures:
@@ -197,7 +201,7 @@ class Inventory:
         try:
             handle = await self._owned(client, info.id)
             if handle.info.id == info.id:  # a name can look like an id
-                await delete(handle)
+                await delete_sandbox(handle)
         except Failure as failure:
             if failure.kind != "not_found":  # else it ended by itself meanwhile
                 raise
@@ -207,11 +211,15 @@ class Inventory:
         oldest = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(
             minutes=self._options.older_than_min
         )
-        mine = [info for info in await managed(client) if whose(info.labels, self._user) == YOURS]
+        mine = [
+            info
+            for info in await list_managed(client)
+            if owner_of(info.labels, self._user) == YOURS
+        ]
         old = [info for info in mine if is_before(info.created_at, oldest)]
         if not self._options.json:
             for info in old:
-                show(line_of(info, self._user))
+                print_listing(listing_line(info, self._user))
         if not self._options.yes:
             self._narrator.say(
                 f"{len(old)} would be deleted; add --yes to do it" if old else "none is that old"
@@ -222,7 +230,7 @@ class Inventory:
         self._narrator.say(f"deleted {len(old)}")
         return old, 0, {"deleted": True}
 
-    async def _owned(self, client: Client, target: str) -> Handle:
+    async def _owned(self, client: Client, target: str) -> Sandbox:
         """A sandbox that this skill made for this user; raises Failure for anybody else's."""
         handle = await client.get(target)
         info = handle.info
@@ -231,10 +239,10 @@ class Inventory:
 
     async def _adopt(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
         handle = await client.get(self._options.targets[0])
-        before = whose(handle.info.labels, self._user)
+        before = owner_of(handle.info.labels, self._user)
         if before != YOURS:
             await handle.add_labels(self._user.labels)
-        if whose(handle.info.labels, self._user) != YOURS:
+        if owner_of(handle.info.labels, self._user) != YOURS:
             raise Failure(
                 "server_error",
                 "the server accepted the labels, but the sandbox does not carry them",
@@ -258,18 +266,18 @@ class Inventory:
         )
         self._narrator.tell(f"{handle.info.name} ({handle.info.id}): {reach}")
         if link and not self._options.json:
-            show(link)
+            print_listing(link)
         return [handle.info], 0, {"public": public, "url": link}
 
     def _fetch(self) -> int:
         """On this machine only: no server is asked."""
         options = self._options
         saved = (
-            fetch.fetch(options.run_id, options.pairs, force=options.force, folder=Path.cwd())
+            fetch_results(options.run_id, options.pairs, force=options.force, folder=Path.cwd())
             if options.pairs
             else []
         )
-        held = [] if options.pairs else fetch.listed(options.run_id)
+        held = [] if options.pairs else list_held_files(options.run_id)
         if options.json:
             files = [asdict(found) for found in saved]
             answer = {
@@ -281,9 +289,9 @@ class Inventory:
             write_quietly(sys.stdout, json.dumps({**answer, "error": None}) + "\n")
             return 0
         for path, _, size in held:
-            show(f"{path}\t{size} bytes")
+            print_listing(f"{path}\t{size} bytes")
         for found in saved:
-            show(f"{found.path}\t{found.bytes} bytes")
+            print_listing(f"{found.path}\t{found.bytes} bytes")
         if held:
             self._narrator.say(
                 f"to bring one: {skill_env.command('sandboxes.py', 'fetch', options.run_id, f'{held[0][0]}:HERE')}"
@@ -291,7 +299,7 @@ class Inventory:
         return 0
 
 
-async def managed(client: Client) -> list[SandboxInfo]:
+async def list_managed(client: Client) -> list[SandboxInfo]:
     """What carries the skill's label, by the server's own filter and by ours: newest last."""
     found = [info async for info in client.list({MANAGED_BY: MANAGER})]
     return sorted(
@@ -300,7 +308,7 @@ async def managed(client: Client) -> list[SandboxInfo]:
     )
 
 
-async def delete(handle: Handle) -> None:
+async def delete_sandbox(handle: Sandbox) -> None:
     """Until the server accepts it, or says that it is gone."""
     for pause in DELETE_PAUSES_S:
         await asyncio.sleep(pause)
@@ -315,7 +323,7 @@ async def delete(handle: Handle) -> None:
             return
 
 
-async def until_it_ends(handle: Handle, session: str, command: str) -> int:
+async def wait_until_ended(handle: Sandbox, session: str, command: str) -> int:
     while True:
         code = await handle.exit_code(session, command)
         if code is not None:
@@ -332,7 +340,7 @@ def is_before(created_at: str | None, moment: datetime.datetime) -> bool:
     return (created if created.tzinfo else created.replace(tzinfo=datetime.timezone.utc)) < moment
 
 
-def bounded(text: str, limit: int) -> str:
+def bound_output(text: str, limit: int) -> str:
     """As a run shows it: without escapes, head and tail; all and raw with 0."""
     if not limit:
         return text
@@ -344,35 +352,35 @@ def bounded(text: str, limit: int) -> str:
             f"\n[sandbox] {left_out} characters left out; --max-output 0 shows all\n"
         ),
     )
-    out.feed(plain(text))
+    out.feed(strip_controls(text))
     out.finish()
     return "".join(parts)
 
 
-def as_json(info: SandboxInfo, user: User) -> dict[str, Any]:
+def sandbox_as_json(info: SandboxInfo, user: User) -> dict[str, Any]:
     names = ("id", "name", "state", "created_at", "expires_at", "labels")
     return {
         **{name: getattr(info, name) for name in names},
         "run_id": info.labels.get(RUN_ID),
-        "whose": whose(info.labels, user),
+        "whose": owner_of(info.labels, user),
     }
 
 
-def line_of(info: SandboxInfo, user: User) -> str:
+def listing_line(info: SandboxInfo, user: User) -> str:
     ends = f"until {info.expires_at or 'no ttl'}"
     return "\t".join(
         (
             info.id,
             info.name,
             info.state,
-            whose(info.labels, user),
+            owner_of(info.labels, user),
             f"created {info.created_at}",
             ends,
         )
     )
 
 
-def show(line: str) -> None:
+def print_listing(line: str) -> None:
     """A line of the listing; what is in it comes from a server, so it is one clean line."""
     write_quietly(
         sys.stdout,

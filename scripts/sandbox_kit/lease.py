@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from .failures import Failure
-from .output import Narrator
-from .sdk import Client, CreateSpec, Handle
+from .errors import Failure
+from .sdk import Client, CreateSpec, Sandbox
+from .status_log import StatusLog
 
 CREATE_TIMEOUT_S = 120.0
 BUILD_TIMEOUT_S = 1800.0
@@ -29,7 +29,7 @@ class Lease:
     """The right and the duty to delete one sandbox. `how_to_delete` makes the command that a user would type for an id."""
 
     def __init__(
-        self, client: Client, narrator: Narrator, *, how_to_delete: Callable[[str], str]
+        self, client: Client, narrator: StatusLog, *, how_to_delete: Callable[[str], str]
     ) -> None:
         self._client = client
         self._narrator = narrator
@@ -38,7 +38,7 @@ class Lease:
     @contextlib.asynccontextmanager
     async def own(
         self, spec: CreateSpec, *, keep: Callable[[], bool], before_delete: Callable[[], None]
-    ) -> AsyncIterator[Handle]:
+    ) -> AsyncIterator[Sandbox]:
         """Create, hand out, delete (unless `keep()` says so then); raises Failure. `before_delete` flushes the output."""
         handle = await self.create(spec)
         try:
@@ -50,7 +50,7 @@ class Lease:
                 if not keep():
                     await self._to_the_end(self._delete(handle.info.id, spec), handle.info.id)
 
-    async def create(self, spec: CreateSpec) -> Handle:
+    async def create(self, spec: CreateSpec) -> Sandbox:
         """A started sandbox; when that fails nothing is left, or the Failure says what and until when."""
         limit = BUILD_TIMEOUT_S if spec.image else CREATE_TIMEOUT_S
         creating = asyncio.ensure_future(
@@ -72,7 +72,7 @@ class Lease:
                 ) from failure
             raise
 
-    async def _abandon(self, creating: asyncio.Future[Handle], spec: CreateSpec) -> None:
+    async def _abandon(self, creating: asyncio.Future[Sandbox], spec: CreateSpec) -> None:
         """After a signal during the create: its answer is waited for, because it carries the id."""
         try:
             handle = await asyncio.wait_for(creating, CREATE_GRACE_S)

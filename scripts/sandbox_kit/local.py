@@ -11,14 +11,14 @@ from typing import Any
 
 import skill_env
 
-from .failures import Failure
+from .errors import Failure
 
 START_TIMEOUT_S = 60
 ANSWER_TIMEOUT_S = 5
 
 
 @dataclass(frozen=True)
-class Server:
+class LocalServer:
     """What server.json says."""
 
     url: str
@@ -30,28 +30,28 @@ class Server:
         return f"{self.url}/api"
 
 
-def read() -> Server | None:
+def read_server_json() -> LocalServer | None:
     """The server that runs or ran; None when there is no readable server.json."""
     try:
         values = json.loads((skill_env.local_state_dir() / "server.json").read_text())
-        return Server(url=values["url"], version=values["version"], api_key=values["api_key"])
+        return LocalServer(url=values["url"], version=values["version"], api_key=values["api_key"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def find_or_start() -> Server:
+def find_or_start() -> LocalServer:
     """A healthy server of this skill's version; raises Failure local_unavailable with the server's own reason and fix."""
-    server = read()
-    if server is not None and server.version == skill_env.server_version() and answers(server):
+    server = read_server_json()
+    if server is not None and server.version == skill_env.server_version() and is_answering(server):
         return server
-    run("start")
-    server = read()
+    run_local_command("start")
+    server = read_server_json()
     if server is None:
         raise Failure("local_unavailable", "local Daytona started but left no server.json")
     return server
 
 
-def answers(server: Server) -> bool:
+def is_answering(server: LocalServer) -> bool:
     request = urllib.request.Request(
         f"{server.url}/local/status", headers={"Authorization": f"Bearer {server.api_key}"}
     )
@@ -65,7 +65,7 @@ def answers(server: Server) -> bool:
         return False
 
 
-def run(command: str) -> dict[str, Any]:
+def run_local_command(command: str) -> dict[str, Any]:
     """`python3 scripts/local_daytona COMMAND`; its JSON. Raises Failure local_unavailable."""
     line = [sys.executable, "-I", str(skill_env.SKILL / "scripts" / "local_daytona"), command]
     try:
@@ -80,7 +80,7 @@ def run(command: str) -> dict[str, Any]:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Failure("local_unavailable", f"local Daytona did not {command}: {error}") from None
     if done.returncode:
-        raise complaint(done.stderr)
+        raise read_complaint(done.stderr)
     try:
         answer = json.loads(done.stdout)
     except ValueError:
@@ -88,7 +88,7 @@ def run(command: str) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-def complaint(stderr: str) -> Failure:
+def read_complaint(stderr: str) -> Failure:
     """Its two lines, reason and fix, as ours."""
     lines = [line for line in stderr.splitlines() if line.strip()]
     fixes = [line.partition("fix: ")[2] for line in lines if line.startswith("fix: ")]

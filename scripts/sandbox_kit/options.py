@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from . import conflicts
+from .conflicts import refuse
 from .defaults import (
     AUTO_STOP_MARGIN_MIN,
     AUTO_STOP_MIN,
@@ -17,80 +17,13 @@ from .defaults import (
     ENV_NAME,
     KEPT_TTL_MIN,
     SETUP_MARGIN_MIN,
-    minutes,
+    whole_minutes,
 )
-from .failures import UsageFailure
+from .errors import UsageFailure
 from .flags import health_parser, run_flags, sandboxes_parser
+from .network_rule import NetworkRule
 
 FROM_STDIN = "-"
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What the program may reach: everything, nothing, or only these. At most one of the three is set, as Daytona takes them."""
-
-    block_all: bool = False
-    domains: tuple[str, ...] = ()
-    cidrs: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return self.block_all or bool(self.domains) or bool(self.cidrs)
-
-    def normalized(self) -> Policy:
-        """As it compares: a server may have sorted or spelt its lists in its own way."""
-        return Policy(
-            self.block_all, tuple(sorted(map(str.lower, self.domains))), tuple(sorted(self.cidrs))
-        )
-
-    def loosens(self, there: Policy) -> bool:
-        """Whether this rule would let through what the one that is there keeps out; none changes nothing."""
-        if not self or not there or self.block_all:
-            return False
-        if there.block_all:
-            return True
-        if there.domains:
-            return not self.domains or not all(
-                any(is_under(name, other) for other in there.domains) for name in self.domains
-            )
-        return not self.cidrs or not all(
-            any(is_within(text, other) for other in there.cidrs) for text in self.cidrs
-        )
-
-    def describe(self) -> str:
-        """For people."""
-        if not self:
-            return "no network rule"
-        return (
-            "no network"
-            if self.block_all
-            else "network only to " + ", ".join(self.domains or self.cidrs)
-        )
-
-
-def is_under(name: str, pattern: str) -> bool:
-    """Whether a domain rule lets through no more than another one: `*.example.org` has all names below, not example.org itself."""
-    name, pattern = name.lower(), pattern.lower()
-    return name == pattern or (
-        pattern.startswith("*.") and name.removeprefix("*.").endswith(pattern[1:])
-    )
-
-
-def is_within(text: str, other: str) -> bool:
-    """False also for what is no range."""
-    import ipaddress
-
-    try:
-        inner, outer = (
-            ipaddress.ip_network(text, strict=False),
-            ipaddress.ip_network(other, strict=False),
-        )
-        return (
-            isinstance(inner, ipaddress.IPv4Network)
-            and isinstance(outer, ipaddress.IPv4Network)
-            and inner.subnet_of(outer)
-        )
-    except ValueError:
-        return False
 
 
 @dataclass(frozen=True)
@@ -127,7 +60,7 @@ class RunOptions:
     charts: str | None = None
     force: bool = False
     repo: Repository | None = None
-    policy: Policy = field(default_factory=Policy)
+    policy: NetworkRule = field(default_factory=NetworkRule)
     preview: int | None = None
     serve: str | None = None
     local: bool = False
@@ -203,7 +136,7 @@ AS_GIVEN = tuple(
 def parse_run(argv: Sequence[str] | None = None) -> RunOptions:
     """Raises UsageFailure with the fix; SystemExit(0) after --help."""
     given = run_flags(argv or [])
-    conflicts.refuse(given)
+    refuse(given)
     return run_options(given)
 
 
@@ -214,26 +147,28 @@ def run_options(given: argparse.Namespace) -> RunOptions:
         commands=tuple(given.command or ()),
         language=given.language or ("python" if given.code is not None else None),
         setup=tuple(given.setup),
-        env=dict(variable(text) for text in given.env if "=" in text),
+        env=dict(split_variable(text) for text in given.env if "=" in text),
         env_names=tuple(variable_name(text) for text in given.env if "=" not in text),
         env_files=tuple(given.env_file),
-        secrets=dict(pair(text) for text in given.secret),
+        secrets=dict(split_assignment(text) for text in given.secret),
         uploads=tuple(given.upload),
         downloads=tuple(given.download),
         repo=None
         if given.repo is None
         else Repository(given.repo, given.branch, given.commit, given.depth, given.git_token),
-        policy=Policy(given.no_network, tuple(given.allow_domain), tuple(given.allow_cidr)),
-        labels=dict(pair(text) for text in given.label),
+        policy=NetworkRule(given.no_network, tuple(given.allow_domain), tuple(given.allow_cidr)),
+        labels=dict(split_assignment(text) for text in given.label),
         timeout_s=given.timeout or DEFAULT_TIMEOUT_S,
-        ttl_min=ttl(given),
-        auto_stop_min=auto_stop(given),
+        ttl_min=ttl_minutes(given),
+        auto_stop_min=auto_stop_minutes(given),
     )
 
 
-def ttl(given: argparse.Namespace) -> int:
+def ttl_minutes(given: argparse.Namespace) -> int:
     """Minutes of the sandbox's life; raises UsageFailure when the user's own are too few for the timeout."""
-    needed = SETUP_MARGIN_MIN if given.detach else minutes(total_s(given)) + SETUP_MARGIN_MIN
+    needed = (
+        SETUP_MARGIN_MIN if given.detach else whole_minutes(total_seconds(given)) + SETUP_MARGIN_MIN
+    )
     if given.ttl is not None and given.ttl < needed:
         raise UsageFailure(
             f"--ttl {given.ttl} ends before --timeout {given.timeout or DEFAULT_TIMEOUT_S} can",
@@ -243,15 +178,17 @@ def ttl(given: argparse.Namespace) -> int:
     return int(given.ttl or max(KEPT_TTL_MIN if keeps else DEFAULT_TTL_MIN, needed))
 
 
-def total_s(given: argparse.Namespace) -> int:
+def total_seconds(given: argparse.Namespace) -> int:
     """Seconds that all steps may take together."""
     steps = max(1, len(given.command or [])) + len(given.setup)
     return int(given.timeout or DEFAULT_TIMEOUT_S) * steps
 
 
-def auto_stop(given: argparse.Namespace) -> int:
+def auto_stop_minutes(given: argparse.Namespace) -> int:
     """Idle minutes: what goes on by itself must not be stopped as idle, its ttl ends it."""
-    needed = max(AUTO_STOP_MIN, minutes(given.timeout or DEFAULT_TIMEOUT_S) + AUTO_STOP_MARGIN_MIN)
+    needed = max(
+        AUTO_STOP_MIN, whole_minutes(given.timeout or DEFAULT_TIMEOUT_S) + AUTO_STOP_MARGIN_MIN
+    )
     if given.auto_stop is None:
         return 0 if given.detach or given.preview else needed
     if 0 < given.auto_stop < needed and (given.timeout or 0) > 0:
@@ -262,14 +199,14 @@ def auto_stop(given: argparse.Namespace) -> int:
     return int(given.auto_stop)
 
 
-def pair(text: str) -> tuple[str, str]:
+def split_assignment(text: str) -> tuple[str, str]:
     name, _, value = text.partition("=")
     return name, value
 
 
-def variable(text: str) -> tuple[str, str]:
+def split_variable(text: str) -> tuple[str, str]:
     """NAME and value of K=V; the value is never repeated in a message."""
-    name, value = pair(text)
+    name, value = split_assignment(text)
     return variable_name(name), value
 
 

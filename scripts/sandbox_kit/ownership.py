@@ -12,7 +12,7 @@ from pathlib import Path
 
 import skill_env
 
-from .failures import Failure
+from .errors import Failure
 from .state_files import one_at_a_time, write_private
 
 MANAGED_BY = "managed-by"
@@ -35,7 +35,7 @@ class User:
 
 
 @dataclass(frozen=True)
-class Identity:
+class RunIdentity:
     """The names of one run, chosen before anything is created."""
 
     run_id: str
@@ -43,7 +43,7 @@ class Identity:
     user: User
 
     @classmethod
-    def new(cls, user: User, name: str | None = None) -> Identity:
+    def new(cls, user: User, name: str | None = None) -> RunIdentity:
         run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
         return cls(run_id=run_id, name=name or f"run-{run_id}", user=user)
 
@@ -86,7 +86,7 @@ def make_id(path: Path) -> str:
         return found
 
 
-def whose(labels: Mapping[str, str], user: User) -> str:
+def owner_of(labels: Mapping[str, str], user: User) -> str:
     """One of YOURS, ANOTHERS, FOREIGN."""
     if labels.get(MANAGED_BY) != MANAGER:
         return FOREIGN
@@ -97,7 +97,7 @@ def require_yours(
     sandbox_id: str, name: str, labels: Mapping[str, str], *, user: User, local: bool
 ) -> None:
     """Raises Failure forbidden for a sandbox that is not this user's; the way out asks the person."""
-    owner = whose(labels, user)
+    owner = owner_of(labels, user)
     if owner != YOURS:
         raise Failure(
             "forbidden",

@@ -29,14 +29,14 @@ UNSEEN = re.compile(rf"[{INVISIBLE}{JOINERS}]")
 ASCII_CONTROLS = bytes(number for number in range(128) if CONTROL.match(chr(number)))
 
 
-def is_plain(text: str) -> bool:
+def is_plain_text(text: str) -> bool:
     """Most output is: looking first makes 100 MB of it 7 s cheaper. Every escape begins with a control character."""
     if text.isascii():
         return len(text.encode().translate(None, ASCII_CONTROLS)) == len(text)
     return CONTROL.search(text) is None
 
 
-def plain(text: str) -> str:
+def strip_controls(text: str) -> str:
     return CONTROL.sub("", without_escapes(text).replace("\r\n", "\n").replace("\r", "\n"))
 
 
@@ -45,13 +45,13 @@ def without_escapes(text: str) -> str:
     return ESCAPE.sub("", text)
 
 
-def unfinished_from(text: str) -> int:
+def find_unfinished_escape(text: str) -> int:
     """Where an escape begins that the text does not end; its length when there is none."""
     ended = max(text.rfind("\x07"), text.rfind("\x9c")) + 1
     match = BEGINNING.search(text, ended)
     return match.start() if match else len(text)
 
 
-def without_unseen(text: str) -> str:
+def without_invisible(text: str) -> str:
     """For a line of ours: not even what has a use elsewhere."""
     return UNSEEN.sub("", text)

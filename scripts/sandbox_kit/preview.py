@@ -7,8 +7,8 @@ import datetime
 from dataclasses import dataclass
 
 from .defaults import PREVIEW_S
-from .failures import Failure
-from .sdk import Handle
+from .errors import Failure
+from .sdk import Sandbox
 
 SLICE_S = 10  # one look inside lasts so long, then the server's own end is asked for
 # The kernel's table needs no tool that an image may lack; 0A is LISTEN.
@@ -21,7 +21,7 @@ TRIES_A_SLICE = SLICE_S * 5
 
 
 @dataclass(frozen=True)
-class Preview:
+class PreviewLink:
     """A link to a port of the sandbox, and its end."""
 
     url: str
@@ -33,7 +33,7 @@ class Preview:
 
 
 async def wait_for_port(
-    handle: Handle, port: int, *, timeout_s: int, server: tuple[str, str] | None
+    handle: Sandbox, port: int, *, timeout_s: int, server: tuple[str, str] | None
 ) -> None:
     """Until something listens; raises Failure when the `server` (session and command) ends before, or the time does."""
     loop = asyncio.get_running_loop()
@@ -58,9 +58,9 @@ async def wait_for_port(
             )
 
 
-async def link(handle: Handle, port: int) -> Preview:
+async def make_preview_link(handle: Sandbox, port: int) -> PreviewLink:
     """A signed link for an hour; raises Failure."""
     ends = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=PREVIEW_S)
-    return Preview(
+    return PreviewLink(
         await handle.signed_preview_url(port, PREVIEW_S), port, ends.isoformat(timespec="seconds")
     )

@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .console import Line, silence
-from .failures import TIMED_OUT, Failure
+from sandbox_kit.output import OutputStream
+
+from .console import OpenLine, silence_stream
+from .errors import TIMED_OUT, Failure
 from .options import RunOptions
-from .output import Log, Stream
+from .run_log import RunLog
 
 PROGRAM, SETUP, TOOL = "program", "setup", "tool"
 
 
 @dataclass
-class Report:
+class RunReport:
     """What the run came to; the JSON of design section 3."""
 
     engine: str | None = None
@@ -43,7 +45,7 @@ class Report:
     request: dict[str, Any] | None = None  # of --dry-run
     failure: Failure | None = None
 
-    def as_json(self, collected: Collected) -> dict[str, Any]:
+    def as_json(self, collected: ProgramOutput) -> dict[str, Any]:
         sandbox = {
             "id": self.sandbox_id,
             "name": self.sandbox_name,
@@ -78,20 +80,20 @@ class Report:
         return TIMED_OUT if self.timed_out else int(self.exit_code or 0)
 
 
-class Collected:
+class ProgramOutput:
     """Where the program's two streams go: to our own as they come, or into the JSON."""
 
     def __init__(self, options: RunOptions, *, run_id: str, secrets: Sequence[str]) -> None:
         self.out: list[str] = []
         self.err: list[str] = []
-        self._log = Log(run_id)
+        self._log = RunLog(run_id)
         writers = (
             (self.out.append, self.err.append)
             if options.json
-            else (Pipe(sys.stdout).write, Pipe(sys.stderr).write)
+            else (StandardStream(sys.stdout).write, StandardStream(sys.stderr).write)
         )
         self.stdout, self.stderr = (
-            Stream(write, limit=options.max_output, secrets=secrets, log=self._log)
+            OutputStream(write, limit=options.max_output, secrets=secrets, log=self._log)
             for write in writers
         )
         self._finished = False
@@ -117,7 +119,7 @@ class Collected:
             self._log.close()
 
 
-class Pipe:
+class StandardStream:
     """One of our own streams; when its reader goes away the run ends, because nobody is left to read it."""
 
     def __init__(self, stream: Any) -> None:
@@ -130,10 +132,10 @@ class Pipe:
         try:
             self._stream.write(text)
             self._stream.flush()
-            Line.after(text)
+            OpenLine.after(text)
         except OSError as error:
             self._broken = True
-            silence(self._stream)
+            silence_stream(self._stream)
             why = (
                 "nobody reads the output any more"
                 if isinstance(error, BrokenPipeError)

@@ -11,21 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import skill_env
+from sandbox_kit.options import RunOptions
 
-from . import inputs, transfer
+from .archive.packing import PackedUpload, pack_uploads, temporary_tar
 from .console import write_quietly
-from .failures import Failure, UsageFailure, stay_local
-from .host_access import HostAccess
+from .errors import Failure, UsageFailure, as_failure, with_local_fix
+from .host_access.gate import HostAccess
+from .inputs import refuse_foreign_account, secrets_of
 from .interrupts import Interrupts
 from .lease import CREATE_TIMEOUT_S, Lease
-from .options import Policy, RunOptions
-from .output import Narrator
-from .ownership import Identity, require_yours, this_user
-from .report import Collected, Report
-from .sdk import Client, CreateSpec, Handle
-from .settings import Settings, for_local, from_environment
-from .translation import as_failure
-from .work import Work, needs_network_first, require_no_looser
+from .network_rule import NetworkRule
+from .ownership import RunIdentity, require_yours, this_user
+from .report import ProgramOutput, RunReport
+from .run_steps import RunSteps, needs_network_first, require_no_looser
+from .sdk import Client, CreateSpec, Sandbox
+from .settings import Settings, local_settings, settings_from_environment
+from .status_log import StatusLog
 
 FIXED_WORDS = ("engine", "whose", "streams", "kind")  # of the JSON: never a server's or a program's
 ONLY_AT_CREATE = ("snapshot", "image", "target", "secrets", "labels")
@@ -37,12 +38,14 @@ class Run:
     def __init__(self, options: RunOptions, access: HostAccess) -> None:
         self.options = options
         self.access = access
-        self.secrets = inputs.secrets_of(options)
-        self.narrator = Narrator(quiet=options.quiet, verbose=options.verbose, secrets=self.secrets)
-        self.identity = Identity.new(this_user(), options.name)
-        self.report = Report()
-        self.packed: transfer.Packed | None = None
-        self.collected = Collected(options, run_id=self.identity.run_id, secrets=self.secrets)
+        self.secrets = secrets_of(options)
+        self.narrator = StatusLog(
+            quiet=options.quiet, verbose=options.verbose, secrets=self.secrets
+        )
+        self.identity = RunIdentity.new(this_user(), options.name)
+        self.report = RunReport()
+        self.packed: PackedUpload | None = None
+        self.collected = ProgramOutput(options, run_id=self.identity.run_id, secrets=self.secrets)
 
     def to_the_end(self) -> int:
         """Run, report, and return the exit code; no traceback without --debug."""
@@ -96,7 +99,7 @@ class Run:
         if self.options.debug:
             self.narrator.trace(error)
         failure = as_failure(error)
-        return stay_local(failure) if self.options.local else failure
+        return with_local_fix(failure) if self.options.local else failure
 
     async def _guarded(self) -> None:
         interrupts = Interrupts(
@@ -117,29 +120,31 @@ class Run:
             else:
                 with contextlib.ExitStack() as stack:
                     if self.options.uploads:
-                        await self._pack(stack.enter_context(transfer.temporary_tar()))
+                        await self._pack(stack.enter_context(temporary_tar()))
                     await self._in_a_sandbox(client)
 
     async def _pack(self, path: Path) -> None:
         """Before anything is created: too much, or what cannot be read, costs no sandbox. In a thread, so that a signal is answered."""
-        self.packed = await asyncio.to_thread(
-            transfer.pack, path, self.options.uploads, self.access
-        )
+        self.packed = await asyncio.to_thread(pack_uploads, path, self.options.uploads, self.access)
 
     async def _settings(self) -> Settings:
         if self.options.dry_run:
             settings = Settings.nowhere()
         else:
             settings = (
-                await asyncio.to_thread(for_local) if self.options.local else from_environment()
+                await asyncio.to_thread(local_settings)
+                if self.options.local
+                else settings_from_environment()
             )
         self.report.engine, self.report.endpoint = settings.engine, settings.endpoint
         self.secrets = [*settings.secrets, *self.secrets]
         self.narrator.hide(self.secrets)
-        self.collected = Collected(self.options, run_id=self.identity.run_id, secrets=self.secrets)
+        self.collected = ProgramOutput(
+            self.options, run_id=self.identity.run_id, secrets=self.secrets
+        )
         if not self.options.dry_run:
             self.narrator.tell(f"engine: {settings.describe()}")
-        inputs.refuse_foreign_account(self.options, settings)
+        refuse_foreign_account(self.options, settings)
         if settings.engine == "local" and self.options.language == "typescript":
             raise UsageFailure(
                 "local Daytona runs python and javascript",
@@ -170,7 +175,7 @@ class Run:
             self._require_yours(handle)
         await self._execute(handle)
 
-    def _require_yours(self, handle: Handle) -> None:
+    def _require_yours(self, handle: Sandbox) -> None:
         """This user's, and with a network that this run does not loosen; raises Failure forbidden or conflict."""
         info = handle.info
         require_yours(
@@ -221,13 +226,13 @@ class Run:
             disk=options.disk,
             target=options.target,
             secrets=options.secrets,
-            policy=Policy() if needs_network_first(options) else options.policy,
+            policy=NetworkRule() if needs_network_first(options) else options.policy,
         )
 
-    async def _execute(self, handle: Handle) -> None:
+    async def _execute(self, handle: Sandbox) -> None:
         self._note(handle)
         began = time.monotonic()
-        work = Work(
+        work = RunSteps(
             handle,
             self.options,
             run_id=self.identity.run_id,
@@ -251,13 +256,13 @@ class Run:
         )
         return self.report.kept
 
-    def _note(self, handle: Handle) -> None:
+    def _note(self, handle: Sandbox) -> None:
         info = handle.info
         self.report.sandbox_id, self.report.sandbox_name = info.id, info.name
         self.report.expires_at = info.expires_at
         self.narrator.say(f"running in {info.name} ({info.id})")
 
-    def _tell_the_size(self, handle: Handle, seconds: float) -> None:
+    def _tell_the_size(self, handle: Sandbox, seconds: float) -> None:
         """What is paid for: seconds of vCPUs, memory and disk."""
         info = handle.info
         if info.cpu and self.report.created:
@@ -275,7 +280,7 @@ class Run:
             return f"the server deletes it within {self.options.ttl_min} minutes of its creation"
         return "the server names no end for it"
 
-    def _tell_what_is_kept(self, handle: Handle) -> None:
+    def _tell_what_is_kept(self, handle: Sandbox) -> None:
         try:
             self.collected.finish()
         finally:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import local
-from .failures import Failure
+from .errors import Failure
+from .local import find_or_start, read_server_json
 
 DEFAULT_ENDPOINT = "https://app.daytona.io/api"
 DOTENV_FILES = (".env.local", ".env")
@@ -46,22 +46,22 @@ class Settings:
         return f"cloud at {self.endpoint}, key from {self.key_source}"
 
 
-def for_local() -> Settings:
+def local_settings() -> Settings:
     """Local Daytona, started if need be; raises Failure local_unavailable."""
-    server = local.find_or_start()
+    server = find_or_start()
     return Settings(
         engine="local", endpoint=server.endpoint, key_source="server.json", api_key=server.api_key
     )
 
 
-def from_environment(
+def settings_from_environment(
     environ: Mapping[str, str] | None = None, folder: Path | None = None
 ) -> Settings:
     """What the SDK itself would use; raises Failure no_credentials."""
     variables = os.environ if environ is None else environ
-    endpoint, known = endpoint_from(variables), local.read()
+    endpoint, known = endpoint_from(variables), read_server_json()
     engine = "local" if known is not None and known.endpoint == endpoint else "cloud"
-    values, sources = credentials(variables, Path.cwd() if folder is None else folder)
+    values, sources = read_credentials(variables, Path.cwd() if folder is None else folder)
     if not values.get("DAYTONA_API_KEY") and not (
         values.get("DAYTONA_JWT_TOKEN") and values.get("DAYTONA_ORGANIZATION_ID")
     ):
@@ -103,7 +103,7 @@ def endpoint_from(variables: Mapping[str, str]) -> str:
     return chosen.rstrip("/")
 
 
-def credentials(
+def read_credentials(
     variables: Mapping[str, str], folder: Path
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Values and their sources, in the SDK's order: environment, .env.local, .env.

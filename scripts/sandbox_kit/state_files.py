@@ -37,7 +37,7 @@ def one_at_a_time(path: Path) -> Iterator[None]:
         yield
 
 
-def prune(folder: Path, pattern: str, *, days: int = KEPT_DAYS) -> None:
+def prune_old_files(folder: Path, pattern: str, *, days: int = KEPT_DAYS) -> None:
     """Delete what matches in `folder` and is older than that, folders with their content."""
     oldest = time.time() - days * 24 * 3600
     for path in folder.glob(pattern):

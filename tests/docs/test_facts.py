@@ -10,8 +10,15 @@ from pathlib import Path
 
 import daytona
 
-from sandbox_kit import defaults, execution, failures, ownership
-from sandbox_kit.failures import KINDS
+from sandbox_kit.defaults import (
+    DEFAULT_MAX_OUTPUT,
+    DEFAULT_TIMEOUT_S,
+    DEFAULT_TTL_MIN,
+    KEPT_TTL_MIN,
+)
+from sandbox_kit.errors import KINDS, TIMED_OUT, TOOL_FAILED
+from sandbox_kit.ownership import MANAGED_BY, MANAGER, RUN_ID
+from sandbox_kit.remote_process import LAUNCH
 
 from .pages import FENCE, ROOT, blocks, body, pages
 from .sdk_names import sdk_names
@@ -140,15 +147,15 @@ def test_defaults_in_the_prose_are_the_codes() -> None:
     """A number has its source in the code."""
     skill = (ROOT / "SKILL.md").read_text()
 
-    assert number_after("SKILL.md", "`--timeout` (default") == str(defaults.DEFAULT_TIMEOUT_S)
-    assert f"{defaults.DEFAULT_MAX_OUTPUT:,} characters a stream" in skill
-    assert f"ttl ({defaults.DEFAULT_TTL_MIN} minutes)" in skill
+    assert number_after("SKILL.md", "`--timeout` (default") == str(DEFAULT_TIMEOUT_S)
+    assert f"{DEFAULT_MAX_OUTPUT:,} characters a stream" in skill
+    assert f"ttl ({DEFAULT_TTL_MIN} minutes)" in skill
     assert (
-        f"ttl ({defaults.DEFAULT_TTL_MIN} minutes; {defaults.KEPT_TTL_MIN} when you keep it)"
+        f"ttl ({DEFAULT_TTL_MIN} minutes; {KEPT_TTL_MIN} when you keep it)"
         in (ROOT / "README.md").read_text()
     )
-    assert f"| {failures.TIMED_OUT} |" in skill
-    assert f"| {failures.TOOL_FAILED} |" in skill
+    assert f"| {TIMED_OUT} |" in skill
+    assert f"| {TOOL_FAILED} |" in skill
 
 
 def test_bounds_of_the_local_engine_in_the_prose_are_the_codes() -> None:
@@ -174,6 +181,6 @@ def test_labels_and_folders_in_the_prose_are_the_codes() -> None:
     """What a user greps for."""
     readme = (ROOT / "README.md").read_text()
 
-    assert f"{ownership.MANAGED_BY}={ownership.MANAGER}" in readme
-    assert f"`{ownership.RUN_ID}`" in readme
-    assert execution.LAUNCH.startswith("chmod 600")
+    assert f"{MANAGED_BY}={MANAGER}" in readme
+    assert f"`{RUN_ID}`" in readme
+    assert LAUNCH.startswith("chmod 600")

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from sandbox_kit.flags import ACTIONS
+from sandbox_kit.options import parse_health, parse_run, parse_sandboxes
+
 from . import daytona_cli
 from .pages import FLAG, ROOT, blocks, body, front_matter, headings, links, pages
 
@@ -53,14 +56,13 @@ def our_flags() -> set[str]:
 def help_texts() -> list[Callable[[], object]]:
     """One call a parser, each printing its --help."""
     from local_daytona import commands
-    from sandbox_kit import flags, options
 
-    sandboxes = [(action, "--help") for action in flags.ACTIONS]
+    sandboxes = [(action, "--help") for action in ACTIONS]
     server = [(name, "--help") for name in commands.COMMANDS]
     return [
-        lambda: options.parse_run(["--help"]),
-        lambda: options.parse_health(["--help"]),
-        *(lambda words=words: options.parse_sandboxes(words) for words in sandboxes),
+        lambda: parse_run(["--help"]),
+        lambda: parse_health(["--help"]),
+        *(lambda words=words: parse_sandboxes(words) for words in sandboxes),
         *(lambda words=words: commands.parser().parse_args(words) for words in server),
     ]
 
@@ -110,12 +112,11 @@ def command_lines() -> list[tuple[str, list[str]]]:
 )
 def test_every_command_line_is_taken_by_its_parser(script: str, words: list[str]) -> None:
     """Also in blocks that cannot run here."""
-    from sandbox_kit import options
 
     {
-        "run_in_sandbox": options.parse_run,
-        "sandboxes": options.parse_sandboxes,
-        "healthcheck": options.parse_health,
+        "run_in_sandbox": parse_run,
+        "sandboxes": parse_sandboxes,
+        "healthcheck": parse_health,
     }[script](words)
 
 

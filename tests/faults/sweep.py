@@ -252,7 +252,7 @@ def judge_the_answer(
     case: Case, outcome: Outcome, left: list[dict[str, Any]], *, reached: bool
 ) -> Iterator[str]:
     """Exit code, error kind, fix, and a sandbox that is left only where that was meant or is told."""
-    from sandbox_kit.failures import KINDS
+    from sandbox_kit.errors import KINDS
 
     answer = json.loads(outcome.stdout)
     error, expected = answer["error"], SCENARIOS[case.scenario][1]
@@ -304,14 +304,14 @@ def surviving_signals() -> Iterator[None]:
 
 def shorten_pauses(replace: Callable[[Any, str, Any], None]) -> None:
     """A fault is not waited for as long as in life."""
-    from sandbox_kit import execution, inventory, lease
+    from sandbox_kit import inventory, lease, remote_process
 
     for module, name, value in (
         (lease, "DELETE_PAUSES_S", (0.0, 0.05, 0.05)),
         (lease, "LOOK_PAUSES_S", (0.0, 0.05, 0.05)),
         (inventory, "DELETE_PAUSES_S", (0.0, 0.05)),
-        (execution, "RECONNECT_PAUSE_S", 0.02),
-        (execution, "POLL_S", (0.02, 0.05, 0.2)),
+        (remote_process, "RECONNECT_PAUSE_S", 0.02),
+        (remote_process, "POLL_S", (0.02, 0.05, 0.2)),
     ):
         replace(module, name, value)
 

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from sandbox_kit.failures import Failure
+from sandbox_kit.errors import Failure
 from sandbox_kit.lease import may_have_made_one
 from tests.local.conftest import SCRIPTS, LocalServer, Script
 
@@ -330,13 +330,13 @@ def test_without_websockets_the_output_is_polled(
     """Some networks let none through."""
 
     async def refuse(*_: object, **__: object) -> None:
-        from sandbox_kit.failures import Failure
+        from sandbox_kit.errors import Failure
 
         raise Failure("network", "no websockets here")
 
-    from sandbox_kit.sdk import Handle
+    from sandbox_kit.sdk import Sandbox
 
-    monkeypatch.setattr(Handle, "follow", refuse)
+    monkeypatch.setattr(Sandbox, "follow", refuse)
     result = run("--command", "echo one; sleep 0.3; echo two >&2; exit 5")
 
     assert (result.code, result.stdout) == (5, "one\n")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_kit import transfer
-from sandbox_kit.failures import Failure
+from sandbox_kit.archive.pairs import safe_remote, split_pair
+from sandbox_kit.errors import Failure
 
 from .conftest import SCRIPTS, LocalServer
 
@@ -126,12 +126,12 @@ def test_a_drive_letter_is_no_side(
     monkeypatch: pytest.MonkeyPatch, text: str, pair: tuple[str, str | None]
 ) -> None:
     """HERE:THERE with a colon of Windows' own."""
-    monkeypatch.setattr(transfer, "WINDOWS", True)
+    monkeypatch.setattr("sandbox_kit.archive.pairs.WINDOWS", True)
 
-    assert transfer.split_pair(text, flag="--upload") == pair
+    assert split_pair(text, flag="--upload") == pair
 
 
 def test_a_local_path_is_never_sent_as_a_remote_one() -> None:
     """A backslash on the sandbox's side is a mistake, not a folder."""
     with pytest.raises(Failure):
-        transfer.safe_remote(r"out\a", flag="--upload")
+        safe_remote(r"out\a", flag="--upload")

@@ -26,17 +26,18 @@ from daytona import (
     SessionExecuteRequest,
 )
 
-from sandbox_kit.failures import Failure
-from sandbox_kit.options import Policy, Repository
-from sandbox_kit.ownership import Identity, User
-from sandbox_kit.sdk import Client, CreateSpec, Handle
-from sandbox_kit.sdk.stream import Demultiplexer
+from sandbox_kit.errors import Failure
+from sandbox_kit.network_rule import NetworkRule
+from sandbox_kit.options import Repository
+from sandbox_kit.ownership import RunIdentity, User
+from sandbox_kit.sdk import Client, CreateSpec, Sandbox
+from sandbox_kit.sdk.session_log import Demultiplexer
 from sandbox_kit.settings import Settings
 from tests.benchmarks.instant import Instant, Received, running_instant
 
 # What differs from request to request, or says nothing to the server.
 UNCOMPARED = {"Host", "Sec-WebSocket-Key", "Content-Length"}
-IDENTITY = Identity("20261126-010203-0123abcd", "n", User("0" * 32))
+IDENTITY = RunIdentity("20261126-010203-0123abcd", "n", User("0" * 32))
 LABELS = IDENTITY.labels
 SPEC = CreateSpec(IDENTITY, labels={}, ephemeral=True, auto_stop_min=15, ttl_min=60)
 COMMON: dict[str, Any] = {
@@ -47,7 +48,7 @@ COMMON: dict[str, Any] = {
     "ttl_minutes": 60,
 }
 
-Ours = Callable[[Client, Handle], Awaitable[object]]
+Ours = Callable[[Client, Sandbox], Awaitable[object]]
 Theirs = Callable[[AsyncDaytona, AsyncSandbox], Awaitable[object]]
 
 
@@ -89,7 +90,7 @@ def replaced(**fields: Any) -> CreateSpec:
     return dataclasses.replace(SPEC, **fields)
 
 
-async def upload_open_file(handle: Handle) -> None:
+async def upload_open_file(handle: Sandbox) -> None:
     Path("here.txt").write_text("content")
     await handle.upload_file("here.txt", "there.txt")
 
@@ -111,15 +112,15 @@ CALLS: dict[str, tuple[Ours, Theirs]] = {
         create_by_sdk(snapshot(ephemeral=True, labels={"team": "web", **LABELS})),
     ),
     "create without a network": (
-        create(replaced(policy=Policy(block_all=True))),
+        create(replaced(policy=NetworkRule(block_all=True))),
         create_by_sdk(snapshot(ephemeral=True, network_block_all=True)),
     ),
     "create with domains": (
-        create(replaced(policy=Policy(domains=("pypi.org", "*.x.org")))),
+        create(replaced(policy=NetworkRule(domains=("pypi.org", "*.x.org")))),
         create_by_sdk(snapshot(ephemeral=True, domain_allow_list="pypi.org,*.x.org")),
     ),
     "create with ranges": (
-        create(replaced(policy=Policy(cidrs=("8.8.8.0/24",)))),
+        create(replaced(policy=NetworkRule(cidrs=("8.8.8.0/24",)))),
         create_by_sdk(snapshot(ephemeral=True, network_allow_list="8.8.8.0/24")),
     ),
     "create from an image": (
@@ -248,9 +249,9 @@ def ignore(_text: str) -> None:
     pass
 
 
-async def restricted(handle: Handle) -> None:
+async def restricted(handle: Sandbox) -> None:
     with pytest.raises(Failure, match="did not apply"):  # the instant server changes nothing
-        await handle.restrict(Policy(domains=("a.org",)))
+        await handle.restrict(NetworkRule(domains=("a.org",)))
 
 
 async def restricted_by_sdk(sandbox: AsyncSandbox) -> None:

@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_kit import transfer
-
 from .conftest import SCRIPTS, LocalServer, Script, until
 
 
@@ -170,7 +168,7 @@ def test_an_upload_that_is_too_much_costs_no_sandbox(
     run: Script, scripts_environment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is packed, and so refused, before the create."""
-    monkeypatch.setattr(transfer, "MOST_FILES", 1)
+    monkeypatch.setattr("sandbox_kit.archive.packing.MOST_FILES", 1)
     (scripts_environment / "project").mkdir()
     for name in "ab":
         (scripts_environment / "project" / name).touch()

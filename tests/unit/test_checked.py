@@ -14,7 +14,7 @@ from sandbox_kit.checked import (
     checked_name,
     checked_state,
 )
-from sandbox_kit.failures import Failure
+from sandbox_kit.errors import Failure
 
 NO_IDS = (
     "",

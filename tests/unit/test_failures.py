@@ -8,8 +8,7 @@ import daytona
 import pytest
 
 import skill_env
-from sandbox_kit.failures import KINDS, Failure
-from sandbox_kit.translation import translate
+from sandbox_kit.errors import KINDS, Failure, translate_error
 
 DESIGN_KINDS = [
     "usage",
@@ -110,7 +109,7 @@ def test_the_kinds_are_the_designs_and_each_has_a_fix() -> None:
 )
 def test_errors_become_the_kind_that_says_what_to_do(error: Exception, kind: str) -> None:
     """By status, then by the server's own words."""
-    failure = translate(error, "creating the sandbox")
+    failure = translate_error(error, "creating the sandbox")
 
     assert (failure.kind, failure.fix != "") == (kind, True)
     assert failure.message.startswith("creating the sandbox: ")
@@ -121,7 +120,8 @@ def test_raw_errors_of_the_generated_clients_are_translated_by_their_status() ->
     from daytona_toolbox_api_client_async.exceptions import NotFoundException
 
     assert (
-        translate(NotFoundException(status=404, reason="Not Found"), "running").kind == "not_found"
+        translate_error(NotFoundException(status=404, reason="Not Found"), "running").kind
+        == "not_found"
     )
 
 
@@ -130,12 +130,12 @@ def test_a_rate_limit_says_how_long_to_wait(header: str) -> None:
     """The SDK's headers are a case-sensitive dict."""
     error = daytona.DaytonaRateLimitError("slow", status_code=429, headers={header: "17"})
 
-    assert translate(error, "creating").fix == "wait 17 s and repeat it"
+    assert translate_error(error, "creating").fix == "wait 17 s and repeat it"
 
 
 def test_a_message_is_one_bounded_line_without_escapes() -> None:
     """A hostile server writes error texts too."""
-    failure = translate(daytona.DaytonaError("\x1b[2Jline\none" + "x" * 5000), "creating")
+    failure = translate_error(daytona.DaytonaError("\x1b[2Jline\none" + "x" * 5000), "creating")
 
     assert "\n" not in failure.message
     assert "\x1b" not in failure.message
@@ -147,7 +147,7 @@ def test_the_id_of_a_sandbox_that_was_left_survives() -> None:
     error: Any = daytona.DaytonaTimeoutError("too slow")
     error.sandbox_id = "abc"
 
-    assert translate(error, "creating").sandbox_id == "abc"
+    assert translate_error(error, "creating").sandbox_id == "abc"
 
 
 def test_fixes_name_the_scripts_by_their_whole_path() -> None:

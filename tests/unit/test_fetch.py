@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_kit import held as held_module
-from sandbox_kit.failures import Failure
-from sandbox_kit.fetch import fetch, listed
-from sandbox_kit.held import Entry, Held, HeldFile, read_held
+from sandbox_kit.errors import Failure
+from sandbox_kit.fetch import fetch_results, list_held_files
+from sandbox_kit.host_access.held import INDEX, ArchiveEntry, HeldFile, HeldResults, read_held
 
 RUN = "20261126-010203-0123abcd"
 SKILL = Path(__file__).resolve().parents[2]
@@ -33,21 +32,21 @@ def work(tmp_path: Path) -> Path:
     return folder
 
 
-def member(name: str, link: str | None = None) -> Entry:
+def member(name: str, link: str | None = None) -> ArchiveEntry:
     info = tarfile.TarInfo(name)
     data = f"content of {name}".encode()
     info.size = 0 if link is not None else len(data)
     if link is not None:
         info.type, info.linkname = tarfile.SYMTYPE, link
-    return Entry(
+    return ArchiveEntry(
         info,
         None if link is not None else io.BytesIO(data),
         HeldFile(name, "no result by its ending", info.size),
     )
 
 
-def hold(*entries: Entry, there: str = "out", run_id: str = RUN) -> Held:
-    found = Held(run_id)
+def hold(*entries: ArchiveEntry, there: str = "out", run_id: str = RUN) -> HeldResults:
+    found = HeldResults(run_id)
     found.keep(there, "here", entries)
     return found
 
@@ -55,7 +54,7 @@ def hold(*entries: Entry, there: str = "out", run_id: str = RUN) -> Held:
 def test_a_folder_comes_with_code_dotfiles_and_links(work: Path) -> None:
     """Consent is that somebody typed it; nothing is executable."""
     hold(member("./a.py"), member("./deep/.envrc"), member("./l", link="deep/.envrc"))
-    saved = fetch(RUN, ("out:new/place",), force=False, folder=work)
+    saved = fetch_results(RUN, ("out:new/place",), force=False, folder=work)
 
     assert sorted(path.path for path in saved) == sorted(
         str(work / "new/place" / name) for name in ("a.py", "deep/.envrc", "l")
@@ -77,7 +76,7 @@ def test_a_folder_comes_with_code_dotfiles_and_links(work: Path) -> None:
 def test_one_file_or_a_part_comes_alone(work: Path, pair: str, where: str) -> None:
     """By its path in the sandbox."""
     hold(member("./deep/b.py"))
-    fetch(RUN, (pair,), force=False, folder=work)
+    fetch_results(RUN, (pair,), force=False, folder=work)
 
     assert (work / where).read_text() == "content of ./deep/b.py"
 
@@ -87,7 +86,7 @@ def test_a_single_file_is_called_as_the_user_says(work: Path) -> None:
     hold(member("x.py"), there="src/x.py")
     (work / "into").mkdir()
     for pair in ("src/x.py", "src/x.py:y.py", "src/x.py:into"):
-        fetch(RUN, (pair,), force=False, folder=work)
+        fetch_results(RUN, (pair,), force=False, folder=work)
 
     assert {str(path.relative_to(work)) for path in work.rglob("*.py")} == {
         "x.py",
@@ -101,10 +100,10 @@ def test_what_is_there_stays_without_force_and_nothing_else_is_written(work: Pat
     hold(member("./a.py"), member("./b.py"))
     (work / "b.py").write_text("mine")
     with pytest.raises(Failure) as caught:
-        fetch(RUN, ("out:.",), force=False, folder=work)
+        fetch_results(RUN, ("out:.",), force=False, folder=work)
     assert "--force" in caught.value.fix
     assert not (work / "a.py").exists()
-    fetch(RUN, ("out:.",), force=True, folder=work)
+    fetch_results(RUN, ("out:.",), force=True, folder=work)
 
     assert (work / "b.py").read_text() == "content of ./b.py"
 
@@ -115,7 +114,7 @@ def test_a_link_that_lies_here_does_not_lead_it_out(work: Path) -> None:
     (work.parent / "outside").mkdir()
     (work / "deep").symlink_to(work.parent / "outside")
     with pytest.raises(Failure) as caught:
-        fetch(RUN, ("out:.",), force=True, folder=work)
+        fetch_results(RUN, ("out:.",), force=True, folder=work)
 
     assert "leads out of" in caught.value.message
     assert list((work.parent / "outside").iterdir()) == []
@@ -134,7 +133,7 @@ def test_the_skills_own_folders_are_closed_even_to_consent(
         .replace("ALIAS", str(work / "alias"))
     )
     with pytest.raises(Failure) as caught:
-        fetch(RUN, (f"out:{where}",), force=True, folder=work)
+        fetch_results(RUN, (f"out:{where}",), force=True, folder=work)
 
     assert caught.value.kind == "host_access"
     assert not (SKILL / "scripts" / "x.py").exists()
@@ -148,7 +147,7 @@ def test_a_run_that_holds_nothing_is_told(run_id: str, work: Path) -> None:
     """And a run's name is no path."""
     hold(member("./x.py"))
     with pytest.raises(Failure) as caught:
-        fetch(run_id, ("out",), force=False, folder=work)
+        fetch_results(run_id, ("out",), force=False, folder=work)
 
     assert caught.value.kind == "usage"
 
@@ -157,7 +156,7 @@ def test_an_unknown_path_is_told_with_what_is_held(work: Path) -> None:
     """Nothing is guessed."""
     hold(member("./x.py"))
     with pytest.raises(Failure) as caught:
-        fetch(RUN, ("outside",), force=False, folder=work)
+        fetch_results(RUN, ("outside",), force=False, folder=work)
 
     assert caught.value.fix == "it holds: out"
 
@@ -167,10 +166,13 @@ def test_what_is_held_is_inert_private_and_listed(state: Path) -> None:
     hold(member("./.git/hooks/pre-commit"), member("./conftest.py"))
     names = sorted(path.name for path in (state / RUN).iterdir())
 
-    assert names == ["0.tar", held_module.INDEX]
+    assert names == ["0.tar", INDEX]
     assert {path.stat().st_mode & 0o777 for path in (state / RUN).iterdir()} == {0o600}
     assert (state / RUN).stat().st_mode & 0o777 == 0o700
-    assert [path for path, _, _ in listed(RUN)] == ["out/.git/hooks/pre-commit", "out/conftest.py"]
+    assert [path for path, _, _ in list_held_files(RUN)] == [
+        "out/.git/hooks/pre-commit",
+        "out/conftest.py",
+    ]
 
 
 def test_old_runs_are_pruned(state: Path) -> None:
@@ -186,7 +188,7 @@ def test_old_runs_are_pruned(state: Path) -> None:
 def test_the_command_is_quoted_and_bounded() -> None:
     """It is pasted into a shell, and a line of ours is cut at its bound."""
     odd = hold(member("./x.py"), there="a b'$(touch x)").fetch_command()
-    many = Held("20261126-010203-00000001")
+    many = HeldResults("20261126-010203-00000001")
     for number in range(200):
         many.keep(f"folder-{number}", "here", [member("./x.py")])
 
@@ -211,7 +213,7 @@ def test_a_state_that_cannot_hold_it_is_told(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_broken_index_is_no_traceback(state: Path, index: str) -> None:
     """A cut file says nothing."""
     hold(member("./x.py"))
-    (state / RUN / held_module.INDEX).write_text(index)
+    (state / RUN / INDEX).write_text(index)
     if index == "{}":
         assert read_held(RUN) == []
         return

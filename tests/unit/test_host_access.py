@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_kit.failures import Failure
-from sandbox_kit.host_access import KEY_LIKE, MORE_PATHS, PASSED_NAMES, HostAccess
-from sandbox_kit.written import Written
+from sandbox_kit.errors import Failure
+from sandbox_kit.host_access.gate import MORE_PATHS, PASSED_NAMES, HostAccess
+from sandbox_kit.host_access.keys import KEY_LIKE
+from sandbox_kit.host_access.written import WrittenRecord
 
 LIMIT = 1 << 20
 
@@ -222,7 +223,7 @@ def test_a_bound_token_is_no_variable_of_the_programs(tmp_path: Path) -> None:
 
 def why(gate: HostAccess, given: str, *, force: bool = False) -> str | None:
     return gate.why_not_written(
-        "--download", given, force=force, written=Written("20261126-010203-0123abcd")
+        "--download", given, force=force, written=WrittenRecord("20261126-010203-0123abcd")
     )
 
 
@@ -273,7 +274,7 @@ def test_text_does_not_go_into_a_folder_that_people_made(project: Path) -> None:
     """Tools read what lies there: an inventory, a role, vendored packages; from within it either. What runs made is open to runs."""
     subprocess.run(["git", "init", "-q"], cwd=project, check=True)
     below = access(project / "src")
-    written = Written("20261126-010203-0123abcd")
+    written = WrittenRecord("20261126-010203-0123abcd")
     (project / "out").mkdir()
     written.note_folder(project / "out")
 

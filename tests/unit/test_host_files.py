@@ -7,18 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_kit import host_files
-from sandbox_kit.host_files import NEW, open_folder
+from sandbox_kit.host_access.folders import NEW, OpenFolder, open_folder
 
 
 @pytest.fixture(params=["descriptors", "paths"])
 def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """As here, and as Windows has it."""
-    monkeypatch.setattr(host_files, "BY_DESCRIPTOR", request.param == "descriptors")
+    monkeypatch.setattr("sandbox_kit.host_access.folders.BY_DESCRIPTOR", request.param == "descriptors")
     return str(request.param)
 
 
-def write(folder: host_files.Folder, name: str, text: str) -> None:
+def write(folder: OpenFolder, name: str, text: str) -> None:
     with os.fdopen(folder.open(name, NEW), "w") as file:
         file.write(text)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_kit.failures import Failure
-from sandbox_kit.host_access import MORE_PATHS, PASSED_NAMES, HostAccess
+from sandbox_kit.errors import Failure
+from sandbox_kit.host_access.gate import MORE_PATHS, PASSED_NAMES, HostAccess
 from sandbox_kit.inputs import gather, refuse_foreign_account
 from sandbox_kit.options import RunOptions, parse_run
 from sandbox_kit.settings import Settings

@@ -9,8 +9,14 @@ from pathlib import Path
 import pytest
 
 import skill_env
-from sandbox_kit import local
-from sandbox_kit.failures import Failure
+from sandbox_kit.errors import Failure
+from sandbox_kit.local import (
+    LocalServer,
+    find_or_start,
+    is_answering,
+    read_complaint,
+    read_server_json,
+)
 
 
 @pytest.fixture
@@ -22,7 +28,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_reason_and_fix_are_passed_on() -> None:
     """The engine knows better than we what would help."""
-    failure = local.complaint(
+    failure = read_complaint(
         "12:00 serving\nsetting up uid map: Permission denied\nfix: sudo apt install bubblewrap\n"
     )
 
@@ -35,7 +41,7 @@ def test_reason_and_fix_are_passed_on() -> None:
 
 def test_silence_is_a_failure_too() -> None:
     """A crash without words still ends in a line and a fix."""
-    failure = local.complaint("")
+    failure = read_complaint("")
 
     assert failure.message
     assert shlex.split(failure.fix)[2:] == [
@@ -51,7 +57,7 @@ def test_an_unreadable_server_file_is_no_server(state: Path, text: str) -> None:
     """Half a file, or somebody else's, is as good as none."""
     (state / "server.json").write_text(text)
 
-    assert local.read() is None
+    assert read_server_json() is None
 
 
 def test_the_key_is_in_no_repr(state: Path) -> None:
@@ -61,7 +67,7 @@ def test_the_key_is_in_no_repr(state: Path) -> None:
             {"url": "http://127.0.0.1:1", "pid": 1, "version": "x", "api_key": "dtn_local_secret"}
         )
     )
-    server = local.read()
+    server = read_server_json()
 
     assert server is not None
     assert server.api_key == "dtn_local_secret"
@@ -71,14 +77,14 @@ def test_the_key_is_in_no_repr(state: Path) -> None:
 
 def test_a_server_that_does_not_answer_is_not_used() -> None:
     """A crash leaves its file behind."""
-    assert local.answers(local.Server(url="http://127.0.0.1:9", version="x", api_key="k")) is False
+    assert is_answering(LocalServer(url="http://127.0.0.1:9", version="x", api_key="k")) is False
 
 
 def test_an_engine_that_cannot_work_is_local_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real command, on a state folder that cannot be made."""
     monkeypatch.setenv("DAYTONA_LOCAL_STATE", "/proc/nowhere/state")
     with pytest.raises(Failure) as caught:
-        local.find_or_start()
+        find_or_start()
 
     assert caught.value.kind == "local_unavailable"
     assert "--state-dir" in caught.value.fix

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sandbox_kit.defaults import LONGEST_TIMEOUT_S
-from sandbox_kit.failures import UsageFailure
+from sandbox_kit.errors import UsageFailure
 from sandbox_kit.options import parse_health, parse_run, parse_sandboxes
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"

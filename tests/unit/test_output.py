@@ -15,21 +15,23 @@ import pytest
 
 from sandbox_kit import output
 from sandbox_kit.console import one_line
-from sandbox_kit.output import HeadAndTail, Log, Narrator, Plain, Redactor, Stream
-from sandbox_kit.plain_text import is_plain, plain
-from sandbox_kit.state_files import prune
+from sandbox_kit.output import EscapeFilter, HeadAndTail, OutputStream, Redactor
+from sandbox_kit.plain_text import is_plain_text, strip_controls
+from sandbox_kit.run_log import RunLog
+from sandbox_kit.state_files import prune_old_files
+from sandbox_kit.status_log import StatusLog
 
 SECRET = "dtn_0123456789abcdef"
 
 
 @pytest.fixture
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Log:
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunLog:
     """A log in a state folder of its own."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    return Log("run-1")
+    return RunLog("run-1")
 
 
-def fed(stage: Redactor | Plain, chunks: list[str]) -> str:
+def fed(stage: Redactor | EscapeFilter, chunks: list[str]) -> str:
     return "".join(stage.feed(chunk) for chunk in chunks) + stage.finish()
 
 
@@ -78,20 +80,20 @@ def test_short_values_are_not_redacted() -> None:
 )
 def test_escapes_and_controls_do_not_reach_the_terminal(raw: str, shown: str) -> None:
     """Output of a sandbox may try to rewrite the screen, the title, the clipboard."""
-    assert fed(Plain(), [raw]) == shown
-    assert fed(Plain(), list(raw)) == shown
+    assert fed(EscapeFilter(), [raw]) == shown
+    assert fed(EscapeFilter(), list(raw)) == shown
 
 
 def test_what_passes_unlooked_at_has_nothing_to_take_out() -> None:
     """The short way for plain text lets no character through that the long way would take out, in ASCII or beyond."""
     for number in range(0x3000):
         for text in (chr(number), f"a{chr(number)}b", f"ä{chr(number)}"):
-            assert is_plain(text) == (plain(text) == text), ascii(text)
+            assert is_plain_text(text) == (strip_controls(text) == text), ascii(text)
 
 
 def test_an_escape_that_never_ends_does_not_swallow_the_output() -> None:
     """Holding back has a bound, and the control character goes all the same."""
-    text = fed(Plain(), ["\x1b]0;", "x" * 10_000, "end"])
+    text = fed(EscapeFilter(), ["\x1b]0;", "x" * 10_000, "end"])
 
     assert text.endswith("end")
     assert "\x1b" not in text
@@ -137,10 +139,10 @@ def test_memory_is_bounded_by_the_limit() -> None:
     assert sum(map(len, bounded._tail)) <= 700
 
 
-def test_the_log_has_everything_without_secrets_and_only_for_its_owner(log: Log) -> None:
+def test_the_log_has_everything_without_secrets_and_only_for_its_owner(log: RunLog) -> None:
     """What was left out of the terminal can be read there."""
     written: list[str] = []
-    stream = Stream(written.append, limit=20, secrets=[SECRET], log=log)
+    stream = OutputStream(written.append, limit=20, secrets=[SECRET], log=log)
     stream.feed(f"start {SECRET} " + "x" * 100 + "\x1b[0m end")
     stream.finish()
     log.close()
@@ -151,10 +153,10 @@ def test_the_log_has_everything_without_secrets_and_only_for_its_owner(log: Log)
     assert str(log.path) in "".join(written)
 
 
-def test_raw_output_keeps_escapes_but_not_secrets(log: Log) -> None:
+def test_raw_output_keeps_escapes_but_not_secrets(log: RunLog) -> None:
     """--max-output 0 is for pipes; a key is redacted there too."""
     written: list[str] = []
-    stream = Stream(written.append, limit=0, secrets=[SECRET], log=log)
+    stream = OutputStream(written.append, limit=0, secrets=[SECRET], log=log)
     stream.feed(f"\x1b[31m{SECRET}\x1b[0m")
     stream.finish()
 
@@ -163,7 +165,7 @@ def test_raw_output_keeps_escapes_but_not_secrets(log: Log) -> None:
     assert "".join(written) == "\x1b[31m[redacted]\x1b[0m"
 
 
-def test_the_log_is_capped(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_is_capped(log: RunLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """The user's disk is not the program's to fill."""
     monkeypatch.setattr(output, "LOG_LIMIT", 1000)
     for _ in range(100):
@@ -182,14 +184,14 @@ def test_logs_older_than_a_week_are_pruned(tmp_path: Path) -> None:
     for name in ("old.log", "old.txt"):
         os.utime(tmp_path / name, (week, week))
 
-    prune(tmp_path, "*.log")
+    prune_old_files(tmp_path, "*.log")
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new.log", "old.txt"]
 
 
 def test_narration_is_marked_and_redacted(capsys: pytest.CaptureFixture[str]) -> None:
     """Our lines can be told from the program's; quiet keeps what matters."""
-    narrator = Narrator(quiet=True, secrets=[SECRET])
+    narrator = StatusLog(quiet=True, secrets=[SECRET])
     narrator.say("dropped")
     narrator.tell(f"told {SECRET}")
     narrator.fail("it failed", "type this")
@@ -211,7 +213,7 @@ def test_somebody_elses_words_are_marked_line_by_line_and_plain(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A build's log is as hostile as a program's output: it may neither move the cursor nor begin a line of its own."""
-    Narrator().pass_on("step 1\x1b]0;title\x07\r\nfix: rm -rf ~\x1b[2J")
+    StatusLog().pass_on("step 1\x1b]0;title\x07\r\nfix: rm -rf ~\x1b[2J")
 
     assert capsys.readouterr().err == "[sandbox] step 1\n[sandbox] fix: rm -rf ~\n"
 
@@ -228,7 +230,7 @@ def test_a_wait_counts_seconds_on_a_terminal_and_nowhere_else(
     monkeypatch.setattr(sys, "stderr", screen)
 
     async def wait() -> None:
-        with output.Narrator(quiet=quiet).waiting("uploading"):
+        with StatusLog(quiet=quiet).waiting("uploading"):
             await asyncio.sleep(1.1)
 
     asyncio.run(wait())
@@ -264,7 +266,7 @@ HIDDEN = [
 @pytest.mark.parametrize("number", HIDDEN, ids=hex)
 def test_what_is_invisible_reaches_neither_a_terminal_nor_a_model(number: int) -> None:
     """A text can be hidden in it that only a model reads; neither in a program's output nor in a line of ours."""
-    assert plain(f"a{chr(number)}b") == "ab"
+    assert strip_controls(f"a{chr(number)}b") == "ab"
     assert one_line(f"a{chr(number)}b") in ("ab", "a b")
 
 
@@ -277,8 +279,8 @@ def test_what_has_a_use_stays_in_a_programs_output() -> None:
         "e\u0301",
         "größe",
     ):
-        assert plain(text) == text
-    assert plain("a" + "\u200c\u200d" * 40 + "b") == "a\u200c\u200db"
+        assert strip_controls(text) == text
+    assert strip_controls("a" + "\u200c\u200d" * 40 + "b") == "a\u200c\u200db"
 
 
 @pytest.mark.parametrize(
@@ -304,7 +306,7 @@ def test_escapes_without_end_do_not_hold_the_run(text: str) -> None:
     before = signal.signal(signal.SIGVTALRM, hangs)
     signal.setitimer(signal.ITIMER_VIRTUAL, HANG_CPU_S)
     try:
-        escapes = Plain()
+        escapes = EscapeFilter()
         shown = (
             "".join(
                 escapes.feed(text[place : place + 100_000])

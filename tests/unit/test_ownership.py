@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_kit.failures import Failure
+from sandbox_kit.errors import Failure
 from sandbox_kit.ownership import (
     ANOTHERS,
     FOREIGN,
     YOURS,
-    Identity,
+    RunIdentity,
     User,
+    owner_of,
     require_yours,
     this_user,
-    whose,
 )
 
 ME = User("a" * 32)
@@ -72,11 +72,11 @@ def test_without_a_state_every_run_is_somebody_new(monkeypatch: pytest.MonkeyPat
 
 def test_whose_is_told_by_both_labels() -> None:
     """A colleague's skill sets the first one too."""
-    assert whose(ME.labels, ME) == YOURS
-    assert whose(User("b" * 32).labels, ME) == ANOTHERS
-    assert whose({"managed-by": "daytona-sandbox"}, ME) == ANOTHERS
-    assert whose({"user-id": ME.id}, ME) == FOREIGN
-    assert whose({}, ME) == FOREIGN
+    assert owner_of(ME.labels, ME) == YOURS
+    assert owner_of(User("b" * 32).labels, ME) == ANOTHERS
+    assert owner_of({"managed-by": "daytona-sandbox"}, ME) == ANOTHERS
+    assert owner_of({"user-id": ME.id}, ME) == FOREIGN
+    assert owner_of({}, ME) == FOREIGN
 
 
 def test_what_is_not_yours_is_refused_with_the_way_out() -> None:
@@ -104,7 +104,7 @@ def test_a_run_knows_its_own_sandbox(
     name: str, chosen: str | None, run_id: str | None, made: bool
 ) -> None:
     """By name and run-id; a dropped label is forgiven only where the name is as unique."""
-    identity = Identity.new(ME, chosen)
+    identity = RunIdentity.new(ME, chosen)
     labels = {} if run_id is None else {"run-id": identity.run_id if run_id == "OWN" else run_id}
 
     assert identity.made(identity.name if name == "OWN" else name, labels) == made

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_kit.project import (
+from sandbox_kit.host_access.project import (
     Project,
-    Protected,
+    ProtectedFolders,
     is_in_anothers_home,
     is_linked_worktree,
     is_work_tree,
@@ -233,7 +233,7 @@ def test_the_skill_its_environment_and_its_state_are_protected(
     """Wherever they lie; state is not even read, it holds a key."""
     monkeypatch.setenv("DAYTONA_LOCAL_STATE", str(home / "plain" / "state"))
     monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))
-    found = Protected.of_this_skill()
+    found = ProtectedFolders.of_this_skill()
     skill = Path(__file__).resolve().parents[2]
 
     assert found.covers(skill / "scripts" / "skill_env.py", write=True)

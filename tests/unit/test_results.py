@@ -8,12 +8,12 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from sandbox_kit.results import (
+from sandbox_kit.host_access.contents import why_no_content
+from sandbox_kit.host_access.results import (
     OBEYED_FOLDERS,
     OBEYED_WORDS,
     RESULT_WORDS,
     RESULTS,
-    why_no_content,
     why_no_result,
 )
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_kit.failures import Failure
-from sandbox_kit.settings import DEFAULT_ENDPOINT, from_environment
+from sandbox_kit.errors import Failure
+from sandbox_kit.settings import DEFAULT_ENDPOINT, settings_from_environment
 
 KEY = "dtn_secret_key_value"
 
@@ -23,8 +23,8 @@ def test_the_environment_comes_before_the_files(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("DAYTONA_API_KEY=from-env-file\nDAYTONA_TARGET=eu\n")
     (tmp_path / ".env.local").write_text("DAYTONA_API_KEY=from-env-local\n")
 
-    in_files = from_environment({}, tmp_path)
-    in_environment = from_environment({"DAYTONA_API_KEY": KEY}, tmp_path)
+    in_files = settings_from_environment({}, tmp_path)
+    in_environment = settings_from_environment({"DAYTONA_API_KEY": KEY}, tmp_path)
 
     assert (in_files.api_key, in_files.key_source, in_files.target) == (
         "from-env-local",
@@ -44,7 +44,7 @@ def test_whoever_exports_a_credential_gets_nothing_from_a_file(
 ) -> None:
     """A stranger's file would beat the token with a key, or complete the key with an organization and a region of its own."""
     (tmp_path / ".env").write_text(STRANGERS)
-    found = from_environment(exported, tmp_path)
+    found = settings_from_environment(exported, tmp_path)
 
     assert "theirs" not in str(
         (found.api_key, found.jwt_token, found.organization_id, found.target)
@@ -57,7 +57,7 @@ def test_half_a_login_is_not_completed_by_a_file(tmp_path: Path, name: str) -> N
     """Somebody else's token with one's own organization is neither's account."""
     (tmp_path / ".env").write_text(STRANGERS)
     with pytest.raises(Failure) as caught:
-        from_environment({name: LOGIN[name]}, tmp_path)
+        settings_from_environment({name: LOGIN[name]}, tmp_path)
 
     assert caught.value.kind == "no_credentials"
 
@@ -66,31 +66,33 @@ def test_a_file_cannot_say_where_the_key_is_sent(tmp_path: Path) -> None:
     """The working directory is often a stranger's repository."""
     (tmp_path / ".env").write_text("DAYTONA_API_URL=https://evil.example/api\n")
 
-    assert from_environment({"DAYTONA_API_KEY": KEY}, tmp_path).endpoint == DEFAULT_ENDPOINT
+    assert (
+        settings_from_environment({"DAYTONA_API_KEY": KEY}, tmp_path).endpoint == DEFAULT_ENDPOINT
+    )
 
 
 def test_a_file_cannot_read_the_environment(tmp_path: Path) -> None:
     """No expansion: ${HOME} in a .env is text."""
     (tmp_path / ".env").write_text("DAYTONA_API_KEY=${HOME}\n")
 
-    assert from_environment({}, tmp_path).api_key == "${HOME}"
+    assert settings_from_environment({}, tmp_path).api_key == "${HOME}"
 
 
 def test_a_jwt_needs_its_organization(tmp_path: Path) -> None:
     """As in the SDK."""
-    both = from_environment(
+    both = settings_from_environment(
         {"DAYTONA_JWT_TOKEN": "jwt", "DAYTONA_ORGANIZATION_ID": "org"}, tmp_path
     )
 
     assert (both.jwt_token, both.organization_id, both.api_key) == ("jwt", "org", None)
     with pytest.raises(Failure) as caught:
-        from_environment({"DAYTONA_JWT_TOKEN": "jwt"}, tmp_path)
+        settings_from_environment({"DAYTONA_JWT_TOKEN": "jwt"}, tmp_path)
     assert caught.value.kind == "no_credentials"
 
 
 def test_secrets_are_in_no_repr_and_no_description(tmp_path: Path) -> None:
     """Both end up in tracebacks and on terminals."""
-    settings = from_environment({"DAYTONA_API_KEY": KEY}, tmp_path)
+    settings = settings_from_environment({"DAYTONA_API_KEY": KEY}, tmp_path)
 
     assert KEY not in repr(settings) + settings.describe()
 
@@ -99,7 +101,7 @@ def test_secrets_are_in_no_repr_and_no_description(tmp_path: Path) -> None:
 def test_an_endpoint_that_is_no_web_address_is_refused(tmp_path: Path, endpoint: str) -> None:
     """Before anything is sent."""
     with pytest.raises(Failure) as caught:
-        from_environment({"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": endpoint}, tmp_path)
+        settings_from_environment({"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": endpoint}, tmp_path)
 
     assert "DAYTONA_API_URL" in caught.value.message
 
@@ -107,7 +109,7 @@ def test_an_endpoint_that_is_no_web_address_is_refused(tmp_path: Path, endpoint:
 def test_a_trailing_slash_of_the_endpoint_is_taken_off(tmp_path: Path) -> None:
     """The SDK would send doubled slashes."""
     assert (
-        from_environment(
+        settings_from_environment(
             {"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": "https://x.example/api/"}, tmp_path
         ).endpoint
         == "https://x.example/api"
@@ -120,11 +122,11 @@ def test_a_trailing_slash_of_the_endpoint_is_taken_off(tmp_path: Path) -> None:
 def test_an_endpoint_carries_no_password(tmp_path: Path, url: str) -> None:
     """It is named in every run's first line."""
     with pytest.raises(Failure) as caught:
-        from_environment({"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": url}, tmp_path)
+        settings_from_environment({"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": url}, tmp_path)
 
     assert "p4ssword" not in caught.value.message + caught.value.fix
     assert (
-        from_environment(
+        settings_from_environment(
             {"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": "https://host/a@b"}, tmp_path
         ).endpoint
         == "https://host/a@b"

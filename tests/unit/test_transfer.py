@@ -10,20 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_kit import transfer
-from sandbox_kit.failures import Failure
-from sandbox_kit.held import Held
-from sandbox_kit.host_access import HostAccess
-from sandbox_kit.transfer import (
-    Arrival,
-    Saved,
-    download_pair,
-    pack,
-    temporary_tar,
-    unpack,
-    upload_pair,
-)
-from sandbox_kit.written import Written
+from sandbox_kit.archive.packing import pack_uploads, temporary_tar
+from sandbox_kit.archive.pairs import download_pair, upload_pair
+from sandbox_kit.archive.unpacking import ArrivedDownload, SavedFile, unpack_download, write_whole
+from sandbox_kit.errors import Failure
+from sandbox_kit.host_access.gate import HostAccess
+from sandbox_kit.host_access.held import HeldResults
+from sandbox_kit.host_access.written import WrittenRecord
 
 NUMBERS = itertools.count()
 
@@ -38,11 +31,13 @@ def state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 def arrive(
     archive: Path, here: str, access: HostAccess, *, force: bool = False
-) -> tuple[list[Saved], dict[str, str]]:
+) -> tuple[list[SavedFile], dict[str, str]]:
     """(what was written, {path: reason} of what was held) of one download."""
     run_id = f"20261126-010203-{next(NUMBERS):08x}"
-    held, written = Held(run_id), Written(run_id)
-    saved = unpack(Arrival(archive, "there", here, force), access, held=held, written=written)
+    held, written = HeldResults(run_id), WrittenRecord(run_id)
+    saved = unpack_download(
+        ArrivedDownload(archive, "there", here, force), access, held=held, written=written
+    )
     written.save()
     return saved, {file.path: file.reason for file in held.files}
 
@@ -60,7 +55,7 @@ def names_sent(access: HostAccess, *uploads: str) -> tuple[list[str], list[str]]
     """(names of the files in the tar, what was left here)."""
     with (
         temporary_tar() as path,
-        tarfile.open((found := pack(path, uploads, access)).path) as archive,
+        tarfile.open((found := pack_uploads(path, uploads, access)).path) as archive,
     ):
         return sorted(member.name for member in archive if not member.isdir()), sorted(
             found.skipped
@@ -132,7 +127,7 @@ def test_links_that_lead_out_stay(tmp_path: Path) -> None:
     (tmp_path / "p" / "folder").symlink_to("/etc")
     with (
         temporary_tar() as path,
-        tarfile.open((found := pack(path, ["p"], access)).path) as archive,
+        tarfile.open((found := pack_uploads(path, ["p"], access)).path) as archive,
     ):
         kinds = {member.name: member.issym() for member in archive if not member.isdir()}
 
@@ -200,7 +195,7 @@ def test_an_upload_that_cannot_be_is_refused(tmp_path: Path, text: str, kind: st
 @pytest.mark.parametrize("limit", ["MOST_FILES", "LARGEST_TRANSFER"])
 def test_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     """With what to do about it, and no temporary file left."""
-    monkeypatch.setattr(transfer, limit, 2)
+    monkeypatch.setattr(f"sandbox_kit.archive.packing.{limit}", 2)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     access = project(tmp_path, p__a="x", p__b="y", p__c="z")
@@ -219,7 +214,7 @@ def test_a_place_here_that_is_full_does_not_shorten_an_upload(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(transfer, "add_file", full)
+    monkeypatch.setattr("sandbox_kit.archive.packing.add_file", full)
     with pytest.raises(OSError, match="No space left"):
         names_sent(project(tmp_path, p__a="x"), "p")
 
@@ -298,7 +293,7 @@ def test_a_bomb_is_refused_by_its_head(work: Path, monkeypatch: pytest.MonkeyPat
     """By size and by number."""
     for limit in ("MOST_FILES", "LARGEST_TRANSFER"):
         with monkeypatch.context() as patch:
-            patch.setattr(transfer, limit, 1)
+            patch.setattr(f"sandbox_kit.archive.members.{limit}", 1)
             with pytest.raises(Failure) as caught:
                 arrive(archive(work, ("./a", b"xx"), ("./b", b"x")), "out", HostAccess.of({}, work))
             assert caught.value.kind == "archive"
@@ -403,13 +398,13 @@ def test_a_file_that_comes_or_changes_meanwhile_is_not_overwritten(
     access = HostAccess.of({}, work)
     if force:
         arrive(archive(work, ("a.csv", b"old")), "a.csv", access)
-    real = transfer.write_whole
+    real = write_whole
 
     def late(*arguments: object, **options: object) -> object:
         (work / "a.csv").write_text("mine")
         return real(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(transfer, "write_whole", late)
+    monkeypatch.setattr("sandbox_kit.archive.unpacking.write_whole", late)
     saved, held = arrive(archive(work, ("a.csv", b"theirs")), "a.csv", access, force=force)
 
     assert (saved, held) == ([], {"a.csv": "there already"})
@@ -424,8 +419,8 @@ def test_half_a_file_is_none(work: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         def read(self, size: int | None = -1) -> bytes:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(transfer, "content", lambda *_: FullDisk(b""))
-    monkeypatch.setattr(transfer, "why_no_content", lambda *_: None)
+    monkeypatch.setattr("sandbox_kit.archive.unpacking.content_of", lambda *_: FullDisk(b""))
+    monkeypatch.setattr("sandbox_kit.archive.unpacking.why_no_content", lambda *_: None)
     with pytest.raises(Failure) as caught:
         arrive(archive(work, ("a.csv", b"x")), "a.csv", HostAccess.of({}, work))
 

@@ -5,7 +5,7 @@ an answer, so that a command can run four times (wire-protocol, sections 4.2 and
 """
 
 from .client import Client
-from .handle import Handle
-from .shapes import CodeRun, CreateSpec, SandboxInfo
+from .sandbox import Sandbox
+from .types import CodeRun, CreateSpec, SandboxInfo
 
-__all__ = ["Client", "CodeRun", "CreateSpec", "Handle", "SandboxInfo"]
+__all__ = ["Client", "CodeRun", "CreateSpec", "Sandbox", "SandboxInfo"]

@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..checked import checked_id, checked_link
-from ..failures import Failure
+from ..errors import Failure
 from ..settings import Settings
 from .build_log import BuildLog
-from .handle import DELETE_TIMEOUT_S, REQUEST_TIMEOUT_S, Handle, known
-from .loading import paused_collector, prepare_environment, require_sdk, translated
-from .shapes import LANGUAGE_LABEL, CreateSpec, SandboxInfo, info_of, network_settings
+from .loading import paused_collector, prepare_environment, require_sdk, translating_errors
+from .sandbox import DELETE_TIMEOUT_S, REQUEST_TIMEOUT_S, Sandbox, require_sandbox
+from .types import LANGUAGE_LABEL, CreateSpec, SandboxInfo, info_of, network_settings
 
 if TYPE_CHECKING:
     from .generated import CreateSandbox
@@ -40,7 +40,7 @@ class Client:
         """Import the generated clients and connect to nothing yet; raises Failure."""
         require_sdk()
         prepare_environment(settings)
-        with warnings.catch_warnings(), translated("preparing the SDK"):
+        with warnings.catch_warnings(), translating_errors("preparing the SDK"):
             warnings.simplefilter("ignore")
             with paused_collector():
                 from .transport import Transport
@@ -52,9 +52,9 @@ class Client:
 
     async def create(
         self, spec: CreateSpec, *, timeout_s: float, on_build_log: Callable[[str], None]
-    ) -> Handle:
+    ) -> Sandbox:
         """Create and wait until it is started; raises Failure, whose sandbox_id tells what exists already."""
-        made: list[Handle] = []
+        made: list[Sandbox] = []
         try:
             await asyncio.wait_for(self._create(spec, made, timeout_s, on_build_log), timeout_s)
         except asyncio.TimeoutError:
@@ -71,16 +71,16 @@ class Client:
     async def _create(
         self,
         spec: CreateSpec,
-        made: list[Handle],
+        made: list[Sandbox],
         timeout_s: float,
         on_build_log: Callable[[str], None],
     ) -> None:
-        with translated("creating the sandbox"):
+        with translating_errors("creating the sandbox"):
             body = create_request(spec, self._transport.target)
-            found = known(
+            found = require_sandbox(
                 await self._transport.sandboxes.create_sandbox(body, _request_timeout=timeout_s)
             )
-        handle = Handle(self._transport, found)
+        handle = Sandbox(self._transport, found)
         if not spec.identity.made(handle.info.name, handle.info.labels):
             told = f"another sandbox, {handle.info.name} ({handle.info.id}), which is neither used nor deleted"
             raise Failure("server_error", f"the server answered the create with {told}")
@@ -95,7 +95,7 @@ class Client:
             await asyncio.wait([telling], timeout=LOG_GRACE_S)
             telling.cancel()
 
-    async def _tell_build_log(self, handle: Handle, tell: Callable[[str], None]) -> None:
+    async def _tell_build_log(self, handle: Sandbox, tell: Callable[[str], None]) -> None:
         """Follow the log of an image's build; a log that cannot be read must not fail the create."""
         with contextlib.suppress(Exception):
             while handle.info.state == WAITING_FOR_BUILD:  # noqa: ASYNC110  the wait for the start brings the next state
@@ -113,10 +113,10 @@ class Client:
                         return
                 log.finish()
 
-    async def get(self, id_or_name: str) -> Handle:
+    async def get(self, id_or_name: str) -> Sandbox:
         """The sandbox of that id or name; raises Failure, also for an answer that is another one."""
-        with translated(f"looking for sandbox {id_or_name}"):
-            found = known(
+        with translating_errors(f"looking for sandbox {id_or_name}"):
+            found = require_sandbox(
                 await self._transport.sandboxes.get_sandbox(
                     id_or_name, _request_timeout=REQUEST_TIMEOUT_S
                 )
@@ -126,11 +126,11 @@ class Client:
                     "server_error",
                     f"the server answered a look for {id_or_name} with another sandbox",
                 )
-            return Handle(self._transport, found)
+            return Sandbox(self._transport, found)
 
     async def delete(self, sandbox_id: str) -> None:
         """Ask for the deletion; returns when the server accepted it."""
-        with translated("deleting the sandbox"):
+        with translating_errors("deleting the sandbox"):
             await self._transport.sandboxes.delete_sandbox(
                 checked_id(sandbox_id), _request_timeout=DELETE_TIMEOUT_S
             )
@@ -142,7 +142,7 @@ class Client:
         wanted, cursor = json.dumps(dict(labels)) if labels else None, None
         seen = set[str]()
         while True:
-            with translated("listing sandboxes"):
+            with translating_errors("listing sandboxes"):
                 found = await self._transport.sandboxes.list_sandboxes(
                     labels=wanted, cursor=cursor, limit=page, _request_timeout=REQUEST_TIMEOUT_S
                 )
@@ -157,7 +157,7 @@ class Client:
 
     async def ping(self) -> None:
         """One authenticated request, the same whatever the account holds; raises Failure."""
-        with translated("asking the server"):
+        with translating_errors("asking the server"):
             found = await self._transport.sandboxes.list_sandboxes(
                 limit=1, _request_timeout=REQUEST_TIMEOUT_S
             )

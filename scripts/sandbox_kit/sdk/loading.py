@@ -10,18 +10,17 @@ from collections.abc import Iterator
 
 import skill_env
 
-from ..failures import Failure
+from ..errors import Failure, translate_error
 from ..settings import Settings
-from ..translation import translate
 
 
 @contextlib.contextmanager
-def translated(doing: str) -> Iterator[None]:
+def translating_errors(doing: str) -> Iterator[None]:
     """Whatever the SDK raises in the block as a Failure; cancellation passes."""
     try:
         yield
     except Exception as error:
-        raise translate(error, doing) from error
+        raise translate_error(error, doing) from error
 
 
 def require_sdk() -> None:

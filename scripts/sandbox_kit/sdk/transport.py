@@ -16,7 +16,7 @@ from typing import IO, Any
 import aiohttp
 from yarl import URL
 
-from ..failures import Failure
+from ..errors import Failure
 from ..settings import Settings
 from .generated import (
     ApiClient,
@@ -59,7 +59,7 @@ class Transport:
             limit=250, ssl=api.rest_client.ssl_context, keepalive_timeout=KEEPALIVE_S
         )
         self.session = aiohttp.ClientSession(
-            connector=connector, trust_env=True, trace_configs=[staying()]
+            connector=connector, trust_env=True, trace_configs=[refuse_cross_host_redirect()]
         )
         self._pool(api)
         self.sandboxes = SandboxApi(api)
@@ -85,7 +85,7 @@ class Transport:
     def _pool(self, api: Any) -> None:
         api.user_agent = self.headers["User-Agent"]
         api.rest_client.pool_manager = self.session
-        api.rest_client.request = bounded(patient(api.rest_client.request))
+        api.rest_client.request = limit_body_size(retry_idempotent(api.rest_client.request))
 
 
 class Toolbox:
@@ -116,7 +116,7 @@ class Toolbox:
             timeout=aiohttp.ClientTimeout(timeout_s),
         ) as answer:
             if answer.status >= 400:
-                raise ApiException(status=answer.status, reason=await refusal(answer))
+                raise ApiException(status=answer.status, reason=await read_upload_errors(answer))
 
     async def download(self, path: str, take: Callable[[bytes], None], *, timeout_s: float) -> None:
         """A file's bytes as they come; a broken connection raises, half a file is never taken for all of it."""
@@ -128,7 +128,7 @@ class Toolbox:
         ) as answer:
             if answer.status >= 400:
                 raise ApiException(
-                    status=answer.status, reason=answer.reason, body=await told(answer)
+                    status=answer.status, reason=answer.reason, body=await read_error_text(answer)
                 )
             async for chunk in answer.content.iter_any():
                 take(chunk)
@@ -167,7 +167,7 @@ def headers_for(settings: Settings) -> dict[str, str]:
     return headers
 
 
-def staying() -> aiohttp.TraceConfig:
+def refuse_cross_host_redirect() -> aiohttp.TraceConfig:
     """No redirect to another host: aiohttp takes the key off it, but sends the body, with its variables and tokens."""
 
     async def refuse(
@@ -186,34 +186,36 @@ def staying() -> aiohttp.TraceConfig:
     return trace
 
 
-def bounded(request: Request) -> Request:
+def limit_body_size(request: Request) -> Request:
     """Read the body here, in bounded memory: the generated clients would take in whatever a server sends."""
 
     async def read(method: str, url: str, **options: Any) -> Any:
         answer = await request(method, url, **options)
         limit = LARGEST_OUTPUT if OUTPUTS.search(url) else LARGEST_ANSWER
         answer.data = await (
-            beginning(answer.response) if answer.status >= 400 else whole(answer.response, limit)
+            read_error_body(answer.response)
+            if answer.status >= 400
+            else read_body(answer.response, limit)
         )
         return answer
 
     return read
 
 
-async def whole(answer: aiohttp.ClientResponse, limit: int) -> bytes:
+async def read_body(answer: aiohttp.ClientResponse, limit: int) -> bytes:
     """The body; raises Failure server_error for one that is too long."""
-    data = await at_most(answer, limit)
+    data = await read_at_most(answer, limit)
     if len(data) > limit:
         raise Failure("server_error", f"the server's answer is longer than {limit >> 20} MB")
     return data
 
 
-async def beginning(answer: aiohttp.ClientResponse) -> bytes:
+async def read_error_body(answer: aiohttp.ClientResponse) -> bytes:
     """As much of an error's body as anyone wants to read."""
-    return (await at_most(answer, LARGEST_REFUSAL))[:LARGEST_REFUSAL]
+    return (await read_at_most(answer, LARGEST_REFUSAL))[:LARGEST_REFUSAL]
 
 
-async def at_most(answer: aiohttp.ClientResponse, limit: int) -> bytes:
+async def read_at_most(answer: aiohttp.ClientResponse, limit: int) -> bytes:
     """The body; of one that is longer than `limit`, a little more than that, and its connection is closed."""
     data = bytearray()
     async for chunk in answer.content.iter_any():
@@ -224,7 +226,7 @@ async def at_most(answer: aiohttp.ClientResponse, limit: int) -> bytes:
     return bytes(data)
 
 
-def patient(request: Request) -> Request:
+def retry_idempotent(request: Request) -> Request:
     """Send again what was not sent, and what does no harm twice; a POST whose connection broke may have been acted on."""
 
     async def repeated(method: str, url: str, **options: Any) -> Any:
@@ -244,13 +246,13 @@ def patient(request: Request) -> Request:
     return repeated
 
 
-async def told(answer: aiohttp.ClientResponse) -> str:
-    return (await beginning(answer)).decode(errors="replace")[:LONGEST_REFUSAL]
+async def read_error_text(answer: aiohttp.ClientResponse) -> str:
+    return (await read_error_body(answer)).decode(errors="replace")[:LONGEST_REFUSAL]
 
 
-async def refusal(answer: aiohttp.ClientResponse) -> str:
+async def read_upload_errors(answer: aiohttp.ClientResponse) -> str:
     """Per file in `errors`, or whatever came instead."""
-    said = (await beginning(answer)).decode(errors="replace")
+    said = (await read_error_body(answer)).decode(errors="replace")
     try:
         return ", ".join(json.loads(said)["errors"])
     except Exception:  # noqa: BLE001  any other body is told as it is

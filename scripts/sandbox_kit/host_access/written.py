@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import skill_env
 
-from .state_files import prune, write_private
+from ..state_files import prune_old_files, write_private
 
 CHUNK = 1 << 20
 KEPT_DAYS = 90  # longer than logs: a chart is made again after weeks
@@ -30,18 +30,18 @@ def digest_of(stream: IO[bytes]) -> str:
     return str(digest.hexdigest())
 
 
-def folder() -> Path:
+def records_dir() -> Path:
     return skill_env.client_state_dir() / "written"
 
 
-class Written:
+class WrittenRecord:
     """The files and folders of one run as they come, and a look at those of all runs.
 
     A file counts by its path, its content and its inode: the same bytes in a file of the user's own are the user's.
     """
 
     def __init__(self, run_id: str) -> None:
-        self._path = folder() / f"{run_id}.json"
+        self._path = records_dir() / f"{run_id}.json"
         self._made: dict[str, str] = {}
         self._earlier: list[dict[str, str]] | None = None
 
@@ -56,7 +56,7 @@ class Written:
     def save(self) -> None:
         """One small file a run; raises OSError."""
         if self._made:
-            prune(folder(), "*.json", days=KEPT_DAYS)
+            prune_old_files(records_dir(), "*.json", days=KEPT_DAYS)
             write_private(self._path, json.dumps(self._made).encode())
 
     def wrote(self, path: Path, stream: IO[bytes]) -> bool:
@@ -73,7 +73,7 @@ class Written:
 
     def _has(self, path: Path, mark: str) -> bool:
         if self._earlier is None:
-            self._earlier = records()
+            self._earlier = read_records()
         return mark in [made.get(str(path)) for made in (self._made, *self._earlier)]
 
 
@@ -82,13 +82,13 @@ def folder_mark(status: os.stat_result) -> str:
     return f"folder {status.st_dev} {status.st_ino}"
 
 
-def records() -> list[dict[str, str]]:
+def read_records() -> list[dict[str, str]]:
     """Of all runs that are not pruned; what cannot be read says nothing."""
     found = []
     with contextlib.suppress(OSError):
-        for name in os.listdir(folder()):
+        for name in os.listdir(records_dir()):
             with contextlib.suppress(OSError, ValueError):
-                record = json.loads((folder() / name).read_bytes())
+                record = json.loads((records_dir() / name).read_bytes())
                 if isinstance(record, dict):
                     found.append(record)
     return found

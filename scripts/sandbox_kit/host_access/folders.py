@@ -13,6 +13,10 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import IO
+
+from ..console import quote_path
+from ..errors import UsageFailure
 
 BY_DESCRIPTOR = os.open in os.supports_dir_fd and os.mkdir in os.supports_dir_fd
 # Neither to wait for a pipe nor to follow a link that replaced the file; Windows has neither flag, and one of its own.
@@ -31,11 +35,10 @@ PASS_THROUGH = (
     | getattr(os, "O_NOFOLLOW", 0)
 )
 FOLDER_MODE = 0o755
+FolderJudge = Callable[[os.stat_result], None]
 
-Judge = Callable[[os.stat_result], None]
 
-
-def keep_out(identities: frozenset[tuple[int, int]], refusal: Exception) -> Judge:
+def refuse_folders(identities: frozenset[tuple[int, int]], refusal: Exception) -> FolderJudge:
     """A judge that raises `refusal` for any of these folders, (device, inode), by whatever name they are reached."""
 
     def judge(status: os.stat_result) -> None:
@@ -45,14 +48,14 @@ def keep_out(identities: frozenset[tuple[int, int]], refusal: Exception) -> Judg
     return judge
 
 
-class Folder:
+class OpenFolder:
     """A folder that is held open; what is done in it is done there, whatever becomes of its name."""
 
     def __init__(self, path: Path, descriptor: int | None) -> None:
         self.path = path
         self._descriptor = descriptor
 
-    def __enter__(self) -> Folder:
+    def __enter__(self) -> OpenFolder:
         return self
 
     def __exit__(
@@ -113,7 +116,7 @@ class Folder:
     def link(self, target: str, name: str) -> None:
         os.symlink(target, self._name(name), dir_fd=self._descriptor)
 
-    def enter(self, name: str, *, make: bool) -> Folder:
+    def enter(self, name: str, *, make: bool) -> OpenFolder:
         """A folder in it, made if wished; raises OSError for a link or a file."""
         if make:
             with contextlib.suppress(FileExistsError):
@@ -122,17 +125,17 @@ class Folder:
             status = os.stat(self.path / name, follow_symlinks=False)
             if not stat.S_ISDIR(status.st_mode):
                 raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self.path / name))
-            return Folder(self.path / name, None)
-        return Folder(self.path / name, os.open(name, PASS_THROUGH, dir_fd=self._descriptor))
+            return OpenFolder(self.path / name, None)
+        return OpenFolder(self.path / name, os.open(name, PASS_THROUGH, dir_fd=self._descriptor))
 
     def status(self) -> os.stat_result:
         return os.stat(self.path) if self._descriptor is None else os.fstat(self._descriptor)
 
 
-def open_folder(path: Path, *, make: bool = False, judge: Judge | None = None) -> Folder:
+def open_folder(path: Path, *, make: bool = False, judge: FolderJudge | None = None) -> OpenFolder:
     """A folder by its absolute path without links, every folder on the way opened and shown to `judge`, which may raise; or OSError."""
     anchor = Path(path.anchor)
-    folder = Folder(anchor, os.open(anchor, PASS_THROUGH) if BY_DESCRIPTOR else None)
+    folder = OpenFolder(anchor, os.open(anchor, PASS_THROUGH) if BY_DESCRIPTOR else None)
     try:
         for name in path.relative_to(anchor).parts:
             inner = folder.enter(name, make=make)
@@ -144,3 +147,18 @@ def open_folder(path: Path, *, make: bool = False, judge: Judge | None = None) -
         folder.close()
         raise
     return folder
+
+
+def open_regular_file(flag: str, given: str, folder: OpenFolder, name: str) -> IO[bytes]:
+    """A file opened without following a link or waiting for a pipe; raises UsageFailure for anything but a regular file."""
+    try:
+        stream = os.fdopen(folder.open(name, READ_ONLY), "rb")
+    except OSError as error:
+        raise UsageFailure(
+            f"{flag} {quote_path(given)}: {error.strerror}",
+            fix="name a file that exists and can be read",
+        ) from None
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise UsageFailure(f"{flag} {quote_path(given)} is not a regular file", fix="name a file")
+    return stream

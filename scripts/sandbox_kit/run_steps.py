@@ -10,18 +10,31 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import skill_env
+from sandbox_kit.console import quote_path
+from sandbox_kit.options import RunOptions
 
-from . import charts, execution, preview, transfer
+from .archive.packing import NAMES_SHOWN, PackedUpload, readable_size, temporary_tar
+from .archive.pairs import download_pair
+from .archive.unpacking import ArrivedDownload, SavedFile, unpack_download
+from .charts import archive_charts
 from .defaults import LARGEST_TRANSFER
-from .execution import Program, Workplace
-from .failures import Failure
-from .held import Held
-from .host_access import HostAccess, shown
-from .options import Policy, RunOptions
-from .output import Narrator
-from .report import PROGRAM, SETUP, Collected, Report
-from .sdk import Handle, SandboxInfo
-from .written import Written
+from .errors import Failure
+from .host_access.gate import HostAccess
+from .host_access.held import HeldResults
+from .host_access.written import WrittenRecord
+from .network_rule import NetworkRule
+from .preview import make_preview_link, wait_for_port
+from .remote_process import (
+    OutputFollower,
+    ProgramEnd,
+    RemoteProgram,
+    RemoteRunDir,
+    ignore_failure,
+    keep_awake,
+)
+from .report import PROGRAM, SETUP, ProgramOutput, RunReport
+from .sdk import Sandbox, SandboxInfo
+from .status_log import StatusLog
 
 OUT_OF_MEMORY = 137
 LARGER = "--snapshot daytona-medium or daytona-large"
@@ -34,20 +47,20 @@ PACK = (
 )
 
 
-class Work:
+class RunSteps:
     """One run's work in one sandbox; what it came to goes into `report`."""
 
     def __init__(
         self,
-        handle: Handle,
+        handle: Sandbox,
         options: RunOptions,
         *,
         run_id: str,
-        report: Report,
-        collected: Collected,
-        narrator: Narrator,
+        report: RunReport,
+        collected: ProgramOutput,
+        narrator: StatusLog,
         access: HostAccess,
-        packed: transfer.Packed | None,
+        packed: PackedUpload | None,
     ) -> None:
         self._handle = handle
         self._options = options
@@ -56,9 +69,9 @@ class Work:
         self._narrator = narrator
         self._access = access
         self._packed = packed
-        self._place = Workplace(handle, narrator, run_id=run_id, cwd=options.cwd)
-        self._held = Held(run_id)
-        self._written = Written(run_id)
+        self._place = RemoteRunDir(handle, narrator, run_id=run_id, cwd=options.cwd)
+        self._held = HeldResults(run_id)
+        self._written = WrittenRecord(run_id)
         self._server: tuple[str, str] | None = None
 
     async def do(self) -> None:
@@ -78,10 +91,10 @@ class Work:
         if options.cwd is not None and not await self._handle.has_folder(options.cwd):
             raise Failure(
                 "not_found",
-                f"--cwd {shown(options.cwd)} is no folder in the sandbox",
+                f"--cwd {quote_path(options.cwd)} is no folder in the sandbox",
                 fix="--upload or --repo brings it, or leave out --cwd",
             )
-        setup, programs = [Program(text) for text in options.setup], self._programs()
+        setup, programs = [RemoteProgram(text) for text in options.setup], self._programs()
         coded = options.charts is not None
         await self._place.prepare([*setup, *([] if coded else programs)], options.env)
         try:
@@ -94,22 +107,24 @@ class Work:
             if options.stays and not options.detach and options.serve is None:
                 await self._place.tidy()
 
-    def _programs(self) -> list[Program]:
+    def _programs(self) -> list[RemoteProgram]:
         """The steps after the setup; the server of --serve last."""
         options = self._options
         programs = [
-            Program(text, arguments=options.arguments, stdin=options.stdin_data)
+            RemoteProgram(text, arguments=options.arguments, stdin=options.stdin_data)
             for text in options.commands
         ]
         if options.code is not None:
             programs.append(
-                Program(options.code, options.language, options.arguments, options.stdin_data)
+                RemoteProgram(options.code, options.language, options.arguments, options.stdin_data)
             )
         if options.serve is not None:
-            programs.append(Program(options.serve))
+            programs.append(RemoteProgram(options.serve))
         return programs
 
-    async def _run_all(self, setup: Sequence[Program], programs: Sequence[Program]) -> None:
+    async def _run_all(
+        self, setup: Sequence[RemoteProgram], programs: Sequence[RemoteProgram]
+    ) -> None:
         for number, program in enumerate(setup):
             if not await self._step(number, program, what="setup"):
                 return
@@ -140,7 +155,7 @@ class Work:
         if done and self._options.preview is not None:
             await self._preview(len(setup) + len(programs) - 1)
 
-    async def _steps(self, first: int, programs: Sequence[Program]) -> bool:
+    async def _steps(self, first: int, programs: Sequence[RemoteProgram]) -> bool:
         """Whether all of them succeeded; the first failure ends them."""
         for number, program in enumerate(programs, first):
             if not await self._step(
@@ -149,13 +164,13 @@ class Work:
                 return False
         return True
 
-    async def _step(self, number: int, program: Program, *, what: str) -> bool:
+    async def _step(self, number: int, program: RemoteProgram, *, what: str) -> bool:
         if what != "program":
             self._narrator.say(f"{what}: {first_line(program.text)}")
         out = (
             self._collected.stderr if what == "setup" else self._collected.stdout
         )  # stdout is the program's
-        follower = execution.Follower(out.feed, self._collected.stderr.feed)
+        follower = OutputFollower(out.feed, self._collected.stderr.feed)
         ended = await self._place.run(number, timeout_s=self._options.timeout_s, follower=follower)
         text = program.text if program.language is None else self._options.file or program.text
         self._note_end(text, ended, whose=SETUP if what == "setup" else PROGRAM)
@@ -165,7 +180,7 @@ class Work:
             )
         return ended.exit_code == 0
 
-    def _note_end(self, text: str, ended: execution.Ended, *, whose: str = PROGRAM) -> None:
+    def _note_end(self, text: str, ended: ProgramEnd, *, whose: str = PROGRAM) -> None:
         report, narrator = self._report, self._narrator
         report.exit_code, report.timed_out, report.whose = ended.exit_code, ended.timed_out, whose
         report.seconds += ended.seconds
@@ -201,7 +216,7 @@ class Work:
     def _late_policy(self) -> bool:
         return needs_network_first(self._options) or not self._report.created
 
-    async def _upload(self, packed: transfer.Packed) -> None:
+    async def _upload(self, packed: PackedUpload) -> None:
         archive = f"{self._place.folder}.in.tar"
         self._narrator.say(f"uploading {packed.describe()}")
         with self._narrator.waiting("uploading"):
@@ -211,7 +226,7 @@ class Work:
         if code:
             raise Failure(
                 "exec_failed",
-                f"the sandbox could not unpack the files: {shown(said.strip()[-300:])}",
+                f"the sandbox could not unpack the files: {quote_path(said.strip()[-300:])}",
                 fix="choose another place with --upload HERE:THERE, or an image that has tar",
             )
 
@@ -227,39 +242,39 @@ class Work:
 
     async def _download_one(self, number: int, text: str) -> None:
         force = self._options.force
-        there, here = transfer.download_pair(text, self._access, force=force)
+        there, here = download_pair(text, self._access, force=force)
         archive = f"{self._place.folder}.out-{number}.tar"
         pack = PACK.format(there=shlex.quote(there), archive=archive, no_such=NO_SUCH)
         code, said = await self._handle.exec(pack, timeout_s=UNPACK_TIMEOUT_S)
         if code == NO_SUCH:
             raise Failure(
                 "not_found",
-                f"--download {shown(there)}: the sandbox has no such file or folder",
+                f"--download {quote_path(there)}: the sandbox has no such file or folder",
                 fix="add `; ls -la` to the command to see what is there; patterns such as *.csv are not expanded",
             )
         if code:
             raise Failure(
                 "exec_failed",
-                f"the sandbox could not pack {shown(there)}: {shown(said.strip()[-300:])}",
+                f"the sandbox could not pack {quote_path(there)}: {quote_path(said.strip()[-300:])}",
                 fix="fetch less, or look with --keep",
             )
-        with transfer.temporary_tar() as path:
+        with temporary_tar() as path:
             with self._narrator.waiting("downloading"), path.open("wb") as file:
                 await self._handle.download_file(archive, file, limit=LARGEST_TRANSFER)
-            saved = await self._unpack(transfer.Arrival(path, there, here, force))
+            saved = await self._unpack(ArrivedDownload(path, there, here, force))
         if self._options.keeps:
-            await execution.quietly(self._handle.remove_folder(archive))
+            await ignore_failure(self._handle.remove_folder(archive))
         self._report.files += [{"path": found.path, "bytes": found.bytes} for found in saved]
-        total = transfer.readable(sum(found.bytes for found in saved))
+        total = readable_size(sum(found.bytes for found in saved))
         self._narrator.say(
-            f"downloaded {len(saved)} file{'' if len(saved) == 1 else 's'}, {total}, to {shown(here)}"
+            f"downloaded {len(saved)} file{'' if len(saved) == 1 else 's'}, {total}, to {quote_path(here)}"
         )
 
-    async def _unpack(self, arrival: transfer.Arrival) -> list[transfer.Saved]:
+    async def _unpack(self, arrival: ArrivedDownload) -> list[SavedFile]:
         """In a thread, so that a signal is answered; what was written is on record before anything else happens."""
         try:
             return await asyncio.to_thread(
-                transfer.unpack, arrival, self._access, held=self._held, written=self._written
+                unpack_download, arrival, self._access, held=self._held, written=self._written
             )
         finally:
             try:
@@ -276,10 +291,9 @@ class Work:
         if not self._held.files:
             return
         told = ", ".join(
-            f"{shown(file.path)} ({file.reason})"
-            for file in self._held.files[: transfer.NAMES_SHOWN]
+            f"{quote_path(file.path)} ({file.reason})" for file in self._held.files[:NAMES_SHOWN]
         )
-        more = len(self._held.files) - transfer.NAMES_SHOWN
+        more = len(self._held.files) - NAMES_SHOWN
         self._narrator.tell(
             f"not written here, but kept: {told}{f' and {more} more' if more > 0 else ''}"
         )
@@ -291,7 +305,7 @@ class Work:
         options = self._options
         self._report.combined = True
         began = time.monotonic()
-        awake = asyncio.create_task(execution.keep_awake(self._handle, self._narrator))
+        awake = asyncio.create_task(keep_awake(self._handle, self._narrator))
         try:
             done = await self._handle.run_code(
                 options.code or "",
@@ -304,7 +318,7 @@ class Work:
                 raise
             self._note_end(
                 options.file or options.code or "",
-                execution.Ended(None, timed_out=True, seconds=time.monotonic() - began),
+                ProgramEnd(None, timed_out=True, seconds=time.monotonic() - began),
             )
             return False
         finally:
@@ -312,7 +326,7 @@ class Work:
         self._collected.stdout.feed(done.output)
         self._note_end(
             options.file or options.code or "",
-            execution.Ended(done.exit_code, timed_out=False, seconds=time.monotonic() - began),
+            ProgramEnd(done.exit_code, timed_out=False, seconds=time.monotonic() - began),
         )
         await self._save_charts(done.charts)
         return done.exit_code == 0
@@ -320,10 +334,10 @@ class Work:
     async def _save_charts(self, images: Sequence[str]) -> None:
         """Through the same gate as a download."""
         here = self._options.charts or "."
-        with transfer.temporary_tar() as path:
-            charts.archive(images, path)
+        with temporary_tar() as path:
+            archive_charts(images, path)
             saved = await self._unpack(
-                transfer.Arrival(path, "charts", here.rstrip("/") or "/", self._options.force)
+                ArrivedDownload(path, "charts", here.rstrip("/") or "/", self._options.force)
             )
         self._report.charts = [found.path for found in saved]
         self._narrator.say(
@@ -339,13 +353,13 @@ class Work:
         self._narrator.say(f"waiting for port {port}")
         try:
             with self._narrator.waiting(f"waiting for port {port}"):
-                await preview.wait_for_port(
+                await wait_for_port(
                     self._handle, port, timeout_s=options.timeout_s, server=self._server
                 )
         except Failure:
             await self._show_the_servers_output()
             raise
-        found = await preview.link(self._handle, port)
+        found = await make_preview_link(self._handle, port)
         self._report.preview = found.as_json()
         self._narrator.tell(
             f"preview: {found.url}" + (f" (until {found.expires_at})" if found.expires_at else "")
@@ -359,7 +373,7 @@ class Work:
                 self._collected.stderr.feed(err)
 
 
-def require_no_looser(policy: Policy, info: SandboxInfo) -> None:
+def require_no_looser(policy: NetworkRule, info: SandboxInfo) -> None:
     """Raises Failure conflict for a rule that would let through what the one that is there keeps out."""
     if policy.loosens(info.policy):
         raise Failure(

@@ -13,9 +13,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .failures import Failure
-from .output import Narrator
-from .sdk import Handle
+from .errors import Failure
+from .sdk import Sandbox
+from .status_log import StatusLog
 
 KEEP_AWAKE_S = 300.0
 FOLLOW_TRIES = 4
@@ -26,7 +26,6 @@ RECONNECT_PAUSE_S = 0.2
 WORTH_RECONNECTING = ("network", "server_error")
 POLL_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 LATE_OUTPUT_S = 2.0  # after a kill, for what the server still has
-
 # In a subshell, because a bare `exit` would end the session; a server that swallowed the upload must not look like a program's failure.
 START = "(test -r {folder}/launch-{number} || exit 125; exec sh {folder}/launch-{number})"
 NOT_THERE = 125
@@ -52,7 +51,7 @@ ENDING = {"python": "py", "javascript": "js", "typescript": "ts"}
 
 
 @dataclass(frozen=True)
-class Program:
+class RemoteProgram:
     """What to run: a bash script, or source code in `language`; `stdin` is what it reads, None for nothing."""
 
     text: str
@@ -76,8 +75,8 @@ class Program:
             run=self._run().format(folder=folder, name=name, stdin=stdin),
         )
         files = {
-            f"{folder}/{name}": encoded(self.text),
-            f"{folder}/launch-{number}": encoded(launch),
+            f"{folder}/{name}": encode_text(self.text),
+            f"{folder}/launch-{number}": encode_text(launch),
         }
         return files if self.stdin is None else {**files, stdin: self.stdin}
 
@@ -89,12 +88,12 @@ class Program:
         return RUN_CODE[self.language]
 
 
-def encoded(text: str) -> bytes:
+def encode_text(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True)
-class Ended:
+class ProgramEnd:
     """How it ended: `exit_code` is None after a timeout."""
 
     exit_code: int | None
@@ -103,7 +102,7 @@ class Ended:
 
 
 @dataclass
-class Follower:
+class OutputFollower:
     """Passes both streams on, skipping what an earlier connection already brought: the server replays them from the start."""
 
     out: Callable[[str], None]
@@ -146,21 +145,23 @@ class Follower:
         return on_out, on_err
 
 
-class Workplace:
+class RemoteRunDir:
     """A private folder in the sandbox with all programs of a run, and the session that they run in one after another."""
 
-    def __init__(self, handle: Handle, narrator: Narrator, *, run_id: str, cwd: str | None) -> None:
+    def __init__(
+        self, handle: Sandbox, narrator: StatusLog, *, run_id: str, cwd: str | None
+    ) -> None:
         self.folder = f"/tmp/daytona-sandbox-{run_id}"
         self.session = f"run-{run_id}"
         self._handle = handle
         self._narrator = narrator
         self._cwd = cwd
 
-    async def prepare(self, programs: Sequence[Program], env: Mapping[str, str]) -> None:
+    async def prepare(self, programs: Sequence[RemoteProgram], env: Mapping[str, str]) -> None:
         """Upload everything in one request; raises Failure."""
         await self._handle.make_private_folder(self.folder)
         exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in env.items())
-        files = {f"{self.folder}/environment": encoded(exports)}
+        files = {f"{self.folder}/environment": encode_text(exports)}
         for number, program in enumerate(programs):
             files |= program.files(self.folder, number, self._cwd)
         await self._handle.upload(files)
@@ -171,13 +172,13 @@ class Workplace:
         line = START.format(folder=self.folder, number=number)
         return await self._handle.start_command(session or self.session, line)
 
-    async def run(self, number: int, *, timeout_s: int, follower: Follower) -> Ended:
+    async def run(self, number: int, *, timeout_s: int, follower: OutputFollower) -> ProgramEnd:
         """Run program `number` to its end or the deadline; raises Failure."""
         began = time.monotonic()
         command = await self.start(number)
         awake = asyncio.create_task(keep_awake(self._handle, self._narrator))
         try:
-            code = await with_deadline(
+            code = await follow_until_deadline(
                 self._handle, self.session, command, follower=follower, timeout_s=timeout_s
             )
         finally:
@@ -191,25 +192,25 @@ class Workplace:
                 "exec_failed",
                 "the program's file is not in the sandbox: the server lost it, or the program removed it and ended with 125",
             )
-        return Ended(exit_code=code, timed_out=code is None, seconds=time.monotonic() - began)
+        return ProgramEnd(exit_code=code, timed_out=code is None, seconds=time.monotonic() - began)
 
     async def end_programs(self) -> None:
-        await quietly(self._handle.delete_session(self.session))
+        await ignore_failure(self._handle.delete_session(self.session))
 
     async def tidy(self) -> None:
         """Remove what was uploaded, for a sandbox that lives on."""
-        await quietly(self._handle.remove_folder(self.folder))
+        await ignore_failure(self._handle.remove_folder(self.folder))
 
 
-async def with_deadline(
-    handle: Handle, session: str, command: str, *, follower: Follower, timeout_s: int
+async def follow_until_deadline(
+    handle: Sandbox, session: str, command: str, *, follower: OutputFollower, timeout_s: int
 ) -> int | None:
     """The exit code; None when the deadline passed and everything was killed."""
-    waiting = asyncio.ensure_future(to_the_end(handle, session, command, follower))
+    waiting = asyncio.ensure_future(follow_to_end(handle, session, command, follower))
     try:
         return await asyncio.wait_for(asyncio.shield(waiting), timeout_s)
     except asyncio.TimeoutError:
-        await quietly(handle.delete_session(session))
+        await ignore_failure(handle.delete_session(session))
         await asyncio.wait((waiting,), timeout=LATE_OUTPUT_S)
         return None
     finally:
@@ -218,7 +219,9 @@ async def with_deadline(
             await waiting
 
 
-async def to_the_end(handle: Handle, session: str, command: str, follower: Follower) -> int:
+async def follow_to_end(
+    handle: Sandbox, session: str, command: str, follower: OutputFollower
+) -> int:
     """Follow the output, connecting again whenever the stream breaks; when it brings nothing time after time, poll instead."""
     in_vain = 0
     while in_vain < FOLLOW_TRIES:
@@ -231,7 +234,7 @@ async def to_the_end(handle: Handle, session: str, command: str, follower: Follo
             if failure.kind not in WORTH_RECONNECTING:
                 break
         else:
-            code = await wait_for_exit(handle, session, command)
+            code = await wait_for_exit_code(handle, session, command)
             if code is not None:
                 return code
         useful = (
@@ -240,10 +243,10 @@ async def to_the_end(handle: Handle, session: str, command: str, follower: Follo
         )
         in_vain = 0 if useful else in_vain + 1
         await asyncio.sleep(RECONNECT_PAUSE_S)
-    return await poll(handle, session, command, follower)
+    return await poll_log(handle, session, command, follower)
 
 
-async def wait_for_exit(handle: Handle, session: str, command: str) -> int | None:
+async def wait_for_exit_code(handle: Sandbox, session: str, command: str) -> int | None:
     """The exit code soon after the stream ended; None when the command goes on, so the stream only broke politely."""
     for pause in POLL_S:
         code = await handle.exit_code(session, command)
@@ -253,7 +256,7 @@ async def wait_for_exit(handle: Handle, session: str, command: str) -> int | Non
     return None
 
 
-async def poll(handle: Handle, session: str, command: str, follower: Follower) -> int:
+async def poll_log(handle: Sandbox, session: str, command: str, follower: OutputFollower) -> int:
     """Where WebSockets do not get through: ask for the whole log, ever less often."""
     pauses = list(POLL_S)
     while True:
@@ -267,7 +270,7 @@ async def poll(handle: Handle, session: str, command: str, follower: Follower) -
         await asyncio.sleep(pauses.pop(0) if len(pauses) > 1 else pauses[0])
 
 
-async def keep_awake(handle: Handle, narrator: Narrator) -> None:
+async def keep_awake(handle: Sandbox, narrator: StatusLog) -> None:
     """A program that prints nothing for long must not be stopped as idle."""
     while True:
         await asyncio.sleep(KEEP_AWAKE_S)
@@ -277,7 +280,7 @@ async def keep_awake(handle: Handle, narrator: Narrator) -> None:
             narrator.say(f"could not refresh the sandbox's activity: {failure.message}")
 
 
-async def quietly(work: Awaitable[None]) -> None:
+async def ignore_failure(work: Awaitable[None]) -> None:
     """Tidying that may fail: the sandbox can be gone already."""
     with contextlib.suppress(Failure):
         await work

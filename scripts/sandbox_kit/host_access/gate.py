@@ -11,75 +11,30 @@ import contextlib
 import functools
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path, PurePath
 from typing import IO
 
-from .failures import Failure, UsageFailure
+from ..console import quote_path
+from ..errors import Failure, UsageFailure
+from .folders import (
+    FolderJudge,
+    OpenFolder,
+    open_folder,
+    open_regular_file,
+    refuse_folders,
+)
 from .held import CHANGED, TAKEN
-from .host_files import READ_ONLY, Folder, Judge, keep_out, open_folder
-from .project import Project, Protected, homes
-from .results import folded, kind_of, same_stem, why_no_result
-from .written import Written
+from .keys import KEY_LOOK, holds_a_key, is_plain_path
+from .project import Project, ProtectedFolders, home_folders
+from .results import fold_name, kind_of, same_stem, why_no_result
+from .written import WrittenRecord
 
 OWN_FOLDERS = "lies in this skill's own folders"
 MORE_PATHS = "DAYTONA_SANDBOX_PATHS"
 PASSED_NAMES = "DAYTONA_SANDBOX_PASS_ENV"
 OWN_NAMES = "DAYTONA_"  # our own credentials are never a program's
-# Dotfiles that tools read from a project and that hold no credentials; every other one stays here (.env, .npmrc, .netrc, .git ...).
-HARMLESS = tuple(
-    """
-        .gitignore .gitattributes .gitmodules .editorconfig .dockerignore .eslintrc*
-        .eslintignore .prettierrc* .prettierignore .babelrc* .swcrc .mocharc* .nycrc*
-        .stylelintrc* .browserslistrc .flake8 .pylintrc .coveragerc .ruff.toml
-        .isort.cfg .style.yapf .pre-commit-config.yaml .python-version .node-version
-        .nvmrc .ruby-version .tool-versions .clang-format .clang-tidy .rustfmt.toml
-        .golangci.y*ml .github .storybook
-    """.split()
-)
-KEY_LIKE = tuple(
-    """
-        *.pem *.key *.ppk *.p8 *.p12 *.pfx *.jks *.keystore *.keytab *.kdbx *.ovpn
-        *tfstate* *.tfvars* *.env *.env.* env.local env.prod* env.stag* id_rsa* id_dsa*
-        id_ecdsa* id_ed25519* *credentials* rootkey*.csv secrets secrets.* *_secrets.*
-        service-account*.json service_account*.json serviceaccount*.json
-        *adminsdk*.json client_secret*.json token.json local.settings.json kubeconfig*
-        _netrc pgpass* *htpasswd
-    """.split()
-)
-# A key by its content, whatever its file is called: at the beginning of a line, but for source, where it may be a constant of a test.
-KEY_LINE = (
-    rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY|---- BEGIN SSH2 ENCRYPTED PRIVATE KEY|untrusted comment: [^\n]{0,80}secret key"
-    rb"|PuTTY-User-Key-File-|AGE-SECRET-KEY-1|(export[ \t]+)?aws_secret_access_key[ \t]*="
-)
-KEY_VALUE = rb"\"private_key\"\s*:\s*\"-----BEGIN|\"aws_?secret_?access_?key\"\s*:|client-key-data:"
-KEY_AT_A_LINE = re.compile(
-    rb"^[ \t]*(" + KEY_LINE + rb")|" + KEY_VALUE, re.MULTILINE | re.IGNORECASE
-)
-KEY_AT_THE_BEGINNING = re.compile(rb"\A(\xef\xbb\xbf)?\s*(" + KEY_LINE + rb")", re.IGNORECASE)
-# Names that are a secret's in data and settings, and a module's in source.
-SECRET_LIKE = (
-    "env",
-    "*secret*",
-    "*password*",
-    "*passwd*",
-    "*vault_pass*",
-    "*api_key*",
-    "*apikey*",
-    "*deploy_key*",
-    "*private_key*",
-)
-SOURCES = tuple(
-    """
-        .py .js .mjs .cjs .ts .tsx .go .rs .java .kt .rb .c .h .cc .cpp .cs .php .md
-        .rst
-    """.split()
-)
-LONGEST_SHOWN = 200
-KEY_LOOK = 65536  # bytes of a file that are looked at
 
 
 @dataclass(frozen=True)
@@ -116,8 +71,8 @@ class HostAccess:
         return Project.around(self.folder)
 
     @functools.cached_property
-    def protected(self) -> Protected:
-        return Protected.of_this_skill()
+    def protected(self) -> ProtectedFolders:
+        return ProtectedFolders.of_this_skill()
 
     def read(self, flag: str, given: str, *, limit: int) -> bytes:
         """The bytes of a regular file of at most `limit` bytes; raises Failure host_access, or usage when there is no such file."""
@@ -125,10 +80,11 @@ class HostAccess:
             content = stream.read(limit + 1)
         if len(content) > limit:
             raise UsageFailure(
-                f"{flag} {shown(given)} is larger than {limit >> 20} MiB", fix="name a smaller file"
+                f"{flag} {quote_path(given)} is larger than {limit >> 20} MiB",
+                fix="name a smaller file",
             )
-        if is_a_key(given, content[:KEY_LOOK]):
-            raise refused(flag, given, "holds a key")
+        if holds_a_key(given, content[:KEY_LOOK]):
+            raise access_refused(flag, given, "holds a key")
         return content
 
     def text(self, flag: str, given: str, *, limit: int) -> str:
@@ -137,7 +93,7 @@ class HostAccess:
             return self.read(flag, given, limit=limit).decode("utf-8-sig")
         except UnicodeDecodeError:
             raise UsageFailure(
-                f"{flag} {shown(given)} is not UTF-8 text", fix="convert it to UTF-8"
+                f"{flag} {quote_path(given)} is not UTF-8 text", fix="convert it to UTF-8"
             ) from None
 
     def allowed(self, flag: str, given: str, *, write: bool = False) -> Path:
@@ -145,16 +101,16 @@ class HostAccess:
         real = self._resolved(flag, given)
         reason = self._why_not_there(real, write=write)
         if reason is not None:
-            raise refused(flag, given, reason)
+            raise access_refused(flag, given, reason)
         return real
 
     def open_to_read(self, flag: str, given: str) -> IO[bytes]:
         """A regular file, reached folder by folder; raises Failure host_access, or usage when there is none."""
         real = self.allowed(flag, given)
         with self.open_folder(flag, given, real.parent, write=False) as folder:
-            return open_regular(flag, given, folder, real.name)
+            return open_regular_file(flag, given, folder, real.name)
 
-    def open_folder(self, flag: str, given: str, path: Path, *, write: bool) -> Folder:
+    def open_folder(self, flag: str, given: str, path: Path, *, write: bool) -> OpenFolder:
         """A folder by its resolved path, made when it is for writing; raises Failure host_access, or UsageFailure when there is none."""
         try:
             return open_folder(path, make=write, judge=self._judge(flag, given, write=write))
@@ -164,7 +120,7 @@ class HostAccess:
                 if write
                 else "name one that exists and can be read"
             )
-            raise UsageFailure(f"{flag} {shown(given)}: {error.strerror}", fix=fix) from None
+            raise UsageFailure(f"{flag} {quote_path(given)}: {error.strerror}", fix=fix) from None
 
     def folder_to_read(self, flag: str, given: str) -> Path | None:
         """The real path of a folder; None when `given` is something else. Raises Failure host_access."""
@@ -172,7 +128,7 @@ class HostAccess:
         return real if real.is_dir() else None
 
     def why_not_written(
-        self, flag: str, given: str, *, force: bool, written: Written
+        self, flag: str, given: str, *, force: bool, written: WrittenRecord
     ) -> str | None:
         """Why a granted line writes nothing of that name here; None when it may. Raises nothing: what is not written is held."""
         try:
@@ -205,7 +161,9 @@ class HostAccess:
         try:
             return (self.folder / given).resolve()
         except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, a loop of links
-            raise UsageFailure(f"{flag} {shown(given)} is not a path", fix="name a file") from None
+            raise UsageFailure(
+                f"{flag} {quote_path(given)} is not a path", fix="name a file"
+            ) from None
 
     def _why_not_there(self, real: Path, *, write: bool) -> str | None:
         """Why that place is closed to flags, as the end of a sentence about it."""
@@ -221,7 +179,7 @@ class HostAccess:
                 if closed
                 else "is outside the working directory"
             )
-        if not any(is_plain(real.relative_to(base)) for base in inside):
+        if not any(is_plain_path(real.relative_to(base)) for base in inside):
             return "is a dotfile or looks like a key"
         return None
 
@@ -232,7 +190,7 @@ class HostAccess:
             real.relative_to(base) if real != base else PurePath(real.name), self._above(base)
         )
 
-    def _why_misplaced(self, real: Path, written: Written) -> str | None:
+    def _why_misplaced(self, real: Path, written: WrittenRecord) -> str | None:
         """In the project's top folder, or below one for results that runs made there: tools look through the folders that people made."""
         first, kind = self.first_folder(real), kind_of(real.name)
         if (
@@ -242,8 +200,10 @@ class HostAccess:
         ):
             return "below the project's top folder only pictures are written: go there, or fetch it"
         if first is not None and os.path.lexists(first) and not written.made_folder(first):
-            return f"tools may read what lies in {shown(first.name)}: name a new folder"
-        return "a page and its data must not lie together" if has_partner(real) else None
+            return f"tools may read what lies in {quote_path(first.name)}: name a new folder"
+        return (
+            "a page and its data must not lie together" if has_page_or_data_beside(real) else None
+        )
 
     def first_folder(self, real: Path) -> Path | None:
         """The folder of the open tree that holds `real`, directly or not; None when the tree itself does."""
@@ -258,32 +218,34 @@ class HostAccess:
 
     @functools.cached_property
     def _homes(self) -> tuple[Path, ...]:
-        return homes()
+        return home_folders()
 
     def _above(self, base: Path) -> tuple[str, ...]:
         """The folders that hold `base`, below the home where it lies there."""
         home = next((home for home in self._homes if base.is_relative_to(home)), Path(base.anchor))
         return base.relative_to(home).parts
 
-    def _why_it_stays(self, real: Path, force: bool, written: Written) -> str | None:
+    def _why_it_stays(self, real: Path, force: bool, written: WrittenRecord) -> str | None:
         """Why what is there is not replaced; None when nothing is, or with --force what a run wrote and nobody changed."""
         if not os.path.lexists(real):
             return None
         return (None if self.is_as_written(real, written) else CHANGED) if force else TAKEN
 
-    def is_as_written(self, real: Path, written: Written) -> bool:
+    def is_as_written(self, real: Path, written: WrittenRecord) -> bool:
         """Whether a file is there as a run wrote it."""
         try:
             with (
                 open_folder(real.parent) as folder,
-                open_regular("--download", real.name, folder, real.name) as stream,
+                open_regular_file("--download", real.name, folder, real.name) as stream,
             ):
                 return written.wrote(real, stream)
         except (OSError, UsageFailure):
             return False
 
-    def _judge(self, flag: str, given: str, *, write: bool) -> Judge:
-        return keep_out(self.protected.identities(write=write), refused(flag, given, OWN_FOLDERS))
+    def _judge(self, flag: str, given: str, *, write: bool) -> FolderJudge:
+        return refuse_folders(
+            self.protected.identities(write=write), access_refused(flag, given, OWN_FOLDERS)
+        )
 
     def _open_trees(self) -> tuple[Path, ...]:
         return self.named if self.project.closed else (self.folder, *self.named)
@@ -340,22 +302,7 @@ def working_directory() -> Path:
         ) from None
 
 
-def open_regular(flag: str, given: str, folder: Folder, name: str) -> IO[bytes]:
-    """A file opened without following a link or waiting for a pipe; raises UsageFailure for anything but a regular file."""
-    try:
-        stream = os.fdopen(folder.open(name, READ_ONLY), "rb")
-    except OSError as error:
-        raise UsageFailure(
-            f"{flag} {shown(given)}: {error.strerror}",
-            fix="name a file that exists and can be read",
-        ) from None
-    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-        stream.close()
-        raise UsageFailure(f"{flag} {shown(given)} is not a regular file", fix="name a file")
-    return stream
-
-
-def has_partner(real: Path) -> bool:
+def has_page_or_data_beside(real: Path) -> bool:
     """Whether the folder holds a page of the same name as this data, or data of this page's; a picture or a table is neither."""
     stem, role = same_stem(real.name)
     if not role or not stem:
@@ -370,50 +317,16 @@ def has_partner(real: Path) -> bool:
 def is_page_of(name: str, stem: str) -> bool:
     """Any file of that name which is not surely something else."""
     kind = kind_of(name)
-    return folded(name).partition(".")[0] == stem and (
+    return fold_name(name).partition(".")[0] == stem and (
         kind is None or kind.what in ("a page", "text")
     )
 
 
-def is_plain(relative: PurePath) -> bool:
-    """No part of the path is hidden or looks like a key."""
-    return not any(part.startswith(".") or looks_like_a_key(part) for part in relative.parts)
-
-
-def looks_like_a_key(name: str) -> bool:
-    plain = name.lower()
-    patterns = KEY_LIKE if plain.endswith(SOURCES) else (*KEY_LIKE, *SECRET_LIKE)
-    return any(fnmatch(plain, pattern) for pattern in patterns)
-
-
-def is_a_key(name: str, beginning: bytes) -> bool:
-    """By its content."""
-    beginning = (
-        beginning.replace(b"\0", b"") if beginning[:2] in (b"\xff\xfe", b"\xfe\xff") else beginning
-    )  # UTF-16, as some shells write
-    beginning = beginning.removeprefix(b"\xff\xfe").removeprefix(b"\xfe\xff")
-    pattern = KEY_AT_THE_BEGINNING if name.lower().endswith(SOURCES) else KEY_AT_A_LINE
-    return pattern.search(beginning) is not None
-
-
-def may_leave(name: str) -> bool:
-    """Whether a file or folder inside an uploaded folder may go along: a project's tests need its tools' settings."""
-    return (
-        not name.startswith(".") or any(fnmatch(name, pattern) for pattern in HARMLESS)
-    ) and not looks_like_a_key(name)
-
-
-def shown(given: str) -> str:
-    """A path in a message: bounded, quoted when it holds more than plain characters."""
-    text = given if given.isascii() and given.isprintable() and " " not in given else ascii(given)
-    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"
-
-
-def refused(flag: str, given: str, why: str) -> Failure:
+def access_refused(flag: str, given: str, why: str) -> Failure:
     """With the way out that this reason has."""
     fix = f"name a plain file in the project's folder, or the user allows it: export {MORE_PATHS}=/path before the session"
     if OWN_FOLDERS in why:
         fix = "work in a folder of your own project"
     elif "from here" in why:
         fix = f"cd to the project's folder first; or the user allows this one: export {MORE_PATHS}=/path before the session"
-    return Failure("host_access", f"{flag} {shown(given)} {why}", fix=fix)
+    return Failure("host_access", f"{flag} {quote_path(given)} {why}", fix=fix)

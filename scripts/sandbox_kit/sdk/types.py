@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from ..checked import checked_id, checked_moment, checked_name, checked_state
-from ..options import Policy
-from ..ownership import Identity
+from ..network_rule import NetworkRule
+from ..ownership import RunIdentity
 
 LANGUAGE_LABEL = "code-toolbox-language"  # where Daytona keeps what code_run speaks
 
@@ -18,7 +18,7 @@ LANGUAGE_LABEL = "code-toolbox-language"  # where Daytona keeps what code_run sp
 class CreateSpec:
     """What a sandbox shall be; sizes in GiB, times in minutes."""
 
-    identity: Identity
+    identity: RunIdentity
     labels: Mapping[str, str]  # the user's own, beside the identity's
     ephemeral: bool
     auto_stop_min: int
@@ -31,7 +31,7 @@ class CreateSpec:
     disk: int | None = None
     target: str | None = None
     secrets: Mapping[str, str] = field(default_factory=dict)  # variable -> name in the vault
-    policy: Policy = field(default_factory=Policy)
+    policy: NetworkRule = field(default_factory=NetworkRule)
 
     @property
     def name(self) -> str:
@@ -49,7 +49,7 @@ class SandboxInfo:
     expires_at: str | None
     labels: dict[str, str] = field(default_factory=dict)
     public: bool = False
-    policy: Policy = field(default_factory=Policy)  # what the server says of its network
+    policy: NetworkRule = field(default_factory=NetworkRule)  # what the server says of its network
     cpu: int | None = None
     memory: int | None = None
     disk: int | None = None
@@ -75,9 +75,9 @@ def info_of(sandbox: Any) -> SandboxInfo:
         labels=dict(sandbox.labels or {}),
         public=bool(getattr(sandbox, "public", False)),
         policy=policy_of(sandbox),
-        cpu=whole(sandbox, "cpu"),
-        memory=whole(sandbox, "memory"),
-        disk=whole(sandbox, "disk"),
+        cpu=whole_number(sandbox, "cpu"),
+        memory=whole_number(sandbox, "memory"),
+        disk=whole_number(sandbox, "disk"),
     )
 
 
@@ -85,9 +85,9 @@ def state_of(sandbox: Any) -> str:
     return checked_state(getattr(sandbox.state, "value", sandbox.state))
 
 
-def policy_of(sandbox: Any) -> Policy:
+def policy_of(sandbox: Any) -> NetworkRule:
     """The network rule that a sandbox has; a list item of the server's says nothing of it."""
-    return Policy(
+    return NetworkRule(
         block_all=bool(getattr(sandbox, "network_block_all", False)),
         domains=parts_of(getattr(sandbox, "domain_allow_list", None)),
         cidrs=parts_of(getattr(sandbox, "network_allow_list", None)),
@@ -98,7 +98,7 @@ def parts_of(text: Any) -> tuple[str, ...]:
     return tuple(part.strip().lower() for part in str(text or "").split(",") if part.strip())
 
 
-def whole(sandbox: Any, name: str) -> int | None:
+def whole_number(sandbox: Any, name: str) -> int | None:
     """The generated clients make floats of all numbers."""
     value = getattr(sandbox, name, None)
     return None if value is None else int(value)
@@ -108,7 +108,7 @@ def text_of(moment: Any) -> str | None:
     return checked_moment(moment.isoformat() if isinstance(moment, datetime) else moment)
 
 
-def network_settings(policy: Policy) -> dict[str, Any]:
+def network_settings(policy: NetworkRule) -> dict[str, Any]:
     """One of the three, as the SDK names them: Daytona takes no two together."""
     if policy.domains:
         return {"domain_allow_list": ",".join(policy.domains)}

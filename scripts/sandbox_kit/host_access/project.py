@@ -68,12 +68,12 @@ class Project:
     def around(cls, folder: Path) -> Project:
         """Of a folder whose links are resolved."""
         root = work_tree_around(
-            folder, [*homes(), *(path for home in homes() for path in home.parents)]
+            folder, [*home_folders(), *(path for home in home_folders() for path in home.parents)]
         )
-        return cls(folder, why_closed(folder, homes()), root in (None, folder))
+        return cls(folder, why_closed(folder, home_folders()), root in (None, folder))
 
 
-def homes() -> tuple[Path, ...]:
+def home_folders() -> tuple[Path, ...]:
     """This user's home, as the environment and as the system have it."""
     found = [Path.home()]
     if hasattr(os, "geteuid"):
@@ -183,14 +183,14 @@ def is_linked_worktree(folder: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Protected:
+class ProtectedFolders:
     """Folders where no flag writes, wherever they lie and by whatever name; `unread` also hold keys and other runs' output."""
 
     unwritten: tuple[Path, ...]
     unread: tuple[Path, ...]
 
     @classmethod
-    def of_this_skill(cls) -> Protected:
+    def of_this_skill(cls) -> ProtectedFolders:
         """The skill, its environments, its state and local Daytona's."""
         states = (skill_env.client_state_dir(), skill_env.local_state_dir())
         environments = (

@@ -16,8 +16,8 @@ from typing import IO
 
 import skill_env
 
-from .failures import Failure, UsageFailure
-from .state_files import prune, write_private
+from ..errors import Failure, UsageFailure
+from ..state_files import prune_old_files, write_private
 
 LEADS_OUT = "a link that leads out, left behind"
 TAKEN, CHANGED = "there already", "there already, and not as a run wrote it"
@@ -50,7 +50,7 @@ class HeldDownload:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ArchiveEntry:
     """A member of an archive that came back, what it holds, and why it is not written."""
 
     member: tarfile.TarInfo
@@ -63,11 +63,11 @@ class Entry:
         return self.file.reason == LEADS_OUT
 
 
-def folder() -> Path:
+def results_dir() -> Path:
     return skill_env.client_state_dir() / "results"
 
 
-class Held:
+class HeldResults:
     """Of one run; nothing is on disk before the first."""
 
     def __init__(self, run_id: str) -> None:
@@ -75,24 +75,24 @@ class Held:
         self.files: list[HeldFile] = []
         self.downloads: list[HeldDownload] = []
 
-    def keep(self, there: str, here: str, entries: Sequence[Entry]) -> None:
+    def keep(self, there: str, here: str, entries: Sequence[ArchiveEntry]) -> None:
         """Put aside what one download brought; raises Failure host_access when the state cannot hold it."""
         download = HeldDownload(
             there, here, f"{len(self.downloads)}.tar", any(entry.file.exists for entry in entries)
         )
-        place = folder() / self.run_id
+        place = results_dir() / self.run_id
         self.files += sorted((entry.file for entry in entries), key=lambda file: file.path)
         kept = [entry for entry in entries if not entry.leads_out]
         if not kept:
             return
         try:
             if not self.downloads:
-                prune(folder(), "*")
+                prune_old_files(results_dir(), "*")
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
             with os.fdopen(
                 os.open(place / download.tar, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
             ) as file:
-                copy_into(file, kept)
+                copy_entries(file, kept)
             self.downloads.append(download)
             write_private(
                 place / INDEX, json.dumps([asdict(found) for found in self.downloads]).encode()
@@ -118,7 +118,7 @@ class Held:
         )
 
 
-def copy_into(file: IO[bytes], entries: Sequence[Entry]) -> None:
+def copy_entries(file: IO[bytes], entries: Sequence[ArchiveEntry]) -> None:
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for entry in entries:
             copy = tarfile.TarInfo(entry.member.name)
@@ -129,7 +129,7 @@ def copy_into(file: IO[bytes], entries: Sequence[Entry]) -> None:
 
 def read_held(run_id: str) -> list[HeldDownload]:
     """What a run left here; raises UsageFailure for a run that left nothing, or so long ago that it is gone."""
-    place = folder() / run_id
+    place = results_dir() / run_id
     try:
         if not RUN_ID.fullmatch(run_id):
             raise ValueError(run_id)
@@ -142,4 +142,4 @@ def read_held(run_id: str) -> list[HeldDownload]:
 
 
 def tar_of(run_id: str, download: HeldDownload) -> Path:
-    return folder() / run_id / Path(download.tar).name
+    return results_dir() / run_id / Path(download.tar).name

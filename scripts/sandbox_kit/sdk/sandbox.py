@@ -8,11 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from sandbox_kit.options import Repository
+
 from ..checked import checked_exit_code, checked_id, checked_link
-from ..failures import Failure
-from ..options import Policy, Repository
-from .loading import translated
-from .shapes import (
+from ..errors import Failure
+from ..network_rule import NetworkRule
+from .loading import translating_errors
+from .session_log import Demultiplexer
+from .types import (
     LANGUAGE_LABEL,
     CodeRun,
     SandboxInfo,
@@ -21,7 +24,6 @@ from .shapes import (
     policy_of,
     state_of,
 )
-from .stream import Demultiplexer
 
 if TYPE_CHECKING:
     from .generated import Sandbox as SandboxModel
@@ -46,7 +48,7 @@ CLONE_FIXES = {
 TOKEN_USER = "x-access-token"  # noqa: S105  a user's name: what GitHub wants beside an app's token; with personal tokens every git host takes any name
 
 
-def known(sandbox: SandboxModel | None) -> SandboxModel:
+def require_sandbox(sandbox: SandboxModel | None) -> SandboxModel:
     """The generated clients make None of a status that they do not know, and of `null`; there may be a sandbox all the same."""
     if sandbox is None:
         raise Failure("server_error", "the server answered without a sandbox")
@@ -58,7 +60,7 @@ class EndedInError(Exception):
     """The sandbox will not come to the state that was waited for; worded as the SDK does."""
 
 
-class Handle:
+class Sandbox:
     """One sandbox, by the calls that the scripts make."""
 
     def __init__(self, transport: Transport, sandbox: SandboxModel) -> None:
@@ -72,9 +74,9 @@ class Handle:
 
     async def start(self, timeout_s: float) -> None:
         """And wait until it is started."""
-        with translated("starting the sandbox"):
+        with translating_errors("starting the sandbox"):
             self._take(
-                known(
+                require_sandbox(
                     await self._transport.sandboxes.start_sandbox(
                         self._sandbox.id, _request_timeout=timeout_s
                     )
@@ -84,15 +86,15 @@ class Handle:
 
     async def wait_for_start(self) -> None:
         """After a create; without a limit of its own."""
-        with translated("creating the sandbox"):
+        with translating_errors("creating the sandbox"):
             await self._wait({"started"}, FAILED | GONE)
 
     async def stop(self) -> None:
         """And wait until it is stopped; an ephemeral sandbox is gone then."""
         try:
-            with translated("stopping the sandbox"):
+            with translating_errors("stopping the sandbox"):
                 self._take(
-                    known(
+                    require_sandbox(
                         await self._transport.sandboxes.stop_sandbox(
                             self._sandbox.id, _request_timeout=STOP_TIMEOUT_S
                         )
@@ -105,7 +107,7 @@ class Handle:
 
     async def delete(self) -> None:
         """Ask for the deletion; returns when the server accepted it."""
-        with translated("deleting the sandbox"):
+        with translating_errors("deleting the sandbox"):
             await self._transport.sandboxes.delete_sandbox(
                 self._sandbox.id, _request_timeout=DELETE_TIMEOUT_S
             )
@@ -125,11 +127,11 @@ class Handle:
 
     async def refresh(self) -> None:
         """What the server says of it now."""
-        with translated("looking at the sandbox"):
+        with translating_errors("looking at the sandbox"):
             await self._refresh()
 
     async def _refresh(self) -> None:
-        found = known(
+        found = require_sandbox(
             await self._transport.sandboxes.get_sandbox(
                 self._sandbox.id, _request_timeout=REQUEST_TIMEOUT_S
             )
@@ -157,19 +159,19 @@ class Handle:
         return self._toolbox
 
     async def make_private_folder(self, path: str) -> None:
-        with translated("preparing the run"):
+        with translating_errors("preparing the run"):
             await (await self._tools()).files.create_folder(
                 path, "700", _request_timeout=REQUEST_TIMEOUT_S
             )
 
     async def upload(self, files: Mapping[str, bytes]) -> None:
         """All in one request, by path inside."""
-        with translated("uploading"):
+        with translating_errors("uploading"):
             await (await self._tools()).upload(files, timeout_s=UPLOAD_TIMEOUT_S)
 
     async def upload_file(self, path: str, destination: str) -> None:
         """A file of this machine, streamed."""
-        with translated("uploading"), Path(path).open("rb") as file:  # noqa: ASYNC230  opening a local file takes no time
+        with translating_errors("uploading"), Path(path).open("rb") as file:  # noqa: ASYNC230  opening a local file takes no time
             await (await self._tools()).upload({destination: file}, timeout_s=TRANSFER_TIMEOUT_S)
 
     async def download_file(self, path: str, target: IO[bytes], *, limit: int) -> None:
@@ -187,11 +189,11 @@ class Handle:
                 )
             target.write(chunk)
 
-        with translated("downloading"):
+        with translating_errors("downloading"):
             await (await self._tools()).download(path, take, timeout_s=TRANSFER_TIMEOUT_S)
 
     async def remove_folder(self, path: str) -> None:
-        with translated("removing the run's files"):
+        with translating_errors("removing the run's files"):
             await (await self._tools()).files.delete_file(
                 path, recursive=True, _request_timeout=REQUEST_TIMEOUT_S
             )
@@ -205,7 +207,7 @@ class Handle:
     async def _is_folder(self, path: str) -> bool | None:
         """None when nothing is there."""
         try:
-            with translated("looking for a file"):
+            with translating_errors("looking for a file"):
                 return bool(
                     (
                         await (await self._tools()).files.get_file_info(
@@ -233,7 +235,7 @@ class Handle:
             password=repo.token,
         )
         try:
-            with translated("cloning"):
+            with translating_errors("cloning"):
                 await GitApi((await self._tools()).api).clone_repository(request)
         except Failure as failure:
             failure.fix = CLONE_FIXES.get(
@@ -248,7 +250,7 @@ class Handle:
         request = ExecuteRequest(
             command=f"exec sh -c {shlex.quote(command)} </dev/null", timeout=timeout_s
         )
-        with translated("working in the sandbox"):
+        with translating_errors("working in the sandbox"):
             answer = await (await self._tools()).process.execute_command(
                 request, _request_timeout=timeout_s + HTTP_GRACE_S
             )
@@ -264,7 +266,7 @@ class Handle:
         request = CodeRunRequest(
             code=code, language=language, argv=list(arguments), envs=dict(env), timeout=timeout_s
         )
-        with translated("running the code"):
+        with translating_errors("running the code"):
             answer = await (await self._tools()).process.code_run(
                 request, _request_timeout=timeout_s + HTTP_GRACE_S
             )
@@ -275,19 +277,19 @@ class Handle:
             tuple(chart.png for chart in found if chart.png),
         )
 
-    async def restrict(self, policy: Policy) -> None:
+    async def restrict(self, policy: NetworkRule) -> None:
         """Apply a network policy and read it back; raises Failure tier_network when the server refused or ignored it."""
         from .generated import UpdateSandboxNetworkSettings
 
         body = UpdateSandboxNetworkSettings(**network_settings(policy))
-        with translated("restricting the network"):
+        with translating_errors("restricting the network"):
             await self._transport.sandboxes.update_network_settings(
                 self._sandbox.id, body, _request_timeout=REQUEST_TIMEOUT_S
             )
             await self._refresh()
         self.require(policy)
 
-    def require(self, policy: Policy) -> None:
+    def require(self, policy: NetworkRule) -> None:
         """What the server says of this sandbox's network must be what was asked for; raises Failure tier_network."""
         if policy_of(self._sandbox).normalized() != policy.normalized():
             raise Failure(
@@ -296,7 +298,7 @@ class Handle:
             )
 
     async def signed_preview_url(self, port: int, seconds: int) -> str:
-        with translated("making a preview link"):
+        with translating_errors("making a preview link"):
             found = await self._transport.sandboxes.get_signed_port_preview_url(
                 self._sandbox.id,
                 port,
@@ -306,7 +308,7 @@ class Handle:
         return checked_link(found.url)
 
     async def preview_url(self, port: int) -> str:
-        with translated("making a preview link"):
+        with translating_errors("making a preview link"):
             found = await self._transport.sandboxes.get_port_preview_url(
                 self._sandbox.id, port, _request_timeout=REQUEST_TIMEOUT_S
             )
@@ -314,7 +316,7 @@ class Handle:
 
     async def set_public(self, public: bool) -> None:
         """Open every port to everybody, or no longer."""
-        with translated("opening the previews" if public else "closing the previews"):
+        with translating_errors("opening the previews" if public else "closing the previews"):
             await self._transport.sandboxes.update_public_status(
                 self._sandbox.id, public, _request_timeout=REQUEST_TIMEOUT_S
             )
@@ -324,7 +326,7 @@ class Handle:
         """Beside those that it has, which the call would replace; and read back."""
         from daytona_api_client_async.models.sandbox_labels import SandboxLabels
 
-        with translated("labelling the sandbox"):
+        with translating_errors("labelling the sandbox"):
             wanted = {**(self._sandbox.labels or {}), **labels}
             await self._transport.sandboxes.replace_labels(
                 self._sandbox.id, SandboxLabels(labels=wanted), _request_timeout=REQUEST_TIMEOUT_S
@@ -333,7 +335,7 @@ class Handle:
 
     async def commands(self) -> list[tuple[str, str, int | None]]:
         """(session, command, exit code or None) of every command of every session, oldest first."""
-        with translated("looking for programs"):
+        with translating_errors("looking for programs"):
             sessions = await (await self._tools()).process.list_sessions(
                 _request_timeout=REQUEST_TIMEOUT_S
             )
@@ -350,7 +352,7 @@ class Handle:
     async def create_session(self, session: str) -> None:
         from .generated import CreateSessionRequest
 
-        with translated("starting the program"):
+        with translating_errors("starting the program"):
             request = CreateSessionRequest(session_id=session)
             await (await self._tools()).process.create_session(
                 request, _request_timeout=REQUEST_TIMEOUT_S
@@ -360,7 +362,7 @@ class Handle:
         """Run in the background of the session; the command's id."""
         from .generated import SessionExecuteRequest
 
-        with translated("starting the program"):
+        with translating_errors("starting the program"):
             request = SessionExecuteRequest(command=command, run_async=True)
             answer = await (await self._tools()).process.session_execute_command(
                 session, request, _request_timeout=REQUEST_TIMEOUT_S
@@ -374,7 +376,7 @@ class Handle:
     ) -> None:
         """Both streams from their start, until the server ends them."""
         streams = Demultiplexer(out, err)
-        with translated("reading the output"):
+        with translating_errors("reading the output"):
             try:
                 await (await self._tools()).follow(
                     f"/process/session/{session}/command/{command}/logs?follow=true", streams.feed
@@ -384,7 +386,7 @@ class Handle:
 
     async def logs(self, session: str, command: str) -> tuple[str, str]:
         """Both streams as far as they are."""
-        with translated("reading the output"):
+        with translating_errors("reading the output"):
             logs = await (await self._tools()).process.get_session_command_logs(
                 session, command, _request_timeout=REQUEST_TIMEOUT_S
             )
@@ -392,7 +394,7 @@ class Handle:
 
     async def exit_code(self, session: str, command: str) -> int | None:
         """None while it runs."""
-        with translated("asking for the exit code"):
+        with translating_errors("asking for the exit code"):
             found = await (await self._tools()).process.get_session_command(
                 session, command, _request_timeout=REQUEST_TIMEOUT_S
             )
@@ -400,13 +402,13 @@ class Handle:
 
     async def delete_session(self, session: str) -> None:
         """Kills the program and everything that it started."""
-        with translated("ending the program"):
+        with translating_errors("ending the program"):
             await (await self._tools()).process.delete_session(
                 session, _request_timeout=REQUEST_TIMEOUT_S
             )
 
     async def refresh_activity(self) -> None:
-        with translated("keeping the sandbox awake"):
+        with translating_errors("keeping the sandbox awake"):
             await self._transport.sandboxes.update_last_activity(
                 self._sandbox.id, _request_timeout=REQUEST_TIMEOUT_S
             )

@@ -1,0 +1,285 @@
+"""Every way a run can fail: one kind, one exit code, one `fix:` line; and other people's errors as ours.
+
+Imported by --help too, so it stays light.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+
+from .console import one_line
+
+SCRIPT = r"python3 \{scripts\}/(\w+(?:\.py)?)"
+TIMED_OUT, TOOL_FAILED, USAGE = 124, 125, 2
+SIGNAL_BASE = 128
+
+
+class KindRow:
+    """What a kind means to the caller: the exit code, and what to type unless the failure knows better.
+
+    In a fix, {scripts} stands for the folder of the scripts, because the caller is in another one. No dataclass: importing that
+    module costs more than all of a --help.
+    """
+
+    __slots__ = ("exit_code", "fix")
+
+    def __init__(self, exit_code: int, fix: str) -> None:
+        self.exit_code = exit_code
+        self.fix = fix
+
+
+KINDS: dict[str, KindRow] = {
+    "usage": KindRow(USAGE, "see --help"),
+    "timeout": KindRow(
+        TIMED_OUT, "give it more time with --timeout SECONDS, or do less in one run"
+    ),
+    "interrupted": KindRow(SIGNAL_BASE + 2, "run it again; a sandbox that is left is named above"),
+    "sdk_missing": KindRow(TOOL_FAILED, "python3 {scripts}/healthcheck.py --install"),
+    "sdk_version": KindRow(TOOL_FAILED, "python3 {scripts}/healthcheck.py --install"),
+    "no_credentials": KindRow(
+        TOOL_FAILED, "export DAYTONA_API_KEY=... (from the Daytona dashboard), or add --local"
+    ),
+    "unauthorized": KindRow(
+        TOOL_FAILED,
+        "check DAYTONA_API_KEY: the server does not know this key; python3 {scripts}/healthcheck.py says where it comes from",
+    ),
+    "forbidden": KindRow(
+        TOOL_FAILED,
+        "give the API key the scopes write:sandboxes and delete:sandboxes in the Daytona dashboard",
+    ),
+    "not_found": KindRow(TOOL_FAILED, "list what there is: python3 {scripts}/sandboxes.py list"),
+    "conflict": KindRow(TOOL_FAILED, "wait a moment and repeat it, or choose another --name"),
+    "quota": KindRow(
+        TOOL_FAILED,
+        "delete what is not needed: python3 {scripts}/sandboxes.py list, then delete; or choose a smaller --snapshot",
+    ),
+    "tier_network": KindRow(
+        TOOL_FAILED,
+        "leave the network options out, or raise the organization's tier: this tier's network cannot be changed",
+    ),
+    "rate_limited": KindRow(TOOL_FAILED, "wait a minute and repeat it"),
+    "invalid_request": KindRow(TOOL_FAILED, "change what the message names"),
+    "image": KindRow(
+        TOOL_FAILED,
+        "use --snapshot daytona-small, daytona-medium or daytona-large; an image needs a tag other than latest",
+    ),
+    "network": KindRow(
+        TOOL_FAILED,
+        "check the network and DAYTONA_API_URL, then run python3 {scripts}/healthcheck.py; behind a proxy set HTTPS_PROXY",
+    ),
+    "server_error": KindRow(
+        TOOL_FAILED,
+        "repeat it in a minute; python3 {scripts}/healthcheck.py tells whether the endpoint is Daytona's",
+    ),
+    "create_timeout": KindRow(
+        TOOL_FAILED,
+        "repeat it; a new image takes minutes to build, a snapshot does not: --snapshot daytona-small",
+    ),
+    "create_failed": KindRow(
+        TOOL_FAILED, "repeat it; when it fails again, choose another --snapshot"
+    ),
+    "exec_failed": KindRow(TOOL_FAILED, "repeat it; with --keep the sandbox stays for a look"),
+    "local_unavailable": KindRow(TOOL_FAILED, "python3 {scripts}/local_daytona status"),
+    "host_access": KindRow(TOOL_FAILED, "name a path inside the working directory"),
+    "archive": KindRow(TOOL_FAILED, "look at the files in the sandbox before you fetch them"),
+    "internal": KindRow(TOOL_FAILED, "run it again with --debug and report what it prints"),
+}
+
+
+class Failure(Exception):
+    """A run that failed; `kind` is a row of KINDS, `fix` the line to type."""
+
+    def __init__(
+        self, kind: str, message: str, *, fix: str | None = None, exit_code: int | None = None
+    ) -> None:
+        super().__init__(message)
+        row = KINDS[kind]
+        self.kind = kind
+        self.message = one_line(message)
+        self.fix = one_line(with_whole_paths(fix or row.fix))
+        self.exit_code = row.exit_code if exit_code is None else exit_code
+        self.status: int | None = None
+        self.sandbox_id: str | None = None
+        self.unsent = False  # the request never left this machine
+
+    def as_json(self) -> dict[str, str]:
+        return {"kind": self.kind, "message": self.message, "fix": self.fix}
+
+
+def with_whole_paths(fix: str) -> str:
+    """A fix as the caller can type it, from whatever folder."""
+    if "{scripts}" not in fix:
+        return fix
+    import skill_env
+
+    return re.sub(SCRIPT, lambda match: skill_env.command(match[1]), fix)
+
+
+def with_local_fix(failure: Failure) -> Failure:
+    """With a fix that stays on local Daytona, where the command came from."""
+    failure.fix = failure.fix.replace('sandboxes.py" list', 'sandboxes.py" list --local')
+    return failure
+
+
+class UsageFailure(Failure):
+    """The command line asks for something that cannot be; nothing was created."""
+
+    def __init__(self, message: str, *, fix: str) -> None:
+        super().__init__("usage", message, fix=fix)
+
+
+# The server's words decide between kinds that share a status (facts: users-and-peers 1.7 to 1.9), first match wins.
+BY_WORDS = (
+    (re.compile(r"network access is restricted", re.I), "tier_network"),
+    (re.compile(r"limit exceeded|exceeds maximum allowed|quota", re.I), "quota"),
+    (
+        re.compile(
+            r"snapshot .{0,200}(not found|inactive|not available)|cannot pull the image|pull access denied|manifest unknown"
+            r"|invalid image|image .{0,200}(not found|must|tag)",
+            re.IGNORECASE,
+        ),
+        "image",
+    ),
+    (re.compile(r"entered error state|failed to start", re.I), "create_failed"),
+)
+BY_STATUS = {
+    400: "invalid_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    408: "timeout",
+    409: "conflict",
+    410: "exec_failed",
+    422: "invalid_request",
+    429: "rate_limited",
+    501: "invalid_request",
+    504: "server_error",
+}
+NETWORK_CLASSES = {
+    "DaytonaConnectionError",
+    "ClientError",
+    "HTTPError",
+    "TransportError",
+    "ConnectionError",
+    "gaierror",
+    "SSLError",
+}
+NETWORK_WORDS = re.compile(
+    r"max retries exceeded|cannot connect|connection (refused|reset|closed|aborted)|server disconnected|name or service not known"
+    r"|temporary failure in name resolution|certificate|websocket (error|closed)|close code",
+    re.IGNORECASE,
+)
+NOT_DAYTONA = re.compile(
+    r"unsupported content type|validation error|expecting value|'NoneType' object", re.I
+)
+LONGEST_MESSAGE = 600
+
+
+def translate_error(error: BaseException, doing: str) -> Failure:
+    """Any error of the SDK, its generated clients or the system as a Failure; `doing` says what was under way."""
+    if isinstance(error, Failure):
+        return error
+    status = status_of(error)
+    failure = Failure(
+        kind_of_error(error, status),
+        f"{doing}: {read_error_line(error)}",
+        fix=retry_after_fix(error, status),
+    )
+    failure.status = status
+    failure.unsent = "ClientConnectorError" in {cls.__name__ for cls in type(error).__mro__}
+    failure.sandbox_id = getattr(error, "sandbox_id", None)
+    failure.__cause__ = error
+    return failure
+
+
+def as_failure(error: Exception) -> Failure:
+    """What nobody expected, as a failure of our own."""
+    return (
+        error
+        if isinstance(error, Failure)
+        else Failure("internal", f"{type(error).__name__}: {error}")
+    )
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status: the SDK's `status_code`, the generated clients' `status`."""
+    for name in ("status_code", "status"):
+        value = getattr(error, name, None)
+        if isinstance(value, int) and 400 <= value <= 599:
+            return value
+    return None
+
+
+def kind_of_error(error: BaseException, status: int | None) -> str:
+    text = read_error_words(error)
+    if status is None or status in (400, 403, 422):
+        for words, kind in BY_WORDS:
+            if words.search(text):
+                return kind
+    if status is not None:
+        return BY_STATUS.get(status, "server_error" if status >= 500 else "invalid_request")
+    return kind_without_status(error, text)
+
+
+def kind_without_status(error: BaseException, text: str) -> str:
+    names = {cls.__name__ for cls in type(error).__mro__}
+    if names & NETWORK_CLASSES or NETWORK_WORDS.search(text):
+        return "network"
+    if names & {"DaytonaTimeoutError", "TimeoutError"}:
+        return "network"
+    if NOT_DAYTONA.search(text):
+        return "server_error"
+    return "server_error" if names & {"DaytonaError", "OpenApiException"} else "internal"
+
+
+def read_error_line(error: BaseException) -> str:
+    """One bounded line, without the terminal escapes that a hostile server may put into it."""
+    text = read_error_words(error)
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= LONGEST_MESSAGE else line[:LONGEST_MESSAGE] + "…"
+
+
+def read_error_words(error: BaseException) -> str:
+    """All it says: the SDK's message, the server's in the body that the generated clients keep, or the error's text."""
+    told = (
+        getattr(error, "message", None)
+        or read_envelope(getattr(error, "body", None))
+        or getattr(error, "reason", None)
+    )
+    return str(told or error) or type(error).__name__
+
+
+def read_envelope(body: object) -> str:
+    """The message of Daytona's envelope; of another body, all of it."""
+    if not isinstance(body, str):
+        return ""
+    with contextlib.suppress(ValueError):
+        envelope = json.loads(body)
+        told = (
+            (envelope.get("message") or envelope.get("error"))
+            if isinstance(envelope, dict)
+            else None
+        )
+        return ", ".join(map(str, told)) if isinstance(told, list) else str(told or body)
+    return body
+
+
+def retry_after_fix(error: BaseException, status: int | None) -> str | None:
+    """A 429 says how long to wait; the SDK's headers are a case-sensitive dict, so the names are compared in lower case."""
+    if status != 429:
+        return None
+    headers = {
+        str(name).lower(): str(value)
+        for name, value in dict(getattr(error, "headers", None) or {}).items()
+    }
+    seconds = next(
+        (
+            value
+            for name, value in headers.items()
+            if name.startswith("retry-after") and value.isdigit()
+        ),
+        None,
+    )
+    return f"wait {seconds} s and repeat it" if seconds else None

@@ -1,0 +1,87 @@
+"""Our own lines on stderr: each with the mark, on one line, without secrets."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+
+from .console import MARK, one_line, print_failure, print_status, write_quietly
+from .output import Redactor
+from .plain_text import strip_controls
+
+
+class StatusLog:
+    """Our own lines on stderr, each with the mark; secrets are taken out here too."""
+
+    def __init__(
+        self, *, quiet: bool = False, verbose: bool = False, secrets: Iterable[str] = ()
+    ) -> None:
+        self._quiet = quiet
+        self._verbose = verbose
+        self._redactor = Redactor(secrets)
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Secrets that became known later."""
+        self._redactor = Redactor([*self._redactor.secrets, *secrets])
+
+    def clean(self, text: str) -> str:
+        return self._redactor.clean(text)
+
+    def say(self, text: str) -> None:
+        """Progress, dropped with --quiet."""
+        if not self._quiet:
+            self.tell(text)
+
+    def pass_on(self, text: str) -> None:
+        """Somebody else's words, such as a build's: every line marked, none with an escape."""
+        for line in strip_controls(text).splitlines():
+            self.say(line)
+
+    def detail(self, text: str) -> None:
+        """What only --verbose shows."""
+        if self._verbose:
+            self.tell(text)
+
+    @contextlib.contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """On a terminal, the seconds that the block takes, in one line that is gone afterwards; elsewhere nothing."""
+        if self._quiet or not sys.stderr.isatty():
+            yield
+            return
+        import asyncio  # not at the top: usage errors stop before anything that costs a tenth of a second
+
+        clock = asyncio.get_running_loop().create_task(count_seconds(what))
+        try:
+            yield
+        finally:
+            clock.cancel()
+            write_quietly(sys.stderr, "\r\x1b[K")
+
+    def tell(self, text: str) -> None:
+        """What the user must know also with --quiet."""
+        print_status(f"{MARK} {one_line(self.clean(text))}")
+
+    def end(self, text: str) -> None:
+        """Words of ours alone, that no secret can be part of: a secret may be chosen to take them out."""
+        print_status(f"{MARK} {one_line(text)}")
+
+    def trace(self, error: BaseException) -> None:
+        """--debug: where it came from, a line each; what a server said of it is in there too."""
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            print_status(f"{MARK}   {one_line(self.clean(line))}")
+
+    def fail(self, message: str, fix: str, *, whose: str = "") -> None:
+        """The last two lines of a failed run; `whose` are words of ours alone, before the message."""
+        print_failure(whose + self.clean(message), self.clean(fix))
+
+
+async def count_seconds(what: str) -> None:
+    import asyncio
+
+    began = time.monotonic()
+    while True:
+        await asyncio.sleep(1)
+        write_quietly(sys.stderr, f"\r\x1b[K{MARK} {what} {time.monotonic() - began:.0f} s")
