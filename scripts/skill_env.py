@@ -14,6 +14,9 @@ from pathlib import Path
 TYPE_CHECKING = False  # as typing has it, without importing typing
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Literal
+
+    Missing = Literal["sdk_missing", "sdk_version"]  # of the client's kinds of failure
 
 VERSION = "0.1.0"
 SKILL = Path(__file__).resolve().parent.parent
@@ -26,11 +29,11 @@ STAMP = "daytona-sandbox.stamp"  # written last: an environment of ours without 
 
 
 class NotInstalled(Exception):
-    """No interpreter here can run the skill; `kind` is `sdk_missing` or `sdk_version` (design, section 3)."""
+    """No interpreter here can run the skill."""
 
-    def __init__(self, message: str, *, kind: str, fix: str) -> None:
+    def __init__(self, message: str, *, kind: Missing, fix: str) -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind: Missing = kind
         self.fix = fix
 
 

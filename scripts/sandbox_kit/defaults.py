@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-LANGUAGES = ("python", "javascript", "typescript")
 DEFAULT_TIMEOUT_S = 300
 DEFAULT_TTL_MIN = 60
 KEPT_TTL_MIN = 240
@@ -18,6 +17,7 @@ RESERVED_PORTS = (22222, 2280, 33333)
 MOST_CIDRS, MOST_DOMAINS = 10, 20
 LARGEST_TEXT = 8 << 20  # bytes of a program, of an --env-file
 LARGEST_TRANSFER = 1 << 30
+UNPACK_TIMEOUT_S = 300  # of one archive, in the sandbox
 MOST_FILES = 20_000
 
 # Patterns for re.fullmatch, which keeps what it compiled: compiling all of them costs every --help a millisecond.
@@ -26,9 +26,26 @@ SANDBOX_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 LABEL = r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}"
 DOMAIN = r"(?i)(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
 OUR_LABELS = ("managed-by", "run-id", "user-id")
-LARGER_SNAPSHOTS = "--snapshot daytona-medium (2 vCPU, 4 GiB) or daytona-large (4 vCPU, 8 GiB)"
+# Daytona's own snapshots, the default first: vCPUs, GiB of memory, GiB of disk.
+SNAPSHOTS = {
+    "daytona-small": (1, 1, 3),
+    "daytona-medium": (2, 4, 8),
+    "daytona-large": (4, 8, 10),
+}
 
 
 def whole_minutes(seconds: int) -> int:
     """Whole minutes that hold `seconds`."""
     return -(-seconds // 60)
+
+
+def list_snapshots() -> str:
+    """As --help names them."""
+    first, *others = SNAPSHOTS
+    return ", ".join([first, *(f"-{name.rpartition('-')[2]}" for name in others)])
+
+
+def suggest_larger_snapshots() -> str:
+    """What to type for more than the default has."""
+    sizes = [f"{name} ({cpus} vCPU, {memory} GiB)" for name, (cpus, memory, _) in SNAPSHOTS.items()]
+    return "--snapshot " + " or ".join(sizes[1:])

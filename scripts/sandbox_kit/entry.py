@@ -7,13 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from .conflicts import refuse
 from .console import prepare_streams, print_failure, silence_stream, write_quietly
 from .errors import SIGNAL_BASE, TOOL_FAILED, Failure
-from .flags import run_flags
-from .health import install_environment, report_health
-from .inputs import gather
-from .inventory import run_verb
 
 TYPE_CHECKING = False  # as typing has it
 if TYPE_CHECKING:
@@ -54,21 +49,20 @@ def run_in_sandbox(argv: Sequence[str] | None = None) -> int:
     """run_in_sandbox.py."""
     words = read_words(argv)
     try:
-        given = run_flags(words)
-        refuse(given)
-        from .options import run_options
+        from .arguments import parse_run_arguments
 
-        options = run_options(given)
+        given = parse_run_arguments(words)
         enter_environment()
-        from .host_access.gate import HostAccess
+        from .host_access import HostAccess
+        from .request import read_run_request
 
         access = HostAccess.of()
-        options = gather(options, access)
+        request = read_run_request(given, access)
     except Failure as failure:
         return refuse_run(failure, as_json="--json" in words)
-    from .run import Run
+    from .single_run import SingleRun
 
-    return Run(options, access).to_the_end()
+    return SingleRun(request, access).execute()
 
 
 @quiet_at_the_end
@@ -76,12 +70,14 @@ def sandboxes(argv: Sequence[str] | None = None) -> int:
     """sandboxes.py."""
     words = read_words(argv)
     try:
-        from .options import parse_sandboxes
+        from .arguments import parse_sandboxes_arguments
 
-        options = parse_sandboxes(words)
+        given = parse_sandboxes_arguments(words)
         enter_environment()
+        from .inventory import run_verb
+        from .request import SandboxesRequest
 
-        return run_verb(options)
+        return run_verb(SandboxesRequest.of(given))
     except Failure as failure:
         if "--json" in words:
             print_json({"engine": None, "sandboxes": [], "error": failure.as_json()})
@@ -93,14 +89,15 @@ def healthcheck(argv: Sequence[str] | None = None) -> int:
     """healthcheck.py; it must work without the environment too, to say what is missing."""
     words = read_words(argv)
     try:
-        from .options import parse_health
+        from .arguments import parse_health_arguments
 
-        options = parse_health(words)
+        given = parse_health_arguments(words)
+        from .health import install_environment, report_health
 
-        if options.install:
-            return install_environment(options)
+        if given.install:
+            return install_environment(as_json=given.json)
         enter_environment_if_there()
-        return report_health(options)
+        return report_health(as_json=given.json)
     except Failure as failure:
         if "--json" in words:
             print_json(
@@ -135,16 +132,14 @@ def enter_environment_if_there() -> None:
 def refuse_run(failure: Failure, *, as_json: bool) -> int:
     """A run that ends before anything was created, in the same JSON as any other."""
     if as_json:
-        from .options import RunOptions
-        from .report import ProgramOutput, RunReport
+        from .report import RunReport
 
-        nothing = ProgramOutput(RunOptions(json=True), run_id="none", secrets=())
-        print_json(RunReport(failure=failure).as_json(nothing))
-    if failure.exit_code == TOOL_FAILED:
-        failure.message = (
-            f"exit code {TOOL_FAILED} is this tool's, nothing was run: {failure.message}"
-        )
-    return print_and_exit_code(failure)
+        print_json(RunReport(failure=failure).as_json(None))
+    whose = f"exit code {TOOL_FAILED} is this tool's, nothing was run: "
+    print_failure(
+        (whose if failure.exit_code == TOOL_FAILED else "") + failure.message, failure.fix
+    )
+    return failure.exit_code
 
 
 def print_json(answer: dict[str, Any]) -> None:

@@ -5,11 +5,41 @@ Imported by --help too, so it stays light.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
 
 from .console import one_line
+
+TYPE_CHECKING = False  # as typing has it
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Literal
+
+    Kind = Literal[
+        "usage",
+        "timeout",
+        "interrupted",
+        "sdk_missing",
+        "sdk_version",
+        "no_credentials",
+        "unauthorized",
+        "forbidden",
+        "not_found",
+        "conflict",
+        "quota",
+        "tier_network",
+        "rate_limited",
+        "invalid_request",
+        "image",
+        "network",
+        "server_error",
+        "create_timeout",
+        "create_failed",
+        "exec_failed",
+        "local_unavailable",
+        "host_access",
+        "archive",
+        "internal",
+    ]
 
 SCRIPT = r"python3 \{scripts\}/(\w+(?:\.py)?)"
 TIMED_OUT, TOOL_FAILED, USAGE = 124, 125, 2
@@ -30,7 +60,7 @@ class KindRow:
         self.fix = fix
 
 
-KINDS: dict[str, KindRow] = {
+KINDS: Mapping[Kind, KindRow] = {
     "usage": KindRow(USAGE, "see --help"),
     "timeout": KindRow(
         TIMED_OUT, "give it more time with --timeout SECONDS, or do less in one run"
@@ -89,23 +119,69 @@ KINDS: dict[str, KindRow] = {
 
 
 class Failure(Exception):
-    """A run that failed; `kind` is a row of KINDS, `fix` the line to type."""
+    """A run that failed; `kind` is a row of KINDS, `fix` the line to type. Frozen: `replaced` makes another one."""
+
+    kind: Kind
+    message: str
+    fix: str
+    exit_code: int
+    status: int | None  # of HTTP
+    sandbox_id: str | None  # of a sandbox that exists all the same
+    unsent: bool  # the request never left this machine
 
     def __init__(
-        self, kind: str, message: str, *, fix: str | None = None, exit_code: int | None = None
+        self,
+        kind: Kind,
+        message: str,
+        *,
+        fix: str | None = None,
+        exit_code: int | None = None,
+        status: int | None = None,
+        sandbox_id: str | None = None,
+        unsent: bool = False,
     ) -> None:
         super().__init__(message)
         row = KINDS[kind]
-        self.kind = kind
-        self.message = one_line(message)
-        self.fix = one_line(with_whole_paths(fix or row.fix))
-        self.exit_code = row.exit_code if exit_code is None else exit_code
-        self.status: int | None = None
-        self.sandbox_id: str | None = None
-        self.unsent = False  # the request never left this machine
+        vars(self).update(
+            kind=kind,
+            message=one_line(message),
+            fix=one_line(with_whole_paths(fix or row.fix)),
+            exit_code=row.exit_code if exit_code is None else exit_code,
+            status=status,
+            sandbox_id=sandbox_id,
+            unsent=unsent,
+        )
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not name.startswith("__"):  # Python itself notes where it was raised, and from what
+            raise AttributeError(f"a Failure is frozen: replaced({name}=...) makes another one")
+        super().__setattr__(name, value)
+
+    def replaced(
+        self, *, message: str | None = None, fix: str | None = None, sandbox_id: str | None = None
+    ) -> Failure:
+        """The same with other words, or with the sandbox that is left."""
+        made = Failure(
+            self.kind,
+            message or self.message,
+            fix=fix or self.fix,
+            exit_code=self.exit_code,
+            status=self.status,
+            sandbox_id=sandbox_id or self.sandbox_id,
+            unsent=self.unsent,
+        )
+        made.__cause__ = self.__cause__
+        return made
 
     def as_json(self) -> dict[str, str]:
         return {"kind": self.kind, "message": self.message, "fix": self.fix}
+
+
+class UsageFailure(Failure):
+    """The command line asks for something that cannot be; nothing was created."""
+
+    def __init__(self, message: str, *, fix: str) -> None:
+        super().__init__("usage", message, fix=fix)
 
 
 def with_whole_paths(fix: str) -> str:
@@ -119,32 +195,24 @@ def with_whole_paths(fix: str) -> str:
 
 def with_local_fix(failure: Failure) -> Failure:
     """With a fix that stays on local Daytona, where the command came from."""
-    failure.fix = failure.fix.replace('sandboxes.py" list', 'sandboxes.py" list --local')
-    return failure
+    return failure.replaced(
+        fix=failure.fix.replace('sandboxes.py" list', 'sandboxes.py" list --local')
+    )
 
 
-class UsageFailure(Failure):
-    """The command line asks for something that cannot be; nothing was created."""
-
-    def __init__(self, message: str, *, fix: str) -> None:
-        super().__init__("usage", message, fix=fix)
-
-
-# The server's words decide between kinds that share a status (facts: users-and-peers 1.7 to 1.9), first match wins.
-BY_WORDS = (
-    (re.compile(r"network access is restricted", re.I), "tier_network"),
-    (re.compile(r"limit exceeded|exceeds maximum allowed|quota", re.I), "quota"),
+# The server's words decide between kinds that share a status, first match wins. Patterns of `re`, in
+# any case: compiling them when this is imported would cost each --help a millisecond.
+BY_WORDS: tuple[tuple[str, Kind], ...] = (
+    (r"network access is restricted", "tier_network"),
+    (r"limit exceeded|exceeds maximum allowed|quota", "quota"),
     (
-        re.compile(
-            r"snapshot .{0,200}(not found|inactive|not available)|cannot pull the image|pull access denied|manifest unknown"
-            r"|invalid image|image .{0,200}(not found|must|tag)",
-            re.IGNORECASE,
-        ),
+        r"snapshot .{0,200}(not found|inactive|not available)|cannot pull the image"
+        r"|pull access denied|manifest unknown|invalid image|image .{0,200}(not found|must|tag)",
         "image",
     ),
-    (re.compile(r"entered error state|failed to start", re.I), "create_failed"),
+    (r"entered error state|failed to start", "create_failed"),
 )
-BY_STATUS = {
+BY_STATUS: Mapping[int, Kind] = {
     400: "invalid_request",
     401: "unauthorized",
     403: "forbidden",
@@ -166,19 +234,17 @@ NETWORK_CLASSES = {
     "gaierror",
     "SSLError",
 }
-NETWORK_WORDS = re.compile(
-    r"max retries exceeded|cannot connect|connection (refused|reset|closed|aborted)|server disconnected|name or service not known"
-    r"|temporary failure in name resolution|certificate|websocket (error|closed)|close code",
-    re.IGNORECASE,
+NETWORK_WORDS = (
+    r"max retries exceeded|cannot connect|connection (refused|reset|closed|aborted)"
+    r"|server disconnected|name or service not known|temporary failure in name resolution"
+    r"|certificate|websocket (error|closed)|close code"
 )
-NOT_DAYTONA = re.compile(
-    r"unsupported content type|validation error|expecting value|'NoneType' object", re.I
-)
+NOT_DAYTONA = r"unsupported content type|validation error|expecting value|'NoneType' object"
 LONGEST_MESSAGE = 600
 
 
 def translate_error(error: BaseException, doing: str) -> Failure:
-    """Any error of the SDK, its generated clients or the system as a Failure; `doing` says what was under way."""
+    """Any error of the SDK, its generated clients or the system; `doing` says what was under way."""
     if isinstance(error, Failure):
         return error
     status = status_of(error)
@@ -186,21 +252,19 @@ def translate_error(error: BaseException, doing: str) -> Failure:
         kind_of_error(error, status),
         f"{doing}: {read_error_line(error)}",
         fix=retry_after_fix(error, status),
+        status=status,
+        sandbox_id=getattr(error, "sandbox_id", None),
+        unsent="ClientConnectorError" in {cls.__name__ for cls in type(error).__mro__},
     )
-    failure.status = status
-    failure.unsent = "ClientConnectorError" in {cls.__name__ for cls in type(error).__mro__}
-    failure.sandbox_id = getattr(error, "sandbox_id", None)
     failure.__cause__ = error
     return failure
 
 
 def as_failure(error: Exception) -> Failure:
     """What nobody expected, as a failure of our own."""
-    return (
-        error
-        if isinstance(error, Failure)
-        else Failure("internal", f"{type(error).__name__}: {error}")
-    )
+    if isinstance(error, Failure):
+        return error
+    return Failure("internal", f"{type(error).__name__}: {error}")
 
 
 def status_of(error: BaseException) -> int | None:
@@ -212,24 +276,24 @@ def status_of(error: BaseException) -> int | None:
     return None
 
 
-def kind_of_error(error: BaseException, status: int | None) -> str:
+def kind_of_error(error: BaseException, status: int | None) -> Kind:
     text = read_error_words(error)
     if status is None or status in (400, 403, 422):
         for words, kind in BY_WORDS:
-            if words.search(text):
+            if re.search(words, text, re.IGNORECASE):
                 return kind
     if status is not None:
         return BY_STATUS.get(status, "server_error" if status >= 500 else "invalid_request")
     return kind_without_status(error, text)
 
 
-def kind_without_status(error: BaseException, text: str) -> str:
+def kind_without_status(error: BaseException, text: str) -> Kind:
     names = {cls.__name__ for cls in type(error).__mro__}
-    if names & NETWORK_CLASSES or NETWORK_WORDS.search(text):
+    if names & NETWORK_CLASSES or re.search(NETWORK_WORDS, text, re.IGNORECASE):
         return "network"
     if names & {"DaytonaTimeoutError", "TimeoutError"}:
         return "network"
-    if NOT_DAYTONA.search(text):
+    if re.search(NOT_DAYTONA, text, re.IGNORECASE):
         return "server_error"
     return "server_error" if names & {"DaytonaError", "OpenApiException"} else "internal"
 
@@ -242,7 +306,7 @@ def read_error_line(error: BaseException) -> str:
 
 
 def read_error_words(error: BaseException) -> str:
-    """All it says: the SDK's message, the server's in the body that the generated clients keep, or the error's text."""
+    """The SDK's message, the server's in the body that the generated clients keep, or its text."""
     told = (
         getattr(error, "message", None)
         or read_envelope(getattr(error, "body", None))
@@ -255,31 +319,23 @@ def read_envelope(body: object) -> str:
     """The message of Daytona's envelope; of another body, all of it."""
     if not isinstance(body, str):
         return ""
-    with contextlib.suppress(ValueError):
+    import json
+
+    try:
         envelope = json.loads(body)
-        told = (
-            (envelope.get("message") or envelope.get("error"))
-            if isinstance(envelope, dict)
-            else None
-        )
-        return ", ".join(map(str, told)) if isinstance(told, list) else str(told or body)
-    return body
+    except ValueError:
+        return body
+    if not isinstance(envelope, dict):
+        return body
+    told = envelope.get("message") or envelope.get("error") or body
+    return ", ".join(map(str, told)) if isinstance(told, list) else str(told)
 
 
 def retry_after_fix(error: BaseException, status: int | None) -> str | None:
-    """A 429 says how long to wait; the SDK's headers are a case-sensitive dict, so the names are compared in lower case."""
+    """How long a 429 says to wait; names are compared in lower case, the SDK's dict is not."""
     if status != 429:
         return None
-    headers = {
-        str(name).lower(): str(value)
-        for name, value in dict(getattr(error, "headers", None) or {}).items()
-    }
-    seconds = next(
-        (
-            value
-            for name, value in headers.items()
-            if name.startswith("retry-after") and value.isdigit()
-        ),
-        None,
-    )
-    return f"wait {seconds} s and repeat it" if seconds else None
+    for name, value in dict(getattr(error, "headers", None) or {}).items():
+        if str(name).lower().startswith("retry-after") and str(value).isdigit():
+            return f"wait {value} s and repeat it"
+    return None

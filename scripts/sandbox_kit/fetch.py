@@ -12,9 +12,8 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from sandbox_kit.archive.members import checked_members, content_of
-from sandbox_kit.archive.pairs import safe_remote, split_pair
-
+from .archive.members import checked_members, content_of
+from .archive.pairs import safe_remote, split_pair
 from .archive.unpacking import SavedFile, write_whole
 from .console import quote_path
 from .errors import Failure, UsageFailure

@@ -16,7 +16,6 @@ import skill_env
 
 from .errors import Failure
 from .local import run_local_command
-from .options import HealthOptions
 from .plain_text import strip_controls
 from .settings import DEFAULT_ENDPOINT, Settings, endpoint_from, settings_from_environment
 from .status_log import StatusLog
@@ -37,7 +36,7 @@ class HealthCheck:
     fix: str | None = None
 
 
-def install_environment(options: HealthOptions) -> int:
+def install_environment(*, as_json: bool) -> int:
     """Make the environment, then report in it; the exit code is 0 whenever it can be used, whatever the verdict."""
     import skill_install
 
@@ -50,13 +49,13 @@ def install_environment(options: HealthOptions) -> int:
         str(skill_env.python_of(folder)),
         "-I",
         str(skill_env.SKILL / "scripts" / "healthcheck.py"),
-        *(["--json"] if options.json else []),
+        *(["--json"] if as_json else []),
     ]
     subprocess.run(line, stdin=subprocess.DEVNULL, check=False)
     return 0
 
 
-def report_health(options: HealthOptions) -> int:
+def report_health(*, as_json: bool) -> int:
     """All checks, the verdict, and what to do first."""
     checks = run_checks()
     verdict = verdict_of({check.name: check.ok for check in checks})
@@ -65,7 +64,7 @@ def report_health(options: HealthOptions) -> int:
         if verdict == READY
         else ("local" if verdict == LOCAL_ONLY else None)
     )
-    if options.json:
+    if as_json:
         print(
             json.dumps(
                 {

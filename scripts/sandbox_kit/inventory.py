@@ -13,55 +13,55 @@ from pathlib import Path
 from typing import Any
 
 import skill_env
-from sandbox_kit.status_log import StatusLog
 
 from .console import LONGEST_LINE, one_line, write_quietly
 from .errors import TIMED_OUT, Failure, as_failure, with_local_fix
 from .fetch import fetch_results, list_held_files
-from .lease import DELETE_PAUSES_S, WORTH_REPEATING
-from .options import SandboxesOptions
+from .lease import delete_until_accepted
 from .output import HeadAndTail
 from .ownership import MANAGED_BY, MANAGER, RUN_ID, YOURS, User, owner_of, require_yours, this_user
 from .plain_text import strip_controls
 from .remote_process import keep_awake
+from .request import SandboxesRequest
 from .sdk import Client, Sandbox, SandboxInfo
 from .settings import local_settings, settings_from_environment
+from .status_log import StatusLog
 
 POLL_S = 1.0
 MOST_PARTS = 8  # of a line of a listing
 
 
-def run_verb(options: SandboxesOptions) -> int:
+def run_verb(request: SandboxesRequest) -> int:
     """Do it and show it; the exit code. Raises Failure."""
-    narrator = StatusLog()
+    status = StatusLog()
     try:
-        return asyncio.run(SandboxVerbs(options, narrator).act())
+        return asyncio.run(SandboxVerbs(request, status).act())
     except Exception as error:  # noqa: BLE001  whatever it is, the user gets one line and a fix
-        if options.debug:
-            narrator.trace(error)
+        if request.debug:
+            status.trace(error)
         failure = as_failure(error)
-        raise (with_local_fix(failure) if options.local else failure) from None
+        raise (with_local_fix(failure) if request.local else failure) from None
 
 
 class SandboxVerbs:
     """One call of sandboxes.py."""
 
-    def __init__(self, options: SandboxesOptions, narrator: StatusLog) -> None:
-        self._options = options
-        self._narrator = narrator
+    def __init__(self, request: SandboxesRequest, status: StatusLog) -> None:
+        self._request = request
+        self._status = status
         self._user = this_user()
 
     async def act(self) -> int:
         """The exit code; raises Failure."""
-        if self._options.action == "fetch":
+        if self._request.action == "fetch":
             return self._fetch()
         settings = (
             await asyncio.to_thread(local_settings)
-            if self._options.local
+            if self._request.local
             else settings_from_environment()
         )
-        self._narrator.hide(settings.secrets)
-        self._narrator.tell(f"engine: {settings.describe()}")
+        self._status.hide(settings.secrets)
+        self._status.tell(f"engine: {settings.describe()}")
         actions: dict[
             str, Callable[[Client], Awaitable[tuple[list[SandboxInfo], int, dict[str, Any]]]]
         ] = {
@@ -76,32 +76,32 @@ class SandboxVerbs:
             "publish": self._publish,
         }
         async with Client.open(settings) as client:
-            found, code, more = await actions[self._options.action](client)
+            found, code, more = await actions[self._request.action](client)
         answer = {
             "engine": settings.engine,
             "sandboxes": [sandbox_as_json(info, self._user) for info in found],
             "error": None,
             **more,
         }
-        if self._options.json:
+        if self._request.json:
             write_quietly(sys.stdout, json.dumps(answer) + "\n")
         return code
 
     async def _list(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
         found = await list_managed(client)
-        if not self._options.json:
+        if not self._request.json:
             for info in found:
                 print_listing(listing_line(info, self._user))
             if not found:
-                self._narrator.say("none")
+                self._status.say("none")
         return found, 0, {}
 
     async def _info(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
-        info = (await client.get(self._options.targets[0])).info
-        if not self._options.json:
+        info = (await client.get(self._request.targets[0])).info
+        if not self._request.json:
             for name, value in {
                 **asdict(info),
-                "policy": info.policy.describe(),
+                "network": info.network.describe(),
                 "whose": owner_of(info.labels, self._user),
             }.items():
                 text = (
@@ -114,94 +114,97 @@ class SandboxVerbs:
 
     async def _logs(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
         """Both streams of the latest program that this skill started there."""
-        handle, session, command, code = await self._latest(client)
-        out, err = await handle.logs(session, command)
-        texts = [bound_output(text, self._options.max_output) for text in (out, err)]
-        if self._options.json:
-            return [handle.info], 0, {"stdout": texts[0], "stderr": texts[1], "exit_code": code}
+        sandbox, session, command, code = await self._latest(client)
+        out, err = await sandbox.logs(session, command)
+        texts = [bound_output(text, self._request.max_output) for text in (out, err)]
+        if self._request.json:
+            return [sandbox.info], 0, {"stdout": texts[0], "stderr": texts[1], "exit_code": code}
         write_quietly(sys.stdout, texts[0])
         write_quietly(sys.stderr, texts[1])
-        self._narrator.say(
+        self._status.say(
             "the program is still running"
             if code is None
             else f"the program ended with exit code {code}"
         )
-        return [handle.info], 0, {}
+        return [sandbox.info], 0, {}
 
     async def _wait(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
         """Until it ends; 124 when that takes too long, and it runs on."""
-        handle, session, command, code = await self._latest(client)
-        awake = asyncio.create_task(keep_awake(handle, self._narrator))
+        sandbox, session, command, code = await self._latest(client)
+        awake = asyncio.create_task(keep_awake(sandbox, self._status))
         try:
-            with self._narrator.waiting("waiting"), contextlib.suppress(asyncio.TimeoutError):
+            with self._status.waiting("waiting"), contextlib.suppress(asyncio.TimeoutError):
                 code = await asyncio.wait_for(
-                    wait_until_ended(handle, session, command), self._options.timeout_s
+                    wait_until_ended(sandbox, session, command), self._request.timeout_s
                 )
         finally:
             awake.cancel()
         if code is None:
             raise Failure(
                 "timeout",
-                f"the program still runs after --timeout {self._options.timeout_s} s, and goes on",
+                f"the program still runs after --timeout {self._request.timeout_s} s, and goes on",
                 exit_code=TIMED_OUT,
                 fix="wait again, or look at sandboxes.py logs",
             )
-        self._narrator.say(f"the program ended with exit code {code}")
-        return [handle.info], code, {"exit_code": code}
+        self._status.say(f"the program ended with exit code {code}")
+        return [sandbox.info], code, {"exit_code": code}
 
     async def _latest(self, client: Client) -> tuple[Sandbox, str, str, int | None]:
-        handle = await self._owned(client, self._options.targets[0])
-        if handle.info.state != "started":
+        sandbox = await self._owned(client, self._request.targets[0])
+        if sandbox.info.state != "started":
             raise Failure(
                 "conflict",
-                f"{strip_controls(handle.info.name)} is {handle.info.state}: its programs and their output are gone",
+                f"{strip_controls(sandbox.info.name)} is {sandbox.info.state}: its programs and their output are gone",
                 fix="files are kept: run_in_sandbox.py --sandbox ID --command 'ls -la' looks at them",
             )
-        commands = [found for found in await handle.commands() if found[0].startswith("run-")]
+        commands = [found for found in await sandbox.commands() if found[0].startswith("run-")]
         if not commands:
             raise Failure(
                 "not_found",
-                f"{strip_controls(handle.info.name)} has no program that this skill started",
+                f"{strip_controls(sandbox.info.name)} has no program that this skill started",
                 fix="run_in_sandbox.py --detach starts one",
             )
         session, command, code = commands[-1]
-        return handle, session, command, code
+        return sandbox, session, command, code
 
     async def _stop(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
-        async def stop(handle: Sandbox) -> None:
-            if handle.info.state == "started":
-                await handle.stop()
+        async def stop(sandbox: Sandbox) -> None:
+            if sandbox.info.state == "started":
+                await sandbox.stop()
 
         return await self._each(client, stop, "stopped"), 0, {}
 
     async def _delete(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
-        return await self._each(client, delete_sandbox, "deleted"), 0, {}
+        async def delete(sandbox: Sandbox) -> None:
+            await delete_until_accepted(client, sandbox.info.id)
+
+        return await self._each(client, delete, "deleted"), 0, {}
 
     async def _each(
         self, client: Client, act: Callable[[Sandbox], Awaitable[None]], done: str
     ) -> list[SandboxInfo]:
         """Act on every target; the first failure is raised after the others were tried."""
         finished, failures = [], []
-        for target in self._options.targets:
+        for target in self._request.targets:
             try:
-                handle = await self._owned(client, target)
-                await act(handle)
+                sandbox = await self._owned(client, target)
+                await act(sandbox)
             except Failure as failure:
                 failures.append(failure)
             else:
-                finished.append(handle.info)
-                self._narrator.say(f"{done} {strip_controls(target)}")
+                finished.append(sandbox.info)
+                self._status.say(f"{done} {strip_controls(target)}")
         for another in failures[1:]:
-            self._narrator.tell(another.message)
+            self._status.tell(another.message)
         if failures:
             raise failures[0]
         return finished
 
     async def _delete_if_there(self, client: Client, info: SandboxInfo) -> None:
         try:
-            handle = await self._owned(client, info.id)
-            if handle.info.id == info.id:  # a name can look like an id
-                await delete_sandbox(handle)
+            sandbox = await self._owned(client, info.id)
+            if sandbox.info.id == info.id:  # a name can look like an id
+                await delete_until_accepted(client, info.id)
         except Failure as failure:
             if failure.kind != "not_found":  # else it ended by itself meanwhile
                 raise
@@ -209,7 +212,7 @@ class SandboxVerbs:
     async def _prune(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
         """What is older than the age; deleted only with --yes."""
         oldest = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(
-            minutes=self._options.older_than_min
+            minutes=self._request.older_than_min
         )
         mine = [
             info
@@ -217,68 +220,68 @@ class SandboxVerbs:
             if owner_of(info.labels, self._user) == YOURS
         ]
         old = [info for info in mine if is_before(info.created_at, oldest)]
-        if not self._options.json:
+        if not self._request.json:
             for info in old:
                 print_listing(listing_line(info, self._user))
-        if not self._options.yes:
-            self._narrator.say(
+        if not self._request.yes:
+            self._status.say(
                 f"{len(old)} would be deleted; add --yes to do it" if old else "none is that old"
             )
             return old, 0, {"deleted": False}
         for info in old:
             await self._delete_if_there(client, info)
-        self._narrator.say(f"deleted {len(old)}")
+        self._status.say(f"deleted {len(old)}")
         return old, 0, {"deleted": True}
 
     async def _owned(self, client: Client, target: str) -> Sandbox:
         """A sandbox that this skill made for this user; raises Failure for anybody else's."""
-        handle = await client.get(target)
-        info = handle.info
-        require_yours(info.id, info.name, info.labels, user=self._user, local=self._options.local)
-        return handle
+        sandbox = await client.get(target)
+        info = sandbox.info
+        require_yours(info.id, info.name, info.labels, user=self._user, local=self._request.local)
+        return sandbox
 
     async def _adopt(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
-        handle = await client.get(self._options.targets[0])
-        before = owner_of(handle.info.labels, self._user)
+        sandbox = await client.get(self._request.targets[0])
+        before = owner_of(sandbox.info.labels, self._user)
         if before != YOURS:
-            await handle.add_labels(self._user.labels)
-        if owner_of(handle.info.labels, self._user) != YOURS:
+            await sandbox.add_labels(self._user.labels)
+        if owner_of(sandbox.info.labels, self._user) != YOURS:
             raise Failure(
                 "server_error",
                 "the server accepted the labels, but the sandbox does not carry them",
             )
-        self._narrator.say(f"{handle.info.name} ({handle.info.id}) was {before}; it is yours")
-        return [handle.info], 0, {}
+        self._status.say(f"{sandbox.info.name} ({sandbox.info.id}) was {before}; it is yours")
+        return [sandbox.info], 0, {}
 
     async def _publish(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
-        handle = await self._owned(client, self._options.targets[0])
-        public = not self._options.off
-        await handle.set_public(public)
-        if handle.info.public != public:
+        sandbox = await self._owned(client, self._request.targets[0])
+        public = not self._request.off
+        await sandbox.set_public(public)
+        if sandbox.info.public != public:
             raise Failure("server_error", "the server accepted the change, but did not make it")
         link = (
-            await handle.preview_url(self._options.port) if public and self._options.port else None
+            await sandbox.preview_url(self._request.port) if public and self._request.port else None
         )
         reach = (
             "everybody can open every port, without a token"
             if public
             else "links need a token again"
         )
-        self._narrator.tell(f"{handle.info.name} ({handle.info.id}): {reach}")
-        if link and not self._options.json:
+        self._status.tell(f"{sandbox.info.name} ({sandbox.info.id}): {reach}")
+        if link and not self._request.json:
             print_listing(link)
-        return [handle.info], 0, {"public": public, "url": link}
+        return [sandbox.info], 0, {"public": public, "url": link}
 
     def _fetch(self) -> int:
         """On this machine only: no server is asked."""
-        options = self._options
+        request = self._request
         saved = (
-            fetch_results(options.run_id, options.pairs, force=options.force, folder=Path.cwd())
-            if options.pairs
+            fetch_results(request.run_id, request.pairs, force=request.force, folder=Path.cwd())
+            if request.pairs
             else []
         )
-        held = [] if options.pairs else list_held_files(options.run_id)
-        if options.json:
+        held = [] if request.pairs else list_held_files(request.run_id)
+        if request.json:
             files = [asdict(found) for found in saved]
             answer = {
                 "engine": None,
@@ -293,8 +296,8 @@ class SandboxVerbs:
         for found in saved:
             print_listing(f"{found.path}\t{found.bytes} bytes")
         if held:
-            self._narrator.say(
-                f"to bring one: {skill_env.command('sandboxes.py', 'fetch', options.run_id, f'{held[0][0]}:HERE')}"
+            self._status.say(
+                f"to bring one: {skill_env.command('sandboxes.py', 'fetch', request.run_id, f'{held[0][0]}:HERE')}"
             )
         return 0
 
@@ -308,24 +311,9 @@ async def list_managed(client: Client) -> list[SandboxInfo]:
     )
 
 
-async def delete_sandbox(handle: Sandbox) -> None:
-    """Until the server accepts it, or says that it is gone."""
-    for pause in DELETE_PAUSES_S:
-        await asyncio.sleep(pause)
-        try:
-            await handle.delete()
-        except Failure as failure:
-            if failure.kind == "not_found":
-                return
-            if failure.kind not in WORTH_REPEATING or pause == DELETE_PAUSES_S[-1]:
-                raise
-        else:
-            return
-
-
-async def wait_until_ended(handle: Sandbox, session: str, command: str) -> int:
+async def wait_until_ended(sandbox: Sandbox, session: str, command: str) -> int:
     while True:
-        code = await handle.exit_code(session, command)
+        code = await sandbox.exit_code(session, command)
         if code is not None:
             return code
         await asyncio.sleep(POLL_S)

@@ -7,10 +7,9 @@ is deleted only when it carries this run's own label. Should all of that fail, t
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
-from .errors import Failure
+from .errors import TOOL_FAILED, Failure
 from .sdk import Client, CreateSpec, Sandbox
 from .status_log import StatusLog
 
@@ -26,56 +25,49 @@ WORTH_REPEATING = {"conflict", "network", "server_error", "rate_limited", "timeo
 
 
 class Lease:
-    """The right and the duty to delete one sandbox. `how_to_delete` makes the command that a user would type for an id."""
+    """The right and the duty to delete one sandbox; `how_to_delete` makes the command that a user would type for an id."""
 
     def __init__(
-        self, client: Client, narrator: StatusLog, *, how_to_delete: Callable[[str], str]
+        self,
+        client: Client,
+        spec: CreateSpec,
+        status: StatusLog,
+        *,
+        how_to_delete: Callable[[str], str],
     ) -> None:
         self._client = client
-        self._narrator = narrator
+        self._spec = spec
+        self._status = status
         self._how_to_delete = how_to_delete
 
-    @contextlib.asynccontextmanager
-    async def own(
-        self, spec: CreateSpec, *, keep: Callable[[], bool], before_delete: Callable[[], None]
-    ) -> AsyncIterator[Sandbox]:
-        """Create, hand out, delete (unless `keep()` says so then); raises Failure. `before_delete` flushes the output."""
-        handle = await self.create(spec)
-        try:
-            yield handle
-        finally:
-            try:
-                before_delete()
-            finally:  # a reader that went away must not keep the sandbox alive
-                if not keep():
-                    await self._to_the_end(self._delete(handle.info.id, spec), handle.info.id)
-
-    async def create(self, spec: CreateSpec) -> Sandbox:
+    async def create(self) -> Sandbox:
         """A started sandbox; when that fails nothing is left, or the Failure says what and until when."""
-        limit = BUILD_TIMEOUT_S if spec.image else CREATE_TIMEOUT_S
+        limit = BUILD_TIMEOUT_S if self._spec.image else CREATE_TIMEOUT_S
         creating = asyncio.ensure_future(
-            self._client.create(spec, timeout_s=limit, on_build_log=self._narrator.pass_on)
+            self._client.create(self._spec, timeout_s=limit, on_build_log=self._status.pass_on)
         )
         try:
             return await asyncio.shield(creating)
         except asyncio.CancelledError:
-            await self._to_the_end(self._abandon(creating, spec), spec.name)
+            await self._finish(self._abandon(creating), self._spec.name)
             raise
         except Failure as failure:
             if may_have_made_one(failure):
-                await self._to_the_end(
-                    self._reconcile(failure, spec), failure.sandbox_id or spec.name
-                )
+                await self._finish(self._reconcile(failure), failure.sandbox_id or self._spec.name)
             if failure.kind == "create_timeout":
                 raise Failure(
                     failure.kind, f"{failure.message}; what there was of it is deleted"
                 ) from failure
             raise
 
-    async def _abandon(self, creating: asyncio.Future[Sandbox], spec: CreateSpec) -> None:
+    async def delete(self, sandbox_id: str) -> None:
+        """To its end, also when this task is cancelled meanwhile; raises the Failure that says what may be left."""
+        await self._finish(self._delete(sandbox_id), sandbox_id)
+
+    async def _abandon(self, creating: asyncio.Future[Sandbox]) -> None:
         """After a signal during the create: its answer is waited for, because it carries the id."""
         try:
-            handle = await asyncio.wait_for(creating, CREATE_GRACE_S)
+            sandbox = await asyncio.wait_for(creating, CREATE_GRACE_S)
         except (Failure, asyncio.TimeoutError, asyncio.CancelledError) as error:
             failure = (
                 error
@@ -83,23 +75,25 @@ class Lease:
                 else Failure("create_timeout", "the create was interrupted")
             )
             if may_have_made_one(failure):
-                await self._reconcile(failure, spec)
+                await self._reconcile(failure)
         else:
-            await self._delete(handle.info.id, spec)
+            await self._delete(sandbox.info.id)
 
-    async def _reconcile(self, failure: Failure, spec: CreateSpec) -> None:
+    async def _reconcile(self, failure: Failure) -> None:
         """Find out whether the failed create made a sandbox, and delete it if it is ours.
 
-        An id of the create's own answer needs no look: a look may be answered by a replica that does not know it yet.
+        An id of the create's own answer needs no look: a look may be answered by a replica that
+        does not know it yet.
         """
         if failure.sandbox_id is not None:
-            await self._delete(failure.sandbox_id, spec)
+            await self._delete(failure.sandbox_id)
             return
-        self._narrator.say(f"looking whether {spec.name} exists all the same")
+        spec, last = self._spec, failure
+        self._status.say(f"looking whether {spec.name} exists all the same")
         for pause in LOOK_PAUSES_S:
             await asyncio.sleep(pause)
             try:
-                handle = await self._client.get(spec.name)
+                found = (await self._client.get(spec.name)).info
             except Failure as problem:
                 if (
                     problem.kind == "not_found"
@@ -109,52 +103,33 @@ class Lease:
                     return  # the server refused the create; there is nothing to wait for
                 last = problem
             else:
-                if spec.identity.made(handle.info.name, handle.info.labels):
-                    await self._delete(handle.info.id, spec)
+                if spec.identity.made(found.name, found.labels):
+                    await self._delete(found.id)
                 return
         if last.kind != "not_found":
-            raise self._left_behind(spec, spec.name, last)
-        self._narrator.tell(
-            f"{spec.name} is not there; should it still appear, the server deletes it within {spec.ttl_min} min,"
-            f" and so does: {self._how_to_delete(spec.name)}"
+            raise self._left_behind(spec.name, last)
+        self._status.tell(
+            f"{spec.name} is not there; should it still appear, the server deletes it within"
+            f" {spec.ttl_min} min, and so does: {self._how_to_delete(spec.name)}"
         )
 
-    async def _delete(self, sandbox_id: str, spec: CreateSpec) -> None:
-        """Until the server accepts it; raises the Failure that tells the user what is left."""
-        last: Failure | None = None
-        for pause in DELETE_PAUSES_S:
-            await asyncio.sleep(pause)
-            try:
-                await self._client.delete(sandbox_id)
-            except Failure as failure:
-                if failure.kind == "not_found" and await self._is_gone(sandbox_id):
-                    return
-                last = failure
-                if failure.kind not in WORTH_REPEATING:
-                    break
-            else:
-                return
-        assert last is not None
-        raise self._left_behind(spec, sandbox_id, last)
-
-    async def _is_gone(self, sandbox_id: str) -> bool:
-        """A 404 to the delete can come from something before the server, so the sandbox itself is asked for."""
+    async def _delete(self, sandbox_id: str) -> None:
         try:
-            await self._client.get(sandbox_id)
+            await delete_until_accepted(self._client, sandbox_id)
         except Failure as failure:
-            return failure.kind == "not_found"
-        return False
+            raise self._left_behind(sandbox_id, failure) from failure
 
-    def _left_behind(self, spec: CreateSpec, id_or_name: str, cause: Failure) -> Failure:
-        message = (
-            f"sandbox {id_or_name} (name {spec.name}) may be left behind: {cause.message}; "
-            f"the server deletes it by itself within {spec.ttl_min} minutes of its creation"
+    def _left_behind(self, id_or_name: str, cause: Failure) -> Failure:
+        return Failure(
+            cause.kind,
+            f"sandbox {id_or_name} (name {self._spec.name}) may be left behind: {cause.message};"
+            f" the server deletes it by itself within {self._spec.ttl_min} minutes of its creation",
+            fix=self._how_to_delete(id_or_name),
+            exit_code=TOOL_FAILED,
+            sandbox_id=id_or_name,
         )
-        failure = Failure(cause.kind, message, fix=self._how_to_delete(id_or_name), exit_code=125)
-        failure.sandbox_id = id_or_name
-        return failure
 
-    async def _to_the_end(self, work: Awaitable[None], id_or_name: str) -> None:
+    async def _finish(self, work: Awaitable[None], id_or_name: str) -> None:
         """Run cleanup to its end, also when this task is cancelled meanwhile; bounded in time."""
         task = asyncio.ensure_future(asyncio.wait_for(work, CLEANUP_LIMIT_S))
         cancelled = False
@@ -168,14 +143,43 @@ class Lease:
         try:
             task.result()
         except asyncio.TimeoutError:
-            message = f"sandbox {id_or_name} may be left behind: the cleanup did not end in time; the server deletes it by its ttl"
-            failure = Failure(
-                "network", message, fix=self._how_to_delete(id_or_name), exit_code=125
-            )
-            failure.sandbox_id = id_or_name
-            raise failure from None
+            raise Failure(
+                "network",
+                f"sandbox {id_or_name} may be left behind: the cleanup did not end in time;"
+                " the server deletes it by its ttl",
+                fix=self._how_to_delete(id_or_name),
+                exit_code=TOOL_FAILED,
+                sandbox_id=id_or_name,
+            ) from None
         if cancelled:
             raise asyncio.CancelledError
+
+
+async def delete_until_accepted(client: Client, sandbox_id: str) -> None:
+    """Ask again until the server accepts it or the sandbox is gone; raises the last Failure.
+
+    A 404 to the delete can come from something before the server, so the sandbox is asked for.
+    """
+    *pauses, last = DELETE_PAUSES_S
+    for pause in (*pauses, last):
+        await asyncio.sleep(pause)
+        try:
+            await client.delete(sandbox_id)
+        except Failure as failure:
+            if failure.kind == "not_found" and await is_gone(client, sandbox_id):
+                return
+            if failure.kind not in WORTH_REPEATING or pause == last:
+                raise
+        else:
+            return
+
+
+async def is_gone(client: Client, sandbox_id: str) -> bool:
+    try:
+        await client.get(sandbox_id)
+    except Failure as failure:
+        return failure.kind == "not_found"
+    return False
 
 
 def may_have_made_one(failure: Failure) -> bool:

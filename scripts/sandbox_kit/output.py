@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from .console import MARK
+from .console import MARK, OpenLine, silence_stream
+from .errors import TOOL_FAILED, Failure
 from .plain_text import ESCAPE, find_unfinished_escape, is_plain_text, strip_controls
+from .request import Display
 from .run_log import RunLog
 
 REDACTED = "[redacted]"
@@ -150,3 +154,67 @@ class OutputStream:
     def _notice(self, left_out: int) -> str:
         where = self._log.problem or f"all of it: {self._log.path}"
         return f"\n{MARK} {left_out} characters left out; {where}\n"
+
+
+class ProgramOutput:
+    """Where the program's two streams go: to our own as they come, or into the JSON."""
+
+    def __init__(self, display: Display, *, run_id: str, secrets: Sequence[str]) -> None:
+        self.out: list[str] = []
+        self.err: list[str] = []
+        self._log = RunLog(run_id)
+        writers = (
+            (self.out.append, self.err.append)
+            if display.json
+            else (StandardStream(sys.stdout).write, StandardStream(sys.stderr).write)
+        )
+        self.stdout, self.stderr = (
+            OutputStream(write, limit=display.max_output, secrets=secrets, log=self._log)
+            for write in writers
+        )
+        self._finished = False
+
+    @property
+    def truncated(self) -> bool:
+        return self.stdout.truncated or self.stderr.truncated
+
+    @property
+    def log_path(self) -> str | None:
+        return str(self._log.path) if self._log.path.exists() else None
+
+    @property
+    def log_problem(self) -> str | None:
+        return self._log.problem
+
+    def finish(self) -> None:
+        """Everything that was held back goes out now; called before the sandbox's deletion is sent."""
+        if not self._finished:
+            self._finished = True
+            for stream in (self.stdout, self.stderr):
+                stream.finish()
+            self._log.close()
+
+
+class StandardStream:
+    """One of our own streams; when its reader goes away the run ends, because nobody is left to read it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._broken = False
+
+    def write(self, text: str) -> None:
+        if self._broken or self._stream is None:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+            OpenLine.after(text)
+        except OSError as error:
+            self._broken = True
+            silence_stream(self._stream)
+            why = (
+                "nobody reads the output any more"
+                if isinstance(error, BrokenPipeError)
+                else f"the output cannot be written: {error.strerror}"
+            )
+            raise Failure("interrupted", why, exit_code=TOOL_FAILED) from None

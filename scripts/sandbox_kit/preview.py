@@ -33,7 +33,7 @@ class PreviewLink:
 
 
 async def wait_for_port(
-    handle: Sandbox, port: int, *, timeout_s: int, server: tuple[str, str] | None
+    sandbox: Sandbox, port: int, *, timeout_s: int, server: tuple[str, str] | None
 ) -> None:
     """Until something listens; raises Failure when the `server` (session and command) ends before, or the time does."""
     loop = asyncio.get_running_loop()
@@ -41,9 +41,9 @@ async def wait_for_port(
     while True:
         left = deadline - loop.time()
         tries = max(1, min(TRIES_A_SLICE, int(left * 5))) if server is None else 5
-        if (await handle.exec(LOOK.format(port=port, tries=tries), timeout_s=SLICE_S * 3))[0] == 0:
+        if (await sandbox.exec(LOOK.format(port=port, tries=tries), timeout_s=SLICE_S * 3))[0] == 0:
             return
-        code = await handle.exit_code(*server) if server else None
+        code = await sandbox.exit_code(*server) if server else None
         if code is not None:
             raise Failure(
                 "exec_failed",
@@ -58,9 +58,9 @@ async def wait_for_port(
             )
 
 
-async def make_preview_link(handle: Sandbox, port: int) -> PreviewLink:
+async def make_preview_link(sandbox: Sandbox, port: int) -> PreviewLink:
     """A signed link for an hour; raises Failure."""
     ends = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=PREVIEW_S)
     return PreviewLink(
-        await handle.signed_preview_url(port, PREVIEW_S), port, ends.isoformat(timespec="seconds")
+        await sandbox.signed_preview_url(port, PREVIEW_S), port, ends.isoformat(timespec="seconds")
     )

@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .errors import Failure
+from .languages import find_language
+from .request import Program
 from .sdk import Sandbox
 from .status_log import StatusLog
 
@@ -39,53 +41,30 @@ RUN_COMMAND = """\
 command -v bash >/dev/null 2>&1 && exec bash {folder}/{name} "$@" <{stdin}
 exec sh {folder}/{name} "$@" <{stdin}
 """
-# The working directory is an import root, as in `python3 -c`, and tracebacks still show a file's lines.
-RUN_CODE = {
-    "python": 'PYTHONPATH="$PWD${{PYTHONPATH:+:$PYTHONPATH}}" exec python3 -u {folder}/{name} "$@" <{stdin}\n',
-    "javascript": 'exec node - "$@" <{folder}/{name}\n',
-    "typescript": 'exec npx ts-node -T {folder}/{name} "$@" <{stdin}\n',
-}
-# Code from stdin finds the modules of the working directory, also by `import`; with a stdin of the program's own only `require` does.
-RUN_NODE_WITH_STDIN = 'NODE_PATH="$PWD/node_modules${{NODE_PATH:+:$NODE_PATH}}" exec node {folder}/{name} "$@" <{stdin}\n'
-ENDING = {"python": "py", "javascript": "js", "typescript": "ts"}
 
 
-@dataclass(frozen=True)
-class RemoteProgram:
-    """What to run: a bash script, or source code in `language`; `stdin` is what it reads, None for nothing."""
-
-    text: str
-    language: str | None = None
-    arguments: tuple[str, ...] = ()
-    stdin: bytes | None = None
-
-    def files(self, folder: str, number: int, cwd: str | None) -> dict[str, bytes]:
-        """Everything that is uploaded for it, by path inside; program `number` of its run."""
-        # Not code.py: its folder comes first on the import path, and `code` is a module of the standard library.
-        name = (
-            f"script-{number}"
-            if self.language is None
-            else f"snippet{number}.{ENDING[self.language]}"
-        )
-        stdin = "/dev/null" if self.stdin is None else f"{folder}/stdin-{number}"
-        launch = LAUNCH.format(
-            folder=folder,
-            arguments=shlex.join(self.arguments),
-            cd=f"cd -- {shlex.quote(cwd)} || exit 126\n" if cwd else "",
-            run=self._run().format(folder=folder, name=name, stdin=stdin),
-        )
-        files = {
-            f"{folder}/{name}": encode_text(self.text),
-            f"{folder}/launch-{number}": encode_text(launch),
-        }
-        return files if self.stdin is None else {**files, stdin: self.stdin}
-
-    def _run(self) -> str:
-        if self.language is None:
-            return RUN_COMMAND
-        if self.language == "javascript" and self.stdin is not None:
-            return RUN_NODE_WITH_STDIN
-        return RUN_CODE[self.language]
+def files_of_program(
+    program: Program, *, folder: str, number: int, cwd: str | None
+) -> dict[str, bytes]:
+    """Everything that is uploaded for program `number` of a run, by path inside."""
+    # Not code.py: its folder comes first on the import path, and `code` is of the standard library.
+    name, run = f"script-{number}", RUN_COMMAND
+    if program.language is not None:
+        language = find_language(program.language)
+        name = f"snippet{number}{language.suffix}"
+        run = language.run if program.stdin is None else language.run_with_stdin
+    stdin = "/dev/null" if program.stdin is None else f"{folder}/stdin-{number}"
+    launch = LAUNCH.format(
+        folder=folder,
+        arguments=shlex.join(program.arguments),
+        cd=f"cd -- {shlex.quote(cwd)} || exit 126\n" if cwd else "",
+        run=run.format(folder=folder, name=name, stdin=stdin),
+    )
+    files = {
+        f"{folder}/{name}": encode_text(program.text),
+        f"{folder}/launch-{number}": encode_text(launch),
+    }
+    return files if program.stdin is None else {**files, stdin: program.stdin}
 
 
 def encode_text(text: str) -> bytes:
@@ -149,44 +128,44 @@ class RemoteRunDir:
     """A private folder in the sandbox with all programs of a run, and the session that they run in one after another."""
 
     def __init__(
-        self, handle: Sandbox, narrator: StatusLog, *, run_id: str, cwd: str | None
+        self, sandbox: Sandbox, status: StatusLog, *, run_id: str, cwd: str | None
     ) -> None:
         self.folder = f"/tmp/daytona-sandbox-{run_id}"
         self.session = f"run-{run_id}"
-        self._handle = handle
-        self._narrator = narrator
+        self._sandbox = sandbox
+        self._status = status
         self._cwd = cwd
 
-    async def prepare(self, programs: Sequence[RemoteProgram], env: Mapping[str, str]) -> None:
+    async def prepare(self, programs: Sequence[Program], env: Mapping[str, str]) -> None:
         """Upload everything in one request; raises Failure."""
-        await self._handle.make_private_folder(self.folder)
+        await self._sandbox.make_private_folder(self.folder)
         exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in env.items())
         files = {f"{self.folder}/environment": encode_text(exports)}
         for number, program in enumerate(programs):
-            files |= program.files(self.folder, number, self._cwd)
-        await self._handle.upload(files)
-        await self._handle.create_session(self.session)
+            files |= files_of_program(program, folder=self.folder, number=number, cwd=self._cwd)
+        await self._sandbox.upload(files)
+        await self._sandbox.create_session(self.session)
 
-    async def start(self, number: int, *, session: str | None = None) -> str:
+    async def start(self, number: int) -> str:
         """Start program `number` in the background; its command id."""
         line = START.format(folder=self.folder, number=number)
-        return await self._handle.start_command(session or self.session, line)
+        return await self._sandbox.start_command(self.session, line)
 
     async def run(self, number: int, *, timeout_s: int, follower: OutputFollower) -> ProgramEnd:
         """Run program `number` to its end or the deadline; raises Failure."""
         began = time.monotonic()
         command = await self.start(number)
-        awake = asyncio.create_task(keep_awake(self._handle, self._narrator))
+        awake = asyncio.create_task(keep_awake(self._sandbox, self._status))
         try:
             code = await follow_until_deadline(
-                self._handle, self.session, command, follower=follower, timeout_s=timeout_s
+                self._sandbox, self.session, command, follower=follower, timeout_s=timeout_s
             )
         finally:
             awake.cancel()
         if (
             code == NOT_THERE
             and not follower.seen_any
-            and not await self._handle.has_file(f"{self.folder}/launch-{number}")
+            and not await self._sandbox.has_file(f"{self.folder}/launch-{number}")
         ):
             raise Failure(
                 "exec_failed",
@@ -195,22 +174,22 @@ class RemoteRunDir:
         return ProgramEnd(exit_code=code, timed_out=code is None, seconds=time.monotonic() - began)
 
     async def end_programs(self) -> None:
-        await ignore_failure(self._handle.delete_session(self.session))
+        await ignore_failure(self._sandbox.delete_session(self.session))
 
     async def tidy(self) -> None:
         """Remove what was uploaded, for a sandbox that lives on."""
-        await ignore_failure(self._handle.remove_folder(self.folder))
+        await ignore_failure(self._sandbox.remove_folder(self.folder))
 
 
 async def follow_until_deadline(
-    handle: Sandbox, session: str, command: str, *, follower: OutputFollower, timeout_s: int
+    sandbox: Sandbox, session: str, command: str, *, follower: OutputFollower, timeout_s: int
 ) -> int | None:
     """The exit code; None when the deadline passed and everything was killed."""
-    waiting = asyncio.ensure_future(follow_to_end(handle, session, command, follower))
+    waiting = asyncio.ensure_future(follow_to_end(sandbox, session, command, follower))
     try:
         return await asyncio.wait_for(asyncio.shield(waiting), timeout_s)
     except asyncio.TimeoutError:
-        await ignore_failure(handle.delete_session(session))
+        await ignore_failure(sandbox.delete_session(session))
         await asyncio.wait((waiting,), timeout=LATE_OUTPUT_S)
         return None
     finally:
@@ -220,21 +199,21 @@ async def follow_until_deadline(
 
 
 async def follow_to_end(
-    handle: Sandbox, session: str, command: str, follower: OutputFollower
+    sandbox: Sandbox, session: str, command: str, follower: OutputFollower
 ) -> int:
     """Follow the output, connecting again whenever the stream breaks; when it brings nothing time after time, poll instead."""
     in_vain = 0
     while in_vain < FOLLOW_TRIES:
         seen, began = (follower.seen_out, follower.seen_err), time.monotonic()
         try:
-            await handle.follow(session, command, *follower.fresh())
+            await sandbox.follow(session, command, *follower.fresh())
         except Failure as failure:
             if follower.failure is not None:
                 raise follower.failure from None
             if failure.kind not in WORTH_RECONNECTING:
                 break
         else:
-            code = await wait_for_exit_code(handle, session, command)
+            code = await wait_for_exit_code(sandbox, session, command)
             if code is not None:
                 return code
         useful = (
@@ -243,26 +222,26 @@ async def follow_to_end(
         )
         in_vain = 0 if useful else in_vain + 1
         await asyncio.sleep(RECONNECT_PAUSE_S)
-    return await poll_log(handle, session, command, follower)
+    return await poll_log(sandbox, session, command, follower)
 
 
-async def wait_for_exit_code(handle: Sandbox, session: str, command: str) -> int | None:
+async def wait_for_exit_code(sandbox: Sandbox, session: str, command: str) -> int | None:
     """The exit code soon after the stream ended; None when the command goes on, so the stream only broke politely."""
     for pause in POLL_S:
-        code = await handle.exit_code(session, command)
+        code = await sandbox.exit_code(session, command)
         if code is not None:
             return code
         await asyncio.sleep(pause)
     return None
 
 
-async def poll_log(handle: Sandbox, session: str, command: str, follower: OutputFollower) -> int:
+async def poll_log(sandbox: Sandbox, session: str, command: str, follower: OutputFollower) -> int:
     """Where WebSockets do not get through: ask for the whole log, ever less often."""
     pauses = list(POLL_S)
     while True:
-        code = await handle.exit_code(session, command)
+        code = await sandbox.exit_code(session, command)
         on_out, on_err = follower.fresh()
-        out, err = await handle.logs(session, command)
+        out, err = await sandbox.logs(session, command)
         on_out(out)
         on_err(err)
         if code is not None:
@@ -270,14 +249,14 @@ async def poll_log(handle: Sandbox, session: str, command: str, follower: Output
         await asyncio.sleep(pauses.pop(0) if len(pauses) > 1 else pauses[0])
 
 
-async def keep_awake(handle: Sandbox, narrator: StatusLog) -> None:
+async def keep_awake(sandbox: Sandbox, status: StatusLog) -> None:
     """A program that prints nothing for long must not be stopped as idle."""
     while True:
         await asyncio.sleep(KEEP_AWAKE_S)
         try:
-            await handle.refresh_activity()
+            await sandbox.refresh_activity()
         except Failure as failure:
-            narrator.say(f"could not refresh the sandbox's activity: {failure.message}")
+            status.say(f"could not refresh the sandbox's activity: {failure.message}")
 
 
 async def ignore_failure(work: Awaitable[None]) -> None:

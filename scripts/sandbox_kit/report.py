@@ -1,25 +1,19 @@
-"""What a run came to: its JSON, its exit code, and where the program's two streams went."""
+"""What a run came to: its JSON and its exit code."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sandbox_kit.output import OutputStream
-
-from .console import OpenLine, silence_stream
 from .errors import TIMED_OUT, Failure
-from .options import RunOptions
-from .run_log import RunLog
+from .output import ProgramOutput
 
 PROGRAM, SETUP, TOOL = "program", "setup", "tool"
 
 
 @dataclass
 class RunReport:
-    """What the run came to; the JSON of design section 3."""
+    """Filled as the run goes on."""
 
     engine: str | None = None
     endpoint: str | None = None
@@ -45,7 +39,8 @@ class RunReport:
     request: dict[str, Any] | None = None  # of --dry-run
     failure: Failure | None = None
 
-    def as_json(self, collected: ProgramOutput) -> dict[str, Any]:
+    def as_json(self, output: ProgramOutput | None) -> dict[str, Any]:
+        """`output` is None when nothing was run."""
         sandbox = {
             "id": self.sandbox_id,
             "name": self.sandbox_name,
@@ -60,11 +55,11 @@ class RunReport:
             "whose": TOOL if self.failure else self.whose,
             "timed_out": self.timed_out,
             "seconds": round(self.seconds, 3),
-            "stdout": "".join(collected.out),
-            "stderr": "".join(collected.err),
+            "stdout": "".join(output.out) if output else "",
+            "stderr": "".join(output.err) if output else "",
             "streams": "combined" if self.combined else "split",
-            "truncated": collected.truncated,
-            "log": collected.log_path,
+            "truncated": output.truncated if output else False,
+            "log": output.log_path if output else None,
             "steps": self.steps,
             "files": self.files,
             "charts": self.charts,
@@ -74,71 +69,7 @@ class RunReport:
             "error": self.failure.as_json() if self.failure else None,
         }
 
-    def exit(self) -> int:
+    def choose_exit_code(self) -> int:
         if self.failure is not None:
             return self.failure.exit_code
         return TIMED_OUT if self.timed_out else int(self.exit_code or 0)
-
-
-class ProgramOutput:
-    """Where the program's two streams go: to our own as they come, or into the JSON."""
-
-    def __init__(self, options: RunOptions, *, run_id: str, secrets: Sequence[str]) -> None:
-        self.out: list[str] = []
-        self.err: list[str] = []
-        self._log = RunLog(run_id)
-        writers = (
-            (self.out.append, self.err.append)
-            if options.json
-            else (StandardStream(sys.stdout).write, StandardStream(sys.stderr).write)
-        )
-        self.stdout, self.stderr = (
-            OutputStream(write, limit=options.max_output, secrets=secrets, log=self._log)
-            for write in writers
-        )
-        self._finished = False
-
-    @property
-    def truncated(self) -> bool:
-        return self.stdout.truncated or self.stderr.truncated
-
-    @property
-    def log_path(self) -> str | None:
-        return str(self._log.path) if self._log.path.exists() else None
-
-    @property
-    def log_problem(self) -> str | None:
-        return self._log.problem
-
-    def finish(self) -> None:
-        """Everything that was held back goes out now; called before the sandbox's deletion is sent."""
-        if not self._finished:
-            self._finished = True
-            for stream in (self.stdout, self.stderr):
-                stream.finish()
-            self._log.close()
-
-
-class StandardStream:
-    """One of our own streams; when its reader goes away the run ends, because nobody is left to read it."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._broken = False
-
-    def write(self, text: str) -> None:
-        if self._broken or self._stream is None:
-            return
-        try:
-            self._stream.write(text)
-            self._stream.flush()
-            OpenLine.after(text)
-        except OSError as error:
-            self._broken = True
-            silence_stream(self._stream)
-            why = (
-                "nobody reads the output any more"
-                if isinstance(error, BrokenPipeError)
-                else f"the output cannot be written: {error.strerror}"
-            )
-            raise Failure("interrupted", why, exit_code=125) from None

@@ -29,11 +29,11 @@ def write_private(path: Path, data: bytes) -> None:
 def one_at_a_time(path: Path) -> Iterator[None]:
     """Runs and threads take turns at what `path` names; where nothing can be locked, the last one wins."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with open(path.with_name(f".{path.name}.lock"), "ab") as handle:
+    with open(path.with_name(f".{path.name}.lock"), "ab") as sandbox:
         with contextlib.suppress(ImportError, OSError):
             import fcntl
 
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            fcntl.flock(sandbox, fcntl.LOCK_EX)
         yield
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sandbox_kit.host_access.folders import open_regular_file
-
 from ..defaults import LARGEST_TEXT
 from ..errors import UsageFailure
-from ..host_access.folders import open_folder
+from ..host_access.folders import open_folder, open_regular_file
 
 
 class IgnoreRules:

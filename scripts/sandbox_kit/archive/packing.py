@@ -12,16 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from sandbox_kit.console import quote_path
-from sandbox_kit.host_access.folders import open_regular_file
-from sandbox_kit.host_access.gate import HostAccess
-
+from ..console import quote_path
 from ..defaults import LARGEST_TRANSFER, MOST_FILES
 from ..errors import Failure, UsageFailure
-from ..host_access.folders import OpenFolder, open_folder
+from ..host_access.folders import OpenFolder, open_folder, open_regular_file
+from ..host_access.gate import HostAccess
 from ..host_access.keys import KEY_LOOK, holds_a_key, may_leave
 from .ignore_rules import IgnoreRules
-from .pairs import upload_pair
+from .pairs import Upload
 
 NAMES_SHOWN = 8
 PLAIN_MODE, FOLDER_MODE = 0o644, 0o755
@@ -58,19 +56,20 @@ def readable_size(size: int) -> str:
 @contextlib.contextmanager
 def temporary_tar() -> Iterator[Path]:
     """A file that is gone afterwards. It is closed meanwhile: Windows opens no file twice."""
-    handle, name = tempfile.mkstemp(prefix="daytona-sandbox-", suffix=".tar")
-    os.close(handle)
+    sandbox, name = tempfile.mkstemp(prefix="daytona-sandbox-", suffix=".tar")
+    os.close(sandbox)
     try:
         yield Path(name)
     finally:
         Path(name).unlink(missing_ok=True)
 
 
-def pack_uploads(path: Path, uploads: Sequence[str], access: HostAccess) -> PackedUpload:
+def pack_uploads(path: Path, uploads: Sequence[Upload], access: HostAccess) -> PackedUpload:
     """All of `uploads` in one tar at `path`; raises Failure for too much or what cannot be read."""
     found = PackedUpload(path)
     with tarfile.open(path, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for here, there in (upload_pair(text, access) for text in uploads):
+        for upload in uploads:
+            here, there = upload.here, upload.there
             top = access.folder_to_read("--upload", here)
             if top is None:
                 real = access.allowed("--upload", here)

@@ -5,15 +5,32 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+from dataclasses import dataclass
 
-from sandbox_kit.console import quote_path
-from sandbox_kit.host_access.gate import HostAccess
 from skill_env import quoted
 
+from ..console import quote_path
 from ..errors import Failure, UsageFailure
+from ..host_access.gate import HostAccess
 from ..host_access.written import WrittenRecord
 
 WINDOWS = os.name == "nt"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """--upload HERE:THERE, both as they go into the archive."""
+
+    here: str
+    there: str
+
+
+@dataclass(frozen=True)
+class Download:
+    """--download THERE:HERE, the second checked before anything is created."""
+
+    there: str
+    here: str
 
 
 def split_pair(text: str, *, flag: str) -> tuple[str, str | None]:
@@ -30,8 +47,8 @@ def split_pair(text: str, *, flag: str) -> tuple[str, str | None]:
     return first, second or None
 
 
-def upload_pair(text: str, access: HostAccess) -> tuple[str, str]:
-    """(path here, path in the sandbox); a path of the working directory keeps its place. Raises Failure."""
+def read_upload(text: str, access: HostAccess) -> Upload:
+    """A path of the working directory keeps its place; raises Failure."""
     here, there = split_pair(text, flag="--upload")
     real = access.allowed("--upload", here)
     if not real.exists():
@@ -45,7 +62,7 @@ def upload_pair(text: str, access: HostAccess) -> tuple[str, str]:
             if real.is_relative_to(access.folder)
             else real.name
         )
-    return here, safe_remote(there, flag="--upload")
+    return Upload(here, safe_remote(there, flag="--upload"))
 
 
 def safe_remote(path: str, *, flag: str) -> str:
@@ -57,10 +74,10 @@ def safe_remote(path: str, *, flag: str) -> str:
     return posixpath.normpath(path)
 
 
-def download_pair(text: str, access: HostAccess, *, force: bool) -> tuple[str, str]:
-    """(path in the sandbox, path here), the second checked before anything is created; raises Failure.
+def read_download(text: str, access: HostAccess, *, force: bool) -> Download:
+    """Raises Failure for a place that no flag writes.
 
-    What a place may hold is judged when it has come back: what is no result is held then, and not lost with the run.
+    What it may hold is judged when it has come back: what is no result is held then, not lost.
     """
     there, here = split_pair(text, flag="--download")
     there = safe_remote(there, flag="--download")
@@ -71,7 +88,7 @@ def download_pair(text: str, access: HostAccess, *, force: bool) -> tuple[str, s
             fix=f"--download {quoted(there)}:results",
         )
     refuse_taken("--download", here, access, force=force)
-    return there, here
+    return Download(there, here)
 
 
 def refuse_taken(flag: str, here: str, access: HostAccess, *, force: bool) -> None:

@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from sandbox_kit.console import quote_path
-from sandbox_kit.host_access.contents import why_no_content
-from sandbox_kit.host_access.gate import HostAccess, has_page_or_data_beside
-
+from ..console import quote_path
 from ..errors import Failure
+from ..host_access.contents import why_no_content
 from ..host_access.folders import NEW, OpenFolder
+from ..host_access.gate import HostAccess, has_page_or_data_beside
 from ..host_access.held import LEADS_OUT, TAKEN, ArchiveEntry, HeldFile, HeldResults
 from ..host_access.results import same_stem
 from ..host_access.written import WrittenRecord, new_digest

@@ -65,8 +65,7 @@ class Client:
             failure = error
         else:
             return made[0]
-        failure.sandbox_id = made[0].info.id if made else None
-        raise failure
+        raise failure.replaced(sandbox_id=made[0].info.id if made else None)
 
     async def _create(
         self,
@@ -80,11 +79,11 @@ class Client:
             found = require_sandbox(
                 await self._transport.sandboxes.create_sandbox(body, _request_timeout=timeout_s)
             )
-        handle = Sandbox(self._transport, found)
-        if not spec.identity.made(handle.info.name, handle.info.labels):
-            told = f"another sandbox, {handle.info.name} ({handle.info.id}), which is neither used nor deleted"
+        sandbox = Sandbox(self._transport, found)
+        if not spec.identity.made(sandbox.info.name, sandbox.info.labels):
+            told = f"another sandbox, {sandbox.info.name} ({sandbox.info.id}), which is neither used nor deleted"
             raise Failure("server_error", f"the server answered the create with {told}")
-        made.append(handle)
+        made.append(sandbox)
         if spec.image is None or made[0].info.state == STARTED:
             await made[0].wait_for_start()
             return
@@ -95,13 +94,13 @@ class Client:
             await asyncio.wait([telling], timeout=LOG_GRACE_S)
             telling.cancel()
 
-    async def _tell_build_log(self, handle: Sandbox, tell: Callable[[str], None]) -> None:
+    async def _tell_build_log(self, sandbox: Sandbox, tell: Callable[[str], None]) -> None:
         """Follow the log of an image's build; a log that cannot be read must not fail the create."""
         with contextlib.suppress(Exception):
-            while handle.info.state == WAITING_FOR_BUILD:  # noqa: ASYNC110  the wait for the start brings the next state
+            while sandbox.info.state == WAITING_FOR_BUILD:  # noqa: ASYNC110  the wait for the start brings the next state
                 await asyncio.sleep(BUILD_PAUSE_S)
             found = await self._transport.sandboxes.get_build_logs_url(
-                handle.info.id, _request_timeout=REQUEST_TIMEOUT_S
+                sandbox.info.id, _request_timeout=REQUEST_TIMEOUT_S
             )
             address = checked_link(found.url)
             async with self._transport.session.get(
@@ -185,7 +184,7 @@ def create_request(spec: CreateSpec, target: str | None) -> CreateSandbox:
         secrets=[{variable: name} for variable, name in spec.secrets.items()] or None,
         kvm=None,
         spot=None,  # absent, as the SDK has it: the generated default is a false that is sent
-        **(network_settings(spec.policy) if spec.policy else {}),
+        **(network_settings(spec.network) if spec.network else {}),
     )
     if spec.image is None:
         request.snapshot = spec.snapshot

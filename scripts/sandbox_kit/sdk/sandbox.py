@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from sandbox_kit.options import Repository
-
 from ..checked import checked_exit_code, checked_id, checked_link
 from ..errors import Failure
 from ..network_rule import NetworkRule
+from ..request import Repository
 from .loading import translating_errors
 from .session_log import Demultiplexer
 from .types import (
@@ -20,8 +19,8 @@ from .types import (
     CodeRun,
     SandboxInfo,
     info_of,
+    network_of,
     network_settings,
-    policy_of,
     state_of,
 )
 
@@ -63,14 +62,14 @@ class EndedInError(Exception):
 class Sandbox:
     """One sandbox, by the calls that the scripts make."""
 
-    def __init__(self, transport: Transport, sandbox: SandboxModel) -> None:
+    def __init__(self, transport: Transport, model: SandboxModel) -> None:
         self._transport = transport
-        self._sandbox = sandbox
+        self._model = model
         self._toolbox: Toolbox | None = None
 
     @property
     def info(self) -> SandboxInfo:
-        return info_of(self._sandbox)
+        return info_of(self._model)
 
     async def start(self, timeout_s: float) -> None:
         """And wait until it is started."""
@@ -78,7 +77,7 @@ class Sandbox:
             self._take(
                 require_sandbox(
                     await self._transport.sandboxes.start_sandbox(
-                        self._sandbox.id, _request_timeout=timeout_s
+                        self._model.id, _request_timeout=timeout_s
                     )
                 )
             )
@@ -96,7 +95,7 @@ class Sandbox:
                 self._take(
                     require_sandbox(
                         await self._transport.sandboxes.stop_sandbox(
-                            self._sandbox.id, _request_timeout=STOP_TIMEOUT_S
+                            self._model.id, _request_timeout=STOP_TIMEOUT_S
                         )
                     )
                 )
@@ -109,17 +108,17 @@ class Sandbox:
         """Ask for the deletion; returns when the server accepted it."""
         with translating_errors("deleting the sandbox"):
             await self._transport.sandboxes.delete_sandbox(
-                self._sandbox.id, _request_timeout=DELETE_TIMEOUT_S
+                self._model.id, _request_timeout=DELETE_TIMEOUT_S
             )
 
     async def _wait(self, wanted: set[str], failed: set[str]) -> None:
         """By asking: a server that is ready when it answers, as Daytona mostly is, is never asked."""
         pause = FIRST_PAUSE_S
-        while (state := state_of(self._sandbox)) not in wanted:
+        while (state := state_of(self._model)) not in wanted:
             if state in failed:
-                reason = self._sandbox.error_reason
+                reason = self._model.error_reason
                 raise EndedInError(
-                    f"Sandbox {checked_id(self._sandbox.id)} entered error state: {state}, error reason: {reason}"
+                    f"Sandbox {checked_id(self._model.id)} entered error state: {state}, error reason: {reason}"
                 )
             await asyncio.sleep(pause)
             pause = min(pause * GROWTH, LONGEST_PAUSE_S)
@@ -133,29 +132,29 @@ class Sandbox:
     async def _refresh(self) -> None:
         found = require_sandbox(
             await self._transport.sandboxes.get_sandbox(
-                self._sandbox.id, _request_timeout=REQUEST_TIMEOUT_S
+                self._model.id, _request_timeout=REQUEST_TIMEOUT_S
             )
         )
         self._take(found)
 
     def _take(self, found: SandboxModel) -> None:
         """The sandbox as it is now; raises Failure server_error for another one."""
-        if found.id != self._sandbox.id:
+        if found.id != self._model.id:
             raise Failure(
                 "server_error",
-                f"the server answered for sandbox {self._sandbox.id} with another one",
+                f"the server answered for sandbox {self._model.id} with another one",
             )
-        self._sandbox = found
+        self._model = found
 
     async def _tools(self) -> Toolbox:
         if self._toolbox is None:
-            url = self._sandbox.toolbox_proxy_url
+            url = self._model.toolbox_proxy_url
             if not url:
                 found = await self._transport.sandboxes.get_toolbox_proxy_url(
-                    self._sandbox.id, _request_timeout=REQUEST_TIMEOUT_S
+                    self._model.id, _request_timeout=REQUEST_TIMEOUT_S
                 )
                 url = found.url
-            self._toolbox = self._transport.toolbox(checked_link(url), checked_id(self._sandbox.id))
+            self._toolbox = self._transport.toolbox(checked_link(url), checked_id(self._model.id))
         return self._toolbox
 
     async def make_private_folder(self, path: str) -> None:
@@ -238,10 +237,8 @@ class Sandbox:
             with translating_errors("cloning"):
                 await GitApi((await self._tools()).api).clone_repository(request)
         except Failure as failure:
-            failure.fix = CLONE_FIXES.get(
-                502 if failure.status == 500 else failure.status or 0, failure.fix
-            )
-            raise
+            status = 502 if failure.status == 500 else failure.status or 0
+            raise failure.replaced(fix=CLONE_FIXES.get(status)) from failure.__cause__
 
     async def exec(self, command: str, *, timeout_s: int) -> tuple[int, str]:
         """Run one of our own short commands with a plain sh; its exit code and merged output."""
@@ -277,30 +274,30 @@ class Sandbox:
             tuple(chart.png for chart in found if chart.png),
         )
 
-    async def restrict(self, policy: NetworkRule) -> None:
-        """Apply a network policy and read it back; raises Failure tier_network when the server refused or ignored it."""
+    async def restrict(self, rule: NetworkRule) -> None:
+        """Apply a network rule and read it back; raises Failure tier_network when the server refused or ignored it."""
         from .generated import UpdateSandboxNetworkSettings
 
-        body = UpdateSandboxNetworkSettings(**network_settings(policy))
+        body = UpdateSandboxNetworkSettings(**network_settings(rule))
         with translating_errors("restricting the network"):
             await self._transport.sandboxes.update_network_settings(
-                self._sandbox.id, body, _request_timeout=REQUEST_TIMEOUT_S
+                self._model.id, body, _request_timeout=REQUEST_TIMEOUT_S
             )
             await self._refresh()
-        self.require(policy)
+        self.require(rule)
 
-    def require(self, policy: NetworkRule) -> None:
+    def require(self, rule: NetworkRule) -> None:
         """What the server says of this sandbox's network must be what was asked for; raises Failure tier_network."""
-        if policy_of(self._sandbox).normalized() != policy.normalized():
+        if network_of(self._model).normalized() != rule.normalized():
             raise Failure(
                 "tier_network",
-                f"the server did not apply the network rule ({policy.describe()}); the program was not run",
+                f"the server did not apply the network rule ({rule.describe()}); the program was not run",
             )
 
     async def signed_preview_url(self, port: int, seconds: int) -> str:
         with translating_errors("making a preview link"):
             found = await self._transport.sandboxes.get_signed_port_preview_url(
-                self._sandbox.id,
+                self._model.id,
                 port,
                 expires_in_seconds=seconds,
                 _request_timeout=REQUEST_TIMEOUT_S,
@@ -310,7 +307,7 @@ class Sandbox:
     async def preview_url(self, port: int) -> str:
         with translating_errors("making a preview link"):
             found = await self._transport.sandboxes.get_port_preview_url(
-                self._sandbox.id, port, _request_timeout=REQUEST_TIMEOUT_S
+                self._model.id, port, _request_timeout=REQUEST_TIMEOUT_S
             )
         return checked_link(found.url)
 
@@ -318,7 +315,7 @@ class Sandbox:
         """Open every port to everybody, or no longer."""
         with translating_errors("opening the previews" if public else "closing the previews"):
             await self._transport.sandboxes.update_public_status(
-                self._sandbox.id, public, _request_timeout=REQUEST_TIMEOUT_S
+                self._model.id, public, _request_timeout=REQUEST_TIMEOUT_S
             )
             await self._refresh()
 
@@ -327,9 +324,9 @@ class Sandbox:
         from daytona_api_client_async.models.sandbox_labels import SandboxLabels
 
         with translating_errors("labelling the sandbox"):
-            wanted = {**(self._sandbox.labels or {}), **labels}
+            wanted = {**(self._model.labels or {}), **labels}
             await self._transport.sandboxes.replace_labels(
-                self._sandbox.id, SandboxLabels(labels=wanted), _request_timeout=REQUEST_TIMEOUT_S
+                self._model.id, SandboxLabels(labels=wanted), _request_timeout=REQUEST_TIMEOUT_S
             )
             await self._refresh()
 
@@ -410,5 +407,5 @@ class Sandbox:
     async def refresh_activity(self) -> None:
         with translating_errors("keeping the sandbox awake"):
             await self._transport.sandboxes.update_last_activity(
-                self._sandbox.id, _request_timeout=REQUEST_TIMEOUT_S
+                self._model.id, _request_timeout=REQUEST_TIMEOUT_S
             )

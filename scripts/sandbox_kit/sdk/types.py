@@ -31,7 +31,7 @@ class CreateSpec:
     disk: int | None = None
     target: str | None = None
     secrets: Mapping[str, str] = field(default_factory=dict)  # variable -> name in the vault
-    policy: NetworkRule = field(default_factory=NetworkRule)
+    network: NetworkRule = field(default_factory=NetworkRule)
 
     @property
     def name(self) -> str:
@@ -49,7 +49,7 @@ class SandboxInfo:
     expires_at: str | None
     labels: dict[str, str] = field(default_factory=dict)
     public: bool = False
-    policy: NetworkRule = field(default_factory=NetworkRule)  # what the server says of its network
+    network: NetworkRule = field(default_factory=NetworkRule)  # what the server says of its network
     cpu: int | None = None
     memory: int | None = None
     disk: int | None = None
@@ -74,7 +74,7 @@ def info_of(sandbox: Any) -> SandboxInfo:
         expires_at=text_of(getattr(sandbox, "auto_destroy_at", None)),
         labels=dict(sandbox.labels or {}),
         public=bool(getattr(sandbox, "public", False)),
-        policy=policy_of(sandbox),
+        network=network_of(sandbox),
         cpu=whole_number(sandbox, "cpu"),
         memory=whole_number(sandbox, "memory"),
         disk=whole_number(sandbox, "disk"),
@@ -85,7 +85,7 @@ def state_of(sandbox: Any) -> str:
     return checked_state(getattr(sandbox.state, "value", sandbox.state))
 
 
-def policy_of(sandbox: Any) -> NetworkRule:
+def network_of(sandbox: Any) -> NetworkRule:
     """The network rule that a sandbox has; a list item of the server's says nothing of it."""
     return NetworkRule(
         block_all=bool(getattr(sandbox, "network_block_all", False)),
@@ -108,10 +108,10 @@ def text_of(moment: Any) -> str | None:
     return checked_moment(moment.isoformat() if isinstance(moment, datetime) else moment)
 
 
-def network_settings(policy: NetworkRule) -> dict[str, Any]:
+def network_settings(rule: NetworkRule) -> dict[str, Any]:
     """One of the three, as the SDK names them: Daytona takes no two together."""
-    if policy.domains:
-        return {"domain_allow_list": ",".join(policy.domains)}
-    if policy.cidrs:
-        return {"network_allow_list": ",".join(policy.cidrs)}
-    return {"network_block_all": policy.block_all}
+    if rule.domains:
+        return {"domain_allow_list": ",".join(rule.domains)}
+    if rule.cidrs:
+        return {"network_allow_list": ",".join(rule.cidrs)}
+    return {"network_block_all": rule.block_all}

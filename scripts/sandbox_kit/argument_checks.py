@@ -1,4 +1,4 @@
-"""Wrong uses of run_in_sandbox.py that no single flag shows: what cannot be together, what cannot mean anything; each with the way out."""
+"""What a flag of run_in_sandbox.py cannot mean, alone or beside others; each with the way out. Rows of `arguments` name these."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from .defaults import (
     DOMAIN,
     ENV_NAME,
     LABEL,
-    LARGER_SNAPSHOTS,
     MOST_CIDRS,
     MOST_DOMAINS,
     OUR_LABELS,
     RESERVED_PORTS,
     SANDBOX_NAME,
+    suggest_larger_snapshots,
 )
 from .errors import UsageFailure
 
@@ -22,26 +22,7 @@ if TYPE_CHECKING:
     import argparse
 
 
-def refuse(given: argparse.Namespace) -> None:
-    """Raises UsageFailure for the first that holds."""
-    for check in (
-        what,
-        arguments,
-        languages,
-        sizes,
-        repository,
-        network,
-        preview,
-        detached,
-        charts,
-        existing,
-        names,
-        labels,
-    ):
-        check(given)
-
-
-def what(given: argparse.Namespace) -> None:
+def check_program(given: argparse.Namespace) -> None:
     sources = [given.command or None, given.code, given.file]
     if sum(source is not None for source in sources) > 1:
         raise UsageFailure(
@@ -49,7 +30,7 @@ def what(given: argparse.Namespace) -> None:
             fix="use one of them; a command may start any interpreter",
         )
     texts = [
-        *(given.command or []),
+        *(given.command),
         *(text for text in (given.code, given.file) if text is not None),
     ]
     if not texts and given.serve is None:
@@ -65,22 +46,22 @@ def what(given: argparse.Namespace) -> None:
         raise UsageFailure("only one program can be read from stdin", fix="write the others out")
 
 
-def arguments(given: argparse.Namespace) -> None:
-    steps = len(given.command or [])
+def check_stdin_and_arguments(given: argparse.Namespace) -> None:
+    steps = len(given.command)
     for flag, used in (
         ("--stdin", given.stdin is not None),
         ("arguments after --", bool(given.arguments)),
     ):
         if used and steps > 1:
             raise UsageFailure(f"{flag}: there are several --command", fix="use one --command")
-        if used and given.command is None and given.code is None and given.file is None:
+        if used and not given.command and given.code is None and given.file is None:
             raise UsageFailure(
                 f"{flag}: they are for --command, --code or --file",
                 fix="put them into the text of --serve",
             )
 
 
-def languages(given: argparse.Namespace) -> None:
+def check_language(given: argparse.Namespace) -> None:
     if given.language and (given.code is None and given.file is None):
         raise UsageFailure(
             "--language says what --code is written in", fix="leave it out, or use --code"
@@ -92,7 +73,7 @@ def languages(given: argparse.Namespace) -> None:
         )
 
 
-def sizes(given: argparse.Namespace) -> None:
+def check_image_and_size(given: argparse.Namespace) -> None:
     if given.image and given.snapshot:
         raise UsageFailure(
             "--image and --snapshot exclude each other", fix="use --snapshot: it starts at once"
@@ -100,11 +81,11 @@ def sizes(given: argparse.Namespace) -> None:
     if (given.cpu or given.memory or given.disk) and not given.image:
         raise UsageFailure(
             "--cpu, --memory and --disk only work with --image: a snapshot has its size",
-            fix=LARGER_SNAPSHOTS,
+            fix=suggest_larger_snapshots(),
         )
 
 
-def repository(given: argparse.Namespace) -> None:
+def check_repository(given: argparse.Namespace) -> None:
     for flag in ("branch", "commit", "depth", "git_token"):
         if getattr(given, flag) is not None and given.repo is None:
             raise UsageFailure(
@@ -112,7 +93,7 @@ def repository(given: argparse.Namespace) -> None:
                 fix=f"--repo URL --{flag.replace('_', '-')} ...",
             )
     if given.repo is not None:
-        address(given.repo, with_token=given.git_token is not None)
+        check_address(given.repo, with_token=given.git_token is not None)
     if given.branch and given.commit:
         raise UsageFailure("--branch and --commit exclude each other", fix="a commit is enough")
     if given.commit and not re.fullmatch(r"[0-9a-fA-F]{7,40}", given.commit):
@@ -123,7 +104,7 @@ def repository(given: argparse.Namespace) -> None:
         raise UsageFailure("--branch is not a branch's name", fix="--branch main")
 
 
-def address(url: str, *, with_token: bool) -> None:
+def check_address(url: str, *, with_token: bool) -> None:
     """A URL that carries a password would be stored in the sandbox; one that is no URL is not cloned."""
     if re.match(r"https?://[^/]*@", url):
         raise UsageFailure(
@@ -140,7 +121,7 @@ def address(url: str, *, with_token: bool) -> None:
         )
 
 
-def network(given: argparse.Namespace) -> None:
+def check_network_rule(given: argparse.Namespace) -> None:
     used = [
         flag
         for flag, on in (
@@ -184,7 +165,7 @@ def is_cidr(text: str) -> bool:
         return False
 
 
-def preview(given: argparse.Namespace) -> None:
+def check_preview(given: argparse.Namespace) -> None:
     if given.serve is not None and given.preview is None:
         raise UsageFailure(
             "--serve starts the server behind --preview",
@@ -197,10 +178,10 @@ def preview(given: argparse.Namespace) -> None:
         )
 
 
-def detached(given: argparse.Namespace) -> None:
+def check_detached(given: argparse.Namespace) -> None:
     if not given.detach:
         return
-    if len(given.command or []) > 1:
+    if len(given.command) > 1:
         raise UsageFailure(
             "--detach starts one program",
             fix="join the steps in one --command with &&; what comes before: --setup",
@@ -211,7 +192,7 @@ def detached(given: argparse.Namespace) -> None:
             raise UsageFailure(f"--detach does not wait, so --{flag} has no place", fix=fix)
 
 
-def charts(given: argparse.Namespace) -> None:
+def check_charts(given: argparse.Namespace) -> None:
     if given.charts is None:
         return
     if given.code is None and given.file is None:
@@ -230,7 +211,7 @@ def charts(given: argparse.Namespace) -> None:
         )
 
 
-def existing(given: argparse.Namespace) -> None:
+def check_existing_sandbox(given: argparse.Namespace) -> None:
     """An existing sandbox has its image, size and lifetime already."""
     if given.sandbox is None:
         return
@@ -255,12 +236,15 @@ def existing(given: argparse.Namespace) -> None:
             )
 
 
-def names(given: argparse.Namespace) -> None:
+def check_sandbox_name(given: argparse.Namespace) -> None:
     if given.name is not None and not re.fullmatch(SANDBOX_NAME, given.name):
         raise UsageFailure(
             f"--name {given.name!r} is not a sandbox name",
             fix="letters, digits, dots, dashes and underscores, such as --name work-1",
         )
+
+
+def check_secrets(given: argparse.Namespace) -> None:
     for text in given.secret:
         name, _, secret = text.partition("=")
         if not re.fullmatch(ENV_NAME, name) or not secret:
@@ -268,19 +252,41 @@ def names(given: argparse.Namespace) -> None:
                 "--secret takes ENV=NAME: a variable, and a secret's name in the vault",
                 fix="--secret API_TOKEN=my-token",
             )
+
+
+def check_git_token(given: argparse.Namespace) -> None:
     if given.git_token is not None and not re.fullmatch(ENV_NAME, given.git_token):
         raise UsageFailure(
             "--git-token takes the name of a variable, never a token",
             fix="export GH_TOKEN=..., then --git-token GH_TOKEN",
         )
+
+
+def check_narration(given: argparse.Namespace) -> None:
     if given.quiet and given.verbose:
         raise UsageFailure("--quiet and --verbose exclude each other", fix="use one of them")
 
 
-def labels(given: argparse.Namespace) -> None:
+def check_labels(given: argparse.Namespace) -> None:
     for text in given.label:
         name, mark, _ = text.partition("=")
         if not mark or not re.fullmatch(LABEL, name):
             raise UsageFailure("--label takes K=V", fix="--label team=web")
         if name in OUR_LABELS or name == "code-toolbox-language":
             raise UsageFailure(f"--label {name} is set by this tool", fix="choose another name")
+
+
+def check_variables(given: argparse.Namespace) -> None:
+    """A value is never repeated in a message."""
+    for text in given.env:
+        if not re.fullmatch(ENV_NAME, text.partition("=")[0]):
+            raise UsageFailure(
+                "--env: a variable's name has letters, digits and underscores, no digit first",
+                fix="--env NAME=VALUE",
+            )
+
+
+def check_deadlines(given: argparse.Namespace) -> None:
+    from .deadlines import Deadlines
+
+    Deadlines.of_run(given)

@@ -1,0 +1,132 @@
+"""What a run brings back: its downloads and charts, each through the gate; and what it says of what is held."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from .archive.packing import NAMES_SHOWN, readable_size, temporary_tar
+from .archive.pairs import Download
+from .archive.unpacking import ArrivedDownload, SavedFile, unpack_download
+from .charts import archive_charts
+from .console import quote_path
+from .defaults import LARGEST_TRANSFER, UNPACK_TIMEOUT_S
+from .errors import Failure
+from .host_access.held import HeldResults
+from .host_access.written import WrittenRecord
+from .remote_process import ignore_failure
+from .request import RunRequest
+from .sdk import Sandbox
+
+if TYPE_CHECKING:
+    from .run import Run, RunContext
+
+NO_SUCH = 66  # as EX_NOINPUT of sysexits.h
+# A folder's content without its name; a file under its own. Hard links travel as the files they are.
+PACK = (
+    "set -e; if test -d {there}; then cd -- {there}; tar -cf {archive} .; "
+    'elif test -e {there}; then cd -- "$(dirname -- {there})";'
+    ' tar -cf {archive} -- "$(basename -- {there})"; else exit {no_such}; fi'
+)
+
+
+class Downloads:
+    """Of one run, from its sandbox to this machine."""
+
+    def __init__(
+        self, sandbox: Sandbox, request: RunRequest, context: RunContext, run: Run
+    ) -> None:
+        self._sandbox = sandbox
+        self._request = request
+        self._access = context.access
+        self._status = context.status
+        self._report = run.report
+        self._run_id = run.identity.run_id
+        self._held = HeldResults(self._run_id)
+        self._written = WrittenRecord(self._run_id)
+
+    async def bring_all(self) -> None:
+        """Also after a failed program: its reports are what one wants then. Its exit code stays the run's."""
+        for number, download in enumerate(self._request.downloads):
+            try:
+                await self._bring(number, download)
+            except Failure as failure:
+                if self._report.exit_code in (0, None) and self._report.failure is None:
+                    raise
+                self._status.tell(f"{failure.message}; fix: {failure.fix}")
+
+    async def _bring(self, number: int, download: Download) -> None:
+        archive = f"/tmp/daytona-sandbox-{self._run_id}.out-{number}.tar"
+        await self._pack(download.there, archive)
+        with temporary_tar() as path:
+            with self._status.waiting("downloading"), path.open("wb") as file:
+                await self._sandbox.download_file(archive, file, limit=LARGEST_TRANSFER)
+            saved = await self._unpack(
+                ArrivedDownload(path, download.there, download.here, self._request.force)
+            )
+        if self._request.keeps:
+            await ignore_failure(self._sandbox.remove_folder(archive))
+        self._report.files += [asdict(found) for found in saved]
+        total = readable_size(sum(found.bytes for found in saved))
+        self._status.say(
+            f"downloaded {len(saved)} file{'' if len(saved) == 1 else 's'}, {total},"
+            f" to {quote_path(download.here)}"
+        )
+
+    async def _pack(self, there: str, archive: str) -> None:
+        command = PACK.format(there=shlex.quote(there), archive=archive, no_such=NO_SUCH)
+        code, said = await self._sandbox.exec(command, timeout_s=UNPACK_TIMEOUT_S)
+        if code == NO_SUCH:
+            raise Failure(
+                "not_found",
+                f"--download {quote_path(there)}: the sandbox has no such file or folder",
+                fix="add `; ls -la` to the command to see what is there;"
+                " patterns such as *.csv are not expanded",
+            )
+        if code:
+            raise Failure(
+                "exec_failed",
+                f"the sandbox could not pack {quote_path(there)}: {quote_path(said.strip()[-300:])}",
+                fix="fetch less, or look with --keep",
+            )
+
+    async def _unpack(self, arrival: ArrivedDownload) -> list[SavedFile]:
+        """In a thread, so that a signal is answered; what was written is on record before anything else happens."""
+        try:
+            return await asyncio.to_thread(
+                unpack_download, arrival, self._access, held=self._held, written=self._written
+            )
+        finally:
+            try:
+                self._written.save()
+            except OSError as error:
+                self._status.say(
+                    "no record of what was written, so --force will not replace it:"
+                    f" {error.strerror}"
+                )
+
+    async def save_charts(self, images: Sequence[str]) -> None:
+        """Through the same gate as a download."""
+        here = (self._request.charts or ".").rstrip("/") or "/"
+        with temporary_tar() as path:
+            archive_charts(images, path)
+            saved = await self._unpack(ArrivedDownload(path, "charts", here, self._request.force))
+        self._report.charts = [found.path for found in saved]
+        none = "no chart: only figures that the code shows (plt.show()) come back"
+        self._status.say(f"saved {', '.join(self._report.charts) or none}")
+
+    def tell_what_is_held(self) -> None:
+        """One line, with the command that brings it: not in the grant, so the client asks the person."""
+        files = self._held.files
+        self._report.fetch = self._held.fetch_command()
+        self._report.held = [asdict(file) for file in files]
+        if not files:
+            return
+        told = ", ".join(f"{quote_path(file.path)} ({file.reason})" for file in files[:NAMES_SHOWN])
+        more = f" and {len(files) - NAMES_SHOWN} more" if len(files) > NAMES_SHOWN else ""
+        self._status.tell(f"not written here, but kept: {told}{more}")
+        if self._report.fetch is not None:  # alone: names of files must not push it out of its line
+            self._status.tell(f"to fetch it: {self._report.fetch}")

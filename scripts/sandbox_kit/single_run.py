@@ -1,0 +1,148 @@
+"""run_in_sandbox.py after its request is read: engine, signals, one run, its JSON and its last line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from typing import Any
+
+from .archive.packing import PackedUpload, pack_uploads, temporary_tar
+from .console import write_quietly
+from .errors import Failure, UsageFailure, as_failure, with_local_fix
+from .host_access import HostAccess
+from .interrupts import Interrupts
+from .ownership import RunIdentity, this_user
+from .report import RunReport
+from .request import RunRequest, refuse_foreign_account
+from .run import Run, RunContext, create_spec
+from .sdk import Client
+from .settings import Settings, local_settings, settings_from_environment
+from .status_log import StatusLog
+
+FIXED_WORDS = ("engine", "whose", "streams", "kind")  # of the JSON: never a server's or a program's
+
+
+class SingleRun:
+    """One request from its reading to its exit code."""
+
+    def __init__(self, request: RunRequest, access: HostAccess) -> None:
+        self._request = request
+        self._access = access
+        self._report = RunReport()
+        self._run: Run | None = None
+        display = request.display
+        self._status = StatusLog(
+            quiet=display.quiet, verbose=display.verbose, secrets=request.hidden
+        )
+
+    def execute(self) -> int:
+        """The exit code, after everything was said; no traceback without --debug."""
+        try:
+            asyncio.run(self._execute_interruptibly())
+        except Exception as error:  # noqa: BLE001  whatever it is, the user gets one line and a fix
+            self._report.failure = self._as_failure(error)
+        self._finish_output()
+        if self._request.dry_run and self._report.request is not None:
+            write_quietly(sys.stdout, json.dumps(self._report.request, indent=2) + "\n")
+        elif self._request.display.json:
+            answer = self._report.as_json(self._run.output if self._run else None)
+            write_quietly(sys.stdout, json.dumps(self._without_secrets(answer)) + "\n")
+        self._say_last_line()
+        return self._report.choose_exit_code()
+
+    async def _execute_interruptibly(self) -> None:
+        interrupts = Interrupts(
+            on_repeat=lambda: self._status.tell("still deleting the sandbox, please wait")
+        )
+        task = asyncio.ensure_future(self._execute())
+        with interrupts.cancel(task):
+            try:
+                await task
+            except asyncio.CancelledError:
+                raise interrupts.failure() from None
+
+    async def _execute(self) -> None:
+        settings, user = await self._choose_engine(), this_user()
+        async with Client.open(settings) as client:
+            if self._request.dry_run:
+                spec = create_spec(self._request, RunIdentity.new(user, self._request.name))
+                self._report.request = await client.request_of(spec)
+                return
+            with contextlib.ExitStack() as stack:
+                packed = await self._pack(stack)
+                context = RunContext(client, settings, user, self._access, self._status, packed)
+                self._run = Run(self._request, context, self._report)
+                await self._run.execute()
+
+    async def _choose_engine(self) -> Settings:
+        request = self._request
+        if request.dry_run:
+            settings = Settings.nowhere()
+        elif request.local:
+            settings = await asyncio.to_thread(local_settings)
+        else:
+            settings = settings_from_environment()
+        self._report.engine, self._report.endpoint = settings.engine, settings.endpoint
+        self._status.hide(settings.secrets)
+        if not request.dry_run:
+            self._status.tell(f"engine: {settings.describe()}")
+        refuse_foreign_account(request, settings)
+        if settings.engine == "local" and any(
+            program.language == "typescript" for program in request.programs
+        ):
+            raise UsageFailure(
+                "local Daytona runs python and javascript",
+                fix="compile it to javascript, or use the cloud",
+            )
+        return settings
+
+    async def _pack(self, stack: contextlib.ExitStack) -> PackedUpload | None:
+        """Before anything is created: too much, or what cannot be read, costs no sandbox.
+
+        In a thread, so that a signal is answered.
+        """
+        if not self._request.uploads:
+            return None
+        path = stack.enter_context(temporary_tar())
+        return await asyncio.to_thread(pack_uploads, path, self._request.uploads, self._access)
+
+    def _finish_output(self) -> None:
+        if self._run is None:
+            return
+        with contextlib.suppress(Failure):
+            self._run.output.finish()
+        if self._run.output.log_problem:
+            self._status.tell(self._run.output.log_problem)
+
+    def _without_secrets(self, value: Any, name: str = "") -> Any:
+        """Values alone, before they are spelt as JSON: a secret may be chosen to look like a part of it. Words of ours stay."""
+        if isinstance(value, str):
+            return value if name in FIXED_WORDS else self._status.clean(value)
+        if isinstance(value, dict):
+            return {key: self._without_secrets(found, key) for key, found in value.items()}
+        if isinstance(value, list):
+            return [self._without_secrets(found, name) for found in value]
+        return value
+
+    def _say_last_line(self) -> None:
+        """After all that the program printed: whose the exit code is, because a program can print any line of ours."""
+        report, code = self._report, self._report.choose_exit_code()
+        if report.failure is not None:
+            self._status.fail(
+                report.failure.message,
+                report.failure.fix,
+                whose=f"exit code {code} is this tool's: ",
+            )
+        elif report.exit_code is not None:
+            self._status.end(f"exit code {code} is the {report.whose}'s")
+        elif not self._request.dry_run:
+            done = "the program runs on" if report.detached else "all is done"
+            self._status.end(f"exit code {code} is this tool's: {done}")
+
+    def _as_failure(self, error: Exception) -> Failure:
+        if self._request.display.debug:
+            self._status.trace(error)
+        failure = as_failure(error)
+        return with_local_fix(failure) if self._request.local else failure
