@@ -1,13 +1,16 @@
-"""What holds for every test: warnings are errors (pyproject), and nothing leaves this machine."""
+"""What every test has: nothing leaves this machine, and a real local Daytona to talk to."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.local_server import LocalServer, new_state_dir, running_server
 
 REAL_CONNECT = socket.socket.connect
 REAL_CONNECT_EX = socket.socket.connect_ex
@@ -50,3 +53,33 @@ def no_cloud() -> Iterator[None]:
         patch.setattr(socket.socket, "connect", connect)
         patch.setattr(socket.socket, "connect_ex", connect_ex)
         yield
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[LocalServer]:
+    """One server for all tests that only need one."""
+    state = new_state_dir()
+    with running_server(state) as running:
+        yield running
+
+
+@pytest.fixture
+def state_dir() -> Path:
+    """A state folder for a test that starts its own servers."""
+    return new_state_dir()
+
+
+@pytest.fixture
+def sandbox(server: LocalServer) -> Iterator[str]:
+    """The id of a fresh sandbox, deleted afterwards."""
+    created = server.create()
+    yield created["id"]
+    server.request("DELETE", f"/api/sandbox/{created['id']}")
+
+
+@pytest.fixture
+def sdk(server: LocalServer) -> Any:
+    """The unmodified SDK's synchronous client, pointed at the server."""
+    from daytona import Daytona, DaytonaConfig
+
+    return Daytona(DaytonaConfig(api_key=server.api_key, api_url=server.api_url))

@@ -17,13 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.local.conftest import (
-    LocalServer,
-    host_processes_of,
-    new_state_dir,
-    running_server,
-    until,
-)
+from tests.local_server import LocalServer, host_processes_of, new_state_dir, running_server, until
 
 WORKERS = 3
 LONGEST_ROUND_S = 1.5

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.local.conftest import LocalServer, host_processes_of, new_state_dir, running_server
+from tests.local_server import LocalServer, host_processes_of, new_state_dir, running_server
 
 from .instant import running_instant
 from .measure import Row, in_ms, memory_of, row, timed

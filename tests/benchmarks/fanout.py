@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.local.conftest import SCRIPTS
+from tests.local_server import SCRIPTS
 
 from .instant import running_instant
 from .measure import Cost, Row, cost_of, environment, interleaved, python, row

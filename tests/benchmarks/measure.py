@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tests.local.conftest import SCRIPTS
+from tests.local_server import SCRIPTS
 
 RUN = str(SCRIPTS / "run_in_sandbox.py")
 

@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 
-from tests.local.conftest import new_state_dir, running_server
+from tests.local_server import new_state_dir, running_server
 
 from .measure import RUN, Row, cost_of, environment, python, row
 

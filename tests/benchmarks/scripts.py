@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 
-from tests.local.conftest import SCRIPTS, new_state_dir, running_server
+from tests.local_server import SCRIPTS, new_state_dir, running_server
 
 from .instant import Instant, running_instant
 from .measure import RUN, Cost, Row, cost_of, environment, interleaved, python, row

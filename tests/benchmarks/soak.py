@@ -16,13 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.local.conftest import (
-    LocalServer,
-    host_processes_of,
-    new_state_dir,
-    running_server,
-    until,
-)
+from tests.local_server import LocalServer, host_processes_of, new_state_dir, running_server, until
 
 WARM_UP = 10
 SETTLE_S = 3.0

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.local.conftest import LocalServer, new_state_dir, running_server
+from tests.local_server import LocalServer, new_state_dir, running_server
 
 from .measure import RUN, Cost, Row, cost_of, environment, python, timed
 

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.local.conftest import LocalServer, new_state_dir, wait_for_server
+from tests.local_server import LocalServer, new_state_dir, wait_for_server
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 NAME, ADDRESS = "github.com", "203.0.113.250"  # of a range for documentation, so nobody's

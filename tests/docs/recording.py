@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.local.conftest import new_state_dir
+from tests.local_server import new_state_dir
 
 from .pages import ROOT
 

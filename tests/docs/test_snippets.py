@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.local.conftest import LocalServer, new_state_dir
+from tests.local_server import LocalServer, new_state_dir
 
 from .pages import ROOT, RUN_TAGS, SHOWN_TAGS, Block, blocks
 from .waiting import ANOTHER_MACHINE

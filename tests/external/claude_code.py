@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.local.conftest import LocalServer, new_state_dir
+from tests.local_server import LocalServer, new_state_dir
 
 from .conftest import ROOT, copy_tracked
 from .scripted_model import ScriptedModel, Turn, serving

@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from ..local.conftest import LocalServer, new_state_dir, running_server
-from ..local.previewing import PORT, start_app
+from tests.local_daytona.control.previewing import PORT, start_app
+from tests.local_server import LocalServer, new_state_dir, running_server
+
 from . import tools
 
 WAIT_S = 60.0

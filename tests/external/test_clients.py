@@ -8,11 +8,10 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.local.conftest import LocalServer, server
+from tests.local_server import LocalServer
 
 from . import tools
 
-__all__ = ["server"]
 HERE = Path(__file__).parent
 # deepagents 0.7 answers these in another way than langchain-tests 1.x asks: paths of a glob are absolute, and a write replaces a file.
 # No server can mend that; they fail in the cloud too.

@@ -6,19 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.local.conftest import (
-    LocalServer,
-    healthcheck,
-    ours,
-    run,
-    sandboxes_script,
-    scripts_environment,
-    server,
-)
+from tests.kit.conftest import healthcheck, ours, run, sandboxes_script, scripts_environment
+from tests.local_server import LocalServer
 
 from .proxy import Proxy, running_proxy
 
-__all__ = ["healthcheck", "ours", "run", "sandboxes_script", "scripts_environment", "server"]
+__all__ = ["healthcheck", "ours", "run", "sandboxes_script", "scripts_environment"]
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.local.conftest import SCRIPTS, LocalServer, new_state_dir, running_server
+from tests.local_server import SCRIPTS, LocalServer, new_state_dir, running_server
 
 from .proxy import Fault, Proxy, running_proxy
 

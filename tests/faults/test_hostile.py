@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.local.conftest import Script
+from tests.kit.script_runner import Script
 
 from .hostile import ID, Hostile, running_hostile
 

@@ -15,7 +15,8 @@ import pytest
 
 from sandbox_kit.failures import Failure
 from sandbox_kit.lease import may_have_made_one
-from tests.local.conftest import SCRIPTS, LocalServer, Script
+from tests.kit.script_runner import Script
+from tests.local_server import SCRIPTS, LocalServer
 
 from .proxy import Fault, Proxy
 

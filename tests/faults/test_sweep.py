@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.local.conftest import LocalServer
+from tests.local_server import LocalServer
 
 from .sweep import SCENARIOS, Case, Sweep, all_cases, ready, shorten_pauses
 
