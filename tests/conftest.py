@@ -17,11 +17,17 @@ REAL_CONNECT_EX = socket.socket.connect_ex
 
 
 class LeftTheMachine(AssertionError):
-    """A test tried to reach another host; an AssertionError, so that no handler of network errors takes it for one."""
+    """A test tried to reach another host.
+
+    An AssertionError, so that no handler of network errors takes it for one.
+    """
 
 
 def stay_here(connection: socket.socket, address: Any) -> None:
-    """Raises LeftTheMachine unless a stream goes to loopback; a name is refused too, since it may mean anything."""
+    """Raises LeftTheMachine unless a stream goes to loopback.
+
+    A name is refused too, since it may mean anything.
+    """
     if (
         connection.family not in (socket.AF_INET, socket.AF_INET6)
         or connection.type != socket.SOCK_STREAM
@@ -48,7 +54,10 @@ def connect_ex(connection: socket.socket, address: Any) -> int:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_cloud() -> Iterator[None]:
-    """The suite drives the real SDK in this process: a test that forgets its endpoint must not reach the user's account."""
+    """The suite drives the real SDK in this process, and must not reach the user's account.
+
+    A test that forgets its endpoint would.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", connect)
         patch.setattr(socket.socket, "connect_ex", connect_ex)

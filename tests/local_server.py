@@ -1,4 +1,4 @@
-"""A real local Daytona for tests: start one, speak raw HTTP to it, see its processes, wait for something."""
+"""A real local Daytona for tests: start one, speak raw HTTP to it, see its processes, wait."""
 
 from __future__ import annotations
 
@@ -154,7 +154,10 @@ def running_server(state: Path, *, minute: float = 60.0) -> Iterator[LocalServer
 
 
 def until(condition: Any, *, seconds: float = 20.0) -> Any:
-    """Poll until `condition()` is true and return its value; fails after `seconds`, generous for a loaded machine."""
+    """Poll until `condition()` is true and return its value; fails after `seconds`.
+
+    The default is generous, for a loaded machine.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = condition()

@@ -1,4 +1,4 @@
-"""What a program prints on its way to the user: how fast much of it comes, and how soon one line (issue 6, h)."""
+"""A program's output on its way to the user: the speed of much of it, the delay of one line."""
 
 from __future__ import annotations
 

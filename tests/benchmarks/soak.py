@@ -23,7 +23,10 @@ SETTLE_S = 3.0
 
 
 def holdings(server: LocalServer) -> dict[str, int]:
-    """Descriptors, threads, resident KiB, processes of sandboxes, KiB on disk (without SQLite's log, which goes up and down to 4 MiB)."""
+    """Descriptors, threads, resident KiB, processes of sandboxes, KiB on disk.
+
+    Without SQLite's write-ahead log, which goes up and down to 4 MiB.
+    """
     status = Path(f"/proc/{server.pid}/status").read_text()
     disk = subprocess.run(
         ["du", "-sk", "--exclude=local.sqlite-wal", str(server.state_dir)],
@@ -65,7 +68,10 @@ def settled(server: LocalServer) -> dict[str, int]:
 def soak(
     server: LocalServer, sandboxes: int, at_once: int
 ) -> tuple[dict[str, int], dict[str, int], list[float]]:
-    """What is held before and after, and the seconds that each creation took; `at_once` of them live at the same time."""
+    """What is held before and after, and the seconds that each creation took.
+
+    `at_once` sandboxes live at the same time.
+    """
     with ThreadPoolExecutor(at_once) as clients:
         list(clients.map(lambda _: use(server), range(max(WARM_UP, at_once))))
         before = settled(server)
@@ -85,7 +91,8 @@ def main() -> None:
         begun = time.monotonic()
         before, after, took = soak(server, arguments.sandboxes, arguments.at_once)
         print(
-            f"{len(took)} sandboxes, {arguments.at_once} at once, {time.monotonic() - begun:.0f} s in all"
+            f"{len(took)} sandboxes, {arguments.at_once} at once, "
+            f"{time.monotonic() - begun:.0f} s in all"
         )
     print(
         f"create: median {statistics.median(took) * 1000:.0f} ms, slowest {max(took) * 1000:.0f} ms"

@@ -1,4 +1,4 @@
-"""Files in and out: by script, by raw HTTP, by one SDK call a file, to and from local Daytona (issue 6, g)."""
+"""Files in and out of local Daytona: by script, by raw HTTP, by one SDK call a file."""
 
 from __future__ import annotations
 

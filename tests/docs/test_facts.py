@@ -1,4 +1,4 @@
-"""What the prose states of the SDK and of our own code: names, keywords, defaults, kinds, exit codes."""
+"""What the prose states of the SDK and our code: names, keywords, defaults, kinds, exit codes."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ PYTHON = [block for block in blocks() if block.tag == "python"]
 PROSE = {page: body(page) for page in pages()}
 NOT_THE_SDK = {"filter", "return_exceptions"}  # of tarfile and of asyncio
 DELIBERATELY_WRONG = {"network_block_al"}  # the page shows that a misspelling has no effect
+NAME_IN_PROSE = re.compile(
+    r"(?:\b(?:sandbox|daytona|process|fs|volume|snapshot|git)|^)\.([a-z_]+)"
+    r"|^([a-z]+_[a-z_]+)\("
+)
 WRONG_SNIPPET = """\
 from daytona import CreateSandboxFromSnapshotParams, Daytona
 sandbox = Daytona().create(CreateSandboxFromSnapshotParams(network_block_al=True))
@@ -58,7 +62,10 @@ def test_there_is_something_to_check() -> None:
 
 
 def test_every_snippet_fits_the_sdks_types(tmp_path: Path) -> None:
-    """The SDK drops unknown keywords silently, so a snippet that runs proves nothing about them; some cannot even run here."""
+    """No snippet passes a keyword that the SDK does not know.
+
+    It drops those silently, so a snippet that runs proves nothing; and some cannot run here.
+    """
     for block in PYTHON:
         (tmp_path / re.sub(r"\W", "_", f"{block.page}_{block.line}")).with_suffix(".py").write_text(
             block.text
@@ -76,10 +83,7 @@ def spoken_attributes() -> Iterator[str]:
         for code in re.findall(r"`([^`\n]+)`", FENCE.sub("", text)):
             if "/" in code or "--" in code:  # a path or a command
                 continue
-            for match in re.finditer(
-                r"(?:\b(?:sandbox|daytona|process|fs|volume|snapshot|git)|^)\.([a-z_]+)|^([a-z]+_[a-z_]+)\(",
-                code,
-            ):
+            for match in NAME_IN_PROSE.finditer(code):
                 yield match[1] or match[2]
 
 

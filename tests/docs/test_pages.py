@@ -14,7 +14,8 @@ from . import daytona_cli
 from .pages import FLAG, ROOT, blocks, body, front_matter, headings, links, pages
 
 ALL = pages()
-# Flags of other programs that the pages show (python3, http.server, uv, npx, claude, git, pytest); every other one must be ours or the daytona CLI's.
+# Flags of other programs that the pages show (python3, http.server, uv, npx, claude, git, pytest).
+# Every other flag must be ours or the daytona CLI's.
 FOREIGN_FLAGS = {
     "--version",
     "--bind",
@@ -74,7 +75,7 @@ def unknown_flags(text: str) -> set[str]:
 
 @pytest.mark.parametrize("page", ALL, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_flag_exists(page: Path) -> None:
-    """A flag that the pages name is one of our parsers', the daytona CLI's, or a named foreign program's."""
+    """A flag that the pages name is our parsers', the daytona CLI's, or a listed program's."""
     assert unknown_flags(page.read_text()) == set()
 
 
@@ -88,7 +89,7 @@ COMMAND_LINE = re.compile(r"(run_in_sandbox|sandboxes|healthcheck)\.py\"? ([^\n]
 
 
 def command_lines() -> list[tuple[str, list[str]]]:
-    """(script, words) of every call of our scripts in a bash block, up to what the shell separates."""
+    """(script, words) of each call of our scripts in a bash block, up to a shell's separator."""
     found = []
     for block in blocks():
         for match in COMMAND_LINE.finditer(block.text if block.tag == "bash" else ""):

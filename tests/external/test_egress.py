@@ -1,4 +1,7 @@
-"""The real outside from a sandbox, through this machine's network: what the loopback tests of tests/local_daytona cannot show."""
+"""The real outside from a sandbox, through this machine's network.
+
+The loopback tests of tests/local_daytona cannot show it.
+"""
 
 from __future__ import annotations
 

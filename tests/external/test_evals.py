@@ -1,4 +1,7 @@
-"""evals/: their form, and that the real CLI loads, runs and scores every case. What a real model scores is not measured here."""
+"""evals/: their form, and that the real CLI loads, runs and scores every case.
+
+What a real model scores is not measured here.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ def test_every_case_has_a_deterministic_grader(case: str) -> None:
 
 
 class OneConversationEach(ScriptedModel):
-    """The same short script in every conversation: load the skill, then say what the first case wants to hear."""
+    """Every conversation loads the skill and says what the first case wants to hear."""
 
     def turn(self, request: dict[str, Any], place: int) -> Turn:
         told = json.dumps(request["messages"])
@@ -103,9 +106,10 @@ def run_evals(folder: Path, model: ScriptedModel, *flags: str) -> tuple[dict[str
 
 
 def test_the_cli_runs_and_scores_every_case(tmp_path: Path) -> None:
-    """A case that does not load is reported by nobody else; a script that only loads the skill must not pass them all.
+    """Every case loads and is scored; a script that only loads the skill does not pass them all.
 
-    Bash is not granted: the CLI would confine it by a bubblewrap of its own. So what forbids a Bash call passes, what wants one fails.
+    Nobody else reports a case that does not load. Bash is not granted, because the CLI would
+    confine it by a bubblewrap of its own: what forbids a Bash call passes, what wants one fails.
     """
     folder = tmp_path / "daytona-sandbox"
     copy_tracked(folder)

@@ -1,4 +1,7 @@
-"""The rules of the house that no linter knows: who may import whom, how long a function is, that every test says what it protects."""
+"""The rules that no linter knows: who imports whom, how long a function is, and others.
+
+Every test says what it protects; the version and the locked packages agree everywhere.
+"""
 
 from __future__ import annotations
 
@@ -144,7 +147,7 @@ def test_locks_pin_everything_by_hash_and_name_no_index(lock: str) -> None:
 
 @pytest.mark.parametrize("lock", ["scripts/requirements.lock", "tests/requirements.lock"])
 def test_locks_hold_what_the_project_asks_for_in_its_ranges(lock: str) -> None:
-    """pyproject's ranges are for people, the locks for machines; the skill's lock has no development tools."""
+    """The locks pin what pyproject's ranges ask for; the skill's has no development tools."""
     project = pytest.importorskip("tomllib").loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     wanted = (

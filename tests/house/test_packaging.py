@@ -1,4 +1,4 @@
-"""The zip for claude.ai, and the version: one place, and a command that carries it to the files that repeat it."""
+"""The zip for claude.ai; the version, set by one command in every file that repeats it."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def requirements(text: str, opening: str) -> list[str]:
 
 @pytest.mark.parametrize("script", ["healthcheck", "run_in_sandbox", "sandboxes"])
 def test_a_script_carries_the_projects_requirements(script: str) -> None:
-    """`uv run SCRIPT` installs what its PEP 723 header says: the same ranges as pyproject, the local engine with them."""
+    """`uv run SCRIPT` installs what its PEP 723 header says: all of pyproject's ranges."""
     project = (ROOT / "pyproject.toml").read_text()
     header = re.search(
         r"^# /// script\n((?:#.*\n)+?)# ///$",

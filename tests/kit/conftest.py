@@ -1,4 +1,4 @@
-"""The three scripts, called in this process against the test's server and as a user without a key."""
+"""The three scripts, called in this process against the test's server, without a user's key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from .script_runner import Script, called
 def scripts_environment(
     server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """The scripts find the test's server with --local, keep their state in `tmp_path`, and have no key of the user's."""
+    """The scripts find the test's server by --local and keep their state in `tmp_path`.
+
+    They have no key of the user's.
+    """
     for name in [name for name in os.environ if name.startswith("DAYTONA_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("DAYTONA_LOCAL_STATE", str(server.state_dir))

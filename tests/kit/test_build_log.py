@@ -18,7 +18,7 @@ def told(*chunks: bytes) -> list[str]:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
 def test_lines_come_whole_however_they_are_cut(size: int) -> None:
-    """A character may be spread over two chunks, an escape too: what is passed on is a whole line."""
+    """A character or an escape may be spread over two chunks: what is passed on is a whole line."""
     data = "step 1\r\nä → \x1b[31mred\x1b[0m\n\nlast".encode()
 
     assert told(*(data[place : place + size] for place in range(0, len(data), size))) == [

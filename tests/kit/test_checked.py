@@ -1,4 +1,4 @@
-"""What a server says, checked where it comes in: anything but the expected is refused or unknown, never passed on."""
+"""What a server says is checked where it comes in: the unexpected is refused or unknown."""
 
 from __future__ import annotations
 

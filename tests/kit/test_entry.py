@@ -1,4 +1,4 @@
-"""Starting the scripts as Claude does: the system's python3, another folder, an environment with nothing in it."""
+"""Starting the scripts as Claude does: system python3, another folder, an empty environment."""
 
 from __future__ import annotations
 
@@ -104,7 +104,10 @@ def test_without_an_environment_it_says_how_to_make_one(
 
     assert done.returncode == 125
     assert done.stderr.splitlines() == [
-        "[sandbox] exit code 125 is this tool's, nothing was run: the skill's environment is not installed",
+        (
+            "[sandbox] exit code 125 is this tool's, nothing was run: "
+            "the skill's environment is not installed"
+        ),
         f'fix: python3 -I "{clone}/scripts/healthcheck.py" --install',
     ]
 

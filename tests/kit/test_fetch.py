@@ -1,4 +1,7 @@
-"""What is held comes by fetch: wherever the user says, but never out of there, nor into the skill's own folders."""
+"""fetch brings what is held: wherever the user says, but never out of there.
+
+Nor into the skill's own folders.
+"""
 
 from __future__ import annotations
 
@@ -125,7 +128,7 @@ def test_a_link_that_lies_here_does_not_lead_it_out(work: Path) -> None:
 def test_the_skills_own_folders_are_closed_even_to_consent(
     work: Path, place: str, state: Path
 ) -> None:
-    """Whoever agrees to code in the project does not agree to another skill; nor by another name of the folder."""
+    """Who agrees to code in the project agrees to no other skill, however the folder is named."""
     (work / "alias").symlink_to(SKILL)
     hold(member("./x.py"))
     where = (

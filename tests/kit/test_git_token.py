@@ -1,4 +1,4 @@
-"""--git-token: a private repository is cloned with a token that shows nowhere and reaches one host only."""
+"""--git-token: the token of a private repository shows nowhere and reaches one host only."""
 
 from __future__ import annotations
 

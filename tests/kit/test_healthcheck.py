@@ -145,7 +145,10 @@ def test_the_clis_login_is_asked_without_a_browser(
     code: int,
     verdict: str,
 ) -> None:
-    """A stand-in `daytona` answers; stdin is closed and time is limited. The local engine is switched off by an unusable folder."""
+    """A stand-in `daytona` answers; stdin is closed and time is limited.
+
+    The local engine is switched off by an unusable folder.
+    """
     from sandbox_kit import health
 
     (tmp_path / "bin").mkdir()
@@ -173,7 +176,7 @@ def test_the_clis_login_is_asked_without_a_browser(
 def test_a_daytona_of_the_working_directory_is_not_run(
     healthcheck: Script, scripts_environment: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    """An empty or relative entry of PATH means whatever folder one is in, and the line is granted."""
+    """An empty or relative entry of PATH means any folder one is in, and the line is granted."""
     for folder in (scripts_environment, scripts_environment / "bin"):
         folder.mkdir(exist_ok=True)
         (folder / "daytona").write_text(f"#!/bin/sh\ntouch {scripts_environment}/owned\n")

@@ -1,4 +1,4 @@
-"""What a flag may touch on this machine: the tree of the working directory, and what the user's own variables open."""
+"""What a flag may touch here: the working directory's tree, and what the user's variables open."""
 
 from __future__ import annotations
 
@@ -270,7 +270,10 @@ def test_a_granted_line_writes_new_results_of_the_project(
 
 
 def test_text_does_not_go_into_a_folder_that_people_made(project: Path) -> None:
-    """Tools read what lies there: an inventory, a role, vendored packages; from within it either. What runs made is open to runs."""
+    """Folders that tools read stay closed, from within too; what runs made is open to runs.
+
+    An inventory, a role, vendored packages.
+    """
     subprocess.run(["git", "init", "-q"], cwd=project, check=True)
     below = access(project / "src")
     written = Written("20261126-010203-0123abcd")
@@ -295,7 +298,10 @@ def test_text_does_not_go_into_a_folder_that_people_made(project: Path) -> None:
 
 
 def test_the_working_directory_itself_is_judged(project: Path) -> None:
-    """`cd .git && … --download c:config`: the gate moved along. Reading is closed there too, and the refusal says why."""
+    """`cd .git && … --download c:config` does not move the gate along.
+
+    Reading is closed there too, and the refusal says why.
+    """
     (project / ".git" / "objects").mkdir(parents=True)
     (project / ".git" / "config").write_text("[core]\n")
     gate = access(project / ".git")
@@ -320,7 +326,10 @@ def test_the_users_variable_opens_where_not_what(project: Path) -> None:
 def test_the_skill_and_its_state_are_closed_wherever_they_lie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """A project may hold them: a plugin below it, a state that the user put there; a link is no way round."""
+    """The skill and its state are closed inside a project too; a link is no way round.
+
+    A plugin may lie below it, or a state that the user put there.
+    """
     monkeypatch.setattr("skill_env.SKILL", tmp_path / "plugin")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     for folder in ("plugin/scripts", "state/daytona-sandbox"):
@@ -412,7 +421,10 @@ def test_more_names_of_keys(project: Path, name: str) -> None:
 
 
 def test_a_key_in_source_is_a_constant(project: Path) -> None:
-    """A test's certificate in a string stands at the beginning of a line too; a file that begins as a key is one whatever its ending."""
+    """A file that begins as a key is one whatever its ending; a key quoted in a test is none.
+
+    A test's certificate in a string stands at the beginning of a line too.
+    """
     (project / "test_x.py").write_bytes(b'KEY = """\n-----BEGIN RSA PRIVATE KEY-----\nMII\n"""\n')
     (project / "key.py").write_bytes(b"-----BEGIN RSA PRIVATE KEY-----\n")
 
@@ -429,7 +441,7 @@ def test_source_with_a_secret_sounding_name_is_source(project: Path, name: str) 
 
 
 def test_data_beside_a_page_of_the_users_is_held(project: Path) -> None:
-    """A site generator would take it as the page's settings; a table of that name is nobody's page."""
+    """Site generators take the one for a page's settings; a table of that name is nobody's page."""
     (project / "report.md").write_text("# mine")
     (project / "results.csv").write_text("1")
 

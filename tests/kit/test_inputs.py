@@ -55,7 +55,10 @@ def test_a_file_that_cannot_be_run_is_a_usage_error(
 
 
 def test_variables_come_in_order_and_nothing_is_expanded(tmp_path: Path) -> None:
-    """The command line wins over names, names over the file; ${NAME} in a file is text, or it would read this machine's variables."""
+    """The command line wins over names, names over the file; ${NAME} in a file is text.
+
+    Else it would read this machine's variables.
+    """
     (tmp_path / "app.vars").write_text("A=file\nB=file\nexport C='${SECRET}'\n# no\n")
     options = gathered(
         tmp_path,

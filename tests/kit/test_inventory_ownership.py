@@ -1,4 +1,4 @@
-"""A granted line acts on what this skill made for this user; adopt, which is not granted, is the way to the rest."""
+"""A granted line acts on what this skill made for this user; adopt, not granted, opens the rest."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def theirs(request: pytest.FixtureRequest, server: LocalServer) -> Iterator[dict
 def test_a_run_leaves_it_alone(
     run: Script, server: LocalServer, theirs: dict[str, Any], flag: str, more: tuple[str, ...]
 ) -> None:
-    """Nothing runs there, its network and its labels stay, and the fix is a line that the client asks about."""
+    """Nothing runs there, its network and labels stay; the client asks about the fix's line."""
     result = run("--local", flag, "prod-db", "--json", *more)
     after = server.get("prod-db")
 

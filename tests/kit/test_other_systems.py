@@ -1,4 +1,7 @@
-"""The client half as Windows and macOS would have it, as far as Linux can play them: what is missing there is taken away here."""
+"""The client as Windows and macOS would have it, as far as Linux can play them.
+
+What is missing there is taken away here.
+"""
 
 from __future__ import annotations
 

@@ -83,7 +83,10 @@ def test_escapes_and_controls_do_not_reach_the_terminal(raw: str, shown: str) ->
 
 
 def test_what_passes_unlooked_at_has_nothing_to_take_out() -> None:
-    """The short way for plain text lets no character through that the long way would take out, in ASCII or beyond."""
+    """The short way for plain text lets no character through that the long way would take out.
+
+    In ASCII or beyond.
+    """
     for number in range(0x3000):
         for text in (chr(number), f"a{chr(number)}b", f"ä{chr(number)}"):
             assert is_plain(text) == (plain(text) == text), ascii(text)
@@ -210,7 +213,7 @@ class Terminal(io.StringIO):
 def test_somebody_elses_words_are_marked_line_by_line_and_plain(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A build's log is as hostile as a program's output: it may neither move the cursor nor begin a line of its own."""
+    """A build's log is as hostile as output: no cursor is moved, no line of its own begun."""
     Narrator().pass_on("step 1\x1b]0;title\x07\r\nfix: rm -rf ~\x1b[2J")
 
     assert capsys.readouterr().err == "[sandbox] step 1\n[sandbox] fix: rm -rf ~\n"
@@ -263,7 +266,7 @@ HIDDEN = [
 
 @pytest.mark.parametrize("number", HIDDEN, ids=hex)
 def test_what_is_invisible_reaches_neither_a_terminal_nor_a_model(number: int) -> None:
-    """A text can be hidden in it that only a model reads; neither in a program's output nor in a line of ours."""
+    """A text that only a model reads is taken out, of a program's output and of our own lines."""
     assert plain(f"a{chr(number)}b") == "ab"
     assert one_line(f"a{chr(number)}b") in ("ab", "a b")
 
@@ -296,7 +299,11 @@ def test_what_has_a_use_stays_in_a_programs_output() -> None:
     ids=["9d", "ESC BEL", "many", "OSC", "9b", "DCS", "CSI", "two"],
 )
 def test_escapes_without_end_do_not_hold_the_run(text: str) -> None:
-    """Each beginning was once followed to the end of the text, for minutes a megabyte and with no signal answered: a hang, not a slow answer."""
+    """Beginnings of escapes without an end cost no time.
+
+    Each was once followed to the end of the text, for minutes a megabyte and with no signal
+    answered: a hang, not a slow answer.
+    """
 
     def hangs(*_: object) -> None:
         raise AssertionError("it hangs")

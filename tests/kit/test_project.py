@@ -1,4 +1,4 @@
-"""Which folders are a project: judged by every component of the working directory, not by its name alone."""
+"""Which folders are a project: every component of the working directory counts, not its name."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_a_worktree_that_its_repository_does_not_know_is_none(repository: Path) 
 
 @pytest.mark.parametrize("planted", ["folder", "file"])
 def test_a_git_folder_planted_in_a_hidden_one_opens_nothing(tmp_path: Path, planted: str) -> None:
-    """An archive can bring one; also outside the home, where nothing else says what is the user's own."""
+    """An archive's counts as well, outside the home too, where nothing else marks the user's."""
     place = tmp_path / "project" / ".vscode"
     (place / "gd").mkdir(parents=True)
     (place / "gd" / "HEAD").write_text("ref: refs/heads/main\n")
@@ -193,7 +193,10 @@ def test_another_users_home_is_no_project(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_first_folder_of_a_project_is_known(repository: Path) -> None:
-    """By git; without it the working directory is all there is. A home that is a work tree is nobody's project."""
+    """By git; without it the working directory is all there is.
+
+    A home that is a work tree is nobody's project.
+    """
     (repository / "src").mkdir()
     git(repository.parents[1], "init", "-q")
     (repository.parent / "plain" / "below").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The table of results: what people download comes, what a tool obeys does not, however it is spelt."""
+"""The table of results: what people download comes, what a tool obeys does not, however spelt."""
 
 from __future__ import annotations
 

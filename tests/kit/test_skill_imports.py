@@ -1,4 +1,4 @@
-"""Nothing of a project is imported on the host: not by PYTHONPATH, not by the user's site, not from the working directory."""
+"""Nothing of a project is imported: not by PYTHONPATH, the user's site or the working directory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from skill_imports import own_path
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-# What our scripts import on their way; `re` and its like are loaded by some interpreters before any script.
+# What our scripts import on their way; some interpreters load `re` and its like before any script.
 PLANTED = (
     "__future__",
     "aiohttp",
@@ -83,7 +83,7 @@ def test_only_the_interpreters_own_folders_stay() -> None:
 def test_planted_modules_are_not_imported(
     tmp_path: Path, words: tuple[str, ...], isolated: bool
 ) -> None:
-    """Many projects export PYTHONPATH=src; the working directory and the user's site are no better."""
+    """Many export PYTHONPATH=src; the working directory and the user's site are no better."""
     site = (
         tmp_path
         / "base"

@@ -95,7 +95,7 @@ def lock(index: Path, tmp_path: Path) -> Path:
 def test_an_environment_is_whole_compiled_and_not_made_twice(
     lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bytecode is there even where the user's shell switches it off; the second call changes nothing."""
+    """Bytecode is there even if the user's shell switches it off; a second call changes nothing."""
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     target = install(tmp_path / "my data" / "venv", lock=lock)
     stamp = (target / skill_env.STAMP).stat().st_mtime_ns
@@ -108,7 +108,7 @@ def test_an_environment_is_whole_compiled_and_not_made_twice(
 
 
 def test_a_broken_or_outdated_environment_is_repaired(lock: Path, tmp_path: Path) -> None:
-    """A package taken away, an interpreter that is gone, an SDK put over ours by hand, another lock."""
+    """A package taken away, no interpreter, an SDK put over ours by hand, another lock."""
     target = install(tmp_path / "venv", lock=lock)
     next(target.rglob("dotenv.py")).unlink()
     install(target, lock=lock)
@@ -159,7 +159,7 @@ def test_an_older_environment_goes_on_where_it_cannot_be_renewed(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A plugin update brings a new lock, and there is no network: said, not failed. Unless the old one is of no use."""
+    """A new lock without a network is said, not failed, unless the old environment is of no use."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     target = install(lock=lock)
     if serves:
@@ -349,5 +349,5 @@ def test_only_web_addresses_are_fetched() -> None:
     ],
 )
 def test_pip_is_told_where_from_and_nothing_else(name: str, value: str, kept: bool) -> None:
-    """`healthcheck.py --install` is granted, so no setting may make it run a repository's own interpreter."""
+    """`healthcheck.py --install` is granted: no setting makes it run a repository's interpreter."""
     assert skill_install.is_for_pip(name, value) == kept

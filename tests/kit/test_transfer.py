@@ -48,7 +48,7 @@ def arrive(
 
 
 def project(folder: Path, **files: str) -> HostAccess:
-    """A folder with files by path, `__` for a slash and `_dot_` for a dot at the beginning of a name."""
+    """A folder with files by path: `__` for a slash, `_dot_` for a dot at a name's beginning."""
     for name, text in files.items():
         path = folder / name.replace("__", "/").replace("_dot_", ".")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +150,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", [None, "/dev/zero"])
 def test_a_gitignore_that_is_no_file_is_no_rule(tmp_path: Path, target: str | None) -> None:
-    """A repository under test may hold a pipe of that name, which waits for ever, or a link to something without an end."""
+    """A pipe of that name, which waits for ever, or a link to something endless is not read."""
     access = project(tmp_path, p__a="x")
     if target is None:
         os.mkfifo(tmp_path / "p" / ".gitignore")
@@ -306,7 +306,7 @@ def test_a_bomb_is_refused_by_its_head(work: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_is_no_result_is_held_and_named(work: Path) -> None:
-    """A .envrc, a git hook or a test written here would be run by others; the results beside them come."""
+    """A .envrc, a git hook or a test written here would be run by others; the results come."""
     members: list[tarfile.TarInfo | tuple[str, bytes]] = [
         ("./a/ok.csv", b"1"),
         ("./.envrc", b"x"),
@@ -336,7 +336,7 @@ def test_what_is_no_result_is_held_and_named(work: Path) -> None:
 
 
 def test_other_names_of_a_file_are_files_of_their_own(work: Path) -> None:
-    """Also 5,000 of them in a chain, each of which tarfile would look for from the beginning, one call deeper each time."""
+    """Also 5,000 in a chain: tarfile looks for each from the start, a call deeper each time."""
     chain = [
         entry(f"./{number}.csv", tarfile.LNKTYPE, f"./{number - 1}.csv")
         for number in range(1, 5_000)
@@ -376,7 +376,7 @@ def test_a_file_of_the_users_is_never_overwritten(work: Path, force: bool) -> No
 
 
 def test_force_replaces_what_a_run_wrote_and_leaves_its_other_names(work: Path) -> None:
-    """An edit since then makes it the user's; so does a file of theirs that happens to hold the same."""
+    """An edit since then makes it the user's; so does their own file that holds the same."""
     access = HostAccess.of({}, work)
     rest = (("./b.csv", b"b"), ("./c.csv", b""))
     for text in (b"first", b"second"):
@@ -399,7 +399,7 @@ def test_force_replaces_what_a_run_wrote_and_leaves_its_other_names(work: Path) 
 def test_a_file_that_comes_or_changes_meanwhile_is_not_overwritten(
     work: Path, monkeypatch: pytest.MonkeyPatch, force: bool
 ) -> None:
-    """Between the look and the last byte, which may be far apart, somebody may have been quicker; what came is held, not lost."""
+    """If somebody was quicker between the look and the last byte, what came is held, not lost."""
     access = HostAccess.of({}, work)
     if force:
         arrive(archive(work, ("a.csv", b"old")), "a.csv", access)
@@ -483,7 +483,10 @@ def test_a_download_that_cannot_be_is_refused(work: Path, text: str) -> None:
     ids=["page first", "data first"],
 )
 def test_a_page_and_its_data_do_not_come_together(work: Path, order: tuple[str, str]) -> None:
-    """Site generators take the one as settings of the other, which may say where it is written; in one download or in two."""
+    """Site generators take one for the other's settings, which may say where a page is written.
+
+    In one download or in two.
+    """
     content = {"./results/a.html": b"<html>", "./results/a.json": b"{}"}
     content = {
         name.replace("a.json", "data.json").replace("a.html", "data.html"): text

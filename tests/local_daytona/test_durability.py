@@ -1,4 +1,4 @@
-"""Servers that are killed in the middle of their work, and disks that are full: what was acknowledged stays, nothing else does."""
+"""Servers killed in the middle of their work, full disks: what was acknowledged stays, no more."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ SMALL_DISK = "192m"
 
 
 def test_a_server_killed_at_any_moment_loses_nothing_it_acknowledged(state_dir: Path) -> None:
-    """Each round is checked by the next server: database, sandboxes and their files, processes, mounts, storage of the deleted."""
+    """After each kill the next server finds what was acknowledged, and of the deleted nothing.
+
+    Database, sandboxes and their files, processes, mounts, storage.
+    """
     busy = Busy(seed=20261123)
     for _ in range(ROUNDS):
         assert round_of(state_dir, busy) == []
@@ -59,7 +62,7 @@ def small_disk() -> Iterator[Path]:
 
 
 def test_a_full_disk_is_told_and_loses_nothing(small_disk: Path) -> None:
-    """The caller reads 507; what was there stays usable, also for the next server, and a freed disk is enough to go on."""
+    """The caller reads 507; all stays usable, by the next server too; a freed disk is enough."""
     state, filler = small_disk / "state", small_disk / "filler"
     with running_server(state) as server:
         kept = server.create(name="kept")["id"]
@@ -104,7 +107,8 @@ from local_daytona import store
 write = store.Table._write
 def refuse(self, *values):
     if Path(sys.argv[2], "full").exists():
-        raise store.ApiError(507, "local Daytona could not write its database: database or disk is full")
+        full = "local Daytona could not write its database: database or disk is full"
+        raise store.ApiError(507, full)
     write(self, *values)
 store.Table._write = refuse
 from local_daytona.commands import main
@@ -113,7 +117,10 @@ raise SystemExit(main(["serve", "--state-dir", sys.argv[2]]))
 
 
 def test_what_frees_a_full_disk_works_on_a_full_disk(state_dir: Path) -> None:
-    """Stopping and deleting go on without the database, nothing runs that is said to be stopped, and nothing stays in between."""
+    """Stopping and deleting go on without the database, and nothing stays in between.
+
+    Nothing runs that is said to be stopped.
+    """
     state_dir.mkdir()
     with open(state_dir / "server.log", "ab") as log:
         process = subprocess.Popen(

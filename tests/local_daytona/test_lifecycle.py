@@ -1,4 +1,4 @@
-"""The server as a program: start, stop, status, env; crashes, races, other versions, and its own end."""
+"""The server as a program: start, stop, status, env; crashes, races, versions, its own end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.local_server import (
 
 @pytest.fixture
 def command(state_dir: Path) -> Iterator[Any]:
-    """Runs `python3 scripts/local_daytona WORDS` on a state folder of its own; a server it started is ended."""
+    """Runs `python3 scripts/local_daytona WORDS` on its own state folder; ends what it started."""
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         line = [
@@ -107,7 +107,7 @@ def test_a_second_server_on_the_state_folder_is_refused(command: Any) -> None:
 
 
 def test_the_state_is_closed_to_other_users(command: Any, state_dir: Path) -> None:
-    """The key, the database and the logs are the owner's; a root server's folder may only be passed through."""
+    """Key, database and logs are the owner's; a root server's folder can only be passed through."""
     command("start")
 
     assert oct(state_dir.stat().st_mode & 0o777) == ("0o711" if os.geteuid() == 0 else "0o700")
@@ -204,8 +204,10 @@ def other_version(state: Path) -> Any:
     @contextlib.contextmanager
     def run() -> Iterator[LocalServer]:
         code = (
-            f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import skill_env; skill_env.server_version = lambda: '0.0.0';"
-            f"from local_daytona.commands import main; raise SystemExit(main(['serve', '--state-dir', {str(state)!r}]))"
+            f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import skill_env; "
+            "skill_env.server_version = lambda: '0.0.0';"
+            "from local_daytona.commands import main; "
+            f"raise SystemExit(main(['serve', '--state-dir', {str(state)!r}]))"
         )
         state.mkdir()
         with open(state / "server.log", "ab") as log:
@@ -222,7 +224,7 @@ def other_version(state: Path) -> Any:
 
 
 def test_it_ends_by_itself_when_nobody_needs_it(state_dir: Path) -> None:
-    """Ten minutes without a request, a running sandbox or a pending timer (here a minute is 50 ms)."""
+    """Ten minutes without a request, a running sandbox or a timer (here a minute is 50 ms)."""
     process = spawn(state_dir, minute=0.05)
     wait_for_server(state_dir, process)
 

@@ -1,4 +1,7 @@
-"""Every operation of Daytona's two published descriptions, with likely and with senseless values: no 500, no hang, no HTML."""
+"""Every operation of Daytona's two published descriptions: no 500, no hang, no HTML.
+
+With likely and with senseless values.
+"""
 
 from __future__ import annotations
 
@@ -197,7 +200,7 @@ def is_acceptable(reply: Reply) -> bool:
 def test_nothing_that_the_description_allows_gives_a_500_a_hang_or_html(
     busy: LocalServer, api: str
 ) -> None:
-    """Whoever speaks Daytona's API gets an answer that a client can read, and the server lives on."""
+    """Whoever speaks Daytona's API gets an answer a client can read, and the server lives on."""
     dice = random.Random(SEED)
     every = operations(api)
     bad = []
@@ -206,7 +209,8 @@ def test_nothing_that_the_description_allows_gives_a_500_a_hang_or_html(
             what, reply = send(busy, operation, dice if turn else None)
             if not is_acceptable(reply):
                 bad.append(
-                    f"{reply.status} {reply.headers.get('Content-Type')} {what[:300]} -> {reply.body[:200]!r}"
+                    f"{reply.status} {reply.headers.get('Content-Type')} {what[:300]} -> "
+                    f"{reply.body[:200]!r}"
                 )
 
     assert len(every) >= LEAST_OPERATIONS[api]
@@ -227,9 +231,14 @@ def test_nothing_that_the_description_allows_gives_a_500_a_hang_or_html(
 def test_what_is_no_http_is_refused_in_json_even_for_a_browser(
     server: LocalServer, first_line: str, status: int
 ) -> None:
-    """The HTTP library's own answers would be text, or HTML for those who accept it; a long filter is read."""
+    """The HTTP library's own answers would be text or HTML; a long filter is read."""
     port = int(server.url.rpartition(":")[2])
-    headers = f"Host: 127.0.0.1:{port}\r\nAuthorization: Bearer {server.api_key}\r\nAccept: text/html\r\nConnection: close\r\n\r\n"
+    headers = (
+        f"Host: 127.0.0.1:{port}\r\n"
+        f"Authorization: Bearer {server.api_key}\r\n"
+        "Accept: text/html\r\n"
+        "Connection: close\r\n\r\n"
+    )
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(f"{first_line}\r\n{headers}".encode())
         head, _, body = b"".join(iter(lambda: connection.recv(65536), b"")).partition(b"\r\n\r\n")

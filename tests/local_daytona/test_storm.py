@@ -1,4 +1,4 @@
-"""Requests that meet in the wrong moment: whatever is done to a sandbox by whom, no 500, no hang, and nothing that cannot be deleted."""
+"""Requests that meet in the wrong moment: no 500, no hang, and nothing that cannot be deleted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Call = tuple[str, str, Any]
 
 
 def calls(name: str) -> list[Call]:
-    """What may happen to one sandbox; each with likely values, since only their order is to be strange."""
+    """What may happen to one sandbox, with likely values: only the order is to be strange."""
     sandbox, toolbox, session = (
         f"/api/sandbox/{name}",
         f"/toolbox/{name}",
@@ -91,7 +91,10 @@ def open_files(server: LocalServer) -> int:
 
 @pytest.mark.thorough
 def test_eight_clients_at_three_sandboxes_leave_nothing_behind(state_dir: Path) -> None:
-    """Every race of create, build, stop, snapshot, session and delete; afterwards no process, no descriptor, no traceback is left."""
+    """Every race of create, build, stop, snapshot, session and delete ends clean.
+
+    No process, no descriptor, no traceback is left.
+    """
     with running_server(state_dir) as server:
         before = open_files(server)
         with ThreadPoolExecutor(CLIENTS) as pool:
@@ -116,7 +119,7 @@ def is_gone(server: LocalServer, path: str) -> bool:
 
 
 def test_a_build_that_two_requests_delete_at_once_is_gone(server: LocalServer) -> None:
-    """The second must not cut off the first one's cleaning up; one that comes before the build has begun finds something to end."""
+    """The second does not cut off the first one's cleaning up; one before the build ends it too."""
     for wait_s in (0.0, 0.3):
         sandbox = server.create(
             buildInfo={"dockerfileContent": "FROM daytona-small\nRUN sleep 60\n"}

@@ -1,4 +1,4 @@
-"""A web application for previews, run inside a sandbox: it tells what it was asked, streams, and echoes over a WebSocket."""
+"""A web application inside a sandbox, for previews: echoes requests and WebSockets, streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Declarative builds: carried out inside a sandbox, with streamed logs, refused or failed in words that help."""
+"""Declarative builds: carried out in a sandbox, logs streamed; refused or failed with a fix."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_snapshot_is_built_and_started_from(sdk: Daytona) -> None:
 
 
 def test_the_last_workdir_is_where_everything_in_the_sandbox_begins(sdk: Daytona) -> None:
-    """Commands, code, sessions, interpreters, files and git; also of a snapshot made of it, and after a restart."""
+    """Commands, code, sessions, interpreters, files, git; in its snapshots and after a restart."""
     sandbox = sdk.create(
         CreateSandboxFromImageParams(image=Image.base("daytona-small").workdir("/opt/app")),
         timeout=120,
@@ -252,7 +252,10 @@ def test_what_cannot_be_begun_is_refused_at_the_post(
         ('RUN ["/no/such/program"]', "No such file"),
         (
             "WORKDIR /app",
-            "line 3: WORKDIR /app: it cannot be made; a sandbox of local Daytona has folders of its own in /home/daytona",
+            (
+                "line 3: WORKDIR /app: it cannot be made; "
+                "a sandbox of local Daytona has folders of its own in /home/daytona"
+            ),
         ),
         ("USER postgres", "one user"),
         ("ENV broken", "NAME=value"),

@@ -1,4 +1,4 @@
-"""Previews: who gets in, what is carried, and what ends a connection; through the SDK's links and raw HTTP to them."""
+"""Previews, by the SDK's links and raw HTTP: who gets in, what is carried, what ends them."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def preview(server: LocalServer, sandbox: str) -> Preview:
 
 
 def test_the_sdk_shows_a_plain_web_server_to_who_has_the_token(sdk: Any) -> None:
-    """The documented way: python3 -m http.server in a session, get_preview_link, the token as header or the key as bearer."""
+    """The documented way: http.server in a session, get_preview_link, token header or the key."""
     sandbox = sdk.create()
     try:
         sandbox.fs.upload_file(b"hello from inside", "index.html")
@@ -404,7 +404,11 @@ def test_chunked_bodies_go_both_ways(preview: Preview) -> None:
 
 def test_a_client_that_waits_for_100_continue_gets_it(preview: Preview) -> None:
     """curl asks so before a large upload."""
-    head = f"POST /count HTTP/1.1\r\nHost: {preview.host}\r\nx-daytona-preview-token: {preview.token}\r\n"
+    head = (
+        "POST /count HTTP/1.1\r\n"
+        f"Host: {preview.host}\r\n"
+        f"x-daytona-preview-token: {preview.token}\r\n"
+    )
     address, port = preview.host.split(":")
     with socket.create_connection((address, int(port)), timeout=60) as connection:
         connection.sendall(f"{head}Expect: 100-continue\r\nContent-Length: 3\r\n\r\n".encode())
@@ -414,7 +418,7 @@ def test_a_client_that_waits_for_100_continue_gets_it(preview: Preview) -> None:
 
 
 def test_large_bodies_pass_in_bounded_memory(preview: Preview) -> None:
-    """512 MiB down to a client that reads late, 256 MiB up: the server does not grow by a tenth of it."""
+    """512 MiB down to a late reader, 256 MiB up: the server does not grow by a tenth of it."""
     preview.ask("/big?8")
     before = peak_memory(preview.server.pid)
     connection = http.client.HTTPConnection(preview.host, timeout=120)
@@ -467,7 +471,12 @@ def test_what_does_not_answer_http_is_502(preview: Preview, path: str) -> None:
         "GET / HTTP/1.1\r\nHost: {host}\r\nX: a\rHost: b\r\n",
         "GET / HTTP/1.1\r\nHost: {host}\r\nX: a\nHost: b\r\n",
         "GET //evil.example/ HTTP/1.1 HTTP/1.1\r\nHost: {host}\r\n",
-        "POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        (
+            "POST / HTTP/1.1\r\n"
+            "Host: {host}\r\n"
+            "Transfer-Encoding: chunked\r\n"
+            "Transfer-Encoding: chunked\r\n"
+        ),
         "POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: gzip, chunked\r\n",
         "POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding:\x0bchunked\r\n",
         "POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: +1\r\n",
@@ -510,7 +519,12 @@ def test_a_chunked_body_that_two_readers_count_differently_ends_the_exchange(
     preview: Preview, body: str
 ) -> None:
     """Neither a second request nor a whole first one comes out of it."""
-    head = f"POST /rest HTTP/1.1\r\nHost: {preview.host}\r\nx-daytona-preview-token: {preview.token}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = (
+        "POST /rest HTTP/1.1\r\n"
+        f"Host: {preview.host}\r\n"
+        f"x-daytona-preview-token: {preview.token}\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n"
+    )
     said = converse(preview.host, (head + body).encode())
 
     assert not said.startswith(b"HTTP/1.1 200 ")
@@ -529,7 +543,11 @@ def test_one_connection_serves_one_request(preview: Preview, request_line: str) 
     first = request_line.format(
         head=f"Host: {preview.host}\r\nx-daytona-preview-token: {preview.token}\r\n"
     )
-    second = f"GET /stolen HTTP/1.1\r\nHost: {preview.host}\r\nAuthorization: Bearer {preview.server.api_key}\r\n\r\n"
+    second = (
+        "GET /stolen HTTP/1.1\r\n"
+        f"Host: {preview.host}\r\n"
+        f"Authorization: Bearer {preview.server.api_key}\r\n\r\n"
+    )
     said = converse(preview.host, (first + second).encode())
 
     assert (said.count(b"HTTP/1.1 200"), b"Connection: close" in said) == (1, True)
@@ -544,7 +562,7 @@ def test_a_name_that_leads_here_by_dns_is_refused(preview: Preview) -> None:
 
 
 def test_a_flood_of_connections_is_bounded(preview: Preview) -> None:
-    """Idle ones count; the caller beyond the limit is told, and it works again when they are gone."""
+    """Idle ones count; the caller beyond the limit is told, and may in when they are gone."""
     address, port = preview.host.split(":")
     with contextlib.ExitStack() as held:
         for _ in range(256):
@@ -675,7 +693,7 @@ def test_the_main_port_serves_previews_by_host_name(preview: Preview) -> None:
 
 
 def test_under_a_previews_host_there_is_no_api(preview: Preview) -> None:
-    """The path means the program inside, even with the key; and an API connection cannot turn into a preview."""
+    """The path means the program inside, even with the key; no API connection becomes a preview."""
     port = preview.server.url.rpartition(":")[2]
     host = f"{PORT}-{preview.id}.localhost:{port}"
     told = ask(
@@ -760,6 +778,10 @@ def test_a_head_that_comes_letter_by_letter_finds_its_side(preview: Preview) -> 
     ):
         with socket.create_connection(("127.0.0.1", int(port)), timeout=60) as connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for letter in f"GET /api/sandbox HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {preview.server.api_key}\r\n\r\n".encode():
+            for letter in (
+                "GET /api/sandbox HTTP/1.1\r\n"
+                f"Host: {host}\r\n"
+                f"Authorization: Bearer {preview.server.api_key}\r\n\r\n"
+            ).encode():
                 connection.sendall(bytes([letter]))
             assert connection.makefile("rb").readline().split()[1] == wanted

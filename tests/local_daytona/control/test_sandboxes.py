@@ -1,4 +1,4 @@
-"""The life of a sandbox through the unmodified SDK: create, find, label, stop, start, delete, and what time does to it."""
+"""A sandbox's life through the unmodified SDK: create, find, label, stop, start, delete, expiry."""
 
 from __future__ import annotations
 
@@ -306,7 +306,7 @@ def test_a_filter_that_makes_no_sense_is_refused(
 def test_what_local_daytona_does_not_have_is_refused_not_ignored(
     server: LocalServer, fields: dict[str, Any], status: int, words: str
 ) -> None:
-    """It never pretends: an image it does not have is an error with the way out, and nothing is made."""
+    """It never pretends: a missing image is an error with the way out, and nothing is made."""
     before = len(server.sandboxes())
     reply = server.request("POST", "/api/sandbox", body=fields)
 

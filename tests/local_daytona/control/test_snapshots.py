@@ -1,4 +1,4 @@
-"""Snapshots, archive, resize: made from a sandbox, started from, listed, deleted, and still there after a crash."""
+"""Snapshots, archive, resize: made, started from, listed, deleted, still there after a crash."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ def delete(server: LocalServer, *sandboxes: dict[str, Any]) -> None:
 
 
 def test_a_snapshot_of_a_running_sandbox_gives_its_files_to_new_ones(sdk: Daytona) -> None:
-    """The page's example: prepare once, start many; each has files of its own, in /home, /opt, /etc and /var."""
+    """The page's example: prepare once, start many; each has its own /home, /opt, /etc and /var."""
     first = sdk.create(CreateSandboxFromSnapshotParams(snapshot="daytona-medium"))
     first.process.exec(
-        "mkdir -p tools && echo one > tools/a && echo two > /opt/b && echo three > /etc/c && rm /etc/passwd && echo 4 > /var/d"
+        "mkdir -p tools && echo one > tools/a && echo two > /opt/b && echo three > /etc/c && "
+        "rm /etc/passwd && echo 4 > /var/d"
     )
     first.create_snapshot("my-tools", timeout=60)
     second = sdk.create(CreateSandboxFromSnapshotParams(snapshot="my-tools"))
@@ -118,7 +119,11 @@ def test_an_inactive_snapshot_starts_nothing_until_it_is_activated(server: Local
 def test_a_snapshot_is_made_while_code_swaps_folders_for_links(server: LocalServer) -> None:
     """Hostile code that races against the copy gets no file of the host into the snapshot."""
     sandbox = server.create()
-    racing = "mkdir -p x; for i in $(seq 50); do mkdir x/$i; echo mine > x/$i/shadow; done; (while true; do for i in $(seq 50); do mv x/$i x/o; ln -s /etc x/$i; rm x/$i; mv x/o x/$i; done; done) >/dev/null 2>&1 &"
+    racing = (
+        "mkdir -p x; for i in $(seq 50); do mkdir x/$i; echo mine > x/$i/shadow; done; "
+        "(while true; do for i in $(seq 50); do mv x/$i x/o; ln -s /etc x/$i; rm x/$i; "
+        "mv x/o x/$i; done; done) >/dev/null 2>&1 &"
+    )
     server.exec(sandbox["id"], racing)
     for turn in range(5):
         saved(server, sandbox, f"raced-{turn}")
@@ -150,7 +155,7 @@ def test_a_snapshot_that_cannot_be_copied_leaves_nothing_and_the_sandbox_goes_on
 
 
 def test_killed_at_any_moment_no_half_snapshot_and_no_orphan_folder_stays(state_dir: Path) -> None:
-    """What was acknowledged is there after a SIGKILL, with its files; what was not is gone, on disk too."""
+    """What was acknowledged survives a SIGKILL with its files; what was not leaves nothing."""
     acknowledged: set[str] = set()
     for turn in range(4):
         process = spawn(state_dir)
@@ -225,7 +230,10 @@ def test_auto_archive_comes_before_auto_delete_which_still_counts_from_the_stop(
 
 
 def test_resize_follows_daytonas_rules(sdk: Daytona) -> None:
-    """More cpu and memory while it runs; less, or more disk, when stopped; never less disk, never beyond the largest."""
+    """More cpu and memory while it runs; less, or more disk, only when stopped.
+
+    Never less disk, never beyond the largest.
+    """
     sandbox = sdk.create()
     sandbox.resize(Resources(cpu=2, memory=2))
     sandbox.refresh_data()

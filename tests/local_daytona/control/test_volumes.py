@@ -32,7 +32,7 @@ def delete(server: LocalServer, *sandboxes: dict[str, Any]) -> None:
 
 
 def test_the_pages_example_runs_and_the_files_outlive_the_sandbox(sdk: Daytona) -> None:
-    """reference/files.md: a volume at /home/daytona/data, written by one sandbox, read by the next."""
+    """reference/files.md: a volume at /home/daytona/data, written by one, read by the next."""
     volume = sdk.volume.get("datasets", create=True)
     mounts = [VolumeMount(volume_id=volume.id, mount_path="/home/daytona/data")]
     assert volume.state == "ready"
@@ -111,7 +111,7 @@ def test_a_link_planted_in_a_volume_leads_no_subpath_to_the_host(
 
 
 def test_a_link_planted_at_the_mount_path_leads_the_next_start_nowhere(server: LocalServer) -> None:
-    """CVE-2026-87766: nothing that a sandbox leaves in its own storage makes its next start write on the host."""
+    """CVE-2026-87766: nothing in a sandbox's own storage makes its next start write on the host."""
     victim = server.state_dir.parent / "next-start"
     victim.mkdir(mode=0o777)
     volume = made(server, "next-start")

@@ -1,6 +1,7 @@
-"""Pid 1 of a sandbox after code inside took it over: it does what the file /home/daytona/evil says, and is honest without one.
+"""Pid 1 of a sandbox after code inside took it over: it does what /home/daytona/evil says.
 
-Runs inside the sandbox as __main__.py beside the real agent, whose own __main__ is there as honest.py.
+It is honest without that file. Runs inside as __main__.py beside the real agent, whose own __main__
+is there as honest.py.
 """
 
 from __future__ import annotations

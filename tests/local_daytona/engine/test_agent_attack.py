@@ -1,4 +1,7 @@
-"""A sandbox whose pid 1 belongs to the attacker: the server survives, gives nothing away, and other sandboxes notice nothing."""
+"""A sandbox whose pid 1 is the attacker's: the server survives and gives nothing away.
+
+Other sandboxes notice nothing.
+"""
 
 from __future__ import annotations
 
@@ -136,7 +139,7 @@ def turned(server: LocalServer, order: str) -> Iterator[str]:
 
 
 def answers(server: LocalServer, sandbox_id: str) -> list[int]:
-    """The statuses of one request of each kind; a command that the agent only claims to run ends by its timeout."""
+    """The statuses of one request of each kind; a command that is never run ends by its timeout."""
     requests: list[tuple[str, str, Any]] = [
         ("GET", "files/download?path=/etc/passwd", None),
         ("POST", "files/bulk-download", {"paths": ["/etc/passwd"]}),
@@ -211,7 +214,7 @@ def test_messages_that_make_no_sense_end_at_most_their_own_sandbox(
 def test_file_operations_with_senseless_answers_fail_for_their_caller_only(
     attacked: LocalServer, neighbour: str, answer: str
 ) -> None:
-    """What a file operation says comes from inside too: every caller gets JSON, and none a failure of the server's."""
+    """A file operation's answer comes from inside too: callers get JSON, never a server failure."""
     requests: list[tuple[str, str, Any]] = [
         ("GET", "files?path=/", None),
         ("GET", "files/info?path=/", None),
@@ -239,7 +242,10 @@ def test_file_operations_with_senseless_answers_fail_for_their_caller_only(
 
 
 def test_answers_that_nobody_waits_for_go_nowhere(attacked: LocalServer, neighbour: str) -> None:
-    """Twice, of another number, or before their question: their descriptors are closed, and no caller gets another's answer."""
+    """Answers sent twice, of another number or too early: no caller gets another's.
+
+    Their descriptors are closed.
+    """
     before = descriptors(attacked)
     with turned(attacked, "twice") as sandbox_id:
         seen = [attacked.exec(sandbox_id, f"echo {number}")["result"] for number in range(10)]
@@ -251,7 +257,7 @@ def test_answers_that_nobody_waits_for_go_nowhere(attacked: LocalServer, neighbo
 def test_an_answer_that_comes_after_the_deletion_reaches_nobody(
     attacked: LocalServer, neighbour: str
 ) -> None:
-    """Whoever waited is told that the sandbox is gone; a child that still holds the control socket is killed."""
+    """Who waited is told that the sandbox is gone; a child that holds the socket is killed."""
     before = descriptors(attacked)
     with turned(attacked, "late") as sandbox_id, ThreadPoolExecutor() as clients:
         waiting = clients.submit(
@@ -301,7 +307,11 @@ def test_a_flood_of_messages_keeps_nobody_else_waiting(
         socket.create_connection(("127.0.0.1", int(attacked.url.rpartition(":")[2]))) as raw,
     ):
         body = b'{"command": "true"}'
-        head = f"POST /toolbox/{sandbox_id}/process/execute HTTP/1.1\r\nHost: {attacked.url[7:]}\r\nAuthorization: Bearer {attacked.api_key}\r\n"
+        head = (
+            f"POST /toolbox/{sandbox_id}/process/execute HTTP/1.1\r\n"
+            f"Host: {attacked.url[7:]}\r\n"
+            f"Authorization: Bearer {attacked.api_key}\r\n"
+        )
         raw.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         seen = [attacked.exec(neighbour, f"echo {number}")["result"] for number in range(20)]
 

@@ -1,4 +1,4 @@
-"""Which control groups a server may divide, and what is written into them, from the kernel's own texts."""
+"""Which control groups a server may divide, and what is written there, by the kernel's texts."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def copied(tree: Path, me: Owner, *, budget: Budget | None = None, layer: bool =
 
 
 def test_links_modes_times_and_hard_links_are_kept(tree: Path, me: Owner) -> None:
-    """A virtual environment made of hard links and symlinks works in the copy and takes no more room."""
+    """A virtual environment of hard links and symlinks works in the copy and takes no more room."""
     (tree / "bin").mkdir(mode=0o750)
     (tree / "bin" / "run").write_text("#!/bin/sh\n")
     (tree / "bin" / "run").chmod(0o4755)

@@ -92,7 +92,10 @@ def test_copied_storage_serves_where_overlays_do_not(
 def test_an_interpreter_under_roots_closed_home_is_bound_into_reach(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """root with pyenv or uv only: a mount namespace of its own shows the prefix at /python, and bubblewrap is not root all the same."""
+    """Root's own interpreter (pyenv, uv) is shown at /python; bubblewrap is not root all the same.
+
+    A mount namespace of its own does it.
+    """
     hidden = Python(path="/python/bin/python3", prefix=Path("/usr"), hidden=True)
     monkeypatch.setattr(engine_module, "find_python", lambda owner: hidden)
 
@@ -130,7 +133,10 @@ def test_a_users_own_interpreter_is_bound_beside_the_system(
 
 
 def in_a_namespace(state: Path, prelude: str, command: str) -> subprocess.CompletedProcess[str]:
-    """Run a server command as root of a user namespace, after `prelude`; skips where this machine has no `unshare` for it."""
+    """Run a server command as root of a user namespace, after `prelude`.
+
+    Skips where this machine has no `unshare` for it.
+    """
     if shutil.which("unshare") is None:
         pytest.skip("no unshare on this machine")
     line = f'{prelude} "$0" "$1" {command} --state-dir "$2"'
@@ -152,7 +158,10 @@ def in_a_namespace(state: Path, prelude: str, command: str) -> subprocess.Comple
 
 
 # The one namespace that may be made is used up by the ordinary user that the server then runs as.
-ONE_NAMESPACE = "echo 1 > /proc/sys/user/max_user_namespaces || exit 99; exec unshare --user --map-user=1000 --map-group=1000 "
+ONE_NAMESPACE = (
+    "echo 1 > /proc/sys/user/max_user_namespaces || exit 99; "
+    "exec unshare --user --map-user=1000 --map-group=1000 "
+)
 
 
 def test_without_namespaces_it_says_why_and_what_to_do(tmp_path: Path) -> None:
@@ -219,7 +228,7 @@ def test_a_setuid_bubblewrap_is_not_used(tmp_path: Path, monkeypatch: pytest.Mon
 def test_deleting_a_million_files_holds_nobody_else_up(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each deletion asks for the trash to be emptied: they queue in one thread, and the others stay free."""
+    """Each deletion asks for the trash to be emptied: they queue in one thread, beside others."""
     free = threading.Event()
 
     async def run() -> None:

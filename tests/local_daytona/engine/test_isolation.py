@@ -1,4 +1,4 @@
-"""What code in a sandbox cannot see, reach or change on the host. Probes run inside; each says what it found."""
+"""What code in a sandbox cannot see, reach or change on the host; probes say what they found."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ raise SystemExit(main(["serve", "--state-dir", sys.argv[3]]))
 
 @pytest.fixture(scope="module", params=["this user", "ordinary user"])
 def server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
-    """Every test of this module runs on the suite's own server, and, where that is root's, on one of an ordinary user."""
+    """The suite's own server for each test; where that is root's, an ordinary user's as well."""
     if request.param == "this user":
         state = new_state_dir()
         with running_server(state) as running:
@@ -52,7 +52,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
 
 @contextlib.contextmanager
 def ordinary_server() -> Iterator[LocalServer]:
-    """A server of an ordinary user, with the system's interpreter: root's own may lie where nobody else can reach it."""
+    """An ordinary user's server with the system's interpreter; root's may be out of its reach."""
     state = new_state_dir()
     state.mkdir(mode=0o700)
     os.chown(state, ORDINARY_UID, ORDINARY_UID)
@@ -106,7 +106,14 @@ def inside(server: LocalServer) -> Iterator[Any]:
 def try_to(action: str) -> str:
     """Code that prints `got` when `action` works, else the error's name."""
     body = "\n    ".join(action.splitlines())
-    return f"import os, socket, ctypes\ntry:\n    {body}\n    print('got')\nexcept Exception as error:\n    print(type(error).__name__)"
+    return (
+        "import os, socket, ctypes\n"
+        "try:\n"
+        f"    {body}\n"
+        "    print('got')\n"
+        "except Exception as error:\n"
+        "    print(type(error).__name__)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,7 +144,8 @@ def try_to(action: str) -> str:
 def test_host_places_are_not_there(inside: Any, path: str) -> None:
     """Home folders, secrets, sockets and devices of the host do not exist inside."""
     listing = inside(
-        f"import os; print(os.path.exists({path!r}) and (not os.path.isdir({path!r}) or os.listdir({path!r})))"
+        f"import os; path = {path!r}; "
+        "print(os.path.exists(path) and (not os.path.isdir(path) or os.listdir(path)))"
     )
 
     assert listing in ("False", "[]", "['.bashrc', '.profile']")
@@ -167,7 +175,8 @@ def test_the_system_is_read_only(inside: Any, path: str) -> None:
 def test_only_the_sandboxs_own_processes_exist(inside: Any) -> None:
     """No host process can be seen, so none can be signalled or traced."""
     names = inside(
-        "import os; print(sorted(open(f'/proc/{p}/comm').read().strip() for p in os.listdir('/proc') if p.isdigit()))"
+        "import os; pids = filter(str.isdigit, os.listdir('/proc')); "
+        "print(sorted(open(f'/proc/{p}/comm').read().strip() for p in pids))"
     )
 
     assert names == "['python3', 'python3']"
@@ -236,7 +245,10 @@ def test_no_capability_is_held_and_none_can_be_gained(inside: Any) -> None:
         "socket.socket(16, socket.SOCK_RAW, 12)",
         "os.setuid(1)",
         "import fcntl; m, s = os.openpty(); fcntl.ioctl(s, 0x541C, b'x')",
-        "pid = ctypes.CDLL(None).syscall(56, 0x10000000 | 17, 0, 0, 0, 0); pid or os._exit(0); assert pid > 0",
+        (
+            "pid = ctypes.CDLL(None).syscall(56, 0x10000000 | 17, 0, 0, 0, 0); "
+            "pid or os._exit(0); assert pid > 0"
+        ),
         "assert ctypes.CDLL(None).syscall(435, ctypes.create_string_buffer(88), 88) != -1",
         "assert ctypes.CDLL(None).setns(os.open('/proc/self/ns/net', os.O_RDONLY), 0) == 0",
         "assert ctypes.CDLL(None).socketpair(30, 1, 0, (ctypes.c_int * 2)()) == 0",
@@ -251,7 +263,11 @@ def test_no_capability_is_held_and_none_can_be_gained(inside: Any) -> None:
         "open('/proc/sys/vm/overcommit_memory', 'w')",
         "open('/proc/sys/net/core/bpf_jit_enable', 'w')",
         "os.mkdir('/sys/fs/cgroup/x')",
-        "s = socket.socket(16, socket.SOCK_RAW, 0); s.send(bytes.fromhex('1c0000001800050501000000000000000200000003020001000000000')[:28]); assert s.recv(99)[16:20] == bytes(4)",
+        (
+            "s = socket.socket(16, socket.SOCK_RAW, 0); "
+            "s.send(bytes.fromhex('1c0000001800050501000000000000000200000003020001000000000')"
+            "[:28]); assert s.recv(99)[16:20] == bytes(4)"
+        ),
     ],
 )
 def test_dangerous_calls_are_refused(inside: Any, action: str) -> None:
@@ -260,11 +276,12 @@ def test_dangerous_calls_are_refused(inside: Any, action: str) -> None:
 
 
 def test_every_call_of_the_table_is_refused_by_the_kernel(inside: Any) -> None:
-    """The table as this machine's kernel runs it: with arguments that make no sense, it would else say so."""
+    """The table as this machine's kernel runs it, which would else tell of senseless arguments."""
     arch = ARCHES[platform.machine()]
+    table = [(n, 1) for n in arch.denied] + list(arch.absent) + [(470, 38), (999, 38)]
     code = (
         "import ctypes\nc = ctypes.CDLL(None, use_errno=True)\n"
-        f"print([(n, ctypes.get_errno()) for n, wanted in {[(n, 1) for n in arch.denied] + list(arch.absent) + [(470, 38), (999, 38)]}"
+        f"print([(n, ctypes.get_errno()) for n, wanted in {table}"
         " if c.syscall(n, -1, -1, -1, -1, -1, -1) != -1 or ctypes.get_errno() != wanted])"
     )
 
@@ -306,19 +323,25 @@ def test_the_hosts_loopback_and_the_servers_api_are_unreachable(
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "169.254.169.254", "192.0.2.1", "8.8.8.8"])
 def test_there_is_no_network(inside: Any, address: str) -> None:
-    """No route leads anywhere: the ways out are the server's (test_egress, test_transparent), on no other port than theirs."""
+    """No route leads anywhere: the ways out are the server's own, at the server's ports only.
+
+    test_egress and test_transparent test those.
+    """
     for port in (25, 53, 853, 8080):
         assert inside(try_to(f"socket.create_connection(({address!r}, {port}), 3)")) in (
             "ConnectionRefusedError",
             "OSError",
         )
-    send = f"s = socket.socket(type=socket.SOCK_DGRAM); s.connect(({address!r}, 53)); s.settimeout(3); s.send(b'x'); s.recv(1)"
+    send = (
+        f"s = socket.socket(type=socket.SOCK_DGRAM); s.connect(({address!r}, 53)); "
+        "s.settimeout(3); s.send(b'x'); s.recv(1)"
+    )
     assert inside(try_to(send)) in ("ConnectionRefusedError", "OSError")
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "169.254.169.254"])
 def test_what_nobody_may_reach_says_nothing(inside: Any, address: str) -> None:
-    """Where a connection is accepted for every address, it ends for these before a byte of anyone else's."""
+    """Where any address accepts a connection, these end before a byte of anyone else's."""
     assert inside(
         try_to(f"s = socket.create_connection(({address!r}, 443), 3); assert s.recv(1)")
     ) in (
@@ -373,7 +396,7 @@ def test_bubblewrap_never_runs_as_root(server: LocalServer, sandbox: str) -> Non
 def test_a_symlink_planted_for_the_next_start_touches_nothing(
     server: LocalServer, tmp_path: Path
 ) -> None:
-    """CVE-2026-87766: with a persisted root, the next start's mounts would follow it and write on the host."""
+    """CVE-2026-87766: with a persisted root, the next start's mounts would write on the host."""
     victim = tmp_path / "victim"
     victim.mkdir()
     victim.chmod(0o777)
@@ -410,7 +433,10 @@ def test_one_sandbox_cannot_see_another(server: LocalServer, sandbox: str) -> No
 
     seen = server.exec(
         sandbox,
-        "cat /tmp/note; pgrep -f http.server; python3 -c \"import socket; socket.create_connection(('127.0.0.1', 8000))\"",
+        (
+            "cat /tmp/note; pgrep -f http.server; "
+            "python3 -c \"import socket; socket.create_connection(('127.0.0.1', 8000))\""
+        ),
     )
     server.request("DELETE", f"/api/sandbox/{other}")
 
@@ -489,9 +515,13 @@ def test_other_homes_keys_and_the_servers_state_are_not_there(
 
 def test_the_servers_key_is_nowhere_inside(inside: Any, server: LocalServer) -> None:
     """Neither in a process's environment or arguments, nor in a file that code can read."""
-    search = f"grep -rsl {server.api_key[10:40]} /etc /run /home /root /var /opt /srv /mnt /media /proc/[0-9]*/environ /proc/[0-9]*/cmdline"
+    search = (
+        f"grep -rsl {server.api_key[10:40]} /etc /run /home /root /var /opt /srv /mnt /media "
+        "/proc/[0-9]*/environ /proc/[0-9]*/cmdline"
+    )
     found = inside(
-        f"import subprocess; print(subprocess.run({search!r}, shell=True, capture_output=True, text=True).stdout)"
+        f"import subprocess; print(subprocess.run({search!r}, shell=True, "
+        "capture_output=True, text=True).stdout)"
     )
 
     assert [
@@ -521,8 +551,11 @@ def test_a_descriptor_of_pid_1_cannot_be_taken(inside: Any) -> None:
 def test_32_bit_calls_do_not_pass_the_filter(inside: Any) -> None:
     """Their numbers differ, so the filter ends whoever makes one."""
     code = (
-        "import ctypes, mmap, os, platform\nif platform.machine() != 'x86_64': print('other'); raise SystemExit\n"
-        "code = b'\\xb8\\x14\\x00\\x00\\x00\\xcd\\x80\\xc3'\nm = mmap.mmap(-1, 4096, prot=7)\nm.write(code)\n"
+        "import ctypes, mmap, os, platform\n"
+        "if platform.machine() != 'x86_64': print('other'); raise SystemExit\n"
+        "code = b'\\xb8\\x14\\x00\\x00\\x00\\xcd\\x80\\xc3'\n"
+        "m = mmap.mmap(-1, 4096, prot=7)\n"
+        "m.write(code)\n"
         "f = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))\n"
         "p = os.fork()\nif p == 0: f(); os._exit(0)\nprint(os.WTERMSIG(os.waitpid(p, 0)[1]))"
     )

@@ -1,4 +1,4 @@
-"""What one sandbox may take from the host and from its neighbours: attacks from inside, and what their caller is told."""
+"""What one sandbox may take from the host and its neighbours: attacks, and what callers read."""
 
 from __future__ import annotations
 
@@ -68,11 +68,20 @@ def may_bind_oom_scores() -> bool:
 def test_memory_of_many_processes_together_is_bounded(
     server: LocalServer, victim: str, sandbox: str
 ) -> None:
-    """Each stays below its own limit; the caller reads what happened, neighbours notice nothing, and the sandbox can be used again."""
+    """The caller reads what happened, neighbours notice nothing, the sandbox can be used again.
+
+    Each process stays below its own limit.
+    """
     answer = attack(
         server,
         victim,
-        f"import os\nfor _ in range(3):\n    if os.fork() == 0: break\nx = b'x' * (600 << 20)\n{HOLD}",
+        (
+            "import os\n"
+            "for _ in range(3):\n"
+            "    if os.fork() == 0: break\n"
+            "x = b'x' * (600 << 20)\n"
+            f"{HOLD}"
+        ),
     )
     found = is_error(server, victim)
 
@@ -107,7 +116,10 @@ def test_shared_memory_is_small(server: LocalServer, victim: str) -> None:
     """/dev/shm and /run are RAM: their size is fixed."""
     reply = server.exec(
         victim,
-        "head -c 200M /dev/zero > /dev/shm/x; head -c 200M /dev/zero > /run/x; stat -c %s /dev/shm/x /run/x; rm -f /dev/shm/x /run/x",
+        (
+            "head -c 200M /dev/zero > /dev/shm/x; head -c 200M /dev/zero > /run/x; "
+            "stat -c %s /dev/shm/x /run/x; rm -f /dev/shm/x /run/x"
+        ),
     )
     sizes = [int(line) for line in reply["result"].split() if line.isdigit()]
 
@@ -116,8 +128,14 @@ def test_shared_memory_is_small(server: LocalServer, victim: str) -> None:
 
 
 def test_pages_that_forked_workers_share_count_once(server: LocalServer, victim: str) -> None:
-    """A prefork server is not over its size because each worker shows its parent's memory as its own."""
-    code = "import os, time\nx = b'x' * (300 << 20)\nfor _ in range(6):\n    if os.fork() == 0: time.sleep(4); os._exit(0)\ntime.sleep(4); print('lived')"
+    """A prefork server is not over its size because each worker shows its parent's memory."""
+    code = (
+        "import os, time\n"
+        "x = b'x' * (300 << 20)\n"
+        "for _ in range(6):\n"
+        "    if os.fork() == 0: time.sleep(4); os._exit(0)\n"
+        "time.sleep(4); print('lived')"
+    )
 
     assert attack(server, victim, code).json()["result"] == "lived\n"
 
@@ -126,7 +144,7 @@ def test_pages_that_forked_workers_share_count_once(server: LocalServer, victim:
 def test_many_files_together_are_bounded_and_can_be_deleted_after_recovery(
     server: LocalServer, victim: str, sandbox: str
 ) -> None:
-    """Each file is within the file size limit; a sandbox over its disk may still run to be cleaned up."""
+    """Files within the file size limit; a sandbox over its disk still runs, to be cleaned up."""
     fill = "for i in $(seq 20); do head -c 200M /dev/zero > /home/daytona/big$i; done; sleep 60"
     answer = server.request("POST", f"/toolbox/{victim}/process/execute", body={"command": fill})
     found = is_error(server, victim)
@@ -141,7 +159,14 @@ def test_many_files_together_are_bounded_and_can_be_deleted_after_recovery(
 @pytest.mark.thorough
 def test_files_without_a_name_count_too(server: LocalServer, victim: str) -> None:
     """Deleted but open files take disk that no walk through the folders sees."""
-    code = f"import os, time\nfor n in '12':\n    f = open(n, 'w')\n    os.unlink(n)\n    os.posix_fallocate(os.dup(f.fileno()), 0, 2000 << 20)\n{HOLD}"
+    code = (
+        "import os, time\n"
+        "for n in '12':\n"
+        "    f = open(n, 'w')\n"
+        "    os.unlink(n)\n"
+        "    os.posix_fallocate(os.dup(f.fileno()), 0, 2000 << 20)\n"
+        f"{HOLD}"
+    )
     answer = attack(server, victim, code)
 
     assert (answer.status, "of disk" in answer.json()["message"]) == (410, True)
@@ -151,11 +176,14 @@ READ_ONLY_SPACE = """
 import ctypes
 c = ctypes.CDLL(None)
 c.mmap.restype = ctypes.c_void_p
-c.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+c.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
 place = c.mmap(None, 1 << 40, 1, 0x4022, -1, 0)
 for offset in range(0, 1 << 40, 2 << 20): ctypes.c_char.from_address(place + offset).value
 """
-EMPTY_FILES = "import os\nfor n in range(1_400_000): os.close(os.open(f'/dev/shm/{n}', os.O_CREAT | os.O_WRONLY))"
+EMPTY_FILES = (
+    "import os\n"
+    "for n in range(1_400_000): os.close(os.open(f'/dev/shm/{n}', os.O_CREAT | os.O_WRONLY))"
+)
 
 
 @pytest.mark.thorough
@@ -165,7 +193,7 @@ EMPTY_FILES = "import os\nfor n in range(1_400_000): os.close(os.open(f'/dev/shm
 def test_memory_that_nobody_has_resident_counts(
     server: LocalServer, victim: str, code: str
 ) -> None:
-    """The kernel's own memory for a sandbox is the host's as well: two gigabytes of it came to no process's account."""
+    """Kernel memory is the host's as well: two gigabytes of it came to no process's account."""
     answer = attack(server, victim, f"{code}\n{HOLD}")
 
     assert (answer.status, "of memory, its size is 1 GiB" in answer.json()["message"]) == (
@@ -174,10 +202,16 @@ def test_memory_that_nobody_has_resident_counts(
     )
 
 
-CROWD = "import os, time\nfor _ in range(11):\n    if os.fork() == 0: break\nheld = [os.open('/dev/null', 0) for _ in range(7000)]"
+CROWD = (
+    "import os, time\n"
+    "for _ in range(11):\n"
+    "    if os.fork() == 0: break\n"
+    "held = [os.open('/dev/null', 0) for _ in range(7000)]"
+)
 IN_FLIGHT = (
     "import array, socket\npairs = [socket.socketpair() for _ in range(4)]\n"
-    "for a, b in pairs: [a.sendmsg([b'x'], [(1, 1, array.array('i', [0] * 250))]) for _ in range(4)]"
+    "for a, b in pairs: [a.sendmsg([b'x'], [(1, 1, array.array('i', "
+    "[0] * 250))]) for _ in range(4)]"
 )
 TERMINALS = "import os\nfor _ in range(2000): os.open('/dev/ptmx', os.O_RDWR)"
 
@@ -195,7 +229,7 @@ TERMINALS = "import os\nfor _ in range(2000): os.open('/dev/ptmx', os.O_RDWR)"
 def test_what_the_machine_has_in_common_is_bounded_for_a_whole_sandbox(
     server: LocalServer, victim: str, sandbox: str, code: str, reason: str
 ) -> None:
-    """Each process stays below its own limit; together they would empty the host's tables, or hide a file in the crowd."""
+    """Each process is below its limit; together they would empty or flood the host's tables."""
     answer = attack(server, victim, f"{code}\n{HOLD}")
 
     assert (answer.status, reason in answer.json()["message"]) == (410, True)
@@ -207,7 +241,7 @@ def test_what_the_machine_has_in_common_is_bounded_for_a_whole_sandbox(
     ["c.shmget(0, ctypes.c_size_t(4096), 0o1600)", "c.semget(0, 1, 0o1600)", "c.msgget(0, 0o1600)"],
 )
 def test_system_v_objects_are_not_there(server: LocalServer, sandbox: str, call: str) -> None:
-    """They keep any amount of memory in no process and no descriptor; programs take ENOSYS and use what POSIX has."""
+    """They keep memory in no process or descriptor; programs take ENOSYS and use what POSIX has."""
     code = (
         f"import ctypes\nc = ctypes.CDLL(None, use_errno=True)\nprint({call}, ctypes.get_errno())"
     )
@@ -216,9 +250,11 @@ def test_system_v_objects_are_not_there(server: LocalServer, sandbox: str, call:
 
 
 def test_no_disk_is_taken_without_being_written(server: LocalServer, sandbox: str) -> None:
-    """fallocate would fill the host's disk between two looks of the watchdog; posix_fallocate goes on by writing."""
+    """fallocate fills the disk between two looks; posix_fallocate goes on by writing."""
     code = (
-        "import ctypes, os\nc = ctypes.CDLL(None, use_errno=True)\nfd = os.open('x', os.O_RDWR | os.O_CREAT)\n"
+        "import ctypes, os\n"
+        "c = ctypes.CDLL(None, use_errno=True)\n"
+        "fd = os.open('x', os.O_RDWR | os.O_CREAT)\n"
         "print(c.fallocate(fd, 0, ctypes.c_long(0), ctypes.c_long(1 << 20)), ctypes.get_errno())\n"
         "os.posix_fallocate(fd, 0, 1 << 20); print(os.fstat(fd).st_size)"
     )
@@ -245,7 +281,12 @@ def test_arguments_and_variables_beyond_any_process_are_refused(
 def test_zombies_are_processes_and_orphans_leave_none(server: LocalServer, victim: str) -> None:
     """Who does not reap its children meets the limit; pid 1 reaps what comes to it."""
     code = (
-        "import os, time\nn = 0\ntry:\n    while n < 3000:\n        if os.fork() == 0: os._exit(0)\n        n += 1\n"
+        "import os, time\n"
+        "n = 0\n"
+        "try:\n"
+        "    while n < 3000:\n"
+        "        if os.fork() == 0: os._exit(0)\n"
+        "        n += 1\n"
         "except OSError as error: print(error.errno, n < 520)"
     )
     assert attack(server, victim, code).json()["result"] == "11 True\n"
@@ -293,7 +334,13 @@ def test_one_file_ends_at_the_size_of_the_disk(server: LocalServer, victim: str)
 
 def test_open_files_are_bounded(server: LocalServer, victim: str) -> None:
     """One process cannot take the host's file table."""
-    code = "import os\nn = 0\ntry:\n    while True: os.dup(0); n += 1\nexcept OSError as e: print(e.errno, n < 8192)"
+    code = (
+        "import os\n"
+        "n = 0\n"
+        "try:\n"
+        "    while True: os.dup(0); n += 1\n"
+        "except OSError as e: print(e.errno, n < 8192)"
+    )
 
     assert attack(server, victim, code).json()["result"] == "24 True\n"
 
@@ -303,7 +350,16 @@ def test_processes_are_bounded_for_each_sandbox_by_itself(
     server: LocalServer, victim: str, sandbox: str
 ) -> None:
     """One that holds all it may leaves its neighbour's share alone."""
-    fork = "import os, time\nn = 0\ntry:\n    while n < 3000:\n        if os.fork() == 0: time.sleep(30); os._exit(0)\n        n += 1\nexcept OSError as e:\n    "
+    fork = (
+        "import os, time\n"
+        "n = 0\n"
+        "try:\n"
+        "    while n < 3000:\n"
+        "        if os.fork() == 0: time.sleep(30); os._exit(0)\n"
+        "        n += 1\n"
+        "except OSError as e:\n"
+        "    "
+    )
     end = "; os.kill(-1, 9)"
     thread = threading.Thread(target=attack, args=(server, victim, f"{fork}time.sleep(10){end}"))
     thread.start()
@@ -325,7 +381,13 @@ def test_inotify_of_one_sandbox_leaves_the_others_theirs(
     server: LocalServer, victim: str, sandbox: str
 ) -> None:
     """The host counts instances by user, whom all sandboxes share, and gives 128."""
-    take = "import ctypes, time\nc = ctypes.CDLL(None)\nn = 0\nwhile n < 1000 and c.inotify_init() >= 0: n += 1\nprint(n, flush=True)"
+    take = (
+        "import ctypes, time\n"
+        "c = ctypes.CDLL(None)\n"
+        "n = 0\n"
+        "while n < 1000 and c.inotify_init() >= 0: n += 1\n"
+        "print(n, flush=True)"
+    )
     taker = threading.Thread(
         target=attack, args=(server, victim, f"{take}\nopen('taken', 'w')\ntime.sleep(5)")
     )
@@ -353,7 +415,7 @@ def test_output_beyond_what_one_answer_holds_is_dropped_with_a_notice(
 def test_a_flooded_log_does_not_stop_the_neighbours(
     server: LocalServer, victim: str, sandbox: str
 ) -> None:
-    """A session's log lies on the host's disk: it is bounded, and the server stays responsive while it fills."""
+    """A session's log is on the host's disk: it is bounded, and the server answers meanwhile."""
     server.request("POST", f"/toolbox/{victim}/process/session", body={"sessionId": "flood"})
     server.request(
         "POST",
@@ -415,7 +477,7 @@ def test_thousands_of_idle_connections_to_the_api_leave_it_working(
 
 
 def test_garbage_without_a_key_leaves_no_traceback_in_the_log(state_dir: Path) -> None:
-    """Whoever is on this machine may send it: it is answered as JSON, and the log does not grow by it."""
+    """Anybody here may send it: it is answered as JSON, and the log does not grow by it."""
     with running_server(state_dir) as server:
         host = urlsplit(server.url).netloc.encode()
         before = (state_dir / "server.log").read_text()

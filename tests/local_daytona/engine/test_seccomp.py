@@ -149,7 +149,7 @@ def test_calls_that_are_newer_than_the_table_do_not_exist(machine: str, number: 
 def test_rare_protocols_do_not_make_the_host_load_their_modules(
     machine: str, family: int, protocol: int, allowed: bool
 ) -> None:
-    """SCTP, DCCP, SMC and MPTCP can be asked for as an ordinary family; libraries take the refusal and use TCP."""
+    """SCTP, DCCP, SMC, MPTCP come as an ordinary family; libraries take the refusal and use TCP."""
     answer = run(machine, seccomp.ARCHES[machine].socket, family, 1, protocol)
 
     assert answer == (seccomp.ALLOW if allowed else refused(errno.EPROTONOSUPPORT))
@@ -196,7 +196,7 @@ HEADERS = {
 
 @pytest.mark.parametrize("machine", HEADERS)
 def test_the_tables_are_the_kernels(machine: str) -> None:
-    """Every number that the installed kernel headers know under a denied name is the one in the table."""
+    """Every number that the kernel headers know under a denied name is the one in the table."""
     column, path = HEADERS[machine]
     try:
         with open(path) as header:

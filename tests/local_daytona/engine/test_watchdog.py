@@ -60,7 +60,7 @@ def test_who_fills_a_volume_is_found_when_the_disk_is_full(
 def test_it_looks_while_all_other_threads_are_busy_and_after_a_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Copies, deletions and starts have threads of their own; one look that fails is not the last."""
+    """Copies, deletions and starts have threads of their own; a look that fails is not the last."""
     looks: list[int] = []
 
     def look(_watched: object, _state: object) -> list[Any]:

@@ -1,6 +1,7 @@
-"""Attacks on the host, each with the bubblewrap options that stop it; run with that wall off, they succeed.
+"""Attacks on the host, each with the bubblewrap options that stop it; without them it succeeds.
 
-A probe is Python that prints `got` when it reached the host, with {file}, {port}, {name}, {pid} of things that a test made there.
+A probe is Python that prints `got` when it reached the host, with {file}, {port}, {name}, {pid} of
+things that a test made there.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ VARIABLE = "DAYTONA_WALL_PROBE"
 
 @dataclass(frozen=True)
 class Attack:
-    """One probe, and which of WALLS is off when it is to succeed; `as_root` when it needs bubblewrap run by root."""
+    """One probe, which of WALLS must be off for it, and whether bubblewrap must be root's."""
 
     name: str
     code: str
@@ -45,7 +46,8 @@ WALLS: dict[str, list[str]] = {
     "not root": [],  # bubblewrap run by a spare uid
     "no descriptors": [],  # pass_fds
 }
-# Bubblewrap itself gives capabilities up unless told not to; in a nested namespace they would be worth nothing.
+# Bubblewrap itself gives capabilities up unless told not to; in a nested namespace they would be
+# worth nothing.
 OFF = {"own root": ["--ro-bind", "/", "/"], "no capabilities": ["--cap-add", "ALL"]}
 LIBC = "import ctypes, os, socket\nc = ctypes.CDLL(None, use_errno=True)\n"
 
@@ -103,7 +105,13 @@ ATTACKS = (
     ),
     Attack(
         "type into a terminal",
-        "import fcntl, os, termios\nm, s = os.openpty()\nos.setsid()\nfcntl.ioctl(s, termios.TIOCSCTTY, 0)\nfcntl.ioctl(s, termios.TIOCSTI, b'x'); print('got')",
+        (
+            "import fcntl, os, termios\n"
+            "m, s = os.openpty()\n"
+            "os.setsid()\n"
+            "fcntl.ioctl(s, termios.TIOCSCTTY, 0)\n"
+            "fcntl.ioctl(s, termios.TIOCSTI, b'x'); print('got')"
+        ),
         "filter",
     ),
     Attack(
@@ -114,7 +122,11 @@ ATTACKS = (
     ),
     Attack(
         "use a descriptor of the server's",
-        "import os\nassert [n for n in range(3, 200) if os.path.exists(f'/proc/self/fd/{{n}}') and os.path.isfile(f'/proc/self/fd/{{n}}')]; print('got')",
+        (
+            "import os\n"
+            "assert [n for n in range(3, 200) if os.path.exists(f'/proc/self/fd/{{n}}') and "
+            "os.path.isfile(f'/proc/self/fd/{{n}}')]; print('got')"
+        ),
         "no descriptors",
     ),
 )
@@ -122,13 +134,17 @@ ATTACKS = (
 
 @contextlib.contextmanager
 def host_side(folder: Path) -> Iterator[dict[str, object]]:
-    """Things on the host that a sandbox must not reach: a file, a loopback server, an abstract socket, a process of its own uid."""
+    """Host things out of a sandbox's reach: a file, a loopback and an abstract socket, a process.
+
+    The process has the sandbox's own uid.
+    """
     owner = Owner.of_this_server()
     secret = folder / "secret"
     secret.write_text("got\n")
     secret.chmod(0o644)
     name = f"daytona-wall-{os.getpid()}"
-    process = subprocess.Popen(["sleep", "600"], **owner.popen_options())  # type: ignore[call-overload]
+    command = ["sleep", "600"]
+    process = subprocess.Popen(command, **owner.popen_options())  # type: ignore[call-overload]
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         socket.socket(socket.AF_UNIX) as abstract,

@@ -1,4 +1,4 @@
-"""Charts of code_run, with the real matplotlib in the sandbox's own Python and the real SDK; and what is made of hostile ones."""
+"""Charts of code_run, with the real matplotlib inside and the real SDK; hostile ones too."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def pip() -> list[str]:
 
 @pytest.fixture(scope="module")
 def packed(server: LocalServer) -> Iterator[Path]:
-    """matplotlib for the Python that sandboxes have, installed by the host from its index, as one archive."""
+    """matplotlib for the Python that sandboxes have, installed by the host, as one archive."""
     sandbox = server.create(ephemeral=True)["id"]
     version = server.exec(
         sandbox, "python3 -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])'"
@@ -100,11 +100,20 @@ def test_a_line_chart(plotting: Any) -> None:
     """Title, labels, ticks, scales and every point."""
     from daytona.common.charts import LineChart
 
-    code = "plt.plot([1, 2, 3], [1, 10, 100], label='growth')\nplt.plot([1, 3], [5, 5])\nplt.yscale('log')\n"
+    code = (
+        "plt.plot([1, 2, 3], [1, 10, 100], label='growth')\n"
+        "plt.plot([1, 3], [5, 5])\n"
+        "plt.yscale('log')\n"
+    )
     [chart] = drawn(
         plotting,
         code
-        + "plt.title('Growth')\nplt.xlabel('day')\nplt.ylabel('size')\nplt.xticks([1, 2, 3], ['a', 'b', 'c'])",
+        + (
+            "plt.title('Growth')\n"
+            "plt.xlabel('day')\n"
+            "plt.ylabel('size')\n"
+            "plt.xticks([1, 2, 3], ['a', 'b', 'c'])"
+        ),
     )
 
     assert isinstance(chart, LineChart)
@@ -148,7 +157,10 @@ def test_bar_charts(plotting: Any) -> None:
 
     [chart] = drawn(
         plotting,
-        "plt.bar(['a', 'b'], [3, 4.5], label='north')\nplt.bar(['a', 'b'], [1, 2], bottom=[3, 4.5], label='south')",
+        (
+            "plt.bar(['a', 'b'], [3, 4.5], label='north')\n"
+            "plt.bar(['a', 'b'], [1, 2], bottom=[3, 4.5], label='south')"
+        ),
     )
     [lying] = drawn(plotting, "plt.barh(['a', 'b'], [3, 4])")
 
@@ -198,8 +210,12 @@ def test_a_composite_chart(plotting: Any) -> None:
     from daytona.common.charts import CompositeChart
 
     code = (
-        "figure, (one, two, three) = plt.subplots(1, 3)\none.plot([1, 2], [3, 4])\none.set_title('first')\n"
-        "two.bar(['a'], [5])\nfigure.colorbar(three.imshow([[1, 2], [3, 4]]))\nfigure.suptitle('all')"
+        "figure, (one, two, three) = plt.subplots(1, 3)\n"
+        "one.plot([1, 2], [3, 4])\n"
+        "one.set_title('first')\n"
+        "two.bar(['a'], [5])\n"
+        "figure.colorbar(three.imshow([[1, 2], [3, 4]]))\n"
+        "figure.suptitle('all')"
     )
     [chart] = drawn(plotting, code)
 
@@ -253,7 +269,11 @@ def test_figures_come_once_in_order_and_only_when_shown(plotting: Any) -> None:
 
 def test_a_large_figure_and_many_points_are_bounded(plotting: Any) -> None:
     """Neither a poster nor a million points may fill the answer."""
-    code = "import numpy\nplt.figure(figsize=(100, 100), dpi=300)\nplt.plot(numpy.sin(numpy.linspace(0, 9, 1_000_000)))"
+    code = (
+        "import numpy\n"
+        "plt.figure(figsize=(100, 100), dpi=300)\n"
+        "plt.plot(numpy.sin(numpy.linspace(0, 9, 1_000_000)))"
+    )
     [chart] = drawn(plotting, code)
 
     assert 1000 < len(chart.elements[0].points) <= 10_000
@@ -266,7 +286,10 @@ def test_plotting_code_is_code_like_any_other(plotting: Any) -> None:
 
     code = (
         "from __future__ import annotations\nimport sys\nimport matplotlib.pyplot as plt\n"
-        "print('before', end='')\nplt.plot([1])\nplt.show()\nprint('after', __name__, sys.argv, repr(sys.stdin.read()))\n"
+        "print('before', end='')\n"
+        "plt.plot([1])\n"
+        "plt.show()\n"
+        "print('after', __name__, sys.argv, repr(sys.stdin.read()))\n"
     )
     good = plotting.process.code_run(code, CodeRunParams(argv=["a b"]))
     bad = plotting.process.code_run(code + "def fail():\n    return 1 / 0\nfail()")

@@ -1,4 +1,4 @@
-"""Signed links to files: what a link opens, what it does not, and how long; large files in bounded memory."""
+"""Signed links to files: what one opens, what not, how long; large files in bounded memory."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def visit(
 
 
 def test_the_sdks_links_work_without_a_key(server: LocalServer, box: Any) -> None:
-    """Both directions, for curl and browsers, and it counts that the file is no page of this server's."""
+    """Both directions, for curl and browsers; a file is never served as a page of this server."""
     down = visit(box.download_url("dir/r\u00e9port.html"))
     up = visit(box.upload_url("new/file.bin", ttl_seconds=0), "POST", UPLOAD)
 
@@ -75,7 +75,7 @@ def test_the_sdks_links_work_without_a_key(server: LocalServer, box: Any) -> Non
 
 
 def test_a_link_opens_its_path_and_its_method_only(server: LocalServer, box: Any) -> None:
-    """Another path, method, sandbox, expiry, a second path or no signature: 401, as without a key."""
+    """Another path, method, sandbox, expiry, a second path, no signature: 401, as without a key."""
     url = box.download_url("dir/r\u00e9port.html")
     other = server.create()["id"]
     changed = [
@@ -125,7 +125,10 @@ def test_a_link_ends_when_it_says_and_when_the_key_is_rotated(box: Any) -> None:
 
 
 def test_a_signature_does_not_open_the_gate_for_web_pages(box: Any) -> None:
-    """A page elsewhere may link to a download, which sends no Origin; it may not read one, and no rebound name is served."""
+    """A page elsewhere may link to a download but read none, and no rebound name is served.
+
+    A link sends no Origin.
+    """
     url = box.download_url("dir/r\u00e9port.html")
 
     assert visit(url, headers={"Origin": "http://evil.example"}).status == 403
@@ -139,7 +142,7 @@ def test_a_signature_does_not_open_the_gate_for_web_pages(box: Any) -> None:
 
 
 def test_the_signing_key_is_shown_to_the_owner_only_and_survives_a_restart(state_dir: Path) -> None:
-    """In the record, and in no sandbox's JSON, list, status or log; without the server's key there is none."""
+    """In the record, and in no sandbox's JSON, list, status or log; only for the server's key."""
     with running_server(state_dir) as first:
         box = first.create()["id"]
         key = first.request("GET", f"/api/sandbox/{box}/signing-key").json()
@@ -185,7 +188,7 @@ def test_the_calls_work_with_the_key_too_and_fail_as_the_others(
 
 
 def test_large_files_go_both_ways_in_bounded_memory(state_dir: Path, tmp_path: Path) -> None:
-    """Streams, in the bulk calls and behind links; the server's highest memory is what the kernel counted."""
+    """Streams, in bulk calls and behind links, by the server's peak memory as the kernel has it."""
     from daytona import Daytona, DaytonaConfig
 
     with open(tmp_path / "large", "wb") as file:

@@ -139,12 +139,15 @@ def test_a_tilde_is_only_a_name(fs: Any) -> None:
 def test_symlinks_are_resolved_inside(
     server: LocalServer, fs: Any, sandbox: str, tmp_path: Path
 ) -> None:
-    """A planted link to a host path leads to the sandbox's own path, for reading and for writing."""
+    """A planted link to a host path leads to the sandbox's own path, for reading and writing."""
     secret = tmp_path / "secret"
     secret.write_text("host secret")
     server.exec(
         sandbox,
-        f"ln -s {secret} link; ln -s /etc/shadow shadow; mkdir -p {tmp_path} && echo inside > {secret}",
+        (
+            f"ln -s {secret} link; ln -s /etc/shadow shadow; "
+            f"mkdir -p {tmp_path} && echo inside > {secret}"
+        ),
     )
 
     assert fs.download_file("link") == b"inside\n"
@@ -265,7 +268,7 @@ def test_replace_tells_of_each_file(sdk: Any) -> None:
 
 
 def test_move_keeps_what_is_there(sdk: Any) -> None:
-    """Also from one file system to another; an existing destination is a conflict, a missing parent not found."""
+    """Also across file systems; an existing destination is a conflict, no parent not found."""
     from daytona import DaytonaConflictError, DaytonaNotFoundError
 
     box = sdk.create()
@@ -306,7 +309,7 @@ GLOBS = [
 
 
 def test_globs_are_gos_and_none_takes_long(fs: Any) -> None:
-    """Base names only; a class is negated by ^; a pattern that is none is a 400, and stars do not multiply."""
+    """Base names only; ^ negates a class; a wrong pattern is a 400, and stars do not multiply."""
     from daytona import DaytonaBadRequestError
 
     for name in ("a.py", "d.txt", "ünï", "*", "a" * 60):
@@ -323,13 +326,15 @@ def test_globs_are_gos_and_none_takes_long(fs: Any) -> None:
 def test_a_hostile_tree_is_searched_listed_and_deleted(
     server: LocalServer, fs: Any, sandbox: str
 ) -> None:
-    """Deeper than any path or call stack, with pipes, loops, closed folders, names that are no text, and one endless line."""
+    """Pipes, loops, closed folders, endless lines, names that are no text, any depth."""
     made = server.exec(
         sandbox,
         "mkdir /dev/shm/t; cd /dev/shm/t; "
         "python3 -c \"import os\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')\"; "
-        "mkfifo pipe; ln -s .. loop; ln -s /dev/zero zero; mkdir closed; touch closed/needle; chmod 0 closed; "
-        "touch \"$(printf 'needle-\\377')\"; (head -c 3M /dev/zero | tr '\\0' x; echo needle; echo needle) > long",
+        "mkfifo pipe; ln -s .. loop; ln -s /dev/zero zero; mkdir closed; "
+        "touch closed/needle; chmod 0 closed; "
+        "touch \"$(printf 'needle-\\377')\"; "
+        "(head -c 3M /dev/zero | tr '\\0' x; echo needle; echo needle) > long",
     )
     assert made["exitCode"] == 0
     tree = "/dev/shm/t"
@@ -367,11 +372,16 @@ def test_searching_everything_comes_to_an_end(fs: Any) -> None:
 def test_replace_refuses_what_is_no_file_and_keeps_the_rest(
     server: LocalServer, fs: Any, sandbox: str
 ) -> None:
-    """Pipes, folders, the kernel's files and very large ones fail by file; mode and link stay; many files are no problem."""
+    """Pipes, folders, the kernel's files and very large ones fail one by one; mode and link stay.
+
+    Many files are no problem.
+    """
     server.exec(
         sandbox,
-        "mkfifo pipe; mkdir folder; truncate -s 65M huge; printf 'aa\\377a' > f; chmod 751 f; ln f link; "
-        "mkdir many; for n in $(seq 1500); do echo a > many/a-rather-long-name-so-that-it-takes-more-than-one-message-$n; done",
+        "mkfifo pipe; mkdir folder; truncate -s 65M huge; printf 'aa\\377a' > f; "
+        "chmod 751 f; ln f link; "
+        "mkdir many; for n in $(seq 1500); "
+        "do echo a > many/a-rather-long-name-so-that-it-takes-more-than-one-message-$n; done",
     )
     bad = fs.replace_in_files(
         ["pipe", "folder", "/proc/self/oom_score_adj", "huge", "/usr/bin/env"], "a", "b"
@@ -396,7 +406,10 @@ def test_a_replacement_that_does_not_fit_changes_nothing(
     """Room is taken first: a full disk must not cost the file."""
     server.exec(
         sandbox,
-        "yes a | head -c 20M > /dev/shm/f; head -c 900M /dev/zero > /dev/shm/rest 2>/dev/null; md5sum /dev/shm/f > sum",
+        (
+            "yes a | head -c 20M > /dev/shm/f; "
+            "head -c 900M /dev/zero > /dev/shm/rest 2>/dev/null; md5sum /dev/shm/f > sum"
+        ),
     )
     answers = fs.replace_in_files(["/dev/shm/f"], "a", "bbb")
 
@@ -407,12 +420,15 @@ def test_a_replacement_that_does_not_fit_changes_nothing(
 def test_a_folder_moves_between_file_systems_whole(
     server: LocalServer, fs: Any, sandbox: str
 ) -> None:
-    """In Daytona /tmp and the home are one file system; what cannot be copied leaves the source as it was."""
+    """In Daytona /tmp and home are one file system; what cannot be copied leaves its source."""
     from daytona import DaytonaError
 
     server.exec(
         sandbox,
-        "mkdir -p d/e; echo x > d/e/f; ln -s e/f d/link; chmod 700 d/e; mkdir odd; echo 1 > odd/a; mkfifo odd/pipe",
+        (
+            "mkdir -p d/e; echo x > d/e/f; ln -s e/f d/link; chmod 700 d/e; mkdir odd; "
+            "echo 1 > odd/a; mkfifo odd/pipe"
+        ),
     )
     fs.move_files("d", "/tmp/moved")
     with pytest.raises(DaytonaError):
@@ -420,7 +436,10 @@ def test_a_folder_moves_between_file_systems_whole(
 
     assert server.exec(
         sandbox,
-        "readlink /tmp/moved/link; stat -c %a /tmp/moved/e; cat /tmp/moved/link; ls odd; ls d /tmp/odd",
+        (
+            "readlink /tmp/moved/link; stat -c %a /tmp/moved/e; cat /tmp/moved/link; ls odd; "
+            "ls d /tmp/odd"
+        ),
     )["result"].split("\n")[:5] == ["e/f", "700", "x", "a", "pipe"]
 
 
@@ -466,7 +485,10 @@ def test_permissions_that_make_no_sense_are_refused(
 
     reply = server.request(
         "POST",
-        f"/toolbox/{sandbox}/files/permissions?{'' if 'path' in query else 'path=f&'}{quote(query, safe='=&/')}",
+        (
+            f"/toolbox/{sandbox}/files/permissions?{'' if 'path' in query else 'path=f&'}"
+            f"{quote(query, safe='=&/')}"
+        ),
     )
 
     assert reply.status in (400, 403), reply.body

@@ -1,4 +1,4 @@
-"""git of the toolbox through the unmodified SDK: against bare repositories inside, and one behind a password."""
+"""git of the toolbox through the SDK: bare repositories inside, and one behind a password."""
 
 from __future__ import annotations
 
@@ -27,10 +27,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(401, {"WWW-Authenticate": "Basic realm=git"})
         path, _, query = self.path.partition("?")
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        env = dict(os.environ, GIT_PROJECT_ROOT="/tmp/srv", GIT_HTTP_EXPORT_ALL="1", PATH_INFO=path, QUERY_STRING=query, REMOTE_USER="me",
-            REQUEST_METHOD=self.command, CONTENT_TYPE=self.headers.get("Content-Type", ""), CONTENT_LENGTH=str(len(body)),
-            HTTP_CONTENT_ENCODING=self.headers.get("Content-Encoding", ""), HTTP_GIT_PROTOCOL=self.headers.get("Git-Protocol", ""))
-        out = subprocess.run(["git", "http-backend"], input=body, capture_output=True, env=env).stdout
+        sent = self.headers.get
+        env = dict(os.environ, GIT_PROJECT_ROOT="/tmp/srv", GIT_HTTP_EXPORT_ALL="1",
+            PATH_INFO=path, QUERY_STRING=query, REMOTE_USER="me", REQUEST_METHOD=self.command,
+            CONTENT_TYPE=sent("Content-Type", ""), CONTENT_LENGTH=str(len(body)),
+            HTTP_CONTENT_ENCODING=sent("Content-Encoding", ""),
+            HTTP_GIT_PROTOCOL=sent("Git-Protocol", ""))
+        git = ["git", "http-backend"]
+        out = subprocess.run(git, input=body, capture_output=True, env=env).stdout
         head, _, rest = out.partition(b"\\r\\n\\r\\n")
         lines = dict(line.split(": ", 1) for line in head.decode().splitlines())
         self.answer(int(lines.pop("Status", "200").split()[0]), lines, rest)
@@ -38,11 +42,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def answer(self, status, headers, body=b""):
         self.send_response(status)
         for name, value in headers.items(): self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
     def log_message(self, *_): pass
 http.server.ThreadingHTTPServer(("127.0.0.1", 8642), Handler).serve_forever()
 """
-# Looks at every process again and again, and writes what shows the password, whose text this file does not hold.
+# Looks at every process again and again, and writes what shows the password, whose text this file
+# does not hold.
 WATCHER = """
 import os, sys
 words = ["hunter2" + end for end in ("/t%ken-7f3a", "%2Ft%25ken-7f3a")]
@@ -52,13 +59,17 @@ while not os.path.exists("stop"):
         for name in ("cmdline", "environ"):
             try: text = open("/proc/%s/%s" % (pid, name), "rb").read()
             except OSError: continue
-            if any(word.encode() in text for word in words): open("seen", "a").write(name + text.decode(errors="replace"))
+            if any(word.encode() in text for word in words):
+                open("seen", "a").write(name + text.decode(errors="replace"))
 open("watched", "w").close()
 """
 ORIGIN = (
-    "set -e; git init -q -b main /tmp/src; cd /tmp/src; git config user.name a; git config user.email a@b; echo one > f; git add f; "
-    "git commit -q -m first; git checkout -q -b side; echo two > g; git add g; git commit -q -m second; git checkout -q main; "
-    "mkdir -p /tmp/srv; git clone -q --bare . /tmp/srv/o.git; git -C /tmp/srv/o.git config http.receivepack true; "
+    "set -e; git init -q -b main /tmp/src; cd /tmp/src; git config user.name a; "
+    "git config user.email a@b; echo one > f; git add f; "
+    "git commit -q -m first; git checkout -q -b side; echo two > g; git add g; "
+    "git commit -q -m second; git checkout -q main; "
+    "mkdir -p /tmp/srv; git clone -q --bare . /tmp/srv/o.git; "
+    "git -C /tmp/srv/o.git config http.receivepack true; "
     "git rev-parse main; git rev-parse side"
 )
 
@@ -85,7 +96,7 @@ def git(sdk: Any, sandbox: str) -> Any:
 
 @pytest.fixture
 def commits(shell: Shell) -> list[str]:
-    """A bare repository inside, /tmp/srv/o.git, with one commit on main and one more on side: their names."""
+    """/tmp/srv/o.git inside, bare, with one commit on main and one more on side: their names."""
     return shell(ORIGIN).split()
 
 
@@ -94,7 +105,10 @@ def behind_password(server: LocalServer, sandbox: str, commits: list[str], shell
     """The same repository over HTTP, for whoever knows the password."""
     known = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
     shell(
-        f"cat > /tmp/backend.py <<'E'\n{BACKEND}\nE\nKNOWN={known} python3 /tmp/backend.py >/dev/null 2>&1 </dev/null &"
+        "cat > /tmp/backend.py <<'E'\n"
+        f"{BACKEND}\n"
+        "E\n"
+        f"KNOWN={known} python3 /tmp/backend.py >/dev/null 2>&1 </dev/null &"
     )
     until(
         lambda: (
@@ -129,10 +143,11 @@ def test_clone_change_commit_push_pull(git: Any, shell: Shell, commits: list[str
 
 
 def test_status_names_every_kind_of_change(git: Any, shell: Shell, commits: list[str]) -> None:
-    """The words are Daytona's, a renamed file tells its old name, and ahead and behind are counted."""
+    """The words are Daytona's, a renamed file tells its old name, ahead and behind are counted."""
     git.clone("/tmp/srv/o.git", "r")
     shell(
-        "cd r; git config user.name a; git config user.email a@b; seq 9 > old; git add old; git commit -q -m x; git mv old renamed; "
+        "cd r; git config user.name a; git config user.email a@b; seq 9 > old; git add old; "
+        "git commit -q -m x; git mv old renamed; "
         "echo x >> f; mkdir d; echo u > 'd/un tracked'; echo s > staged; git add staged"
     )
     status = git.status("r")
@@ -184,7 +199,7 @@ def test_branches_are_made_checked_out_and_deleted(git: Any, commits: list[str])
 def test_a_branch_pushed_with_its_upstream_is_published_and_followed(
     git: Any, shell: Shell, commits: list[str]
 ) -> None:
-    """Also from a clone of one branch, whose git follows no other; a commit later the status counts it."""
+    """Also from a clone of one branch, whose git follows no other; status counts a later commit."""
     git.clone("/tmp/srv/o.git", "r")
     git.create_branch("r", "topic")
     before = git.status("r").branch_published
@@ -205,7 +220,7 @@ def test_a_branch_pushed_with_its_upstream_is_published_and_followed(
 def test_a_commit_outside_the_branch_is_cloned_detached(
     git: Any, shell: Shell, commits: list[str], depth: int | None
 ) -> None:
-    """Also when the clone is shallow; a commit that is not there leaves nothing in the way of a second try."""
+    """Also when the clone is shallow; a commit that is not there does not hinder a second try."""
     from daytona import DaytonaGitBranchNotFoundError
 
     source = "file:///tmp/srv/o.git"
@@ -268,7 +283,8 @@ def test_a_push_that_is_behind_and_a_pull_that_diverged_are_conflicts(
     git.reset("b", mode="hard", target="origin/main")
     git.pull("b")
     shell(
-        "printf '#!/bin/sh\\nexit 1\\n' > /tmp/srv/o.git/hooks/pre-receive; chmod +x /tmp/srv/o.git/hooks/pre-receive"
+        "printf '#!/bin/sh\\nexit 1\\n' > /tmp/srv/o.git/hooks/pre-receive; "
+        "chmod +x /tmp/srv/o.git/hooks/pre-receive"
     )
     git.create_branch("b", "refused")
     with pytest.raises(sdk.DaytonaGitRemoteRejectedError):
@@ -310,7 +326,7 @@ def test_init_remote_reset_restore_and_config(git: Any, shell: Shell, commits: l
 
 
 def test_a_password_opens_the_repository(git: Any, shell: Shell, behind_password: str) -> None:
-    """clone, push and pull with username and password; without, or with a wrong one, it is the SDK's own error."""
+    """clone, push and pull with a password; without, or with a wrong one, the SDK's own error."""
     import daytona as sdk
 
     for login in ({}, {"username": USER, "password": "wrong"}):
@@ -334,7 +350,7 @@ def test_a_password_opens_the_repository(git: Any, shell: Shell, behind_password
 def test_the_password_is_nowhere(
     server: LocalServer, git: Any, shell: Shell, behind_password: str
 ) -> None:
-    """Not in an argument or an environment while git runs, not on the disk afterwards, not in the server's log."""
+    """In no argument or environment while git runs, later on no disk and in no server's log."""
     shell("cat > watch.py <<'E'\n" + WATCHER + "\nE\npython3 watch.py >/dev/null 2>&1 </dev/null &")
     until(lambda: "watching" in shell("ls"))
     git.clone(behind_password, "r", username=USER, password=PASSWORD)
@@ -349,7 +365,8 @@ def test_the_password_is_nowhere(
     assert "seen" not in shell("ls").split()
     assert (
         shell(
-            "echo hunter2 > planted; grep -rlsa 'hunter[2]' /home /tmp /run /var /etc /root --exclude=watch.py"
+            "echo hunter2 > planted; grep -rlsa 'hunter[2]' /home /tmp /run /var /etc /root "
+            "--exclude=watch.py"
         )
         == "/home/daytona/planted\n"
     )
@@ -359,7 +376,7 @@ def test_the_password_is_nowhere(
 
 
 def test_a_server_that_redirects_is_not_told_the_password(git: Any, behind_password: str) -> None:
-    """The credential is for the origin that the caller named, and git asks for another one's at the redirect."""
+    """The credential is for the origin that the caller named; after a redirect git asks anew."""
     from daytona import DaytonaGitAuthFailedError
 
     with pytest.raises(DaytonaGitAuthFailedError):
@@ -379,14 +396,17 @@ def test_the_repositorys_own_code_does_not_run_beside_the_password(
 ) -> None:
     """Hooks never run; filters do, once the credential is gone."""
     shell(
-        "git config --global filter.spy.smudge 'touch /tmp/ran; ls /run/git >> /tmp/seen; cat' && cd /tmp/src && echo '* filter=spy' > .gitattributes && "
+        "git config --global filter.spy.smudge 'touch /tmp/ran; ls /run/git >> /tmp/seen; cat' && "
+        "cd /tmp/src && echo '* filter=spy' > .gitattributes && "
         "git add . && git commit -q -m spy && git push -q /tmp/srv/o.git main"
     )
     git.clone(behind_password, "r", username=USER, password=PASSWORD)
     assert shell("cat /tmp/seen") == ""
     shell(
-        "for hook in pre-push post-merge post-checkout reference-transaction; do printf '#!/bin/sh\\ntouch /tmp/hooked\\n' > r/.git/hooks/$hook;"
-        "chmod +x r/.git/hooks/$hook; done; rm /tmp/seen; cd /tmp/src; echo 2 > f; git commit -q -am 2; git push -q /tmp/srv/o.git main; touch /tmp/seen"
+        "for hook in pre-push post-merge post-checkout reference-transaction; "
+        "do printf '#!/bin/sh\\ntouch /tmp/hooked\\n' > r/.git/hooks/$hook;"
+        "chmod +x r/.git/hooks/$hook; done; rm /tmp/seen; cd /tmp/src; echo 2 > f; "
+        "git commit -q -am 2; git push -q /tmp/srv/o.git main; touch /tmp/seen"
     )
     git.pull("r", username=USER, password=PASSWORD)
     git.push("r", username=USER, password=PASSWORD)
@@ -397,7 +417,7 @@ def test_the_repositorys_own_code_does_not_run_beside_the_password(
 def test_stored_credentials_are_used_and_an_own_one_goes_first(
     git: Any, shell: Shell, behind_password: str
 ) -> None:
-    """dangerously_authenticate stores in the sandbox's home, as its name says; a call's own credential is not replaced by it."""
+    """dangerously_authenticate stores in the sandbox's home; a call's own credential stays."""
     from daytona import DaytonaGitAuthFailedError
 
     git.dangerously_authenticate(USER, "stale", host="127.0.0.1:8642", protocol="http")
@@ -416,7 +436,7 @@ def test_stored_credentials_are_used_and_an_own_one_goes_first(
 def test_an_address_runs_no_program(
     server: LocalServer, sandbox: str, shell: Shell, url: str
 ) -> None:
-    """Neither as a transport nor as an option; also when the sandbox's own configuration allows it."""
+    """Neither as a transport nor as an option, even if the sandbox's configuration allows it."""
     shell(
         "git config --global protocol.ext.allow always; git config --global protocol.allow always"
     )
@@ -448,7 +468,7 @@ def test_an_address_runs_no_program(
 def test_what_git_would_take_for_something_else_is_refused(
     server: LocalServer, sandbox: str, shell: Shell, path: str, body: dict[str, Any]
 ) -> None:
-    """Options in disguise, forced refspecs, second lines: an answer in the 400s that repeats no secret."""
+    """Options in disguise, forced refspecs, second lines: a 4xx answer that repeats no secret."""
     shell("git init -q r; cd r; git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x")
     reply = server.request("POST", f"/toolbox/{sandbox}/git/{path}", body={"path": "r", **body})
 
@@ -481,9 +501,11 @@ def test_a_sandbox_without_git_says_what_to_do(server: LocalServer) -> None:
 def test_a_git_that_lies_or_floods_ends_in_an_answer(
     server: LocalServer, sandbox: str, shell: Shell
 ) -> None:
-    """The sandbox may put its own program in git's place: its output is bounded, and what cannot be read is left out."""
+    """A sandbox's own program in git's place: its output is bounded, the unreadable is left out."""
     shell(
-        "mkdir -p .local/bin r; printf '#!/bin/sh\\nprintf \"# branch.ab +x -y\\\\0002 R\\\\000u\\\\0001 MM\\\\000\"\\n' > .local/bin/git; chmod +x .local/bin/git"
+        "mkdir -p .local/bin r; printf '#!/bin/sh\\n"
+        'printf "# branch.ab +x -y\\\\0002 R\\\\000u\\\\0001 MM\\\\000"\\n\' > .local/bin/git; '
+        "chmod +x .local/bin/git"
     )
     lied = server.request("GET", f"/toolbox/{sandbox}/git/status?path=r")
     shell("printf '#!/bin/sh\\nhead -c 99999999 /dev/zero\\n' > .local/bin/git")

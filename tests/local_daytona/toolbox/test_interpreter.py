@@ -1,4 +1,4 @@
-"""Interpreter contexts through both SDKs and raw WebSockets: what lives on, what is told, what a time limit does."""
+"""Interpreter contexts by both SDKs and raw WebSockets: state, messages, time limits."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_variables_of_the_environment_hold_for_one_run(python: Python) -> None:
 def test_what_children_print_arrives_and_nothing_that_is_printed_breaks_the_frames(
     python: Python,
 ) -> None:
-    """Output and answers go different ways: raw bytes at descriptor 1, and even what looks like an answer."""
+    """Output and answers go apart: raw bytes at descriptor 1, even what looks like an answer."""
     run = python.run(
         "import os, subprocess, sys\n"
         "print('first', flush=True)\n"
@@ -182,7 +182,7 @@ def test_much_output_comes_whole_in_bounded_frames(python: Python) -> None:
 
 
 def test_a_line_is_one_message_and_half_a_line_comes_at_the_end(box: Any) -> None:
-    """Callbacks print what they hear: a message for a line's text and another for its end would tear it."""
+    """Callbacks print what they hear: a message for a line and one for its end would tear it."""
     heard: list[str] = []
     box.code_interpreter.run_code(
         "import time\nfor n in (1, 2):\n    print(n, 'x'); time.sleep(0.2)\nprint('half', end='')",
@@ -226,7 +226,14 @@ def test_an_exit_is_no_error_and_ends_no_context(python: Python, code: str) -> N
 def test_a_time_limit_interrupts_and_keeps_the_variables(python: Python) -> None:
     """SIGINT first: what listens to it ends cleanly, its children too."""
     python.run("x = 1")
-    waiting = "import subprocess\nprint('begun')\ntry:\n    subprocess.run(['sleep', '4242'])\nfinally:\n    print('cleaned')"
+    waiting = (
+        "import subprocess\n"
+        "print('begun')\n"
+        "try:\n"
+        "    subprocess.run(['sleep', '4242'])\n"
+        "finally:\n"
+        "    print('cleaned')"
+    )
     run = python.run(waiting, timeout=1)
 
     assert (run.code, run.frames[-1], run.error) == (
@@ -240,10 +247,12 @@ def test_a_time_limit_interrupts_and_keeps_the_variables(python: Python) -> None
 
 
 def test_what_ignores_the_interrupt_is_killed_and_the_context_starts_anew(python: Python) -> None:
-    """A hostile loop ends with its children, and the next run gets an empty namespace instead of a hang."""
+    """A hostile loop ends with its children; the next run gets an empty namespace, not a hang."""
     stubborn = (
         "import signal, subprocess, sys\nx = 1\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-        "subprocess.Popen(['sh', '-c', \"trap '' INT; exec sleep 4242\"])\nprint('deaf', flush=True)\nwhile True: pass"
+        "subprocess.Popen(['sh', '-c', \"trap '' INT; exec sleep 4242\"])\n"
+        "print('deaf', flush=True)\n"
+        "while True: pass"
     )
     run = python.run(stubborn, timeout=1)
     after = python.run("print('x' in globals())")
@@ -255,7 +264,9 @@ def test_what_ignores_the_interrupt_is_killed_and_the_context_starts_anew(python
 
 CHANNEL = (
     "import os; print('last', flush=True)\n"
-    "def is_socket(fd):\n    try: return os.readlink(f'/proc/self/fd/{fd}').startswith('socket')\n    except OSError: return False\n"
+    "def is_socket(fd):\n"
+    "    try: return os.readlink(f'/proc/self/fd/{fd}').startswith('socket')\n"
+    "    except OSError: return False\n"
     "[channel] = [fd for fd in map(int, os.listdir('/proc/self/fd')) if is_socket(fd)]\n"
 )
 
@@ -272,7 +283,10 @@ CHANNEL = (
         (CHANNEL + "os.write(channel, b'x' * 5_000_000)", "made no sense"),
         (
             CHANNEL
-            + "os.write(channel, b'[' * 100_000 + b'\\n'); os.read(0, 1); import time; time.sleep(1000)",
+            + (
+                "os.write(channel, b'[' * 100_000 + b'\\n'); os.read(0, 1); import time; "
+                "time.sleep(1000)"
+            ),
             "made no sense",
         ),
     ],
@@ -290,7 +304,10 @@ def test_an_interpreter_that_dies_says_so(python: Python, code: str, word: str) 
 def test_a_fork_does_not_answer_twice(python: Python) -> None:
     """The child of a bare fork comes to the end of the code as well."""
     run = python.run(
-        "import os, sys\nchild = os.fork()\nif child: os.waitpid(child, 0)\nprint('child' if not child else 'parent', flush=True)"
+        "import os, sys\n"
+        "child = os.fork()\n"
+        "if child: os.waitpid(child, 0)\n"
+        "print('child' if not child else 'parent', flush=True)"
     )
 
     assert sorted(run.text("stdout").split()) == ["child", "parent"]
@@ -313,14 +330,15 @@ def test_errors_that_cannot_be_shown_are_errors_all_the_same(python: Python) -> 
 
 
 def test_code_behaves_as_in_a_file(python: Python) -> None:
-    """Pickling, dataclasses, asyncio, an empty stdin; and none of the worker's own names or features."""
+    """Pickling, dataclasses, asyncio, an empty stdin; no names or features of the worker's own."""
     run = python.run(
         "import asyncio, pickle, sys\nfrom dataclasses import dataclass\n"
         "@dataclass\nclass Point:\n    x: int\n"
         "assert pickle.loads(pickle.dumps(Point(1))) == Point(1)\n"
         "assert asyncio.run(asyncio.sleep(0, 'slept')) == 'slept'\n"
         "assert __name__ == '__main__' and sys.stdin.read() == ''\n"
-        "assert Point.__annotations__ == {'x': int}, 'the worker has from __future__ import annotations'\n"
+        "assert Point.__annotations__ == {'x': int}, "
+        "'the worker has from __future__ import annotations'\n"
         "assert not {'Worker', 'json', 'signal'} & set(globals())\n"
         "try: import files\nexcept ImportError: print('clean')"
     )
@@ -379,7 +397,13 @@ def test_a_run_goes_on_when_its_client_leaves(python: Python) -> None:
             await socket.send_str(
                 json.dumps(
                     {
-                        "code": "import time\nprint('on', flush=True)\ntime.sleep(0.5)\nx = 'done'\nopen('/tmp/done', 'w')"
+                        "code": (
+                            "import time\n"
+                            "print('on', flush=True)\n"
+                            "time.sleep(0.5)\n"
+                            "x = 'done'\n"
+                            "open('/tmp/done', 'w')"
+                        )
                     }
                 )
             )
@@ -392,7 +416,7 @@ def test_a_run_goes_on_when_its_client_leaves(python: Python) -> None:
 
 
 def test_nothing_stays_open_in_the_server(python: Python) -> None:
-    """Contexts that were deleted, and interpreters that died or were killed: descriptors come back."""
+    """Contexts that were deleted, interpreters that died or were killed: descriptors come back."""
     folder = Path(f"/proc/{python.server.pid}/fd")
     python.run("1")
     before = len(list(folder.iterdir()))
@@ -408,9 +432,12 @@ def test_nothing_stays_open_in_the_server(python: Python) -> None:
 
 @pytest.mark.parametrize("how", ["delete the context", "stop the sandbox"])
 def test_nobody_waits_for_what_is_gone(server: LocalServer, how: str) -> None:
-    """A run that is ended from outside closes its connection, and so do those that wait behind it."""
+    """A run that is ended from outside closes its connection, and so do those that wait for it."""
     python = Python(server, server.create()["id"])
     context = python.context().json()["id"]
+
+    def has_begun() -> bool:
+        return bool(server.exec(python.sandbox, "test -e /tmp/begun")["exitCode"] == 0)
 
     async def run() -> list[Run]:
         running = []
@@ -420,8 +447,7 @@ def test_nobody_waits_for_what_is_gone(server: LocalServer, how: str) -> None:
                     converse(server, python.sandbox, {"code": code, "contextId": context})
                 )
             )
-            begun = lambda: server.exec(python.sandbox, "test -e /tmp/begun")["exitCode"] == 0  # noqa: E731
-            await asyncio.to_thread(until, begun)
+            await asyncio.to_thread(until, has_begun)
         if how == "delete the context":
             assert (await asyncio.to_thread(python.context, "DELETE", context)).status == 200
         else:

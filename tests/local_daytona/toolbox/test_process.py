@@ -21,7 +21,7 @@ def test_exec_merges_the_streams_and_passes_the_exit_code(
 def test_a_program_that_reads_stdin_eats_the_rest_of_the_script(
     server: LocalServer, sandbox: str
 ) -> None:
-    """The real daemon feeds the script on stdin; a client that forgets it must notice here, not in the cloud."""
+    """The daemon feeds the script on stdin; a client that forgets it notices here already."""
     assert server.exec(sandbox, "cat\necho eaten")["result"] == "echo eaten"
 
 
@@ -70,7 +70,10 @@ def test_a_timeout_kills_children_that_left_session_and_parent(
 ) -> None:
     """A double-forked child must not survive the 408, while an earlier daemon does."""
     server.exec(sandbox, "sleep 1001 >/dev/null 2>&1 </dev/null &")
-    escape = 'python3 -c "import os,time; os.fork() and os._exit(0); os.setsid(); os.fork() and os._exit(0); time.sleep(1002)"'
+    escape = (
+        'python3 -c "import os,time; os.fork() and os._exit(0); os.setsid(); '
+        'os.fork() and os._exit(0); time.sleep(1002)"'
+    )
     reply = server.request(
         "POST",
         f"/toolbox/{sandbox}/process/execute",
@@ -152,7 +155,7 @@ def test_code_run_is_a_fresh_interpreter_on_stdin(sdk: Any, sandbox: str) -> Non
 
 
 def test_code_run_of_javascript_uses_the_hosts_node(sdk: Any) -> None:
-    """The language is chosen at create and sent with every run; its arguments come as the real daemon gives them."""
+    """The language is chosen at create and sent with every run; arguments come as in the daemon."""
     from daytona import CodeRunParams, CreateSandboxFromSnapshotParams
 
     sandbox = sdk.create(CreateSandboxFromSnapshotParams(language="javascript"))
@@ -214,7 +217,8 @@ def test_python_is_there_by_its_short_name(server: LocalServer, sandbox: str) ->
 def test_an_archive_of_other_owners_unpacks(server: LocalServer, sandbox: str) -> None:
     """Most archives of the world are; the sandbox has one user, whom tar takes for root."""
     make = (
-        "import io, tarfile; archive = tarfile.open('a.tar', 'w'); member = tarfile.TarInfo('file'); member.uid = member.gid = 1001; "
+        "import io, tarfile; archive = tarfile.open('a.tar', 'w'); "
+        "member = tarfile.TarInfo('file'); member.uid = member.gid = 1001; "
         "archive.addfile(member, io.BytesIO())"
     )
     ended = server.exec(sandbox, f'python3 -c "{make}"; tar xf a.tar && ls file')

@@ -1,4 +1,4 @@
-"""Terminals through both SDKs and raw WebSockets: what is on them, what outlives what, and how each end is told."""
+"""Terminals by both SDKs and raw WebSockets: what they show, what stays, how each end is told."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def new(server: LocalServer, sandbox: str, **fields: Any) -> int:
 
 
 def test_the_sdk_opens_a_terminal_types_and_learns_the_exit_code(box: Any) -> None:
-    """The documented call: a real login terminal with size, directory and variables, ended by its shell."""
+    """The documented call: a real login terminal with size, directory, variables, and its end."""
     from daytona.common.pty import PtySize
 
     handle = box.process.create_pty_session(
@@ -169,13 +169,14 @@ def test_the_asynchronous_sdk_leaves_and_comes_back(server: LocalServer) -> None
 def test_output_that_nobody_hears_is_dropped_and_never_blocks_the_program(
     server: LocalServer, sandbox: str
 ) -> None:
-    """A build goes on while the laptop is closed; who comes back sees what comes then, not megabytes of before."""
+    """A build goes on while the laptop is closed; who comes back sees only what comes then."""
 
     async def run() -> tuple[bytes, bytes]:
         async with connected(server, f"{sandbox}/process/pty/create-connect?id=t") as socket:
             await socket.receive()
             await socket.send_bytes(
-                b"stty -echo; head -c 30000000 /dev/zero | tr '\\0' Z >/dev/tty; touch /tmp/through; sleep 1; echo la''ter\n"
+                b"stty -echo; head -c 30000000 /dev/zero | tr '\\0' Z >/dev/tty; "
+                b"touch /tmp/through; sleep 1; echo la''ter\n"
             )
             await output_until(socket, b"ZZZ")
         await asyncio.to_thread(
@@ -229,7 +230,7 @@ def test_the_end_is_told_in_a_message_and_in_the_close_reason(
 def test_everything_that_the_shell_wrote_arrives_before_its_end(
     server: LocalServer, sandbox: str
 ) -> None:
-    """The last lines of a failing build are the ones that matter, also when a child still holds the terminal."""
+    """A failing build's last lines matter most, also when a child still holds the terminal."""
 
     async def run() -> bytes:
         async with connected(server, f"{sandbox}/process/pty/create-connect?id=t") as socket:
@@ -281,7 +282,7 @@ def test_a_created_terminal_runs_at_once_or_with_lazy_start_at_the_first_connect
 def test_variables_of_a_terminal_stay_out_of_the_servers_log(
     server: LocalServer, sandbox: str
 ) -> None:
-    """They travel as a subprotocol, which the HTTP library logs when it knows none of those offered."""
+    """They travel as a subprotocol, which the HTTP library logs when it knows none of them."""
     secret = (
         base64.urlsafe_b64encode(json.dumps({"TOKEN": "geheim-4711"}).encode())
         .rstrip(b"=")

@@ -57,7 +57,7 @@ def test_nul_bytes_and_broken_utf8_pass_through_the_log(process: Any) -> None:
 
 
 def test_a_followed_log_streams_while_the_command_runs(process: Any) -> None:
-    """Lines arrive before the end: the command waits for input that is only sent after the first line."""
+    """Lines arrive before the end: the command waits for input that is sent after the first one."""
     started = execute(process, "echo ready; read word; echo got $word", run_async=True)
     heard: list[str] = []
 

@@ -1,8 +1,9 @@
-"""A program: the real server with a resolver and a dialler whose outside world is this machine. The filter is the real one.
+"""A program: the real server with a resolver and a dialler whose outside world is this machine.
 
-Arguments: the state folder and a JSON object of names to lists of answers, each a list of addresses; the last answer repeats;
-then the ranges that are opened. It notes on stderr what it resolved and dialled. OUTSIDE_PORTS, a JSON object, says which port
-of this machine stands for which; NO_TRANSPARENT makes it a host that does not let connections be caught.
+The filter is the real one. Arguments: the state folder, a JSON object of names to lists of answers,
+each a list of addresses, of which the last repeats; then the ranges that are opened. It notes on
+stderr what it resolved and dialled. OUTSIDE_PORTS, a JSON object, says which port of this machine
+stands for which; NO_TRANSPARENT makes it a host that does not let connections be caught.
 """
 
 from __future__ import annotations

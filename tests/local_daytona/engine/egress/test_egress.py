@@ -1,4 +1,7 @@
-"""What gets out of a sandbox, through a real server whose outside world is this machine (loopback_outside.py)."""
+"""What gets out of a sandbox, by a real server whose outside is this machine.
+
+loopback_outside.py is that server.
+"""
 
 from __future__ import annotations
 
@@ -171,7 +174,7 @@ def answer_once(connection: socket.socket, upstream: Upstream) -> None:
 
 
 def test_programs_that_know_proxies_get_out(world: World, box: str, upstream: Any) -> None:
-    """With no configuration, because the variables are there; and the outside sees a plain request."""
+    """It works unconfigured, by the variables that are there; the outside sees a plain request."""
     web = upstream(answer_once)
     done = world.server.exec(box, f"curl -sS http://site.test:{web.port}/path?q=1")
 
@@ -223,7 +226,7 @@ print(line, answer[:8], len(answer))
 
 
 def own_addresses() -> list[str]:
-    """This machine's address on the way to others, if it has one; a UDP socket sends nothing when it connects."""
+    """This machine's address on the way to others, if it has one; connecting UDP sends nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
         probe.connect(("203.0.113.1", 9))
         return [str(probe.getsockname()[0])]
@@ -284,7 +287,7 @@ def test_the_operator_opens_a_private_range(upstream: Any) -> None:
 
 
 def test_serve_takes_the_ranges_and_refuses_this_machine(state_dir: Path) -> None:
-    """The flag of the command line; loopback stays closed, because this server's own API listens there."""
+    """The command line's flag; loopback stays closed, because this server's own API is there."""
     serve = [
         sys.executable,
         str(SCRIPTS / "local_daytona"),
@@ -318,7 +321,7 @@ def test_serve_takes_the_ranges_and_refuses_this_machine(state_dir: Path) -> Non
 
 
 def test_a_name_that_changes_its_meaning_is_refused(world: World, box: str, upstream: Any) -> None:
-    """DNS rebinding: the address that was checked is the one dialled, and the next request is checked again."""
+    """DNS rebinding: the address that was checked is dialled, the next request checked anew."""
     target = f"rebind.test:{upstream(echo).port}"
 
     first, second = world.status_lines(box, target, target)
@@ -349,8 +352,16 @@ def test_refusals_are_said_once_logged_and_counted(world: World, box: str) -> No
         b"GET https://site.test/ HTTP/1.1\r\n\r\n",
         b"GET http://a@site.test/ HTTP/1.1\r\n\r\n",
         b"\x16\x03\x01\r\n\r\n",
-        b"POST http://site.test/ HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-        b"POST http://site.test/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+        (
+            b"POST http://site.test/ HTTP/1.1\r\n"
+            b"Content-Length: 1\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
+        ),
+        (
+            b"POST http://site.test/ HTTP/1.1\r\n"
+            b"Transfer-Encoding: chunked\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
+        ),
         b"POST http://site.test/ HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         b"GET http://site.test/ HTTP/1.1\r\nX: a\r\n b\r\n\r\n",
         b"GET http://site.test/ HTTP/1.1\r\nX: a\nHost: b\r\n\r\n",
@@ -381,7 +392,10 @@ def test_what_is_no_proxy_request_gets_a_clear_answer(
     world: World, box: str, request_bytes: bytes
 ) -> None:
     """Nothing hangs, nothing is dialled."""
-    code = f"s = socket.create_connection(('127.0.0.1', 3128), 60); s.sendall({request_bytes!r}); print(s.recv(3000).decode().split()[1])"
+    code = (
+        f"s = socket.create_connection(('127.0.0.1', 3128), 60); s.sendall({request_bytes!r}); "
+        "print(s.recv(3000).decode().split()[1])"
+    )
 
     assert world.inside(box, code) in ("400", "431")
 
@@ -567,7 +581,7 @@ def test_the_sdk_changes_settings(world: World, box: str) -> None:
 
 
 def test_ten_thousand_connections_hurt_nobody_else(world: World, box: str, upstream: Any) -> None:
-    """The server keeps few of them, another sandbox gets out, and the flooding one can again when it ends."""
+    """The server keeps few of them; another sandbox gets out, the flooding one when it ends."""
     web = upstream(answer_once)
     flood = """
 import os
@@ -575,13 +589,19 @@ for _ in range(2):
     if os.fork() == 0:
         held = []
         for _ in range(5000):
-            s = socket.socket(); s.setblocking(False); s.connect_ex(("127.0.0.1", 3128)); held.append(s)
+            s = socket.socket(); s.setblocking(False); held.append(s)
+            s.connect_ex(("127.0.0.1", 3128))
         open("/tmp/flooded%d" % os.getpid(), "w").close()
         time.sleep(1000)
 """
     world.server.exec(
         box,
-        f"cat > /tmp/flood.py <<'END'\n{INSIDE}{flood}\nEND\nsetsid python3 /tmp/flood.py >/dev/null 2>&1 </dev/null &",
+        (
+            "cat > /tmp/flood.py <<'END'\n"
+            f"{INSIDE}{flood}\n"
+            "END\n"
+            "setsid python3 /tmp/flood.py >/dev/null 2>&1 </dev/null &"
+        ),
     )
     until(
         lambda: (
@@ -621,10 +641,18 @@ def test_a_reader_that_does_not_read_costs_no_memory(world: World, box: str, ups
 
     made = upstream(pour)
     before = resident(world.server.pid)
-    code = f"s, _ = connect('site.test:{made.port}'); open('/tmp/holding', 'w').close(); time.sleep(60)"
+    code = (
+        f"s, _ = connect('site.test:{made.port}'); "
+        "open('/tmp/holding', 'w').close(); time.sleep(60)"
+    )
     world.server.exec(
         box,
-        f"cat > /tmp/hold.py <<'END'\n{INSIDE}{code}\nEND\nsetsid python3 /tmp/hold.py >/dev/null 2>&1 </dev/null &",
+        (
+            "cat > /tmp/hold.py <<'END'\n"
+            f"{INSIDE}{code}\n"
+            "END\n"
+            "setsid python3 /tmp/hold.py >/dev/null 2>&1 </dev/null &"
+        ),
     )
     until(lambda: made.received, seconds=60)
 
@@ -646,8 +674,16 @@ def test_a_deleted_sandbox_leaves_no_connection(world: World, upstream: Any) -> 
     descriptors = Path(f"/proc/{world.server.pid}/fd")
     before = len(list(descriptors.iterdir()))
     created = world.server.create()
-    code = f"s, _ = connect('site.test:{made.port}'); s.recv(1); open('/tmp/holding', 'w').close(); time.sleep(600)"
-    hold = f"cat > /tmp/hold.py <<'END'\n{INSIDE}{code}\nEND\nsetsid python3 /tmp/hold.py >/dev/null 2>&1 </dev/null &"
+    code = (
+        f"s, _ = connect('site.test:{made.port}'); s.recv(1); "
+        "open('/tmp/holding', 'w').close(); time.sleep(600)"
+    )
+    hold = (
+        "cat > /tmp/hold.py <<'END'\n"
+        f"{INSIDE}{code}\n"
+        "END\n"
+        "setsid python3 /tmp/hold.py >/dev/null 2>&1 </dev/null &"
+    )
     world.server.exec(created["id"], hold)
     until(lambda: world.server.exec(created["id"], "test -e /tmp/holding")["exitCode"] == 0)
     world.server.request("DELETE", f"/api/sandbox/{created['id']}")
@@ -731,7 +767,7 @@ def test_the_policy_holds_in_front_of_the_servers_own_proxy(
 def test_a_second_request_does_not_ride_on_a_checked_one(
     behind: tuple[World, Upstream, str],
 ) -> None:
-    """Bytes after the first request never reach the parent, which would take them for another request."""
+    """Bytes after the first request never reach the parent, which would take them for another."""
     world, parent, box = behind
     second = "GET http://127.0.0.1/secret HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"
     for head, body in (
@@ -739,7 +775,11 @@ def test_a_second_request_does_not_ride_on_a_checked_one(
         ("Transfer-Encoding: chunked", "4;x=y\\r\\nabcd\\r\\n0\\r\\n\\r\\n"),
     ):
         request = f"POST http://site.test/ HTTP/1.1\\r\\n{head}\\r\\n\\r\\n{body}{second}"
-        code = f"s = socket.create_connection(('127.0.0.1', 3128), 60)\ns.sendall(b'{request}')\nwhile s.recv(999): pass"
+        code = (
+            "s = socket.create_connection(('127.0.0.1', 3128), 60)\n"
+            f"s.sendall(b'{request}')\n"
+            "while s.recv(999): pass"
+        )
         world.inside(box, code)
     until(lambda: len(parent.received) == 2 and all(b"abcd" in data for data in parent.received))
 
@@ -752,7 +792,7 @@ def test_a_second_request_does_not_ride_on_a_checked_one(
 
 @pytest.fixture
 def https_site(tmp_path: Path) -> Iterator[tuple[int, Path]]:
-    """A site with TLS by an authority that only `ca.pem` names, serving a git repository; its port and that file."""
+    """The port of a TLS site with a git repository, and the file that alone names its authority."""
     run = functools.partial(subprocess.run, check=True, capture_output=True, cwd=tmp_path)
     run(
         """
@@ -787,14 +827,17 @@ def https_site(tmp_path: Path) -> Iterator[tuple[int, Path]]:
 def test_git_and_python_trust_what_the_servers_environment_trusts(
     https_site: tuple[int, Path],
 ) -> None:
-    """A company's own authority, named by SSL_CERT_FILE on the host, works inside with no configuration."""
+    """A company's own authority, named by SSL_CERT_FILE on the host, works inside unconfigured."""
     port, bundle = https_site
     with world_on(new_state_dir(), {"SSL_CERT_FILE": str(bundle)}) as world:
         box = world.server.create()["id"]
         cloned = world.server.exec(
             box, f"git clone -q https://site.test:{port}/repo.git && cat repo/README"
         )
-        fetch = f"import urllib.request as u; print(u.urlopen('https://site.test:{port}/repo.git/HEAD').read())"
+        fetch = (
+            "import urllib.request as u; "
+            f"print(u.urlopen('https://site.test:{port}/repo.git/HEAD').read())"
+        )
         fetched = world.inside(box, fetch)
         keys = world.server.exec(box, "grep -c 'PRIVATE KEY' $SSL_CERT_FILE")["result"]
 

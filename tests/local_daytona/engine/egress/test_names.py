@@ -18,7 +18,7 @@ def query(name: str, kind: int = 1, flags: int = 0x0100) -> bytes:
 
 
 def test_a_stand_in_means_its_name_again() -> None:
-    """The same name has the same address, another name another; every other address means itself."""
+    """A name keeps its address, another name has another; every other address means itself."""
     names = Names()
     first, second = names.stand_in("a.test"), names.stand_in("b.test")
 
@@ -38,7 +38,7 @@ def test_a_stand_in_of_nothing_is_refused(address: str) -> None:
 
 
 def test_the_table_is_bounded_and_forgets_what_was_not_used() -> None:
-    """A name that is connected to stays; the address of one that was forgotten goes to nobody else for long."""
+    """A name in use stays; the address of a forgotten one goes to nobody else for long."""
     names = Names()
     used, unused = names.stand_in("used.test"), names.stand_in("unused.test")
     for number in range(2 * MOST_NAMES):

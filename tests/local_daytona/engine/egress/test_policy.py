@@ -1,4 +1,7 @@
-"""What a sandbox may reach: addresses in all their spellings, lists, requests, the server's own proxy, certificates. No socket is used."""
+"""What a sandbox may reach: addresses in all spellings, lists, requests, proxies, certificates.
+
+No socket is used.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,7 @@ def test_an_address_of_this_machine_is_its_own() -> None:
 
 
 def test_the_operator_opens_private_ranges_only() -> None:
-    """10.1.0.0/16 may be opened; this machine, metadata and multicast never, nor a range that holds them."""
+    """10.1.0.0/16 may be opened; this machine, metadata, multicast and ranges around them never."""
     opened = Filter(
         opened=(parse_range("10.1.0.0/16"), parse_range("fd12::/16")), is_own=lambda address: True
     )
@@ -134,7 +137,7 @@ def test_what_is_neither_name_nor_address_is_refused(host: str) -> None:
 
 
 def test_domain_lists_cover_what_daytonas_do() -> None:
-    """A name is itself only; `*.` is the base and everything below it; case and a final dot do not matter."""
+    """A name is itself only, `*.` the base and all below it; case and a final dot do not matter."""
     rules = Rules(domains=parse_domains("Example.com, *.site.test."))
     for host in ("example.com", "EXAMPLE.com.", "site.test", "a.site.test", "a.b.site.test"):
         rules.refuse_name(Target.parse(host, 443))
@@ -144,7 +147,7 @@ def test_domain_lists_cover_what_daytonas_do() -> None:
 
 
 def test_a_cidr_list_admits_its_addresses_only() -> None:
-    """Host bits in a network are taken as Daytona's own example has them; IPv6 is on no such list."""
+    """Host bits in a network are taken as Daytona's own example has them; no list takes IPv6."""
     rules = Rules(cidrs=parse_cidrs("203.0.113.9/28,1.1.1.1/32"))
     found = [
         ipaddress.ip_address(text)
@@ -157,7 +160,11 @@ def test_a_cidr_list_admits_its_addresses_only() -> None:
 def test_a_request_is_written_anew_for_the_server() -> None:
     """Its own Host, no header of the hop, exactly one framing."""
     request = messages.parse(
-        b"POST http://Site.test:8080?q HTTP/1.1\r\nHost: other\r\nConnection: X-Hop, close\r\nX-Hop: 1\r\nProxy-Authorization: x\r\n"
+        b"POST http://Site.test:8080?q HTTP/1.1\r\n"
+        b"Host: other\r\n"
+        b"Connection: X-Hop, close\r\n"
+        b"X-Hop: 1\r\n"
+        b"Proxy-Authorization: x\r\n"
         b"X-Kept: a b\t\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n"
     )
 
@@ -207,7 +214,10 @@ def test_a_refusal_is_one_line_in_head_and_body() -> None:
 
 
 def test_the_servers_own_proxy_is_read_as_everybody_does() -> None:
-    """Small letters first, ALL_PROXY for what is left, NO_PROXY by host and by suffix; the password shows in no text of it."""
+    """Small letters first, ALL_PROXY for what is left, NO_PROXY by host and by suffix.
+
+    The password shows in no text of it.
+    """
     parents = Parents.of(
         {
             "https_proxy": "http://u:p%40ss@proxy:3128",

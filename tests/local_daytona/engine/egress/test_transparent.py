@@ -1,4 +1,7 @@
-"""Programs that know nothing of proxies: what they reach, and that the same rules hold, on a server whose outside is this machine."""
+"""Programs that know no proxy: what they reach, and that the same rules hold.
+
+On a server whose outside is this machine.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ class Echo(socketserver.BaseRequestHandler):
 
 
 class Web(socketserver.BaseRequestHandler):
-    """Answers any HTTP request with hello; a tunnel that is asked for is an echo, as a proxy's on the way to one would be."""
+    """Answers HTTP with hello; a requested tunnel is an echo, as a proxy's way to one would be."""
 
     heard: list[bytes] = []  # noqa: RUF012  (all of them, for the test that looks)
 
@@ -115,7 +118,7 @@ def box(world: World) -> Iterator[str]:
 
 
 def inside(world: World, sandbox: str, expression: str) -> Any:
-    """The value of an expression that Python has in the sandbox, with no variable that names a proxy."""
+    """An expression's value by Python in the sandbox, with no variable that names a proxy."""
     encoded = base64.b64encode(f"{INSIDE}\nprint(json.dumps({expression}))".encode()).decode()
     done = world.server.exec(sandbox, f"echo {encoded} | base64 -d | {PLAIN} python3 -")
     assert done["exitCode"] == 0, done["result"]
@@ -170,7 +173,7 @@ def test_a_lookup_leaves_nothing_outside(world: World, box: str) -> None:
 
 
 def test_what_the_filter_denies_is_refused_and_never_dialled(world: World, box: str) -> None:
-    """Loopback, private, metadata, the host's own, the stand-ins themselves, and names that mean one of them."""
+    """Loopback, private, metadata, the host's own, the stand-ins, and names that mean such."""
     hosts = [
         "127.0.0.1",
         "127.9.9.9",
@@ -207,7 +210,10 @@ def test_a_name_that_changes_its_meaning_is_refused(world: World, box: str) -> N
 
 def test_other_ports_and_udp_reach_nothing(world: World, box: str) -> None:
     """They stay in the sandbox, where nobody listens."""
-    datagram = "[s := socket.socket(type=socket.SOCK_DGRAM), s.settimeout(5), s.connect(('203.0.113.10', 443)), s.send(b'x'), s.recv(1)]"
+    datagram = (
+        "[s := socket.socket(type=socket.SOCK_DGRAM), s.settimeout(5), "
+        "s.connect(('203.0.113.10', 443)), s.send(b'x'), s.recv(1)]"
+    )
     assert (
         inside(world, box, "[reach('203.0.113.10', port) for port in (25, 853, 8443)]")
         == ["ConnectionRefusedError"] * 3
@@ -219,7 +225,7 @@ def test_other_ports_and_udp_reach_nothing(world: World, box: str) -> None:
 
 
 def test_block_all_at_create_and_lifted_at_runtime(world: World) -> None:
-    """No name is answered while it holds, and nothing listens, for an address that was learned before neither."""
+    """While it holds no name is answered, and for an address learned before nothing listens."""
     created = world.server.create(networkBlockAll=True)["id"]
     blocked = inside(
         world, created, "[reach('other.test'), reach('203.0.113.20', 22), reach('203.0.113.20')]"
@@ -238,7 +244,7 @@ def test_block_all_at_create_and_lifted_at_runtime(world: World) -> None:
 
 
 def test_a_domain_list_is_strict(world: World) -> None:
-    """Only its names are answered, only they are reached, and no bare address; nothing else leaves as a query."""
+    """Only its names are answered and reached, no bare address; nothing else leaves as a query."""
     created = world.server.create(domainAllowList="other.test, *.site.test")["id"]
     allowed = inside(
         world, created, "[reach('other.test'), reach('deep.site.test'), web('SITE.test')]"
@@ -275,7 +281,10 @@ def test_a_cidr_list_is_strict(world: World) -> None:
 
 def test_new_settings_cut_the_open_connections_that_they_forbid(world: World, box: str) -> None:
     """An open connection must not outlive the permission."""
-    hold = "s = socket.create_connection(('other.test', 443)); open('/tmp/open', 'w').close(); s.recv(1)"
+    hold = (
+        "s = socket.create_connection(('other.test', 443)); open('/tmp/open', 'w').close(); "
+        "s.recv(1)"
+    )
     client = threading.Thread(
         target=lambda: world.server.exec(
             box, f'{PLAIN} python3 -c "import socket; {hold}"; touch /tmp/cut'
@@ -303,11 +312,14 @@ def test_refusals_are_logged_and_counted(world: World) -> None:
 
 
 def test_own_servers_work_on_every_port_that_was_theirs(world: World, box: str) -> None:
-    """0.0.0.0:8000 is free, loopback leads to it, and low ports are nobody's, as without the mode."""
+    """0.0.0.0:8000 is free, loopback leads to it, low ports are nobody's, as without the mode."""
     world.server.exec(
         box, "setsid python3 -m http.server -d /tmp 8000 >/dev/null 2>&1 </dev/null &"
     )
-    fetch = f"{PLAIN} curl -sS --retry 50 --retry-delay 1 --retry-connrefused -o /dev/null -w '%{{http_code}} '"
+    fetch = (
+        f"{PLAIN} curl -sS --retry 50 --retry-delay 1 --retry-connrefused "
+        "-o /dev/null -w '%{http_code} '"
+    )
     done = world.server.exec(
         box, f"{fetch} http://localhost:8000/ 2>/dev/null; {fetch} http://127.0.0.1:8000/"
     )
@@ -332,10 +344,16 @@ def test_no_process_has_rights_over_the_network(world: World, box: str) -> None:
 def test_what_a_sandbox_plants_for_its_next_start_has_no_rights_over_the_network(
     world: World, box: str, tmp_path: Path
 ) -> None:
-    """/etc/ld.so.preload is its own, and runs in pid 1 before the agent gives up what bubblewrap left it."""
+    """The sandbox's own /etc/ld.so.preload gains nothing, although it runs in pid 1.
+
+    That is before the agent gives up what bubblewrap left it.
+    """
     (tmp_path / "planted.c").write_text(
-        '#include <stdio.h>\n__attribute__((constructor)) void run(void) { char line[256]; FILE *in = fopen("/proc/self/status", "r"),'
-        " *out = fopen(\"/home/daytona/held\", \"a\"); if (!in || !out) return; while (fgets(line, 256, in)) if (line[0] == 'C' && line[1] == 'a')"
+        "#include <stdio.h>\n"
+        "__attribute__((constructor)) void run(void) { char line[256]; "
+        'FILE *in = fopen("/proc/self/status", "r"),'
+        ' *out = fopen("/home/daytona/held", "a"); if (!in || !out) return; '
+        "while (fgets(line, 256, in)) if (line[0] == 'C' && line[1] == 'a')"
         " fputs(line, out); fclose(out); fclose(in); }\n"
     )
     subprocess.run(
@@ -345,7 +363,10 @@ def test_what_a_sandbox_plants_for_its_next_start_has_no_rights_over_the_network
         timeout=60,
     )
     library = base64.b64encode((tmp_path / "planted.so").read_bytes()).decode()
-    plant = f"echo {library} | base64 -d > /home/daytona/planted.so; echo /home/daytona/planted.so > /etc/ld.so.preload"
+    plant = (
+        f"echo {library} | base64 -d > /home/daytona/planted.so; "
+        "echo /home/daytona/planted.so > /etc/ld.so.preload"
+    )
     world.server.exec(box, plant)
     world.server.request("POST", f"/api/sandbox/{box}/stop")
     world.server.request("POST", f"/api/sandbox/{box}/start")
@@ -359,14 +380,23 @@ def test_what_a_sandbox_plants_for_its_next_start_has_no_rights_over_the_network
 def test_a_flood_of_lookups_costs_neither_memory_nor_the_neighbours(world: World, box: str) -> None:
     """The table is bounded, and whoever asks without end waits."""
     flood = (
-        "import socket, struct, itertools\ns = socket.socket(type=socket.SOCK_DGRAM); s.connect(('127.0.0.53', 53))\n"
-        "for n in itertools.count():\n    name = b'%063d' % n\n    try: s.send(struct.pack('!6H', 1, 256, 1, 0, 0, 0) + b'\\x3f' + name + b'\\0\\0\\1\\0\\1')\n"
+        "import socket, struct, itertools\n"
+        "s = socket.socket(type=socket.SOCK_DGRAM); s.connect(('127.0.0.53', 53))\n"
+        "for n in itertools.count():\n"
+        "    name = b'%063d' % n\n"
+        "    head = struct.pack('!6H', 1, 256, 1, 0, 0, 0)\n"
+        "    try: s.send(head + b'\\x3f' + name + b'\\0\\0\\1\\0\\1')\n"
         "    except OSError: pass\n    if n == 30000: open('/tmp/flooded', 'w').close()\n"
     )
     before = resident(world.server.pid)
     world.server.exec(
         box,
-        f"cat > /tmp/flood.py <<'END'\n{flood}\nEND\nsetsid python3 /tmp/flood.py >/dev/null 2>&1 </dev/null &",
+        (
+            "cat > /tmp/flood.py <<'END'\n"
+            f"{flood}\n"
+            "END\n"
+            "setsid python3 /tmp/flood.py >/dev/null 2>&1 </dev/null &"
+        ),
     )
     until(lambda: world.server.exec(box, "test -e /tmp/flooded")["exitCode"] == 0, seconds=60)
     neighbour = world.server.create()["id"]
@@ -389,7 +419,10 @@ def test_packets_that_are_no_queries_end_nothing(world: World, box: str) -> None
         b"\0\1\1\0\0\1\0\0\0\0\0\0\3a.",
         b"x" * 5000,
     ]
-    send = f"[socket.socket(type=socket.SOCK_DGRAM).sendto(each, ('127.0.0.53', 53)) for each in {junk!r}]"
+    send = (
+        "[socket.socket(type=socket.SOCK_DGRAM).sendto(each, ('127.0.0.53', 53)) "
+        f"for each in {junk!r}]"
+    )
 
     assert inside(world, box, f"[{send}, reach('site.test')]")[1] == "ping"
 
