@@ -236,7 +236,7 @@ ATTACKS = (
 
 
 def test_no_flag_of_the_granted_command_line_reaches_the_host(clone: Installed) -> None:
-    """Every path and variable flag is refused, and the secret shows nowhere.
+    """Every path and variable flag is refused in every spelling; the secret shows nowhere.
 
     Whole or by `..`, links, dotfiles, keys, expansion.
     """

@@ -42,7 +42,7 @@ def environment(server: LocalServer) -> dict[str, str]:
 
 
 def test_the_typescript_sdk_drives_it(server: LocalServer) -> None:
-    """Commands, code, sessions, terminals, files, git, previews, volumes, snapshots, states."""
+    """Commands, code, sessions, terminals, files, git, previews, volumes, snapshots, stop."""
     variables = {**environment(server), "NODE_PATH": str(tools.NODE_FOLDER / "node_modules")}
     done = subprocess.run(
         [str(tools.FOLDER / "bin" / "node"), str(HERE / "node" / "drive_sdk.cjs")],

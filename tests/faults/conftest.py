@@ -18,7 +18,7 @@ __all__ = ["healthcheck", "ours", "run", "sandboxes_script", "scripts_environmen
 def proxy(
     server: LocalServer, scripts_environment: object, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Proxy]:
-    """A fresh proxy, by the environment the endpoint; its sandboxes are swept afterwards."""
+    """A fresh proxy that the environment names as endpoint; its sandboxes are swept afterwards."""
     from sandbox_kit import lease
 
     monkeypatch.setattr(lease, "DELETE_PAUSES_S", (0.0, 0.05, 0.05))

@@ -45,7 +45,7 @@ def is_clean(text: str) -> bool:
 
 
 def test_the_hostile_server_lets_a_run_work(run: Script, hostile: Hostile) -> None:
-    """As it stands it is a server like any other: what follows fails by what it says, only."""
+    """As it stands it is a server like any other; what follows fails by what it says alone."""
     result = run("--command", "true")
 
     assert (result.code, result.stdout) == (0, "hello\n")
@@ -337,7 +337,10 @@ SECRETS = (
 def test_a_secret_is_never_a_part_of_our_own_words(
     run: Script, hostile: Hostile, monkeypatch: pytest.MonkeyPatch, secret: str
 ) -> None:
-    """A chosen key hides nothing true: one of a stranger's .env, or of a variable."""
+    """A key of a stranger's .env, or a variable, takes nothing out of our own words.
+
+    It may be chosen so that hiding it takes out what says the truth.
+    """
     hostile.answers = {"/command/c": {"id": "c", "command": "x", "exitCode": 7}}
     theirs = run("--json", "--env", f"A={secret}", "--command", "true")
     hostile.answers = {"/process/session": (500, {"message": f"no {secret}"})}

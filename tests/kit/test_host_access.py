@@ -441,7 +441,7 @@ def test_source_with_a_secret_sounding_name_is_source(project: Path, name: str) 
 
 
 def test_data_beside_a_page_of_the_users_is_held(project: Path) -> None:
-    """Site generators take the one for a page's settings; a table of that name is nobody's page."""
+    """Site generators read it as the page's settings; a table of that name is nobody's page."""
     (project / "report.md").write_text("# mine")
     (project / "results.csv").write_text("1")
 

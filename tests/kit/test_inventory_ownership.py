@@ -40,7 +40,7 @@ def theirs(request: pytest.FixtureRequest, server: LocalServer) -> Iterator[dict
 def test_a_run_leaves_it_alone(
     run: Script, server: LocalServer, theirs: dict[str, Any], flag: str, more: tuple[str, ...]
 ) -> None:
-    """Nothing runs there, its network and labels stay; the client asks about the fix's line."""
+    """Nothing runs there, network and labels stay; the fix is a line the client asks about."""
     result = run("--local", flag, "prod-db", "--json", *more)
     after = server.get("prod-db")
 

@@ -141,7 +141,7 @@ def test_a_worktree_that_its_repository_does_not_know_is_none(repository: Path) 
 
 @pytest.mark.parametrize("planted", ["folder", "file"])
 def test_a_git_folder_planted_in_a_hidden_one_opens_nothing(tmp_path: Path, planted: str) -> None:
-    """An archive's counts as well, outside the home too, where nothing else marks the user's."""
+    """An archive can bring one; outside the home too, where nothing else tells the user's."""
     place = tmp_path / "project" / ".vscode"
     (place / "gd").mkdir(parents=True)
     (place / "gd" / "HEAD").write_text("ref: refs/heads/main\n")

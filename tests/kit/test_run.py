@@ -124,7 +124,7 @@ def test_javascript_runs_where_the_host_has_node(run: Script) -> None:
 def test_env_reaches_the_program_and_nothing_else(
     run: Script, server: LocalServer, scripts_environment: Path
 ) -> None:
-    """Values may hold anything, show in no narration, log or JSON, and are in no record."""
+    """Values may hold anything and show in no narration, log, JSON or sandbox record."""
     value = "s3cret 'quoted' \"$HOME\"\nsecond line"
     command = (
         'printf "%s" "$TOKEN" | sha256sum | cut -c1-8; ps -eo args | grep -c s3[c]ret; '
@@ -507,7 +507,7 @@ def test_nohup_is_respected(server: LocalServer, scripts_environment: Path) -> N
 def test_sigkill_leaves_a_sandbox_that_the_server_deletes(
     server: LocalServer, scripts_environment: Path
 ) -> None:
-    """Nothing can be done then; arranged before: ephemeral, auto-stop, ttl, the name on stderr."""
+    """What was arranged before is all there is: ephemeral, auto-stop, ttl, the name on stderr."""
     process = start_script("--local", "--command", "echo started; sleep 60")
     assert process.stdout is not None
     process.stdout.readline()

@@ -47,9 +47,9 @@ LOGIN = {"DAYTONA_JWT_TOKEN": "jwt", "DAYTONA_ORGANIZATION_ID": "org"}
 def test_whoever_exports_a_credential_gets_nothing_from_a_file(
     tmp_path: Path, exported: dict[str, str]
 ) -> None:
-    """A stranger's .env beats no token with a key of its own, nor completes the user's key.
+    """A stranger's .env can neither beat the token with a key nor complete the user's key.
 
-    By an organization and a region of its own.
+    An organization and a region of its own would complete it.
     """
     (tmp_path / ".env").write_text(STRANGERS)
     found = from_environment(exported, tmp_path)

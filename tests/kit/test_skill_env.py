@@ -120,7 +120,10 @@ def test_paths_are_quoted_as_a_shell_takes_them(path: str, shown: str) -> None:
 def test_an_old_interpreter_is_sent_to_a_newer_one_on_the_path(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """--install with the newer one serves the old one too; `apt install python3.10` is no fix."""
+    """--install with the newer one serves the old one too.
+
+    `apt install python3.10` would be wrong nearly everywhere.
+    """
     monkeypatch.setattr(sys, "version_info", (3, 9, 6, "final", 0))
     monkeypatch.chdir(
         "/"
@@ -194,7 +197,7 @@ def test_an_environment_whose_python_cannot_start_is_passed_over(
 def test_it_never_starts_itself_again(
     started: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """An environment that looks right only from outside is not entered for ever.
+    """An environment that only looks right from outside is not entered again and again.
 
     However its path is spelled.
     """

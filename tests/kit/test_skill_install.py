@@ -108,7 +108,7 @@ def test_an_environment_is_whole_compiled_and_not_made_twice(
 
 
 def test_a_broken_or_outdated_environment_is_repaired(lock: Path, tmp_path: Path) -> None:
-    """A package taken away, no interpreter, an SDK put over ours by hand, another lock."""
+    """A package taken away, an interpreter gone, an SDK put over ours by hand, another lock."""
     target = install(tmp_path / "venv", lock=lock)
     next(target.rglob("dotenv.py")).unlink()
     install(target, lock=lock)

@@ -62,7 +62,10 @@ def small_disk() -> Iterator[Path]:
 
 
 def test_a_full_disk_is_told_and_loses_nothing(small_disk: Path) -> None:
-    """The caller reads 507; all stays usable, by the next server too; a freed disk is enough."""
+    """The caller reads 507; what was there stays usable, also by the next server.
+
+    A freed disk is enough to go on.
+    """
     state, filler = small_disk / "state", small_disk / "filler"
     with running_server(state) as server:
         kept = server.create(name="kept")["id"]

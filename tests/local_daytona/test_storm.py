@@ -119,7 +119,10 @@ def is_gone(server: LocalServer, path: str) -> bool:
 
 
 def test_a_build_that_two_requests_delete_at_once_is_gone(server: LocalServer) -> None:
-    """The second does not cut off the first one's cleaning up; one before the build ends it too."""
+    """The second does not cut off the first one's cleaning up.
+
+    One that comes before the build has begun finds something to end.
+    """
     for wait_s in (0.0, 0.3):
         sandbox = server.create(
             buildInfo={"dockerfileContent": "FROM daytona-small\nRUN sleep 60\n"}

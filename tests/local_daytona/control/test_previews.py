@@ -562,7 +562,7 @@ def test_a_name_that_leads_here_by_dns_is_refused(preview: Preview) -> None:
 
 
 def test_a_flood_of_connections_is_bounded(preview: Preview) -> None:
-    """Idle ones count; the caller beyond the limit is told, and may in when they are gone."""
+    """Idle ones count; the caller beyond the limit is told, and gets in when they are gone."""
     address, port = preview.host.split(":")
     with contextlib.ExitStack() as held:
         for _ in range(256):

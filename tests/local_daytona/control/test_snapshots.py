@@ -230,7 +230,7 @@ def test_auto_archive_comes_before_auto_delete_which_still_counts_from_the_stop(
 
 
 def test_resize_follows_daytonas_rules(sdk: Daytona) -> None:
-    """More cpu and memory while it runs; less, or more disk, only when stopped.
+    """More cpu and memory while it runs; less, or more disk, when stopped.
 
     Never less disk, never beyond the largest.
     """

@@ -257,7 +257,7 @@ def test_answers_that_nobody_waits_for_go_nowhere(attacked: LocalServer, neighbo
 def test_an_answer_that_comes_after_the_deletion_reaches_nobody(
     attacked: LocalServer, neighbour: str
 ) -> None:
-    """Who waited is told that the sandbox is gone; a child that holds the socket is killed."""
+    """Who waited is told that it is gone; a child that still holds the control socket is killed."""
     before = descriptors(attacked)
     with turned(attacked, "late") as sandbox_id, ThreadPoolExecutor() as clients:
         waiting = clients.submit(

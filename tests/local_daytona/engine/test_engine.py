@@ -228,7 +228,7 @@ def test_a_setuid_bubblewrap_is_not_used(tmp_path: Path, monkeypatch: pytest.Mon
 def test_deleting_a_million_files_holds_nobody_else_up(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each deletion asks for the trash to be emptied: they queue in one thread, beside others."""
+    """Each one asks for the trash to be emptied: they queue in one thread, others stay free."""
     free = threading.Event()
 
     async def run() -> None:

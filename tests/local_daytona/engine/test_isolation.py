@@ -276,7 +276,7 @@ def test_dangerous_calls_are_refused(inside: Any, action: str) -> None:
 
 
 def test_every_call_of_the_table_is_refused_by_the_kernel(inside: Any) -> None:
-    """The table as this machine's kernel runs it, which would else tell of senseless arguments."""
+    """As this machine's kernel runs it: a call let through would complain of its arguments."""
     arch = ARCHES[platform.machine()]
     table = [(n, 1) for n in arch.denied] + list(arch.absent) + [(470, 38), (999, 38)]
     code = (
@@ -396,7 +396,7 @@ def test_bubblewrap_never_runs_as_root(server: LocalServer, sandbox: str) -> Non
 def test_a_symlink_planted_for_the_next_start_touches_nothing(
     server: LocalServer, tmp_path: Path
 ) -> None:
-    """CVE-2026-87766: with a persisted root, the next start's mounts would write on the host."""
+    """CVE-2026-87766: in a persisted root, mounts would follow it and write on the host."""
     victim = tmp_path / "victim"
     victim.mkdir()
     victim.chmod(0o777)

@@ -128,7 +128,7 @@ def test_shared_memory_is_small(server: LocalServer, victim: str) -> None:
 
 
 def test_pages_that_forked_workers_share_count_once(server: LocalServer, victim: str) -> None:
-    """A prefork server is not over its size because each worker shows its parent's memory."""
+    """A prefork server is not over its size by its parent's memory, which each worker shows."""
     code = (
         "import os, time\n"
         "x = b'x' * (300 << 20)\n"
@@ -229,7 +229,10 @@ TERMINALS = "import os\nfor _ in range(2000): os.open('/dev/ptmx', os.O_RDWR)"
 def test_what_the_machine_has_in_common_is_bounded_for_a_whole_sandbox(
     server: LocalServer, victim: str, sandbox: str, code: str, reason: str
 ) -> None:
-    """Each process is below its limit; together they would empty or flood the host's tables."""
+    """Each process is below its limit; together they would empty the host's tables.
+
+    Or hide a file in the crowd.
+    """
     answer = attack(server, victim, f"{code}\n{HOLD}")
 
     assert (answer.status, reason in answer.json()["message"]) == (410, True)
@@ -250,7 +253,7 @@ def test_system_v_objects_are_not_there(server: LocalServer, sandbox: str, call:
 
 
 def test_no_disk_is_taken_without_being_written(server: LocalServer, sandbox: str) -> None:
-    """fallocate fills the disk between two looks; posix_fallocate goes on by writing."""
+    """fallocate would fill the disk between two looks; posix_fallocate goes on by writing."""
     code = (
         "import ctypes, os\n"
         "c = ctypes.CDLL(None, use_errno=True)\n"
@@ -477,7 +480,7 @@ def test_thousands_of_idle_connections_to_the_api_leave_it_working(
 
 
 def test_garbage_without_a_key_leaves_no_traceback_in_the_log(state_dir: Path) -> None:
-    """Anybody here may send it: it is answered as JSON, and the log does not grow by it."""
+    """Any local user may send it: it is answered as JSON, and the log does not grow by it."""
     with running_server(state_dir) as server:
         host = urlsplit(server.url).netloc.encode()
         before = (state_dir / "server.log").read_text()

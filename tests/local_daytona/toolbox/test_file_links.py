@@ -142,7 +142,7 @@ def test_a_signature_does_not_open_the_gate_for_web_pages(box: Any) -> None:
 
 
 def test_the_signing_key_is_shown_to_the_owner_only_and_survives_a_restart(state_dir: Path) -> None:
-    """In the record, and in no sandbox's JSON, list, status or log; only for the server's key."""
+    """In the record, and in no sandbox's JSON, list, status or log; none without the key."""
     with running_server(state_dir) as first:
         box = first.create()["id"]
         key = first.request("GET", f"/api/sandbox/{box}/signing-key").json()

@@ -268,7 +268,7 @@ def test_replace_tells_of_each_file(sdk: Any) -> None:
 
 
 def test_move_keeps_what_is_there(sdk: Any) -> None:
-    """Also across file systems; an existing destination is a conflict, no parent not found."""
+    """Also across file systems; an existing target is a conflict, a missing parent not found."""
     from daytona import DaytonaConflictError, DaytonaNotFoundError
 
     box = sdk.create()
@@ -326,7 +326,7 @@ def test_globs_are_gos_and_none_takes_long(fs: Any) -> None:
 def test_a_hostile_tree_is_searched_listed_and_deleted(
     server: LocalServer, fs: Any, sandbox: str
 ) -> None:
-    """Pipes, loops, closed folders, endless lines, names that are no text, any depth."""
+    """Deeper than any path or stack: pipes, loops, closed folders, odd names, one endless line."""
     made = server.exec(
         sandbox,
         "mkdir /dev/shm/t; cd /dev/shm/t; "
@@ -420,7 +420,7 @@ def test_a_replacement_that_does_not_fit_changes_nothing(
 def test_a_folder_moves_between_file_systems_whole(
     server: LocalServer, fs: Any, sandbox: str
 ) -> None:
-    """In Daytona /tmp and home are one file system; what cannot be copied leaves its source."""
+    """Daytona's /tmp and home are one file system; a failed copy leaves the source as it was."""
     from daytona import DaytonaError
 
     server.exec(

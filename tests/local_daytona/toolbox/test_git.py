@@ -417,7 +417,7 @@ def test_the_repositorys_own_code_does_not_run_beside_the_password(
 def test_stored_credentials_are_used_and_an_own_one_goes_first(
     git: Any, shell: Shell, behind_password: str
 ) -> None:
-    """dangerously_authenticate stores in the sandbox's home; a call's own credential stays."""
+    """dangerously_authenticate stores in the sandbox's home and replaces no call's own one."""
     from daytona import DaytonaGitAuthFailedError
 
     git.dangerously_authenticate(USER, "stale", host="127.0.0.1:8642", protocol="http")

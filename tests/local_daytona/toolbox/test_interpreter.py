@@ -432,7 +432,7 @@ def test_nothing_stays_open_in_the_server(python: Python) -> None:
 
 @pytest.mark.parametrize("how", ["delete the context", "stop the sandbox"])
 def test_nobody_waits_for_what_is_gone(server: LocalServer, how: str) -> None:
-    """A run that is ended from outside closes its connection, and so do those that wait for it."""
+    """A run that is ended from outside closes its connection, as do those that wait behind it."""
     python = Python(server, server.create()["id"])
     context = python.context().json()["id"]
 

@@ -56,7 +56,7 @@ def test_a_follower_sees_what_is_written_after_it_came(tmp_path: Path) -> None:
 
 
 def test_lines_of_one_stream_travel_under_one_marker() -> None:
-    """The SDK's demultiplexer is quadratic in markers a message: 100,000 lines in 12 ms, no 9 s."""
+    """The SDK's demultiplexer is quadratic in markers: 100,000 lines took 9 s, now 12 ms."""
     assert with_one_marker(STDOUT + b"a\n" + STDOUT + b"b\n") == STDOUT + b"a\nb\n"
     mixed = STDOUT + b"a\n" + STDERR + b"b\n"
     assert with_one_marker(mixed) == mixed

@@ -82,7 +82,10 @@ def new(server: LocalServer, sandbox: str, **fields: Any) -> int:
 
 
 def test_the_sdk_opens_a_terminal_types_and_learns_the_exit_code(box: Any) -> None:
-    """The documented call: a real login terminal with size, directory, variables, and its end."""
+    """The documented call: a real login terminal with size, directory and variables.
+
+    The shell's end is its end.
+    """
     from daytona.common.pty import PtySize
 
     handle = box.process.create_pty_session(

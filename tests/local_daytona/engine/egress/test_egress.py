@@ -581,7 +581,7 @@ def test_the_sdk_changes_settings(world: World, box: str) -> None:
 
 
 def test_ten_thousand_connections_hurt_nobody_else(world: World, box: str, upstream: Any) -> None:
-    """The server keeps few of them; another sandbox gets out, the flooding one when it ends."""
+    """The server keeps few; another sandbox gets out, and the flooding one when its flood ends."""
     web = upstream(answer_once)
     flood = """
 import os

@@ -173,7 +173,7 @@ def test_a_lookup_leaves_nothing_outside(world: World, box: str) -> None:
 
 
 def test_what_the_filter_denies_is_refused_and_never_dialled(world: World, box: str) -> None:
-    """Loopback, private, metadata, the host's own, the stand-ins, and names that mean such."""
+    """Loopback, private, metadata, the host's own, the stand-ins, and names for any of them."""
     hosts = [
         "127.0.0.1",
         "127.9.9.9",
