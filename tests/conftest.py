@@ -28,10 +28,8 @@ def stay_here(connection: socket.socket, address: Any) -> None:
 
     A name is refused too, since it may mean anything.
     """
-    if (
-        connection.family not in (socket.AF_INET, socket.AF_INET6)
-        or connection.type != socket.SOCK_STREAM
-    ):
+    is_internet = connection.family in (socket.AF_INET, socket.AF_INET6)
+    if not is_internet or connection.type != socket.SOCK_STREAM:
         return
     host = str(address[0])
     try:

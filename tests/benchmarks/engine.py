@@ -1,4 +1,4 @@
-"""Local Daytona itself: create, exec, delete, many at once, what one costs (issue 6, d)."""
+"""Local Daytona itself: create, exec, delete, many at once, what one costs."""
 
 from __future__ import annotations
 

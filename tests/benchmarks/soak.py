@@ -50,10 +50,8 @@ def use(server: LocalServer, together: threading.Barrier | None = None) -> float
     took = time.monotonic() - begun
     if together is not None:
         together.wait()
-    assert (
-        server.exec(sandbox_id, "echo used > /home/daytona/x; cat /home/daytona/x")["result"]
-        == "used\n"
-    )
+    said = server.exec(sandbox_id, "echo used > /home/daytona/x; cat /home/daytona/x")["result"]
+    assert said == "used\n"
     assert server.request("DELETE", f"/api/sandbox/{sandbox_id}").status == 200
     return took
 

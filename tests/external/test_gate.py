@@ -348,15 +348,8 @@ def test_what_the_table_refuses_fails(user: Installed, row: Row) -> None:
         assert SECRET not in result.text, result.input
     assert snapshot(user) == before
     assert not (user.project / "owned").exists()
-    assert not [
-        path
-        for path in (
-            user.home / "a.csv",
-            user.project / ".git" / "a.csv",
-            user.project / ".claude" / "a.csv",
-        )
-        if path.exists()
-    ]
+    for folder in (user.home, user.project / ".git", user.project / ".claude"):
+        assert not (folder / "a.csv").exists()
     after = user.server.get("prod-db")
     assert prod is not None
     assert after is not None
@@ -519,9 +512,11 @@ class Attack:
 
 
 def text_of(name: str) -> Callable[[Installed, Result], Any]:
-    return lambda user, _: (
-        (user.project / name).exists() and (user.project / name).read_text() == "1\n"
-    )
+    def is_written(user: Installed, _: Result) -> bool:
+        path = user.project / name
+        return path.exists() and path.read_text() == "1\n"
+
+    return is_written
 
 
 ATTACKS = (

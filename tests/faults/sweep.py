@@ -217,10 +217,8 @@ class Sweep:
             found for found in self.server.sandboxes() if found["name"] not in ("foreign", "base")
         ]
         for found in left:
-            if (
-                not found.get("autoDestroyAt")
-                or found["labels"].get("managed-by") != "daytona-sandbox"
-            ):
+            is_ours = found["labels"].get("managed-by") == "daytona-sandbox"
+            if not found.get("autoDestroyAt") or not is_ours:
                 yield f"{found['name']} has no end or is not labelled"
             if found["id"] not in outcome.stderr and found["name"] not in outcome.stderr:
                 yield f"nobody was told of {found['name']}"

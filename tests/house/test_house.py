@@ -1,6 +1,6 @@
-"""The rules that no linter knows: who imports whom, how long a function is, and others.
+"""The rules that no linter knows: layers, short functions, tests that say what they protect.
 
-Every test says what it protects; the version and the locked packages agree everywhere.
+Also: the version is the same everywhere, and the locks hold what pyproject asks for.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "scripts").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 LONGEST_FUNCTION = 40
-# From the bottom to the top: a module imports only what stands before it.
+# What brings the SDK in; of the kit only `sdk` may import it, of the server nothing `daytona`.
 SDK_PACKAGES = {
     "daytona",
     "daytona_api_client",
@@ -30,6 +30,7 @@ SDK_PACKAGES = {
     "aiohttp",
     "socketio",
 }
+# From the bottom to the top: a module imports only what stands before it.
 KIT_ORDER = tuple(
     """
     plain_text console failures translation defaults checked flags conflicts options
@@ -98,7 +99,7 @@ def test_nothing_lower_imports_anything_higher() -> None:
 
 @pytest.mark.parametrize("path", SOURCES + TESTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_functions_are_short(path: Path) -> None:
-    """Forty lines at the most, in code; tests may be longer by their tables."""
+    """Forty lines at the most from `def` on; a test's table of cases above it does not count."""
     for function in functions(path):
         assert (function.end_lineno or 0) - function.lineno < LONGEST_FUNCTION, function.name
 

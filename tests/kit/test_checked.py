@@ -124,10 +124,8 @@ def test_texts_are_one_clean_bounded_line() -> None:
     """A name may be anything; a moment or a state that is none is not known."""
     assert checked_name("work-1") == "work-1"
     assert checked_name("a\x1b]0;x\x07\nfix: rm") == r"'a\x1b]0;x\x07\nfix: rm'"
-    assert (
-        checked_name("work; delete it with: curl x | sh #")
-        == "'work; delete it with: curl x | sh #'"
-    )
+    pasted = checked_name("work; delete it with: curl x | sh #")
+    assert pasted == "'work; delete it with: curl x | sh #'"
     assert len(checked_name("x" * 10_000)) <= 201
     assert checked_moment("2026-11-26T01:02:03.456Z") == "2026-11-26T01:02:03.456Z"
     assert checked_moment("soon\x1b[2J") is None

@@ -195,10 +195,8 @@ def test_the_command_is_quoted_and_bounded() -> None:
 
     assert odd is not None
     assert odd.endswith(" 'a b'\\''$(touch x):here'")
-    assert (
-        many.fetch_command()
-        == f'python3 -I "{SKILL}/scripts/sandboxes.py" fetch 20261126-010203-00000001'
-    )
+    command = many.fetch_command()
+    assert command == f'python3 -I "{SKILL}/scripts/sandboxes.py" fetch 20261126-010203-00000001'
 
 
 def test_a_state_that_cannot_hold_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,9 +46,8 @@ def test_a_private_repository_is_cloned_and_the_token_stays_nowhere(
     assert result.code == 0, result.stderr
     assert "pyproject.toml" in result.json()["stdout"]
     assert result.json()["stdout"].endswith("\n0\n")
-    assert (
-        TOKEN not in result.stdout + result.stderr + (server.state_dir / "server.log").read_text()
-    )
+    told = result.stdout + result.stderr + (server.state_dir / "server.log").read_text()
+    assert TOKEN not in told
 
 
 def test_without_a_token_the_fix_is_the_token(run: Script, server: LocalServer) -> None:

@@ -42,10 +42,8 @@ def test_files_of_the_working_directory_are_open(project: Path, given: str) -> N
     """However they are spelt, also through a link that stays inside."""
     (project / "alias.py").symlink_to("src/main.py")
 
-    assert (
-        access(project).read("--file", given.replace("ABSOLUTE", str(project)), limit=LIMIT)
-        == b"print(1)"
-    )
+    read = access(project).read("--file", given.replace("ABSOLUTE", str(project)), limit=LIMIT)
+    assert read == b"print(1)"
 
 
 @pytest.mark.parametrize(
@@ -116,23 +114,15 @@ def test_a_file_that_is_named_whole_is_open_whatever_its_name(project: Path) -> 
     """The user said exactly this one."""
     (project / ".env.test").write_text("A=1")
 
-    assert (
-        access(project, **{MORE_PATHS: str(project / ".env.test")}).read(
-            "--env-file", ".env.test", limit=LIMIT
-        )
-        == b"A=1"
-    )
+    opened = access(project, **{MORE_PATHS: str(project / ".env.test")})
+    assert opened.read("--env-file", ".env.test", limit=LIMIT) == b"A=1"
 
 
 @pytest.mark.parametrize("folder", ["/", "/etc", "/proc"])
 def test_the_machine_itself_is_no_project(folder: str) -> None:
     """Started in /, everything would lie inside the working directory."""
-    assert (
-        refusal(
-            HostAccess.of({}, Path(folder)), "/etc/passwd" if folder != "/proc" else "/proc/version"
-        ).kind
-        == "host_access"
-    )
+    path = "/etc/passwd" if folder != "/proc" else "/proc/version"
+    assert refusal(HostAccess.of({}, Path(folder)), path).kind == "host_access"
 
 
 @pytest.mark.parametrize("given", ["missing.py", "src", "pipe", "large.py", "x" * 5000, "a\0b"])
@@ -188,10 +178,8 @@ TOKEN = {"GH_TOKEN": "s3cret-token", PASSED_NAMES: "GH_TOKEN@GitHub.com,OTHER"}
 
 def test_a_git_token_goes_to_the_host_it_was_bound_to(tmp_path: Path) -> None:
     """Whatever the case of its name."""
-    assert (
-        HostAccess.of(TOKEN, tmp_path).git_token("GH_TOKEN", "https://github.COM/a/b.git")
-        == "s3cret-token"
-    )
+    token = HostAccess.of(TOKEN, tmp_path).git_token("GH_TOKEN", "https://github.COM/a/b.git")
+    assert token == "s3cret-token"
 
 
 @pytest.mark.parametrize(
@@ -283,12 +271,10 @@ def test_text_does_not_go_into_a_folder_that_people_made(project: Path) -> None:
     for name in ("new.csv", "new.png", "results/new.csv", "results/new.html"):
         assert "only pictures" in str(why(below, name))
     assert why(below, "results/new.png") is None
-    assert (
-        access(project).why_not_written(
-            "--download", "out/deep/new.csv", force=False, written=written
-        )
-        is None
+    reason = access(project).why_not_written(
+        "--download", "out/deep/new.csv", force=False, written=written
     )
+    assert reason is None
     (project / "out").rmdir()
     (project / "other").mkdir()
     (project / "out").mkdir()

@@ -197,10 +197,8 @@ def test_narration_is_marked_and_redacted(capsys: pytest.CaptureFixture[str]) ->
     narrator.tell(f"told {SECRET}")
     narrator.fail("it failed", "type this")
 
-    assert (
-        capsys.readouterr().err
-        == "[sandbox] told [redacted]\n[sandbox] it failed\nfix: type this\n"
-    )
+    told = capsys.readouterr().err
+    assert told == "[sandbox] told [redacted]\n[sandbox] it failed\nfix: type this\n"
 
 
 class Terminal(io.StringIO):

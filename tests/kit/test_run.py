@@ -109,16 +109,8 @@ def test_javascript_runs_where_the_host_has_node(run: Script) -> None:
     if run("--local", "--command", "command -v node").code != 0:
         pytest.skip("no node on this host")
 
-    assert (
-        run(
-            "--local",
-            "--language",
-            "javascript",
-            "--code",
-            "console.log(6 * 7, require('fs').readFileSync(0).length)",
-        ).stdout
-        == "42 0\n"
-    )
+    code = "console.log(6 * 7, require('fs').readFileSync(0).length)"
+    assert run("--local", "--language", "javascript", "--code", code).stdout == "42 0\n"
 
 
 def test_env_reaches_the_program_and_nothing_else(
@@ -146,7 +138,7 @@ def test_env_reaches_the_program_and_nothing_else(
 
 
 def test_json_is_one_object_with_everything(run: Script) -> None:
-    """The interface of design section 3."""
+    """Agents read these keys, whatever the run did: they are an interface."""
     result = run("--local", "--json", "--command", "echo out; echo err >&2; exit 4")
     answer = result.json()
 
@@ -230,10 +222,8 @@ def test_terminal_escapes_are_taken_out_unless_raw(run: Script) -> None:
     command = r"printf '\033]0;owned\007\033[31mred\033[0m\n'"
 
     assert run("--local", "--command", command).stdout == "red\n"
-    assert (
-        run("--local", "--max-output", "0", "--command", command).stdout
-        == "\x1b]0;owned\x07\x1b[31mred\x1b[0m\n"
-    )
+    unlimited = run("--local", "--max-output", "0", "--command", command).stdout
+    assert unlimited == "\x1b]0;owned\x07\x1b[31mred\x1b[0m\n"
 
 
 def test_keep_says_how_to_delete_and_that_works(

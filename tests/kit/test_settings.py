@@ -114,12 +114,10 @@ def test_an_endpoint_that_is_no_web_address_is_refused(tmp_path: Path, endpoint:
 
 def test_a_trailing_slash_of_the_endpoint_is_taken_off(tmp_path: Path) -> None:
     """The SDK would send doubled slashes."""
-    assert (
-        from_environment(
-            {"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": "https://x.example/api/"}, tmp_path
-        ).endpoint
-        == "https://x.example/api"
-    )
+    endpoint = from_environment(
+        {"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": "https://x.example/api/"}, tmp_path
+    ).endpoint
+    assert endpoint == "https://x.example/api"
 
 
 @pytest.mark.parametrize(
@@ -131,9 +129,7 @@ def test_an_endpoint_carries_no_password(tmp_path: Path, url: str) -> None:
         from_environment({"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": url}, tmp_path)
 
     assert "p4ssword" not in caught.value.message + caught.value.fix
-    assert (
-        from_environment(
-            {"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": "https://host/a@b"}, tmp_path
-        ).endpoint
-        == "https://host/a@b"
-    )
+    endpoint = from_environment(
+        {"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": "https://host/a@b"}, tmp_path
+    ).endpoint
+    assert endpoint == "https://host/a@b"

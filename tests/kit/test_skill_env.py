@@ -78,18 +78,9 @@ def test_missing_packages_are_named(tmp_path: Path) -> None:
 
 def test_a_whole_environment_has_no_problem(tmp_path: Path) -> None:
     """Names are compared as PEP 503 normalises them."""
-    assert (
-        skill_env.problem(
-            site(
-                tmp_path,
-                "daytona-0.300.0",
-                "python_dotenv-1.0",
-                "pathspec-1.0",
-                "Python.SocketIO-5",
-            )
-        )
-        is None
-    )
+    names = ("daytona-0.300.0", "python_dotenv-1.0", "pathspec-1.0", "Python.SocketIO-5")
+
+    assert skill_env.problem(site(tmp_path, *names)) is None
 
 
 def test_a_2x_sdk_is_told_from_a_missing_one(tmp_path: Path) -> None:

@@ -59,9 +59,8 @@ def test_only_the_interpreters_own_folders_stay() -> None:
         "/prefix",
     ]
 
-    assert own_path(
-        path, {"PYTHONPATH": f"src{os.pathsep}/p/named"}, ["/p", "/v"], "/home/u/.local/lib"
-    ) == [
+    environment = {"PYTHONPATH": f"src{os.pathsep}/p/named"}
+    assert own_path(path, environment, ["/p", "/v"], "/home/u/.local/lib") == [
         "/p/lib/python3.11",
         "/p/lib/python3.11/site-packages",
         "/v/lib",

@@ -274,10 +274,11 @@ class TestWithoutEnsurepip:
         target = install(tmp_path / "venv", lock=lock)
 
         assert skill_env.is_whole(target)
-        assert (
+        asked = (
             f"/pip/pip-{skill_install.PIP_VERSION}-py3-none-any.whl",
             "Basic " + base64.b64encode(b"me:pw").decode(),
-        ) in Index.seen
+        )
+        assert asked in Index.seen
 
     def test_a_folder_of_wheels_comes_before_the_index(
         self, index: Path, lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

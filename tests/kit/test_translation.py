@@ -11,7 +11,7 @@ import skill_env
 from sandbox_kit.failures import KINDS, Failure
 from sandbox_kit.translation import translate
 
-DESIGN_KINDS = [
+EXPECTED_KINDS = [
     "usage",
     "timeout",
     "interrupted",
@@ -39,9 +39,9 @@ DESIGN_KINDS = [
 ]
 
 
-def test_the_kinds_are_the_designs_and_each_has_a_fix() -> None:
-    """error.kind is an interface."""
-    assert list(KINDS) == DESIGN_KINDS
+def test_the_kinds_are_these_and_each_has_a_fix() -> None:
+    """error.kind is an interface: agents branch on it."""
+    assert list(KINDS) == EXPECTED_KINDS
     assert all(row.fix for row in KINDS.values())
 
 
@@ -120,9 +120,8 @@ def test_raw_errors_of_the_generated_clients_are_translated_by_their_status() ->
     """code_run and others let them through, and they are no DaytonaError."""
     from daytona_toolbox_api_client_async.exceptions import NotFoundException
 
-    assert (
-        translate(NotFoundException(status=404, reason="Not Found"), "running").kind == "not_found"
-    )
+    kind = translate(NotFoundException(status=404, reason="Not Found"), "running").kind
+    assert kind == "not_found"
 
 
 @pytest.mark.parametrize("header", ["Retry-After", "Retry-After-sandbox-create", "retry-after"])
@@ -152,7 +151,6 @@ def test_the_id_of_a_sandbox_that_was_left_survives() -> None:
 
 def test_fixes_name_the_scripts_by_their_whole_path() -> None:
     """The caller stands in another folder."""
-    assert (
-        f'python3 -I "{skill_env.SKILL}/scripts/sandboxes.py" list' in Failure("not_found", "x").fix
-    )
+    fix = Failure("not_found", "x").fix
+    assert f'python3 -I "{skill_env.SKILL}/scripts/sandboxes.py" list' in fix
     assert "{scripts}" not in "".join(Failure(kind, "x").fix for kind in KINDS)

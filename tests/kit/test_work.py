@@ -561,10 +561,8 @@ def test_labels_region_and_idle_time_arrive(run: Script, server: LocalServer) ->
 
 def test_verbose_shows_what_the_sandbox_cost(run: Script) -> None:
     """On the cloud the line comes by itself; here it costs nothing."""
-    assert (
-        "1 vCPU, 1 GiB memory and 3 GiB disk"
-        in run("--local", "--verbose", "--command", "true").stderr
-    )
+    told = run("--local", "--verbose", "--command", "true").stderr
+    assert "1 vCPU, 1 GiB memory and 3 GiB disk" in told
 
 
 @pytest.mark.parametrize(

@@ -149,12 +149,10 @@ def test_what_two_readers_would_understand_differently_is_refused_even_with_the_
     """Two names, folded or bare lines, two lengths: nothing is done for it."""
     host = server.url.removeprefix("http://")
 
-    assert (
-        first_line(
-            server, f"{head.format(host=host)}\r\nAuthorization: Bearer {server.api_key}\r\n\r\n"
-        )
-        == status
+    answered = first_line(
+        server, f"{head.format(host=host)}\r\nAuthorization: Bearer {server.api_key}\r\n\r\n"
     )
+    assert answered == status
 
 
 @pytest.mark.parametrize(

@@ -138,9 +138,8 @@ def test_a_build_that_two_requests_delete_at_once_is_gone(server: LocalServer) -
 
 def test_a_sandbox_that_is_being_built_takes_no_commands(server: LocalServer) -> None:
     """What runs there is the build; the answer is that of every sandbox that is not started."""
-    sandbox = server.create(buildInfo={"dockerfileContent": "FROM daytona-small\nRUN sleep 60\n"})[
-        "id"
-    ]
+    build = {"dockerfileContent": "FROM daytona-small\nRUN sleep 60\n"}
+    sandbox = server.create(buildInfo=build)["id"]
     until(lambda: (server.get(sandbox) or {})["state"] == "building_snapshot")
     time.sleep(0.5)
     reply = server.request("POST", f"/toolbox/{sandbox}/process/execute", body={"command": "true"})

@@ -86,12 +86,10 @@ class Preview:
         ).status
 
     def set_public(self, public: bool) -> None:
-        assert (
-            self.server.request(
-                "POST", f"/api/sandbox/{self.id}/public/{str(public).lower()}"
-            ).json()["public"]
-            is public
-        )
+        answer = self.server.request(
+            "POST", f"/api/sandbox/{self.id}/public/{str(public).lower()}"
+        ).json()["public"]
+        assert answer is public
 
     def ask(self, path: str = "/", **more: Any) -> Reply:
         """With the standard token."""
@@ -110,35 +108,29 @@ def preview(server: LocalServer, sandbox: str) -> Preview:
 # The SDK's three calls
 
 
+def start_web_server(sandbox: Any) -> None:
+    """Python's own on port 3000, in a session; returns when it listens."""
+    from daytona import SessionExecuteRequest
+
+    serve = SessionExecuteRequest(command="python3 -m http.server 3000", run_async=True)
+    sandbox.process.create_session("web")
+    sandbox.process.execute_session_command("web", serve)
+    listens = "grep -q ':0BB8 .* 0A ' /proc/net/tcp /proc/net/tcp6"
+    until(lambda: sandbox.process.exec(listens).exit_code == 0)
+
+
 def test_the_sdk_shows_a_plain_web_server_to_who_has_the_token(sdk: Any) -> None:
     """The documented way: http.server in a session, get_preview_link, token header or the key."""
     sandbox = sdk.create()
     try:
         sandbox.fs.upload_file(b"hello from inside", "index.html")
-        sandbox.process.create_session("web")
-        from daytona import SessionExecuteRequest
-
-        sandbox.process.execute_session_command(
-            "web", SessionExecuteRequest(command="python3 -m http.server 3000", run_async=True)
-        )
-        until(
-            lambda: (
-                sandbox.process.exec(
-                    "grep -q ':0BB8 .* 0A ' /proc/net/tcp /proc/net/tcp6"
-                ).exit_code
-                == 0
-            )
-        )
+        start_web_server(sandbox)
         link = sandbox.get_preview_link(3000)
 
-        assert (
-            ask(link.url, headers={"x-daytona-preview-token": link.token}).body
-            == b"hello from inside"
-        )
-        assert (
-            ask(link.url, headers={"Authorization": f"Bearer {sdk._api_key}"}).body
-            == b"hello from inside"
-        )
+        by_token = ask(link.url, headers={"x-daytona-preview-token": link.token}).body
+        assert by_token == b"hello from inside"
+        by_key = ask(link.url, headers={"Authorization": f"Bearer {sdk._api_key}"}).body
+        assert by_key == b"hello from inside"
         assert urlsplit(link.url).port == 3000
         assert (ask(link.url).status, ask(link.url).json()["statusCode"]) == (401, 401)
         assert ask(link.url, headers={"x-daytona-preview-token": "0" * 32}).status == 401
@@ -150,44 +142,19 @@ def test_the_sdks_signed_link_opens_by_itself_until_it_is_expired(sdk: Any) -> N
     """What a person gets: one link, and its revocation."""
     sandbox = sdk.create()
     try:
-        sandbox.process.create_session("web")
-        from daytona import SessionExecuteRequest
-
-        sandbox.process.execute_session_command(
-            "web", SessionExecuteRequest(command="python3 -m http.server 3000", run_async=True)
-        )
-        until(
-            lambda: (
-                sandbox.process.exec(
-                    "grep -q ':0BB8 .* 0A ' /proc/net/tcp /proc/net/tcp6"
-                ).exit_code
-                == 0
-            )
-        )
+        start_web_server(sandbox)
         signed = sandbox.create_signed_preview_url(3000, 3600)
         opened = ask(signed.url, "/?" + urlsplit(signed.url).query)
+        cookie = {"Cookie": opened.headers["Set-Cookie"].partition(";")[0]}
 
-        assert (
-            signed.port,
-            signed.sandbox_id,
-            re.fullmatch("[a-z0-9]{16}", signed.token) is not None,
-        ) == (3000, sandbox.id, True)
+        assert (signed.port, signed.sandbox_id) == (3000, sandbox.id)
+        assert re.fullmatch("[a-z0-9]{16}", signed.token) is not None
         assert opened.status == 302
-        assert (
-            ask(
-                signed.url, headers={"Cookie": opened.headers["Set-Cookie"].partition(";")[0]}
-            ).status
-            == 200
-        )
+        assert ask(signed.url, headers=cookie).status == 200
 
         sandbox.expire_signed_preview_url(3000, signed.token)
         assert ask(signed.url, "/?" + urlsplit(signed.url).query).status == 401
-        assert (
-            ask(
-                signed.url, headers={"Cookie": opened.headers["Set-Cookie"].partition(";")[0]}
-            ).status
-            == 401
-        )
+        assert ask(signed.url, headers=cookie).status == 401
     finally:
         sandbox.delete()
 
@@ -250,19 +217,13 @@ def test_no_token_of_one_sandbox_opens_another(preview: Preview, server: LocalSe
         signed = preview.sign()
 
         assert urlsplit(theirs["url"]).hostname != urlsplit(preview.url).hostname
-        assert (
-            ask(theirs["url"], headers={"x-daytona-preview-token": theirs["token"]}).status == 200
-        )
-        assert ask(theirs["url"], headers={"x-daytona-preview-token": preview.token}).status == 401
+        for token, status in ((theirs["token"], 200), (preview.token, 401)):
+            header = {"x-daytona-preview-token": token}
+            assert ask(theirs["url"], headers=header).status == status
         for shown in (signed, preview.token):
+            cookie = {"Cookie": f"daytona-sandbox-auth-{other}-{PORT}={shown}"}
             assert ask(theirs["url"], f"/?{KEY}={shown}").status == 401
-            assert (
-                ask(
-                    theirs["url"],
-                    headers={"Cookie": f"daytona-sandbox-auth-{other}-{PORT}={shown}"},
-                ).status
-                == 401
-            )
+            assert ask(theirs["url"], headers=cookie).status == 401
     finally:
         server.request("DELETE", f"/api/sandbox/{other}")
 
@@ -289,21 +250,15 @@ def test_no_credential_reaches_the_program_inside(preview: Preview) -> None:
         "kept",
         preview.host,
     )
-    assert (
-        not {"authorization", "x-daytona-preview-token", "referer", "proxy-authorization"}
-        & seen.keys()
-    )
+    ours = {"authorization", "x-daytona-preview-token", "referer", "proxy-authorization"}
+    assert not ours & seen.keys()
     assert preview.server.api_key not in json.dumps(told)
 
 
 def test_an_authorization_of_the_program_itself_arrives(preview: Preview) -> None:
     """A private application inside has logins of its own."""
-    assert (
-        dict(preview.ask("/tell", headers={"Authorization": "Basic eDp5"}).json()["headers"])[
-            "authorization"
-        ]
-        == "Basic eDp5"
-    )
+    told = preview.ask("/tell", headers={"Authorization": "Basic eDp5"}).json()
+    assert dict(told["headers"])["authorization"] == "Basic eDp5"
 
 
 def test_public_needs_nothing_and_private_again_closes_what_was_open(preview: Preview) -> None:
@@ -373,10 +328,8 @@ def test_a_websocket_carries_what_both_sides_say(preview: Preview) -> None:
             return [(await channel.receive_str()) for _ in range(50)]
 
     assert asyncio.run(talk()) == [f"message {number}" for number in range(50)]
-    assert (
-        ask(preview.url, "/ws", headers={"Connection": "Upgrade", "Upgrade": "websocket"}).status
-        == 401
-    )
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}
+    assert ask(preview.url, "/ws", headers=upgrade).status == 401
 
 
 # What is carried
@@ -393,12 +346,9 @@ def test_chunked_bodies_go_both_ways(preview: Preview) -> None:
     reply = preview.ask("/chunked")
 
     assert (reply.body, reply.headers["Connection"]) == (b"one two three", "close")
-    assert (
-        preview.ask("/count", method="POST", body=iter([b"x" * 1000] * 7), chunked=True).json()[
-            "body"
-        ]
-        == 7000
-    )
+    body = iter([b"x" * 1000] * 7)
+    counted = preview.ask("/count", method="POST", body=body, chunked=True).json()
+    assert counted["body"] == 7000
     assert "Keep-Alive" not in preview.ask("/").headers
 
 
@@ -427,11 +377,10 @@ def test_large_bodies_pass_in_bounded_memory(preview: Preview) -> None:
         answer = connection.getresponse()
         time.sleep(2)  # for the server to take in what it should not
         received = sum(len(part) for part in iter(lambda: answer.read(MIB), b""))
-    sent = preview.ask("/count", method="POST", body=iter([bytes(MIB)] * 256), chunked=True).json()[
-        "body"
-    ]
+    body = iter([bytes(MIB)] * 256)
+    sent = preview.ask("/count", method="POST", body=body, chunked=True).json()
 
-    assert (received, sent) == (512 * MIB, 256 * MIB)
+    assert (received, sent["body"]) == (512 * MIB, 256 * MIB)
     assert peak_memory(preview.server.pid) - before < 25 * MIB
 
 
@@ -674,22 +623,14 @@ def test_the_main_port_serves_previews_by_host_name(preview: Preview) -> None:
         f"{PORT}-{preview.sign()}.localhost:{port}",
     )
 
-    assert ask(preview.server.url, headers={"Host": by_id}).status == 401
-    assert (
-        ask(
-            preview.server.url, headers={"Host": by_id, "x-daytona-preview-token": preview.token}
-        ).status
-        == 200
-    )
-    assert ask(preview.server.url, headers={"Host": by_token}).status == 200
-    assert (
-        ask(preview.server.url, headers={"Host": by_token.replace(str(PORT), "8001", 1)}).status
-        == 401
-    )
-    assert (
-        ask(preview.server.url, headers={"Host": f"{PORT}-{'0' * 16}.localhost:{port}"}).status
-        == 404
-    )
+    def status(host: str, **headers: str) -> int:
+        return ask(preview.server.url, headers={"Host": host, **headers}).status
+
+    assert status(by_id) == 401
+    assert status(by_id, **{"x-daytona-preview-token": preview.token}) == 200
+    assert status(by_token) == 200
+    assert status(by_token.replace(str(PORT), "8001", 1)) == 401
+    assert status(f"{PORT}-{'0' * 16}.localhost:{port}") == 404
 
 
 def test_under_a_previews_host_there_is_no_api(preview: Preview) -> None:
@@ -742,9 +683,8 @@ def test_a_page_of_a_preview_cannot_call_the_api(preview: Preview) -> None:
     """Its origin is a foreign one, by address and by name."""
     port = preview.server.url.rpartition(":")[2]
     for origin in (preview.url, f"http://{PORT}-{preview.id}.localhost:{port}"):
-        assert (
-            preview.server.request("GET", "/api/sandbox", headers={"Origin": origin}).status == 403
-        )
+        reply = preview.server.request("GET", "/api/sandbox", headers={"Origin": origin})
+        assert reply.status == 403
 
 
 @pytest.mark.parametrize(

@@ -57,10 +57,8 @@ def test_create_answers_started_with_what_was_asked_for(sdk: Any) -> None:
 def test_home_is_the_working_directory(fresh: Any) -> None:
     """Relative paths and `~` mean /home/daytona, as in the default snapshot."""
     assert (fresh.get_work_dir(), fresh.get_user_home_dir()) == ("/home/daytona", "/home/daytona")
-    assert (
-        fresh.process.exec("pwd; whoami; echo ~").result
-        == "/home/daytona\ndaytona\n/home/daytona\n"
-    )
+    said = fresh.process.exec("pwd; whoami; echo ~").result
+    assert said == "/home/daytona\ndaytona\n/home/daytona\n"
 
 
 def test_a_sandbox_is_found_by_id_and_by_name(sdk: Any, fresh: Any) -> None:

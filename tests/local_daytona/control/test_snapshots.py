@@ -157,6 +157,7 @@ def test_a_snapshot_that_cannot_be_copied_leaves_nothing_and_the_sandbox_goes_on
 def test_killed_at_any_moment_no_half_snapshot_and_no_orphan_folder_stays(state_dir: Path) -> None:
     """What was acknowledged survives a SIGKILL with its files; what was not leaves nothing."""
     acknowledged: set[str] = set()
+    snapshots = state_dir / "snapshots"
     for turn in range(4):
         process = spawn(state_dir)
         server = wait_for_server(state_dir, process)
@@ -172,11 +173,7 @@ def test_killed_at_any_moment_no_half_snapshot_and_no_orphan_folder_stays(state_
                 body={"name": f"cut-{turn}"},
             )
             if turn < 3:
-                until(
-                    lambda running=running: (
-                        any((state_dir / "snapshots").iterdir()) or running.done()
-                    )
-                )
+                until(lambda running=running: any(snapshots.iterdir()) or running.done())
             else:
                 running.result()
             process.send_signal(signal.SIGKILL)
@@ -187,15 +184,13 @@ def test_killed_at_any_moment_no_half_snapshot_and_no_orphan_folder_stays(state_
             items = after.request("GET", "/api/snapshots?limit=200").json()["items"]
             kept = {item["name"]: item for item in items if not item["general"]}
             assert {*kept} == acknowledged
-            assert {path.name for path in (state_dir / "snapshots").iterdir()} == {
+            assert {path.name for path in snapshots.iterdir()} == {
                 item["id"] for item in kept.values()
             }
             if f"cut-{turn}" in kept:
                 copy = after.create(snapshot=f"cut-{turn}")
-                assert (
-                    after.exec(copy["id"], "cat mark; stat -c %s big")["result"]
-                    == f"{turn}\n100000000\n"
-                )
+                restored = after.exec(copy["id"], "cat mark; stat -c %s big")["result"]
+                assert restored == f"{turn}\n100000000\n"
                 assert after.request("DELETE", f"/api/snapshots/cut-{turn}").status == 200
                 acknowledged.discard(f"cut-{turn}")
             for found in after.sandboxes():

@@ -30,10 +30,10 @@ def test_the_top_of_a_writable_hierarchy_may_be_divided(tmp_path: Path) -> None:
 
 def test_a_group_that_somebody_else_made_is_left_alone(tmp_path: Path) -> None:
     """A login session's or a service manager's: its maker counts on what is in it."""
-    assert (
-        first_version(mounted(mounts(tmp_path)), own_groups("1:pids:/user.slice/user-0.slice\n"))
-        == {}
+    groups = first_version(
+        mounted(mounts(tmp_path)), own_groups("1:pids:/user.slice/user-0.slice\n")
     )
+    assert groups == {}
 
 
 @pytest.mark.parametrize("top", ["/", "/docker/abc"])

@@ -62,10 +62,8 @@ def test_the_sdks_links_work_without_a_key(server: LocalServer, box: Any) -> Non
         b"content",
         "application/octet-stream",
     )
-    assert (
-        down.headers["Content-Disposition"]
-        == "attachment; filename=\"r_port.html\"; filename*=utf-8''r%C3%A9port.html"
-    )
+    disposition = down.headers["Content-Disposition"]
+    assert disposition == "attachment; filename=\"r_port.html\"; filename*=utf-8''r%C3%A9port.html"
     assert down.headers["X-Content-Type-Options"] == "nosniff"
     assert (up.status, up.json()) == (
         200,
@@ -170,21 +168,17 @@ def test_the_calls_work_with_the_key_too_and_fail_as_the_others(
     assert server.request("GET", f"{call}/download?path=none").json()["code"] == "FILE_NOT_FOUND"
     assert server.request("GET", f"{call}/download?path=dir").json()["code"] == "INVALID_FILE_PATH"
     assert server.request("POST", f"{call}/upload-v2?path=x", body=b"raw").status == 400
-    assert (
-        server.request(
-            "POST",
-            f"{call}/upload-v2?path=x",
-            body=UPLOAD.replace(b'"file"', b'"other"'),
-            headers=MULTIPART,
-        ).status
-        == 400
-    )
-    assert (
-        server.request(
-            "POST", f"{call}/upload-v2?path=/usr/x", body=UPLOAD, headers=MULTIPART
-        ).json()["code"]
-        == "FILE_ACCESS_DENIED"
-    )
+    misnamed = server.request(
+        "POST",
+        f"{call}/upload-v2?path=x",
+        body=UPLOAD.replace(b'"file"', b'"other"'),
+        headers=MULTIPART,
+    ).status
+    assert misnamed == 400
+    denied = server.request(
+        "POST", f"{call}/upload-v2?path=/usr/x", body=UPLOAD, headers=MULTIPART
+    ).json()["code"]
+    assert denied == "FILE_ACCESS_DENIED"
 
 
 def test_large_files_go_both_ways_in_bounded_memory(state_dir: Path, tmp_path: Path) -> None:

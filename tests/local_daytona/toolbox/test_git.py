@@ -110,15 +110,8 @@ def behind_password(server: LocalServer, sandbox: str, commits: list[str], shell
         "E\n"
         f"KNOWN={known} python3 /tmp/backend.py >/dev/null 2>&1 </dev/null &"
     )
-    until(
-        lambda: (
-            server.exec(
-                sandbox,
-                "python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 8642))'",
-            )["exitCode"]
-            == 0
-        )
-    )
+    reach = "python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 8642))'"
+    until(lambda: server.exec(sandbox, reach)["exitCode"] == 0)
     return URL
 
 
@@ -319,10 +312,10 @@ def test_init_remote_reset_restore_and_config(git: Any, shell: Shell, commits: l
         git.status("r").upstream,
         [file.staging.value for file in git.status("r").file_status],
     ) == ("origin/trunk", ["Unmodified"])
-    assert (
-        shell("cat r/x; git -C /tmp/srv/o.git rev-parse --verify -q trunk >/dev/null && echo there")
-        == "3\nthere\n"
+    pushed = shell(
+        "cat r/x; git -C /tmp/srv/o.git rev-parse --verify -q trunk >/dev/null && echo there"
     )
+    assert pushed == "3\nthere\n"
 
 
 def test_a_password_opens_the_repository(git: Any, shell: Shell, behind_password: str) -> None:
@@ -363,13 +356,11 @@ def test_the_password_is_nowhere(
     until(lambda: "watched" in shell("ls"))
 
     assert "seen" not in shell("ls").split()
-    assert (
-        shell(
-            "echo hunter2 > planted; grep -rlsa 'hunter[2]' /home /tmp /run /var /etc /root "
-            "--exclude=watch.py"
-        )
-        == "/home/daytona/planted\n"
+    found = shell(
+        "echo hunter2 > planted; grep -rlsa 'hunter[2]' /home /tmp /run /var /etc /root "
+        "--exclude=watch.py"
     )
+    assert found == "/home/daytona/planted\n"
     assert shell("cat by-url/.git/config | grep url") == f"\turl = {behind_password}\n"
     assert shell("find /run/git -mindepth 1 | wc -l") == "0\n"
     assert PASSWORD not in (server.state_dir / "server.log").read_text()

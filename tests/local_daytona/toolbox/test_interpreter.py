@@ -374,12 +374,10 @@ def test_contexts_are_refused_by_http_status(python: Python) -> None:
     assert python.context(cwd="/nowhere").status == 400
     assert python.context("DELETE", "default").status == 400
     assert python.context("DELETE", "other").status == 404
-    assert (
-        python.server.request(
-            "GET", f"/toolbox/{python.sandbox}/process/interpreter/execute"
-        ).status
-        == 400
-    )
+    plain = python.server.request(
+        "GET", f"/toolbox/{python.sandbox}/process/interpreter/execute"
+    ).status
+    assert plain == 400
 
 
 def test_a_run_goes_on_when_its_client_leaves(python: Python) -> None:

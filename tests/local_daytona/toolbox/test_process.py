@@ -148,10 +148,8 @@ def test_code_run_is_a_fresh_interpreter_on_stdin(sdk: Any, sandbox: str) -> Non
     process = sdk.get(sandbox).process
     code = "import sys; print(sys.argv, sys.stdin.read() == '')"
 
-    assert (
-        process.code_run(code, CodeRunParams(argv=["a b", "$HOME"])).result
-        == "['-', 'a b', '$HOME'] True\n"
-    )
+    result = process.code_run(code, CodeRunParams(argv=["a b", "$HOME"])).result
+    assert result == "['-', 'a b', '$HOME'] True\n"
 
 
 def test_code_run_of_javascript_uses_the_hosts_node(sdk: Any) -> None:

@@ -69,9 +69,8 @@ async def rest_of(socket: aiohttp.ClientWebSocketResponse) -> list[dict[str, Any
 
 
 def sessions(server: LocalServer, sandbox: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = server.request("GET", f"/toolbox/{sandbox}/process/pty").json()[
-        "sessions"
-    ]
+    reply = server.request("GET", f"/toolbox/{sandbox}/process/pty").json()
+    found: list[dict[str, Any]] = reply["sessions"]
     return found
 
 
@@ -428,22 +427,19 @@ def test_a_websocket_is_refused_by_http_status(server: LocalServer, sandbox: str
     assert refusal(server, f"{sandbox}/process/pty/create-connect?id=t") == 409
     assert refusal(server, f"{sandbox}/process/pty/create-connect?id=u&cols=x") == 400
     assert refusal(server, f"{sandbox}/process/pty/create-connect?id=u", protocols=(broken,)) == 400
-    assert (
-        refusal(
-            server,
-            f"{sandbox}/process/pty/create-connect?id=u",
-            protocols=("X-Daytona-Pty-Envs~!",),
-        )
-        == 400
+    unreadable = refusal(
+        server,
+        f"{sandbox}/process/pty/create-connect?id=u",
+        protocols=("X-Daytona-Pty-Envs~!",),
     )
+    assert unreadable == 400
     assert refusal(server, f"{sandbox}/process/pty/other/connect") == 404
-    assert (
-        server.request("GET", f"/toolbox/{sandbox}/process/pty/create-connect?id=u").status == 400
-    )
-    assert (
-        server.request("POST", f"/toolbox/{sandbox}/process/pty/t/resize", body={"cols": 5}).status
-        == 400
-    )
+    plain = server.request("GET", f"/toolbox/{sandbox}/process/pty/create-connect?id=u").status
+    assert plain == 400
+    resized = server.request(
+        "POST", f"/toolbox/{sandbox}/process/pty/t/resize", body={"cols": 5}
+    ).status
+    assert resized == 400
     assert server.request("DELETE", f"/toolbox/{sandbox}/process/pty/other").status == 404
     assert [item["id"] for item in sessions(server, sandbox)] == ["t"]
 

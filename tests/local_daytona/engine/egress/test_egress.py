@@ -603,12 +603,8 @@ for _ in range(2):
             "setsid python3 /tmp/flood.py >/dev/null 2>&1 </dev/null &"
         ),
     )
-    until(
-        lambda: (
-            world.server.exec(box, "ls /tmp/flooded* 2>/dev/null | wc -l")["result"].strip() == "2"
-        ),
-        seconds=60,
-    )
+    flooding = "ls /tmp/flooded* 2>/dev/null | wc -l"
+    until(lambda: world.server.exec(box, flooding)["result"].strip() == "2", seconds=60)
     neighbour = world.server.create()
     fetch = f"curl -sS -m 60 http://site.test:{web.port}/"
     got_out = world.server.exec(neighbour["id"], fetch)["result"]

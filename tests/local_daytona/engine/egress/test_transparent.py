@@ -165,10 +165,8 @@ def test_a_lookup_leaves_nothing_outside(world: World, box: str) -> None:
     """A name is data: it is resolved when a connection that is allowed needs it, and not before."""
     look_up = "[socket.gethostbyname(f'{n}.secret.test')[:7] for n in range(3)] + [socket.has_ipv6]"
     assert inside(world, box, look_up)[:3] == ["198.18."] * 3
-    assert (
-        world.server.exec(box, "getent ahostsv6 only6.secret.test | grep -vc ffff:")["result"]
-        == "0\n"
-    )
+    found = world.server.exec(box, "getent ahostsv6 only6.secret.test | grep -vc ffff:")["result"]
+    assert found == "0\n"
     assert not [name for name in world.noted("resolved") if "secret" in name]
 
 
@@ -214,14 +212,10 @@ def test_other_ports_and_udp_reach_nothing(world: World, box: str) -> None:
         "[s := socket.socket(type=socket.SOCK_DGRAM), s.settimeout(5), "
         "s.connect(('203.0.113.10', 443)), s.send(b'x'), s.recv(1)]"
     )
-    assert (
-        inside(world, box, "[reach('203.0.113.10', port) for port in (25, 853, 8443)]")
-        == ["ConnectionRefusedError"] * 3
-    )
-    assert (
-        "ConnectionRefusedError"
-        in world.server.exec(box, f'python3 -c "import socket; {datagram}" 2>&1')["result"]
-    )
+    reached = inside(world, box, "[reach('203.0.113.10', port) for port in (25, 853, 8443)]")
+    assert reached == ["ConnectionRefusedError"] * 3
+    sent = world.server.exec(box, f'python3 -c "import socket; {datagram}" 2>&1')["result"]
+    assert "ConnectionRefusedError" in sent
 
 
 def test_block_all_at_create_and_lifted_at_runtime(world: World) -> None:
@@ -334,10 +328,8 @@ def test_own_servers_work_on_every_port_that_was_theirs(world: World, box: str) 
 
 def test_no_process_has_rights_over_the_network(world: World, box: str) -> None:
     """All sets are empty: the routes were made from outside."""
-    assert (
-        world.server.exec(box, "grep -h ^Cap /proc/self/status | cut -f2 | sort -u")["result"]
-        == "0" * 16 + "\n"
-    )
+    sets = world.server.exec(box, "grep -h ^Cap /proc/self/status | cut -f2 | sort -u")["result"]
+    assert sets == "0" * 16 + "\n"
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="this host has no compiler")
