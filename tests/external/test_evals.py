@@ -58,41 +58,34 @@ class OneConversationEach(ScriptedModel):
         )
 
 
+EVAL_FLAGS = """
+    --runs 1 --ablation none --trust-plugin --no-publish --concurrency 4 --threshold 0 --json
+""".split()
+
+
+def environment(home: Path, address: str) -> dict[str, str]:
+    """All that the CLI knows of this machine; `address` is the model's."""
+    return {
+        "HOME": str(home),
+        "PATH": os.environ["PATH"],
+        "LANG": "C.UTF-8",
+        "ANTHROPIC_BASE_URL": address,
+        "ANTHROPIC_API_KEY": "none",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "DISABLE_TELEMETRY": "1",
+        "DISABLE_AUTOUPDATER": "1",
+        "CLAUDE_CODE_TMPDIR": str(home),
+    }
+
+
 def run_evals(folder: Path, model: ScriptedModel, *flags: str) -> tuple[dict[str, Any], str]:
     """The result that `claude plugin eval` writes, and what it prints."""
     result = folder.parent / "result.json"
+    command = [str(claude_code()), "plugin", "eval", str(folder), *EVAL_FLAGS, str(result), *flags]
     with serving(model) as address:
         done = subprocess.run(
-            [
-                str(claude_code()),
-                "plugin",
-                "eval",
-                str(folder),
-                "--runs",
-                "1",
-                "--ablation",
-                "none",
-                "--trust-plugin",
-                "--no-publish",
-                "--concurrency",
-                "4",
-                "--threshold",
-                "0",
-                "--json",
-                str(result),
-                *flags,
-            ],
-            env={
-                "HOME": str(folder.parent),
-                "PATH": os.environ["PATH"],
-                "LANG": "C.UTF-8",
-                "ANTHROPIC_BASE_URL": address,
-                "ANTHROPIC_API_KEY": "none",
-                "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-                "DISABLE_TELEMETRY": "1",
-                "DISABLE_AUTOUPDATER": "1",
-                "CLAUDE_CODE_TMPDIR": str(folder.parent),
-            },
+            command,
+            env=environment(folder.parent, address),
             cwd=folder.parent,
             stdin=subprocess.DEVNULL,
             capture_output=True,

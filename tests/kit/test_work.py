@@ -129,19 +129,22 @@ def test_cwd_is_where_setup_and_program_run(run: Script) -> None:
     )
 
 
+PROJECT = {
+    ".gitignore": "*.tmp\n",
+    ".env": "KEY=s3cr3t-value",
+    "a.py": "print(1)",
+    "b.tmp": "",
+    "sub/tool.sh": "exit 3",
+}
+
+
 def test_a_project_goes_in_and_a_report_comes_back(
     run: Script, server: LocalServer, scripts_environment: Path
 ) -> None:
     """With local changes, without what git ignores or what is secret; also when the tests fail."""
     project = scripts_environment / "project"
     (project / "sub").mkdir(parents=True)
-    for name, text in (
-        (".gitignore", "*.tmp\n"),
-        (".env", "KEY=s3cr3t-value"),
-        ("a.py", "print(1)"),
-        ("b.tmp", ""),
-        ("sub/tool.sh", "exit 3"),
-    ):
+    for name, text in PROJECT.items():
         (project / name).write_text(text)
     (project / "sub" / "tool.sh").chmod(0o755)
     command = (

@@ -21,57 +21,51 @@ BUILD = {"dockerfileContent": 'FROM daytona-small\nRUN sleep 0.3\nENTRYPOINT ["s
 Call = tuple[str, str, Any]
 
 
+CREATES: tuple[dict[str, Any], ...] = (
+    {},
+    {"autoDeleteInterval": 0},
+    {"buildInfo": BUILD},
+    {"snapshot": "snap"},
+    {"volumes": [{"volumeId": "v", "mountPath": "/mnt/v"}]},
+)
+# {sandbox}, {toolbox} and {session} stand for the paths of the sandbox that is called.
+CALLS: tuple[Call, ...] = (
+    ("POST", "{sandbox}/start", None),
+    ("POST", "{sandbox}/stop", None),
+    ("POST", "{sandbox}/archive", None),
+    ("POST", "{sandbox}/recover", None),
+    ("POST", "{sandbox}/resize", {"cpu": 2}),
+    ("POST", "{sandbox}/snapshot", {"name": "snap"}),
+    ("POST", "{sandbox}/network-settings", {"networkBlockAll": True}),
+    ("POST", "{sandbox}/public/true", None),
+    ("DELETE", "{sandbox}", None),
+    ("GET", "{sandbox}/build-logs?follow=true", None),
+    ("GET", "{sandbox}/ports/8000/signed-preview-url", None),
+    ("POST", "{toolbox}/process/execute", {"command": "sleep 0.2"}),
+    ("POST", "{toolbox}/process/code-run", {"code": "print(1)"}),
+    ("POST", "{session}", {"sessionId": "s"}),
+    ("POST", "{session}/s/exec", {"command": "sleep 0.2"}),
+    ("DELETE", "{session}/s", None),
+    ("POST", "{toolbox}/process/pty", {"id": "p"}),
+    ("DELETE", "{toolbox}/process/pty/p", None),
+    ("POST", "{toolbox}/process/interpreter/context", {}),
+    ("GET", "{toolbox}/files?path=.", None),
+    ("POST", "{toolbox}/git/init", {"path": "r"}),
+    ("GET", "/api/sandbox", None),
+    ("DELETE", "/api/snapshots/snap", None),
+    ("POST", "/api/volumes", {"name": "v"}),
+)
+
+
 def calls(name: str) -> list[Call]:
     """What may happen to one sandbox, with likely values: only the order is to be strange."""
-    sandbox, toolbox, session = (
-        f"/api/sandbox/{name}",
-        f"/toolbox/{name}",
-        f"/toolbox/{name}/process/session",
-    )
-    creates: list[dict[str, Any]] = [
-        {},
-        {"autoDeleteInterval": 0},
-        {"buildInfo": BUILD},
-        {"snapshot": "snap"},
-        {"volumes": [{"volumeId": "v", "mountPath": "/mnt/v"}]},
-    ]
-    posts = {
-        "/start": None,
-        "/stop": None,
-        "/archive": None,
-        "/recover": None,
-        "/resize": {"cpu": 2},
-        "/snapshot": {"name": "snap"},
-        "/network-settings": {"networkBlockAll": True},
-        "/public/true": None,
+    places = {
+        "sandbox": f"/api/sandbox/{name}",
+        "toolbox": f"/toolbox/{name}",
+        "session": f"/toolbox/{name}/process/session",
     }
-    inside: list[Call] = [
-        ("POST", f"{toolbox}/process/execute", {"command": "sleep 0.2"}),
-        ("POST", f"{toolbox}/process/code-run", {"code": "print(1)"}),
-        ("POST", session, {"sessionId": "s"}),
-        ("POST", f"{session}/s/exec", {"command": "sleep 0.2"}),
-        ("DELETE", f"{session}/s", None),
-        ("POST", f"{toolbox}/process/pty", {"id": "p"}),
-        ("DELETE", f"{toolbox}/process/pty/p", None),
-        ("POST", f"{toolbox}/process/interpreter/context", {}),
-        ("GET", f"{toolbox}/files?path=.", None),
-        ("POST", f"{toolbox}/git/init", {"path": "r"}),
-    ]
-    others: list[Call] = [
-        ("DELETE", sandbox, None),
-        ("GET", f"{sandbox}/build-logs?follow=true", None),
-        ("GET", f"{sandbox}/ports/8000/signed-preview-url", None),
-        ("GET", "/api/sandbox", None),
-        ("DELETE", "/api/snapshots/snap", None),
-        ("POST", "/api/volumes", {"name": "v"}),
-    ]
-    made: list[Call] = [("POST", "/api/sandbox", {"name": name, **fields}) for fields in creates]
-    return [
-        *made,
-        *inside,
-        *others,
-        *(("POST", sandbox + path, body) for path, body in posts.items()),
-    ]
+    made: list[Call] = [("POST", "/api/sandbox", {"name": name, **fields}) for fields in CREATES]
+    return [*made, *((method, path.format(**places), body) for method, path, body in CALLS)]
 
 
 def storm(server: LocalServer, seed: int) -> list[str]:

@@ -190,6 +190,41 @@ def test_list_pages_filters_and_orders(sdk: Any) -> None:
     assert prefixed == ["listed-3"]
 
 
+def filters(large: str) -> dict[str, list[dict[str, Any]]]:
+    """Queries by what they find of a small and a large sandbox; `large` is the large one's id."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    later, soon = (now + datetime.timedelta(minutes=number) for number in (20, 10))
+    return {
+        "large": [
+            {"min_cpu": 2},
+            {"min_memory_gib": 2},
+            {"min_disk_gib": 4},
+            {"is_public": True},
+            {"snapshots": ["daytona-large", "x"]},
+            {"auto_destroy_at_after": later},
+            {"id": large[:8].upper()},
+        ],
+        "small": [
+            {"max_cpu": 1},
+            {"max_memory_gib": 1},
+            {"max_disk_gib": 3},
+            {"is_public": False},
+        ],
+        "none": [
+            {"created_at_after": soon},
+            {"last_activity_after": soon},
+            {"auto_destroy_at_before": soon},
+            {"is_recoverable": True},
+            {"targets": ["us"]},
+        ],
+        "both": [
+            {"created_at_before": soon},
+            {"last_activity_before": soon},
+            {"targets": ["local"]},
+        ],
+    }
+
+
 def test_every_filter_and_every_order_of_the_sdk_holds(sdk: Any) -> None:
     """A filter that was ignored would show, and let delete, sandboxes that nobody meant."""
     from daytona import (
@@ -205,58 +240,27 @@ def test_every_filter_and_every_order_of_the_sdk_holds(sdk: Any) -> None:
             labels={"batch": "f"}, snapshot="daytona-large", public=True, ttl_minutes=30
         )
     )
-    later, soon = (
-        datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes=number)
-        for number in (20, 10)
-    )
 
     def listed(**query: Any) -> list[str]:
         return [found.id for found in sdk.list(ListSandboxesQuery(labels={"batch": "f"}, **query))]
 
-    only_large: list[dict[str, Any]] = [
-        {"min_cpu": 2},
-        {"min_memory_gib": 2},
-        {"min_disk_gib": 4},
-        {"is_public": True},
-        {"snapshots": ["daytona-large", "x"]},
-        {"auto_destroy_at_after": later},
-        {"id": large.id[:8].upper()},
-    ]
-    only_small: list[dict[str, Any]] = [
-        {"max_cpu": 1},
-        {"max_memory_gib": 1},
-        {"max_disk_gib": 3},
-        {"is_public": False},
-    ]
-    nothing: list[dict[str, Any]] = [
-        {"created_at_after": soon},
-        {"last_activity_after": soon},
-        {"auto_destroy_at_before": soon},
-        {"is_recoverable": True},
-        {"targets": ["us"]},
-    ]
-    everything: list[dict[str, Any]] = [
-        {"created_at_before": soon},
-        {"last_activity_before": soon},
-        {"targets": ["local"]},
-    ]
     orders = [
         field
         for field in SandboxListSortField
         if field.value in ("cpu", "memoryGib", "diskGib", "createdAt")
     ]
-    found = [
-        [listed(**query) for query in queries]
-        for queries in (only_large, only_small, nothing, everything)
-    ]
+    found = {
+        answer: [listed(**query) for query in queries]
+        for answer, queries in filters(large.id).items()
+    }
     ordered = [listed(sort=field, order=SandboxListSortDirection.ASC) for field in orders]
     for sandbox in (small, large):
         sandbox.delete()
 
-    assert found[0] == [[large.id]] * len(only_large)
-    assert found[1] == [[small.id]] * len(only_small)
-    assert found[2] == [[]] * len(nothing)
-    assert [sorted(ids) for ids in found[3]] == [sorted([small.id, large.id])] * len(everything)
+    assert found["large"] == [[large.id]] * 7
+    assert found["small"] == [[small.id]] * 4
+    assert found["none"] == [[]] * 5
+    assert [sorted(ids) for ids in found["both"]] == [sorted([small.id, large.id])] * 3
     assert ordered == [[small.id, large.id]] * 4
 
 

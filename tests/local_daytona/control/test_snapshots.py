@@ -154,6 +154,22 @@ def test_a_snapshot_that_cannot_be_copied_leaves_nothing_and_the_sandbox_goes_on
     delete(server, sandbox)
 
 
+def check_snapshots(after: LocalServer, acknowledged: set[str], turn: int) -> None:
+    """Exactly the acknowledged ones are there, on disk too; this turn's works, and is deleted."""
+    items = after.request("GET", "/api/snapshots?limit=200").json()["items"]
+    kept = {item["name"]: item for item in items if not item["general"]}
+    folders = {path.name for path in (after.state_dir / "snapshots").iterdir()}
+
+    assert {*kept} == acknowledged
+    assert folders == {item["id"] for item in kept.values()}
+    if f"cut-{turn}" in kept:
+        copy = after.create(snapshot=f"cut-{turn}")
+        restored = after.exec(copy["id"], "cat mark; stat -c %s big")["result"]
+        assert restored == f"{turn}\n100000000\n"
+        assert after.request("DELETE", f"/api/snapshots/cut-{turn}").status == 200
+        acknowledged.discard(f"cut-{turn}")
+
+
 def test_killed_at_any_moment_no_half_snapshot_and_no_orphan_folder_stays(state_dir: Path) -> None:
     """What was acknowledged survives a SIGKILL with its files; what was not leaves nothing."""
     acknowledged: set[str] = set()
@@ -181,18 +197,7 @@ def test_killed_at_any_moment_no_half_snapshot_and_no_orphan_folder_stays(state_
             if running.exception() is None and running.result().status == 200:
                 acknowledged.add(f"cut-{turn}")
         with running_server(state_dir) as after:
-            items = after.request("GET", "/api/snapshots?limit=200").json()["items"]
-            kept = {item["name"]: item for item in items if not item["general"]}
-            assert {*kept} == acknowledged
-            assert {path.name for path in snapshots.iterdir()} == {
-                item["id"] for item in kept.values()
-            }
-            if f"cut-{turn}" in kept:
-                copy = after.create(snapshot=f"cut-{turn}")
-                restored = after.exec(copy["id"], "cat mark; stat -c %s big")["result"]
-                assert restored == f"{turn}\n100000000\n"
-                assert after.request("DELETE", f"/api/snapshots/cut-{turn}").status == 200
-                acknowledged.discard(f"cut-{turn}")
+            check_snapshots(after, acknowledged, turn)
             for found in after.sandboxes():
                 delete(after, found)
     assert "cut-3" not in acknowledged

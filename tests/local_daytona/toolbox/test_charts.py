@@ -341,43 +341,44 @@ def line(value: object, kind: str = "chart") -> str:
     return charts.MARKER + json.dumps({"type": kind, "value": value}) + "\n"
 
 
+RUDE_CHART = {
+    "type": 5,
+    "title": {"a": 1},
+    "png": 7,
+    "x_label": None,
+    "x_ticks": [1, "2", None, True, 1e999, 10**400],
+    "y_ticks": "no",
+    "x_tick_labels": [1, "\ud800"],
+    "elements": [
+        3,
+        {"value": 3.5, "label": 1, "points": [[1, 2], [1], "x", [1, "2026-01-01"]]},
+        {
+            "min": "1",
+            "median": math.nan,
+            "angle": True,
+            "outliers": [1, [2]],
+            "elements": [{"elements": [{"elements": []}]}],
+        },
+    ],
+    "additional_properties": {"x": 1},
+    "model_config": 1,
+}
+RUDE_LINES = [
+    line(RUDE_CHART),
+    line({"type": "bar"}),
+    line([]),
+    line({}, "picture"),
+    charts.MARKER + "{nonsense\n",
+    charts.MARKER + "[" * 100_000 + "\n",
+]
+
+
 def test_lines_of_a_hostile_program_cannot_make_the_client_fail(sdk: Any) -> None:
     """Everything that the SDK's strict models would refuse is text, or gone; the run is there."""
-    rude = {
-        "type": 5,
-        "title": {"a": 1},
-        "png": 7,
-        "x_label": None,
-        "x_ticks": [1, "2", None, True, 1e999, 10**400],
-        "y_ticks": "no",
-        "x_tick_labels": [1, "\ud800"],
-        "elements": [
-            3,
-            {"value": 3.5, "label": 1, "points": [[1, 2], [1], "x", [1, "2026-01-01"]]},
-            {
-                "min": "1",
-                "median": math.nan,
-                "angle": True,
-                "outliers": [1, [2]],
-                "elements": [{"elements": [{"elements": []}]}],
-            },
-        ],
-        "additional_properties": {"x": 1},
-        "model_config": 1,
-    }
-    lines = [
-        line(rude),
-        line({"type": "bar"}),
-        line([]),
-        line({}, "picture"),
-        charts.MARKER + "{nonsense\n",
-        charts.MARKER + "[" * 100_000 + "\n",
-    ]
+    output = ["one\n", *RUDE_LINES, "two", RUDE_LINES[1], "\n", charts.MARKER]
     sandbox = sdk.create()
     try:
-        sandbox.fs.upload_file(
-            "".join(["one\n", *lines, "two", lines[1], "\n", charts.MARKER]).encode(), "output"
-        )
+        sandbox.fs.upload_file("".join(output).encode(), "output")
         answer = sandbox.process.code_run("print(open('output').read(), end='')")
     finally:
         sandbox.delete()
