@@ -1,4 +1,7 @@
-"""python3 .ci/build_zip.py [FOLDER]: daytona-sandbox.zip for claude.ai, with only what a skill needs, the same bytes every time."""
+"""python3 .ci/build_zip.py [FOLDER]: makes daytona-sandbox.zip for claude.ai.
+
+It holds only what a skill needs; two builds of one commit have the same bytes.
+"""
 
 from __future__ import annotations
 

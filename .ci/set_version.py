@@ -1,4 +1,7 @@
-"""python3 .ci/set_version.py X.Y.Z: writes the version into scripts/skill_env.py, its place, and into the files that must repeat it."""
+"""python3 .ci/set_version.py X.Y.Z: sets the version of the project.
+
+Its place is scripts/skill_env.py; the files that must repeat it are written as well.
+"""
 
 from __future__ import annotations
 

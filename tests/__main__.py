@@ -1,4 +1,7 @@
-"""python3 -m tests: make or refresh <clone>/.venv, then run the suite in it; further arguments go to pytest."""
+"""python3 -m tests: make or refresh <clone>/.venv, then run the suite in it.
+
+Further arguments go to pytest.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ import skill_install  # noqa: E402
 
 
 def side_by_side(arguments: Sequence[str]) -> list[str]:
-    """A worker a core, because most tests wait; a file stays in one of them. Not for the cloud, nor where the caller decides."""
+    """A worker a core, because most tests wait; a file stays in one of them.
+
+    None for the cloud, nor where the caller decides.
+    """
     if any(word in arguments for word in ("-n", "--cloud", "--pdb", "-s")):
         return []
     return ["-n", str(min(MOST_WORKERS, os.cpu_count() or 1)), "--dist", "loadfile"]

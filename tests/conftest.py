@@ -1,28 +1,35 @@
-"""What holds for every test: warnings are errors (pyproject), and nothing leaves this machine."""
+"""What every test has: nothing leaves this machine, and a real local Daytona to talk to."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.local_server import LocalServer, new_state_dir, running_server
 
 REAL_CONNECT = socket.socket.connect
 REAL_CONNECT_EX = socket.socket.connect_ex
 
 
 class LeftTheMachine(AssertionError):
-    """A test tried to reach another host; an AssertionError, so that no handler of network errors takes it for one."""
+    """A test tried to reach another host.
+
+    An AssertionError, so that no handler of network errors takes it for one.
+    """
 
 
 def stay_here(connection: socket.socket, address: Any) -> None:
-    """Raises LeftTheMachine unless a stream goes to loopback; a name is refused too, since it may mean anything."""
-    if (
-        connection.family not in (socket.AF_INET, socket.AF_INET6)
-        or connection.type != socket.SOCK_STREAM
-    ):
+    """Raises LeftTheMachine unless a stream goes to loopback.
+
+    A name is refused too, since it may mean anything.
+    """
+    is_internet = connection.family in (socket.AF_INET, socket.AF_INET6)
+    if not is_internet or connection.type != socket.SOCK_STREAM:
         return
     host = str(address[0])
     try:
@@ -45,8 +52,41 @@ def connect_ex(connection: socket.socket, address: Any) -> int:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_cloud() -> Iterator[None]:
-    """The suite drives the real SDK in this process: a test that forgets its endpoint must not reach the user's account."""
+    """The suite drives the real SDK in this process, and must not reach the user's account.
+
+    A test that forgets its endpoint would.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", connect)
         patch.setattr(socket.socket, "connect_ex", connect_ex)
         yield
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[LocalServer]:
+    """One server for all tests that only need one."""
+    state = new_state_dir()
+    with running_server(state) as running:
+        yield running
+
+
+@pytest.fixture
+def state_dir() -> Path:
+    """A state folder for a test that starts its own servers."""
+    return new_state_dir()
+
+
+@pytest.fixture
+def sandbox(server: LocalServer) -> Iterator[str]:
+    """The id of a fresh sandbox, deleted afterwards."""
+    created = server.create()
+    yield created["id"]
+    server.request("DELETE", f"/api/sandbox/{created['id']}")
+
+
+@pytest.fixture
+def sdk(server: LocalServer) -> Any:
+    """The unmodified SDK's synchronous client, pointed at the server."""
+    from daytona import Daytona, DaytonaConfig
+
+    return Daytona(DaytonaConfig(api_key=server.api_key, api_url=server.api_url))

@@ -1,4 +1,4 @@
-"""A request handler served on loopback by a thread of its own: what the fault proxy and the instant server stand on."""
+"""A request handler on loopback in a thread of its own, for the fault proxy and instant server."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ import asyncio
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from .archive.packing import NAMES_SHOWN, readable_size, temporary_tar
 from .archive.pairs import Download
@@ -19,10 +18,8 @@ from .host_access.held import HeldResults
 from .host_access.written import WrittenRecord
 from .remote_process import ignore_failure
 from .request import RunRequest
+from .run_context import RunContext, RunRecord
 from .sdk import Sandbox
-
-if TYPE_CHECKING:
-    from .run import Run, RunContext
 
 NO_SUCH = 66  # as EX_NOINPUT of sysexits.h
 # A folder's content without its name; a file under its own. Hard links travel as the files they are.
@@ -37,14 +34,14 @@ class Downloads:
     """Of one run, from its sandbox to this machine."""
 
     def __init__(
-        self, sandbox: Sandbox, request: RunRequest, context: RunContext, run: Run
+        self, sandbox: Sandbox, request: RunRequest, context: RunContext, record: RunRecord
     ) -> None:
         self._sandbox = sandbox
         self._request = request
         self._access = context.access
         self._status = context.status
-        self._report = run.report
-        self._run_id = run.identity.run_id
+        self._report = record.report
+        self._run_id = record.identity.run_id
         self._held = HeldResults(self._run_id)
         self._written = WrittenRecord(self._run_id)
 

@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 import skill_env
 
-from .archive.packing import PackedUpload
 from .errors import Failure
-from .host_access import HostAccess
 from .lease import CREATE_TIMEOUT_S, Lease
 from .network_rule import NetworkRule
 from .output import ProgramOutput
-from .ownership import RunIdentity, User, require_yours
+from .ownership import RunIdentity, require_yours
 from .report import RunReport
 from .request import RunRequest
+from .run_context import RunContext, RunRecord
 from .run_steps import RunSteps, refuse_looser_rule
-from .sdk import Client, CreateSpec, Sandbox
-from .settings import Settings
-from .status_log import StatusLog
-
-
-@dataclass(frozen=True)
-class RunContext:
-    """What the runs of one process share: one connection pool, one packed upload, one voice."""
-
-    client: Client
-    settings: Settings
-    user: User
-    access: HostAccess
-    status: StatusLog
-    packed: PackedUpload | None = None
+from .sdk import CreateSpec, Sandbox
 
 
 class Run:
@@ -45,6 +29,7 @@ class Run:
             run_id=self.identity.run_id,
             secrets=[*context.settings.secrets, *request.hidden],
         )
+        self.record = RunRecord(self.identity, self.report, self.output)
         self._request = request
         self._client = context.client
         self._context = context
@@ -126,7 +111,7 @@ class Run:
         self._note_sandbox(sandbox)
         began = time.monotonic()
         try:
-            await RunSteps(sandbox, self._request, self._context, self).do()
+            await RunSteps(sandbox, self._request, self._context, self.record).do()
         finally:
             self._tell_the_size(sandbox, time.monotonic() - began)
             if self._keep():

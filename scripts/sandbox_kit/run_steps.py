@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import skill_env
 
@@ -20,10 +19,8 @@ from .preview import make_preview_link, wait_for_port
 from .remote_process import OutputFollower, ProgramEnd, RemoteRunDir, keep_awake
 from .report import PROGRAM, SETUP
 from .request import Program, RunRequest
+from .run_context import RunContext, RunRecord
 from .sdk import Sandbox, SandboxInfo
-
-if TYPE_CHECKING:
-    from .run import Run, RunContext
 
 OUT_OF_MEMORY = 137
 LONGEST_COMMAND_SHOWN = 100
@@ -33,18 +30,18 @@ class RunSteps:
     """One run's work in one sandbox; what it comes to goes into the run's report."""
 
     def __init__(
-        self, sandbox: Sandbox, request: RunRequest, context: RunContext, run: Run
+        self, sandbox: Sandbox, request: RunRequest, context: RunContext, record: RunRecord
     ) -> None:
         self._sandbox = sandbox
         self._request = request
         self._status = context.status
         self._packed = context.packed
-        self._report = run.report
-        self._output = run.output
+        self._report = record.report
+        self._output = record.output
         self._dir = RemoteRunDir(
-            sandbox, context.status, run_id=run.identity.run_id, cwd=request.cwd
+            sandbox, context.status, run_id=record.identity.run_id, cwd=request.cwd
         )
-        self._downloads = Downloads(sandbox, request, context, run)
+        self._downloads = Downloads(sandbox, request, context, record)
         self._server_command: str | None = None
 
     async def do(self) -> None:

@@ -16,7 +16,8 @@ from .interrupts import Interrupts
 from .ownership import RunIdentity, this_user
 from .report import RunReport
 from .request import RunRequest, refuse_foreign_account
-from .run import Run, RunContext, create_spec
+from .run import Run, create_spec
+from .run_context import RunContext
 from .sdk import Client
 from .settings import Settings, local_settings, settings_from_environment
 from .status_log import StatusLog

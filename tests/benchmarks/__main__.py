@@ -1,4 +1,6 @@
-"""python3 -m tests.benchmarks [PART ...] [--json FILE]: each figure against its reference in the same run. Run it in the clone's .venv.
+"""python3 -m tests.benchmarks [PART ...] [--json FILE]: each figure beside its reference.
+
+Both are measured in the same run. Start it with the clone's .venv.
 
 Parts: start, run, engine, steps, fanout, transfer, output, account.
 """

@@ -1,4 +1,4 @@
-"""Kill a busy server with SIGKILL again and again, and check after each time what the next server finds.
+"""Kill a busy server with SIGKILL again and again; check each time what the next server finds.
 
 python3 -m tests.benchmarks.durability [--rounds 100] [--seed N]
 """
@@ -17,13 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.local.conftest import (
-    LocalServer,
-    host_processes_of,
-    new_state_dir,
-    running_server,
-    until,
-)
+from tests.local_server import LocalServer, host_processes_of, new_state_dir, running_server, until
 
 WORKERS = 3
 LONGEST_ROUND_S = 1.5
@@ -161,7 +155,7 @@ def problems(server: LocalServer, busy: Busy) -> list[str]:
 
 
 def snapshot_problems(server: LocalServer, busy: Busy) -> list[str]:
-    """Each acknowledged one is listed and, tried on one of them, gives its files; no other has storage."""
+    """Each acknowledged one is listed and one of them gives its files; no other has storage."""
     items = server.request("GET", "/api/snapshots?limit=200").json()["items"]
     known = {item["name"]: item for item in items if not item["general"]}
     wrong = [

@@ -1,4 +1,4 @@
-"""Local Daytona itself: create, exec, delete, many at once, what one costs (issue 6, d)."""
+"""Local Daytona itself: create, exec, delete, many at once, what one costs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.local.conftest import LocalServer, host_processes_of, new_state_dir, running_server
+from tests.local_server import LocalServer, host_processes_of, new_state_dir, running_server
 
 from .instant import running_instant
 from .measure import Row, in_ms, memory_of, row, timed
@@ -17,7 +17,7 @@ AT_ONCE = (10, 50, 100, 200, 500)
 
 
 def engine() -> list[Row]:
-    """(d) Local Daytona by raw HTTP; the same calls by the SDK's clients; then many sandboxes at once."""
+    """Local Daytona by raw HTTP, the same calls by the SDK's clients, many sandboxes at once."""
     with running_server(new_state_dir()) as server:
         return [*by_raw_http(server), *by_the_sdk(server), *many(server)]
 
@@ -53,7 +53,7 @@ def bwrap() -> None:
 
 
 def by_the_sdk(server: LocalServer) -> Iterator[Row]:
-    """Create, exec and delete through AsyncDaytona, against the same calls on a server that does nothing."""
+    """AsyncDaytona's create, exec and delete, beside the same on a server that does nothing."""
     with running_instant() as instant:
         nothing = asyncio.run(rounds_by_the_sdk(f"{instant.url}/api", "k"))
     real = asyncio.run(rounds_by_the_sdk(server.api_url, server.api_key))

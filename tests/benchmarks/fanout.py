@@ -1,4 +1,4 @@
-"""Many sandboxes from one process, by the fan-out example as it stands in examples/ (issue 6, f)."""
+"""Many sandboxes from one process, by the fan-out example as it stands in examples/."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.local.conftest import SCRIPTS
+from tests.local_server import SCRIPTS
 
 from .instant import running_instant
 from .measure import Cost, Row, cost_of, environment, interleaved, python, row
@@ -21,7 +21,7 @@ ROUNDS = 5
 
 
 def fanout() -> list[Row]:
-    """(f) The fan-out example over TLS with 1, 10, 50 and 100 sandboxes at once, against an instant server."""
+    """The fan-out example over TLS with 1, 10, 50, 100 sandboxes at once, on an instant server."""
     with (
         tempfile.TemporaryDirectory() as folder,
         certificate(Path(folder)) as (context, bundle),
@@ -86,7 +86,10 @@ def example(number: int, variables: dict[str, str]) -> Cost:
 
 @contextlib.contextmanager
 def certificate(folder: Path) -> Iterator[tuple[ssl.SSLContext, str]]:
-    """A server's context for 127.0.0.1, and this machine's bundle with its certificate: parsing it is part of what TLS costs."""
+    """A server's context for 127.0.0.1, and this machine's bundle with its certificate.
+
+    The whole bundle, because parsing it is part of what TLS costs.
+    """
     key, own = folder / "key.pem", folder / "own.pem"
     subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
     subprocess.run(

@@ -1,4 +1,7 @@
-"""A server that answers like Daytona at once and does nothing: what is left is the client's own cost. It counts requests."""
+"""A server that answers like Daytona at once, does nothing, and counts requests.
+
+What is left is the client's own cost.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,10 @@ class Received:
 
 @dataclass
 class Instant:
-    """A running instant server; `sandboxes` is how many the account seems to hold, `output` what a program prints."""
+    """A running instant server.
+
+    `sandboxes` is how many the account seems to hold, `output` what a program prints.
+    """
 
     url: str = ""
     received: list[Received] = field(default_factory=list)
@@ -82,7 +88,7 @@ class Instant:
         }
 
     def named(self, method: str, path: str) -> dict[str, Any]:
-        """What was asked for, by a create or a look: a client does not take another sandbox for its own."""
+        """What a create or a look asked for: a client takes no other sandbox for its own."""
         if method == "GET" and path.count("/") == 3:
             return {"name": path.rpartition("/")[2]}
         if method != "POST" or path != "/api/sandbox":

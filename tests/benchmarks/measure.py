@@ -1,4 +1,7 @@
-"""Running a program again and again and saying what it cost: wall and CPU seconds, peak memory; pairs are interleaved."""
+"""What a program costs, measured again and again: wall and CPU seconds, peak memory.
+
+Programs that are compared run in turns.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tests.local.conftest import SCRIPTS
+from tests.local_server import SCRIPTS
 
 RUN = str(SCRIPTS / "run_in_sandbox.py")
 
@@ -27,7 +30,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the report; `spread` is half the distance between the quartiles, `ratio` to the reference of the same run."""
+    """One line of the report.
+
+    `spread` is half the distance between the quartiles, `ratio` to the same run's reference.
+    """
 
     name: str
     value: float
@@ -61,7 +67,7 @@ def cost_of(command: Sequence[str], environment: Mapping[str, str], cwd: str | N
 
 
 def interleaved(programs: Mapping[str, Callable[[], Cost]], rounds: int) -> dict[str, list[Cost]]:
-    """Each program once a round, so that a noisy neighbour meets all of them; the first round warms up and is dropped."""
+    """Each program once a round, so that a noisy neighbour meets all; the first one is dropped."""
     found: dict[str, list[Cost]] = {name: [] for name in programs}
     for number in range(rounds + 1):
         for name, run in programs.items():
@@ -108,7 +114,10 @@ def report(title: str, rows: Sequence[Row]) -> None:
     for found in rows:
         ratio = "" if found.ratio is None else f"{found.ratio:8.2f}x"
         print(
-            f"  {found.name:58} {found.value:10.2f} {found.unit:5} ±{found.spread:7.2f} {ratio:9} {found.target}",
+            (
+                f"  {found.name:58} {found.value:10.2f} {found.unit:5} ±{found.spread:7.2f} "
+                f"{ratio:9} {found.target}"
+            ),
             flush=True,
         )
 

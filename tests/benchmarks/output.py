@@ -1,4 +1,4 @@
-"""What a program prints on its way to the user: how fast much of it comes, and how soon one line (issue 6, h)."""
+"""A program's output on its way to the user: the speed of much of it, the delay of one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 
-from tests.local.conftest import new_state_dir, running_server
+from tests.local_server import new_state_dir, running_server
 
 from .measure import RUN, Row, cost_of, environment, python, row
 

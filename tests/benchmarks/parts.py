@@ -1,4 +1,4 @@
-"""The parts of a report by name; apart from `__main__`, so that a process of its own can find them."""
+"""The parts of a report by name, apart from `__main__`: a process of its own imports them."""
 
 from __future__ import annotations
 
@@ -22,5 +22,8 @@ PARTS = {
 
 
 def rows_of(name: str) -> list[Row]:
-    """In a process of its own: what one part imported would count as the peak memory of every program that the next one starts."""
+    """In a process of its own.
+
+    What one part imported would count as peak memory of every program that the next one starts.
+    """
     return list(PARTS[name]())

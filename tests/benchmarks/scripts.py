@@ -1,4 +1,4 @@
-"""What our scripts cost next to the sandbox: start, a plain run, many steps, a large account (issue 6, a to c, e, i)."""
+"""What our scripts cost beside the sandbox: start, a plain run, many steps, a large account."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 
-from tests.local.conftest import SCRIPTS, new_state_dir, running_server
+from tests.local_server import SCRIPTS, new_state_dir, running_server
 
 from .instant import Instant, running_instant
 from .measure import RUN, Cost, Row, cost_of, environment, interleaved, python, row
@@ -26,15 +26,17 @@ import http.client, json, os
 from urllib.parse import urlsplit
 url = urlsplit(os.environ["DAYTONA_API_URL"])
 connection = http.client.HTTPConnection(url.netloc)
-sent = {"Authorization": "Bearer " + os.environ["DAYTONA_API_KEY"], "Content-Type": "application/json"}
+key = "Bearer " + os.environ["DAYTONA_API_KEY"]
+sent = {"Authorization": key, "Content-Type": "application/json"}
 def ask(method, path, body=None):
     connection.request(method, path, json.dumps(body) if body else None, sent)
     return connection.getresponse().read()
 made = json.loads(ask("POST", "/api/sandbox", {"labels": {}}))
-print(json.loads(ask("POST", "/toolbox/" + made["id"] + "/process/code-run", {"code": "print(1)", "language": "python"})))
+code_run = "/toolbox/" + made["id"] + "/process/code-run"
+print(json.loads(ask("POST", code_run, {"code": "print(1)", "language": "python"})))
 ask("DELETE", "/api/sandbox/" + made["id"])
 """
-# The SDK's share of a plain run: the same eight requests by our `sdk` package, and nothing of the script around it.
+# The SDK's share of a plain run: the same eight requests by our `sdk` package, without the script.
 FLOOR = f"""
 import asyncio, os, sys
 sys.path.insert(0, {str(SCRIPTS)!r})
@@ -97,7 +99,7 @@ def plain_run() -> list[Row]:
 
 
 def compared(variables: Mapping[str, str], instant: Instant | None) -> list[Row]:
-    """A run by script, by the smallest program with the SDK, by our `sdk` package alone, by raw HTTP."""
+    """A run by script, by the smallest program with the SDK, by our `sdk` package, by raw HTTP."""
     commands = {
         NAIVE_NAME: [python(), "-c", NAIVE],
         "run_in_sandbox.py --code": [python(), RUN, "--code", "print(1)"],

@@ -16,20 +16,17 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.local.conftest import (
-    LocalServer,
-    host_processes_of,
-    new_state_dir,
-    running_server,
-    until,
-)
+from tests.local_server import LocalServer, host_processes_of, new_state_dir, running_server, until
 
 WARM_UP = 10
 SETTLE_S = 3.0
 
 
 def holdings(server: LocalServer) -> dict[str, int]:
-    """Descriptors, threads, resident KiB, processes of sandboxes, KiB on disk (without SQLite's log, which goes up and down to 4 MiB)."""
+    """Descriptors, threads, resident KiB, processes of sandboxes, KiB on disk.
+
+    Without SQLite's write-ahead log, which goes up and down to 4 MiB.
+    """
     status = Path(f"/proc/{server.pid}/status").read_text()
     disk = subprocess.run(
         ["du", "-sk", "--exclude=local.sqlite-wal", str(server.state_dir)],
@@ -53,10 +50,8 @@ def use(server: LocalServer, together: threading.Barrier | None = None) -> float
     took = time.monotonic() - begun
     if together is not None:
         together.wait()
-    assert (
-        server.exec(sandbox_id, "echo used > /home/daytona/x; cat /home/daytona/x")["result"]
-        == "used\n"
-    )
+    said = server.exec(sandbox_id, "echo used > /home/daytona/x; cat /home/daytona/x")["result"]
+    assert said == "used\n"
     assert server.request("DELETE", f"/api/sandbox/{sandbox_id}").status == 200
     return took
 
@@ -71,7 +66,10 @@ def settled(server: LocalServer) -> dict[str, int]:
 def soak(
     server: LocalServer, sandboxes: int, at_once: int
 ) -> tuple[dict[str, int], dict[str, int], list[float]]:
-    """What is held before and after, and the seconds that each creation took; `at_once` of them live at the same time."""
+    """What is held before and after, and the seconds that each creation took.
+
+    `at_once` sandboxes live at the same time.
+    """
     with ThreadPoolExecutor(at_once) as clients:
         list(clients.map(lambda _: use(server), range(max(WARM_UP, at_once))))
         before = settled(server)
@@ -91,7 +89,8 @@ def main() -> None:
         begun = time.monotonic()
         before, after, took = soak(server, arguments.sandboxes, arguments.at_once)
         print(
-            f"{len(took)} sandboxes, {arguments.at_once} at once, {time.monotonic() - begun:.0f} s in all"
+            f"{len(took)} sandboxes, {arguments.at_once} at once, "
+            f"{time.monotonic() - begun:.0f} s in all"
         )
     print(
         f"create: median {statistics.median(took) * 1000:.0f} ms, slowest {max(took) * 1000:.0f} ms"

@@ -1,4 +1,4 @@
-"""Files in and out: by script, by raw HTTP, by one SDK call a file, to and from local Daytona (issue 6, g)."""
+"""Files in and out of local Daytona: by script, by raw HTTP, by one SDK call a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.local.conftest import LocalServer, new_state_dir, running_server
+from tests.local_server import LocalServer, new_state_dir, running_server
 
 from .measure import RUN, Cost, Row, cost_of, environment, python, timed
 

@@ -1,4 +1,7 @@
-"""run_in_sandbox.py and sandboxes.py against the real Daytona. Never run by CI; not run by the project so far."""
+"""run_in_sandbox.py and sandboxes.py against the real Daytona.
+
+CI never runs it; the project has not run it so far.
+"""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.local.conftest import LocalServer
+from tests.local_server import LocalServer
 
 from . import github
 

@@ -1,6 +1,6 @@
-"""The `daytona` CLI as of 0.205: each command with the flags it takes. The one table that the pages are checked against.
+"""The `daytona` CLI as of 0.205: each command with the flags it takes; the pages are checked by it.
 
-Source: the CLI's own public sources and its online reference, read in November 2026 (facts: users-and-peers, section 5).
+Source: the CLI's own public sources and its online reference, read in November 2026.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""github.com as the pages need it: one repository over TLS on loopback, and a local Daytona whose sandboxes find it there.
+"""github.com as the pages need it: one repository over TLS on loopback, found by sandboxes.
 
-Only the name's address and the dialling of that one address are replaced; the filter, the proxy and git are the real ones, and package
-indexes are reached as they are.
+The local Daytona that comes with it replaces only the name's address and the dialling of that one
+address; the filter, the proxy and git are the real ones, and package indexes are reached as they
+are.
 """
 
 from __future__ import annotations
@@ -24,14 +25,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.local.conftest import LocalServer, new_state_dir, wait_for_server
+from tests.local_server import LocalServer, new_state_dir, wait_for_server
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 NAME, ADDRESS = "github.com", "203.0.113.250"  # of a range for documentation, so nobody's
 PROJECT = {
-    "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n\n[project]\nname = "sampleproject"\nversion = "1"\n',
+    "pyproject.toml": (
+        "[build-system]\n"
+        'requires = ["setuptools"]\n'
+        'build-backend = "setuptools.build_meta"\n\n'
+        "[project]\n"
+        'name = "sampleproject"\n'
+        'version = "1"\n'
+    ),
     "src/sample/__init__.py": "def add_one(number: int) -> int:\n    return number + 1\n",
-    "tests/test_simple.py": "from sample import add_one\n\n\ndef test_add_one() -> None:\n    assert add_one(5) == 6\n",
+    "tests/test_simple.py": (
+        "from sample import add_one\n\n\ndef test_add_one() -> None:\n    assert add_one(5) == 6\n"
+    ),
 }
 
 

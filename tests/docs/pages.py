@@ -20,7 +20,7 @@ SHOWN_TAGS = ("text", "json", "yaml")  # what comes back, or a file's content: r
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block; `name` is stable while the page around it changes: page, heading, place below that heading."""
+    """One fenced block; `name` is page, heading, place below it: stable while the page changes."""
 
     page: str
     line: int

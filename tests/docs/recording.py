@@ -1,4 +1,7 @@
-"""python3 -m tests.docs.recording: run the README's session against a fresh local engine and write what came back into the README."""
+"""python3 -m tests.docs.recording: runs the README's session and writes its output there.
+
+On a fresh local engine.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.local.conftest import new_state_dir
+from tests.local_server import new_state_dir
 
 from .pages import ROOT
 
@@ -18,7 +21,10 @@ BEGIN, END = "<!-- recorded by python3 -m tests.docs.recording -->", "<!-- end o
 COMMANDS = (
     "python3 scripts/run_in_sandbox.py --local --code 'print(sum(range(100)))'",
     "python3 scripts/run_in_sandbox.py --local --command 'ls /workspace' || echo \"exit code $?\"",
-    "python3 scripts/run_in_sandbox.py --local --quiet --timeout 2 --command 'echo begun; sleep 60' || echo \"exit code $?\"",
+    (
+        "python3 scripts/run_in_sandbox.py --local --quiet --timeout 2 "
+        "--command 'echo begun; sleep 60' || echo \"exit code $?\""
+    ),
     "python3 scripts/sandboxes.py list --local",
 )
 # What differs from run to run, and what stands for it when two recordings are compared.

@@ -1,4 +1,7 @@
-"""Every name that the installed SDK's source defines: functions, parameters, fields, attributes. For names in running text."""
+"""Every name that the installed SDK's source defines: functions, parameters, fields, attributes.
+
+Names in running text are looked up here.
+"""
 
 from __future__ import annotations
 

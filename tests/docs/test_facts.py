@@ -1,4 +1,4 @@
-"""What the prose states of the SDK and of our own code: names, keywords, defaults, kinds, exit codes."""
+"""What the prose states of the SDK and our code: names, keywords, defaults, kinds, exit codes."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ PYTHON = [block for block in blocks() if block.tag == "python"]
 PROSE = {page: body(page) for page in pages()}
 NOT_THE_SDK = {"filter", "return_exceptions"}  # of tarfile and of asyncio
 DELIBERATELY_WRONG = {"network_block_al"}  # the page shows that a misspelling has no effect
+NAME_IN_PROSE = re.compile(
+    r"(?:\b(?:sandbox|daytona|process|fs|volume|snapshot|git)|^)\.([a-z_]+)"
+    r"|^([a-z]+_[a-z_]+)\("
+)
 WRONG_SNIPPET = """\
 from daytona import CreateSandboxFromSnapshotParams, Daytona
 sandbox = Daytona().create(CreateSandboxFromSnapshotParams(network_block_al=True))
@@ -65,7 +69,10 @@ def test_there_is_something_to_check() -> None:
 
 
 def test_every_snippet_fits_the_sdks_types(tmp_path: Path) -> None:
-    """The SDK drops unknown keywords silently, so a snippet that runs proves nothing about them; some cannot even run here."""
+    """No snippet passes a keyword that the SDK does not know.
+
+    It drops those silently, so a snippet that runs proves nothing; and some cannot run here.
+    """
     for block in PYTHON:
         (tmp_path / re.sub(r"\W", "_", f"{block.page}_{block.line}")).with_suffix(".py").write_text(
             block.text
@@ -83,10 +90,7 @@ def spoken_attributes() -> Iterator[str]:
         for code in re.findall(r"`([^`\n]+)`", FENCE.sub("", text)):
             if "/" in code or "--" in code:  # a path or a command
                 continue
-            for match in re.finditer(
-                r"(?:\b(?:sandbox|daytona|process|fs|volume|snapshot|git)|^)\.([a-z_]+)|^([a-z]+_[a-z_]+)\(",
-                code,
-            ):
+            for match in NAME_IN_PROSE.finditer(code):
                 yield match[1] or match[2]
 
 
@@ -150,10 +154,9 @@ def test_defaults_in_the_prose_are_the_codes() -> None:
     assert number_after("SKILL.md", "`--timeout` (default") == str(DEFAULT_TIMEOUT_S)
     assert f"{DEFAULT_MAX_OUTPUT:,} characters a stream" in skill
     assert f"ttl ({DEFAULT_TTL_MIN} minutes)" in skill
-    assert (
-        f"ttl ({DEFAULT_TTL_MIN} minutes; {KEPT_TTL_MIN} when you keep it)"
-        in (ROOT / "README.md").read_text()
-    )
+    readme = (ROOT / "README.md").read_text()
+    ttl = f"ttl ({DEFAULT_TTL_MIN} minutes; {KEPT_TTL_MIN} when you keep it)"
+    assert ttl in readme
     assert f"| {TIMED_OUT} |" in skill
     assert f"| {TOOL_FAILED} |" in skill
 

@@ -10,14 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_kit.flags import ACTIONS
-from sandbox_kit.options import parse_health, parse_run, parse_sandboxes
+from sandbox_kit.arguments import (
+    VERBS,
+    parse_health_arguments,
+    parse_run_arguments,
+    parse_sandboxes_arguments,
+)
 
 from . import daytona_cli
 from .pages import FLAG, ROOT, blocks, body, front_matter, headings, links, pages
 
 ALL = pages()
-# Flags of other programs that the pages show (python3, http.server, uv, npx, claude, git, pytest); every other one must be ours or the daytona CLI's.
+# Flags of other programs that the pages show (python3, http.server, uv, npx, claude, git, pytest).
+# Every other flag must be ours or the daytona CLI's.
 FOREIGN_FLAGS = {
     "--version",
     "--bind",
@@ -57,12 +62,12 @@ def help_texts() -> list[Callable[[], object]]:
     """One call a parser, each printing its --help."""
     from local_daytona import commands
 
-    sandboxes = [(action, "--help") for action in ACTIONS]
+    sandboxes = [(verb.name, "--help") for verb in VERBS]
     server = [(name, "--help") for name in commands.COMMANDS]
     return [
-        lambda: parse_run(["--help"]),
-        lambda: parse_health(["--help"]),
-        *(lambda words=words: parse_sandboxes(words) for words in sandboxes),
+        lambda: parse_run_arguments(["--help"]),
+        lambda: parse_health_arguments(["--help"]),
+        *(lambda words=words: parse_sandboxes_arguments(words) for words in sandboxes),
         *(lambda words=words: commands.parser().parse_args(words) for words in server),
     ]
 
@@ -76,7 +81,7 @@ def unknown_flags(text: str) -> set[str]:
 
 @pytest.mark.parametrize("page", ALL, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_flag_exists(page: Path) -> None:
-    """A flag that the pages name is one of our parsers', the daytona CLI's, or a named foreign program's."""
+    """A flag that the pages name is our parsers', the daytona CLI's, or a listed program's."""
     assert unknown_flags(page.read_text()) == set()
 
 
@@ -90,7 +95,7 @@ COMMAND_LINE = re.compile(r"(run_in_sandbox|sandboxes|healthcheck)\.py\"? ([^\n]
 
 
 def command_lines() -> list[tuple[str, list[str]]]:
-    """(script, words) of every call of our scripts in a bash block, up to what the shell separates."""
+    """(script, words) of each call of our scripts in a bash block, up to a shell's separator."""
     found = []
     for block in blocks():
         for match in COMMAND_LINE.finditer(block.text if block.tag == "bash" else ""):
@@ -114,9 +119,9 @@ def test_every_command_line_is_taken_by_its_parser(script: str, words: list[str]
     """Also in blocks that cannot run here."""
 
     {
-        "run_in_sandbox": parse_run,
-        "sandboxes": parse_sandboxes,
-        "healthcheck": parse_health,
+        "run_in_sandbox": parse_run_arguments,
+        "sandboxes": parse_sandboxes_arguments,
+        "healthcheck": parse_health_arguments,
     }[script](words)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.local.conftest import LocalServer, new_state_dir
+from tests.local_server import LocalServer, new_state_dir
 
 from .pages import ROOT, RUN_TAGS, SHOWN_TAGS, Block, blocks
 from .waiting import ANOTHER_MACHINE
@@ -39,7 +39,7 @@ def test_every_excuse_still_has_its_block() -> None:
 
 @pytest.fixture
 def tidy(server: LocalServer) -> Iterator[None]:
-    """A block that failed leaves nothing to the next one; what a page keeps for its own next block stays."""
+    """A failed block leaves nothing to the next; what a page keeps for its own next one stays."""
     yield
     for found in server.sandboxes():
         if not found["name"].startswith("keep-"):
@@ -57,7 +57,7 @@ def state_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_block_runs(
     block: Block, server: LocalServer, tmp_path: Path, state_home: Path
 ) -> None:
-    """What the page tells the reader to type ends with 0, and leaves no sandbox unless it says so."""
+    """What the page says to type ends with 0, and leaves no sandbox unless it says so."""
     command = (
         ["bash", "-euo", "pipefail", "-c", block.text]
         if block.tag == "bash"

@@ -1,1 +1,1 @@
-"""What needs more than Python: a fresh machine's users, validators from other projects. Run by .ci/run."""
+"""What needs more than Python: users of a fresh machine, other projects' validators; by .ci/run."""

@@ -1,4 +1,4 @@
-"""The real Claude Code CLI with the skill installed, driven by a scripted model on loopback: no account, no network."""
+"""The real Claude Code CLI with the skill, driven by a scripted model on loopback: no account."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.local.conftest import LocalServer, new_state_dir
+from tests.local_server import LocalServer, new_state_dir
 
 from .conftest import ROOT, copy_tracked
 from .scripted_model import ScriptedModel, Turn, serving
@@ -81,7 +81,10 @@ class Installed:
         allowed: Sequence[str] = (LOAD_ALLOWED,),
         **environ: str,
     ) -> Session:
-        """`claude -p prompt` with a model that says `turns`, in a scrubbed environment with `environ` besides."""
+        """`claude -p prompt` with a model that says `turns`.
+
+        In a scrubbed environment, with `environ` besides.
+        """
         model = ScriptedModel(turns)
         with serving(model) as address:
             done = subprocess.run(
@@ -109,7 +112,7 @@ class Installed:
         return Session(events, model.requests, list(results(model.requests[-1], denied(events))))
 
     def call(self, commands: Sequence[str], **environ: str) -> list[Result]:
-        """The skill is loaded by the model; then each command as a Bash call. One result a command."""
+        """The model loads the skill, then makes each command a Bash call; one result a command."""
         from .scripted_model import Call
 
         load = Call("Skill", {"skill": NAME})
@@ -164,7 +167,10 @@ def results(request: dict[str, Any], refused: set[str]) -> Iterator[Result]:
 
 @dataclass(frozen=True)
 class Wall:
-    """A wall of the skill's that is taken down: each of `changes` is a file of it, a text in there, and what takes its place."""
+    """A wall of the skill's that is taken down.
+
+    Each of `changes` is a file of the skill, a text in there, and what takes its place.
+    """
 
     name: str
     changes: tuple[tuple[str, str, str], ...]
@@ -181,7 +187,9 @@ class Wall:
 def installed(
     how: str = "clone", *, parent: str = "plugins", off: Sequence[Wall] = ()
 ) -> Iterator[Installed]:
-    """A home with the skill as a `clone` in ~/.claude/skills, as a `plugin` below `parent`, or as a skill of a `project` below it.
+    """A home with the skill in it, three ways.
+
+    As a `clone` in ~/.claude/skills, as a `plugin` below `parent`, or of a `project` below it.
 
     The environment is this clone's; the walls of `off` are down.
     """

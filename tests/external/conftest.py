@@ -21,7 +21,10 @@ PASSED_ON = ("PIP_", "UV_", "SSL_CERT", "REQUESTS_CA", "CURL_CA", *PROXIES)
 
 @dataclass(frozen=True)
 class Newcomer:
-    """A user with a home and a clone of their own; commands run in a clean environment, with the system's python3."""
+    """A user with a home and a clone of their own.
+
+    Commands run in a clean environment, with the system's python3.
+    """
 
     name: str
     home: Path
@@ -93,7 +96,7 @@ def fresh_home(name: str, home: Path) -> Iterator[Newcomer]:
 
 @pytest.fixture(scope="session")
 def ordinary() -> Iterator[Newcomer]:
-    """An ordinary user: a new one where we are root, else whoever runs the tests, with a home of their own."""
+    """An ordinary user with a home of its own: a new one where we are root, else this one."""
     if os.geteuid() != 0:
         with fresh_home(
             pwd.getpwuid(os.geteuid()).pw_name, Path(tempfile.mkdtemp(prefix="newcomer-"))

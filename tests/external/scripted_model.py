@@ -1,4 +1,7 @@
-"""A Messages API on loopback whose model reads from a script: each turn says a text or calls a tool, and every request is kept."""
+"""A Messages API on loopback whose model reads from a script.
+
+Each turn says a text or calls a tool; every request is kept.
+"""
 
 from __future__ import annotations
 

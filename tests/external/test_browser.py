@@ -1,4 +1,4 @@
-"""A real browser, headless, at a signed preview: its WebSocket, its cookies, and the end of the link."""
+"""A real browser, headless, at a signed preview: WebSocket, cookies, the end of the link."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from ..local.conftest import LocalServer, new_state_dir, running_server
-from ..local.previewing import PORT, start_app
+from tests.local_daytona.control.previewing import PORT, start_app
+from tests.local_server import LocalServer, new_state_dir, running_server
+
 from . import tools
 
 WAIT_S = 60.0
@@ -69,7 +70,8 @@ class Page:
         while (said := await self.value_of(expression)) != wanted:
             if time.monotonic() > deadline:
                 pytest.fail(
-                    f"{expression} is {said!r}; the page: {await self.value_of('document.documentElement.outerHTML')}"
+                    f"{expression} is {said!r}; the page: "
+                    f"{await self.value_of('document.documentElement.outerHTML')}"
                 )
             await asyncio.sleep(0.1)
 
@@ -171,12 +173,15 @@ def test_a_signed_link_opens_in_a_browser_and_dies_when_it_expires(
 def test_a_page_reaches_neither_the_api_nor_another_sandboxs_cookies(
     server: LocalServer, sandboxes: tuple[str, str], debugger: str
 ) -> None:
-    """What a sandbox serves is hostile: even with the key a page gets nowhere, and browsers keep the sandboxes apart."""
+    """A hostile page gets nowhere even with the key, and browsers keep the sandboxes apart."""
 
     async def visit() -> None:
         async with new_page(debugger) as page:
             await page.open(sign(server, sandboxes[0], 600))
-            call = f"fetch('{server.url}/api/sandbox', {{headers: {{Authorization: 'Bearer {server.api_key}'}}}})"
+            call = (
+                f"fetch('{server.url}/api/sandbox', "
+                f"{{headers: {{Authorization: 'Bearer {server.api_key}'}}}})"
+            )
             assert await page.value_of(f"{call}.then(() => 'read', () => 'refused')") == "refused"
             assert await page.value_of("fetch('/tell').then(answer => answer.status)") == 200
 

@@ -1,6 +1,7 @@
-"""The skill in the real Claude Code CLI: listed, loaded, its pages read, its scripts run, and nothing else allowed.
+"""The skill in the real Claude Code CLI: listed, loaded, read and run, and nothing else allowed.
 
-The model is a script, so this proves the plumbing and the permissions, not a model's judgment; evals/ is for that.
+The model is a script: this proves the plumbing and the permissions, no model's judgment.
+evals/ is for that.
 """
 
 from __future__ import annotations
@@ -60,16 +61,14 @@ def test_the_slash_command_injects_the_guide_and_the_arguments(
 
 
 def whole_job(user: Installed) -> Session:
+    run = user.script("run_in_sandbox.py")
     turns: list[Turn] = [
         Call("Skill", {"skill": NAME}),
         Call("Read", {"file_path": str(user.skill / "reference" / "exec.md")}),
         Call("Bash", {"command": user.script("healthcheck.py"), "description": "what works here"}),
         Call(
             "Bash",
-            {
-                "command": f"{user.script('run_in_sandbox.py')} --local --code 'print(sum(range(100)))'",
-                "description": "run",
-            },
+            {"command": f"{run} --local --code 'print(sum(range(100)))'", "description": "run"},
         ),
         Say("It printed 4950."),
     ]
@@ -116,7 +115,7 @@ def test_harmless_tails_are_granted(clone: Installed) -> None:
 
 
 def test_a_fix_that_names_a_granted_script_can_be_typed_as_it_is(clone: Installed) -> None:
-    """The tool prints it as allowed-tools spell it: the user is not asked for what they have granted."""
+    """The tool prints it as allowed-tools spell it: nobody is asked for what they have granted."""
     (first,) = clone.call(
         [f"{clone.script('run_in_sandbox.py')} --command true"],
         DAYTONA_API_URL="http://127.0.0.1:9/api",
@@ -237,7 +236,10 @@ ATTACKS = (
 
 
 def test_no_flag_of_the_granted_command_line_reaches_the_host(clone: Installed) -> None:
-    """Every path and variable flag, whole or by `..`, links, dotfiles, keys, expansion: refused, and the secret shows nowhere."""
+    """Every path and variable flag is refused in every spelling; the secret shows nowhere.
+
+    Whole or by `..`, links, dotfiles, keys, expansion.
+    """
     project = clone.project
     (clone.home / "outside.py").write_text(f"print('{SECRET}')\n")
     (project / "link.py").symlink_to("../outside.py")
@@ -266,7 +268,10 @@ def test_an_upload_of_everything_leaves_the_secrets_here(clone: Installed) -> No
     run = f"{clone.script('run_in_sandbox.py')} --local"
     (result,) = clone.call(
         [
-            f"{run} --upload . --command 'ls -aR; cat .env key.pem link.py .hidden/x.py folder/outside.py; true'"
+            (
+                f"{run} --upload . --command 'ls -aR; "
+                "cat .env key.pem link.py .hidden/x.py folder/outside.py; true'"
+            )
         ],
         HOST_SECRET=SECRET,
     )
@@ -277,7 +282,10 @@ def test_an_upload_of_everything_leaves_the_secrets_here(clone: Installed) -> No
 
 
 def test_what_the_user_opens_is_open(clone: Installed) -> None:
-    """The same lines work once the user exported the names; so the refusals above are host_access, not an accident."""
+    """The same lines work once the user exported the names.
+
+    So it is host_access that refuses above, not an accident.
+    """
     (clone.home / "outside.py").write_text("print('from outside')\n")
     run = f"{clone.script('run_in_sandbox.py')} --local"
     file, variable = clone.call(

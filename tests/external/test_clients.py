@@ -1,4 +1,4 @@
-"""Clients that nobody here wrote, against local Daytona: Daytona's TypeScript SDK, and LangChain's test class for sandboxes."""
+"""Others' clients on local Daytona: its TypeScript SDK, LangChain's test class for sandboxes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.local.conftest import LocalServer, server
+from tests.local_server import LocalServer
 
 from . import tools
 
-__all__ = ["server"]
 HERE = Path(__file__).parent
-# deepagents 0.7 answers these in another way than langchain-tests 1.x asks: paths of a glob are absolute, and a write replaces a file.
+# deepagents 0.7 answers these in another way than langchain-tests 1.x asks: paths of a glob are
+# absolute, and a write replaces a file.
 # No server can mend that; they fail in the cloud too.
 DISAGREEMENTS = {
     "test_glob",
@@ -42,7 +42,7 @@ def environment(server: LocalServer) -> dict[str, str]:
 
 
 def test_the_typescript_sdk_drives_it(server: LocalServer) -> None:
-    """Commands, code, sessions, terminals, files, git, previews, volumes, snapshots, stop and start."""
+    """Commands, code, sessions, terminals, files, git, previews, volumes, snapshots, stop."""
     variables = {**environment(server), "NODE_PATH": str(tools.NODE_FOLDER / "node_modules")}
     done = subprocess.run(
         [str(tools.FOLDER / "bin" / "node"), str(HERE / "node" / "drive_sdk.cjs")],

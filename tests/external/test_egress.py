@@ -1,4 +1,7 @@
-"""The real outside from a sandbox, through this machine's network: what the loopback tests of tests/local cannot show."""
+"""The real outside from a sandbox, through this machine's network.
+
+The loopback tests of tests/local_daytona cannot show it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.local.conftest import LocalServer, new_state_dir, running_server
+from tests.local_server import LocalServer, new_state_dir, running_server
 
 
 @pytest.fixture(scope="module")

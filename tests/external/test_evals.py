@@ -1,4 +1,7 @@
-"""evals/: their form, and that the real CLI loads, runs and scores every case. What a real model scores is not measured here."""
+"""evals/: their form, and that the real CLI loads, runs and scores every case.
+
+What a real model scores is not measured here.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ def test_every_case_has_a_deterministic_grader(case: str) -> None:
 
 
 class OneConversationEach(ScriptedModel):
-    """The same short script in every conversation: load the skill, then say what the first case wants to hear."""
+    """Every conversation loads the skill and says what the first case wants to hear."""
 
     def turn(self, request: dict[str, Any], place: int) -> Turn:
         told = json.dumps(request["messages"])
@@ -55,41 +58,34 @@ class OneConversationEach(ScriptedModel):
         )
 
 
+EVAL_FLAGS = """
+    --runs 1 --ablation none --trust-plugin --no-publish --concurrency 4 --threshold 0 --json
+""".split()
+
+
+def environment(home: Path, address: str) -> dict[str, str]:
+    """All that the CLI knows of this machine; `address` is the model's."""
+    return {
+        "HOME": str(home),
+        "PATH": os.environ["PATH"],
+        "LANG": "C.UTF-8",
+        "ANTHROPIC_BASE_URL": address,
+        "ANTHROPIC_API_KEY": "none",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "DISABLE_TELEMETRY": "1",
+        "DISABLE_AUTOUPDATER": "1",
+        "CLAUDE_CODE_TMPDIR": str(home),
+    }
+
+
 def run_evals(folder: Path, model: ScriptedModel, *flags: str) -> tuple[dict[str, Any], str]:
     """The result that `claude plugin eval` writes, and what it prints."""
     result = folder.parent / "result.json"
+    command = [str(claude_code()), "plugin", "eval", str(folder), *EVAL_FLAGS, str(result), *flags]
     with serving(model) as address:
         done = subprocess.run(
-            [
-                str(claude_code()),
-                "plugin",
-                "eval",
-                str(folder),
-                "--runs",
-                "1",
-                "--ablation",
-                "none",
-                "--trust-plugin",
-                "--no-publish",
-                "--concurrency",
-                "4",
-                "--threshold",
-                "0",
-                "--json",
-                str(result),
-                *flags,
-            ],
-            env={
-                "HOME": str(folder.parent),
-                "PATH": os.environ["PATH"],
-                "LANG": "C.UTF-8",
-                "ANTHROPIC_BASE_URL": address,
-                "ANTHROPIC_API_KEY": "none",
-                "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-                "DISABLE_TELEMETRY": "1",
-                "DISABLE_AUTOUPDATER": "1",
-                "CLAUDE_CODE_TMPDIR": str(folder.parent),
-            },
+            command,
+            env=environment(folder.parent, address),
             cwd=folder.parent,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -103,9 +99,10 @@ def run_evals(folder: Path, model: ScriptedModel, *flags: str) -> tuple[dict[str
 
 
 def test_the_cli_runs_and_scores_every_case(tmp_path: Path) -> None:
-    """A case that does not load is reported by nobody else; a script that only loads the skill must not pass them all.
+    """Every case loads and is scored; a script that only loads the skill does not pass them all.
 
-    Bash is not granted: the CLI would confine it by a bubblewrap of its own. So what forbids a Bash call passes, what wants one fails.
+    Nobody else reports a case that does not load. Bash is not granted, because the CLI would
+    confine it by a bubblewrap of its own: what forbids a Bash call passes, what wants one fails.
     """
     folder = tmp_path / "daytona-sandbox"
     copy_tracked(folder)

@@ -16,7 +16,10 @@ from .conftest import ROOT, copy_tracked
 
 @pytest.fixture(scope="module")
 def skills(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """T/skills with the skill in a folder of its own name: the only place where `claude plugin validate` really reads SKILL.md."""
+    """T/skills with the skill in a folder of its own name.
+
+    The only place where `claude plugin validate` really reads SKILL.md.
+    """
     folder = tmp_path_factory.mktemp("validators") / "skills"
     copy_tracked(folder / "daytona-sandbox")
     return folder
@@ -71,7 +74,7 @@ def skill_check(skill: Path) -> list[str | Path]:
     ids=lambda found: found.__name__,
 )
 def test_the_validator_accepts_it(validator: type, skills: Path, tmp_path: Path) -> None:
-    """The specification's own, the plugin directory's, Claude Code's for skills, and skill-check."""
+    """The specification's, the plugin directory's, Claude Code's for skills, and skill-check."""
     code, said = check(validator(skills / "daytona-sandbox"), tmp_path)
 
     assert code == 0, said

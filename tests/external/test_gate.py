@@ -1,7 +1,8 @@
-"""The table of README's "What the skill may do without asking", row by row through the real Claude Code: what is granted works, the rest fails.
+"""README's "What the skill may do without asking", row by row through the real Claude Code.
 
-A line counts as refused when the client asks for it (in `-p` an ask is a refusal), when the script ends with a `fix:`, or when what came
-back is held instead of written. The walls that matter most are taken down one by one: then the same lines succeed.
+What the table grants works, the rest fails. A line counts as refused when the client asks for it
+(in `-p` an ask is a refusal), when the script ends with a `fix:`, or when what came back is held
+instead of written. The walls that matter most are taken down one by one: then the lines succeed.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ EVIL_HOOK = '[core]\n\tfsmonitor = "touch {project}/owned; false"\n'
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: lines that must work, and lines that must not. {run} and {health} are the granted ones."""
+    """One row: lines that must work and that must not; {run} and {health} are the granted ones."""
 
     name: str
     allowed: Sequence[str]
@@ -100,7 +101,11 @@ ROWS = (
     Row(
         "write what",
         (
-            "{run} --command 'mkdir o; touch o/r.csv o/results.json o/report.txt o/r.png o/r.pdf o/r.zip' --download o:results/kinds",
+            (
+                "{run} --command 'mkdir o; "
+                "touch o/r.csv o/results.json o/report.txt o/r.png o/r.pdf o/r.zip' "
+                "--download o:results/kinds"
+            ),
             "{run} --command 'mkdir o; echo 1 >o/a.csv; echo 1 >o/conftest.py' --download o:report",
         ),
         (
@@ -198,7 +203,10 @@ def git(folder: Path, *words: str) -> None:
 
 
 def furnish(user: Installed) -> None:
-    """A project of somebody's: under git, with secrets, links, hidden folders, a worktree, and code that waits to be imported."""
+    """A project of somebody's, under git.
+
+    It has secrets, links, hidden folders, a worktree, and code that waits to be imported.
+    """
     project = user.project
     for name, text in (
         ("src/main.py", "print('main')\n"),
@@ -247,7 +255,10 @@ def spell(user: Installed, line: str) -> str:
 
 
 def attempt(user: Installed, lines: Sequence[str], **environ: str) -> list[Result]:
-    """Each line as a Bash call of its own, always from the project: a `cd` of one lasts into the next, and is granted there."""
+    """Each line as a Bash call of its own, always from the project.
+
+    A `cd` of one lasts into the next, and is granted there.
+    """
     home = f"cd {user.project}"
     calls = [part for line in lines for part in (home, spell(user, line))]
     return user.call(calls, HOST_SECRET=SECRET, **environ)[1::2]
@@ -323,7 +334,10 @@ def snapshot(user: Installed) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_what_the_table_refuses_fails(user: Installed, row: Row) -> None:
-    """By the client or by the gate; nothing of the user's changes, nothing appears, nothing secret is seen, nothing of the project runs."""
+    """The client or the gate refuses it, and nothing of the user's changes.
+
+    Nothing appears, nothing secret is seen, nothing of the project runs.
+    """
     before = snapshot(user)
     prod = user.server.get("prod-db")
     results = attempt(user, row.refused)
@@ -334,15 +348,8 @@ def test_what_the_table_refuses_fails(user: Installed, row: Row) -> None:
         assert SECRET not in result.text, result.input
     assert snapshot(user) == before
     assert not (user.project / "owned").exists()
-    assert not [
-        path
-        for path in (
-            user.home / "a.csv",
-            user.project / ".git" / "a.csv",
-            user.project / ".claude" / "a.csv",
-        )
-        if path.exists()
-    ]
+    for folder in (user.home, user.project / ".git", user.project / ".claude"):
+        assert not (folder / "a.csv").exists()
     after = user.server.get("prod-db")
     assert prod is not None
     assert after is not None
@@ -353,7 +360,7 @@ def test_what_the_table_refuses_fails(user: Installed, row: Row) -> None:
 
 
 def test_what_the_walls_do_not_cover_is_as_the_readme_says(user: Installed) -> None:
-    """stdin passes no gate, and what the shell fills in is the shell's; the pages say so, and this is why."""
+    """stdin passes no gate, and what the shell fills in is the shell's: why the pages say so."""
     (user.project / "plain.txt").write_text("plain words\n")
     piped, redirected, expanded = attempt(
         user,
@@ -370,7 +377,10 @@ def test_what_the_walls_do_not_cover_is_as_the_readme_says(user: Installed) -> N
 
 
 def test_nothing_of_a_project_is_imported_or_found_on_the_path(user: Installed) -> None:
-    """PYTHONPATH=src and a PATH with an empty entry are exported by many; the planted modules and the planted CLI lie in wait."""
+    """A planted module and a planted CLI do not run, although PYTHONPATH and PATH lead to them.
+
+    Many export PYTHONPATH=src and a PATH with an empty entry.
+    """
     results = attempt(
         user,
         ["{run} --upload mine.csv --command 'ls'", "{health}", "cd src && {run} --code 'print(1)'"],
@@ -414,7 +424,10 @@ PLACES = [
 
 @pytest.mark.parametrize(("how", "parent"), PLACES, ids=lambda value: value or "home")
 def test_the_grant_matches_these_two_scripts_alone_wherever_they_lie(how: str, parent: str) -> None:
-    """A path is part of the pattern: a space once granted the file named by what came before it, a star whatever it matches."""
+    """A path is part of the pattern, so its blanks and stars must grant nothing more.
+
+    A space once granted the file named by what came before it, a star whatever it matches.
+    """
     with installed(how, parent=parent or "plugins") as user:
         script = user.script("run_in_sandbox.py")
         evil = user.home / "evil.py"
@@ -452,7 +465,7 @@ GRANT = 'Bash(python3 -I "${CLAUDE_SKILL_DIR}/scripts/run_in_sandbox.py":*)'
 
 
 def test_a_star_in_the_path_opened_the_old_pattern() -> None:
-    """With ` *` instead of `:*` the same installation grants another program: this is what the spelling is for."""
+    """With ` *` instead of `:*` this installation grants another program: hence the spelling."""
     wall = Wall("literal grant", (("SKILL.md", GRANT, GRANT.replace(":*)", " *)")),))
     with installed("plugin", parent="x*y", off=[wall]) as user:
         evil = user.home / "xevil.py"
@@ -499,9 +512,11 @@ class Attack:
 
 
 def text_of(name: str) -> Callable[[Installed, Result], Any]:
-    return lambda user, _: (
-        (user.project / name).exists() and (user.project / name).read_text() == "1\n"
-    )
+    def is_written(user: Installed, _: Result) -> bool:
+        path = user.project / name
+        return path.exists() and path.read_text() == "1\n"
+
+    return is_written
 
 
 ATTACKS = (
@@ -511,7 +526,10 @@ ATTACKS = (
             (
                 (
                     PROJECT,
-                    "        return cls(folder, why_closed(folder, homes()), root in (None, folder))",
+                    (
+                        "        return cls(folder, why_closed(folder, homes()), "
+                        "root in (None, folder))"
+                    ),
                     "        return cls(folder, None, True)",
                 ),
             ),
@@ -530,7 +548,10 @@ ATTACKS = (
             (
                 (
                     GATE,
-                    "        return (None if self.is_as_written(real, written) else CHANGED) if force else TAKEN",
+                    (
+                        "        return (None if self.is_as_written(real, written) else CHANGED) "
+                        "if force else TAKEN"
+                    ),
                     "        return None",
                 ),
                 (
@@ -563,12 +584,18 @@ ATTACKS = (
             (
                 (
                     RESULTS,
-                    '        return "scripts, templates or tests have such marks" if marked else None',
+                    (
+                        '        return "scripts, templates or tests have such marks" '
+                        "if marked else None"
+                    ),
                     "        return None",
                 ),
             ),
         ),
-        "{run} --command 'echo \">>> import os; _ = os.system(0)\" >x' --download x:results/output.txt",
+        (
+            "{run} --command 'echo \">>> import os; _ = os.system(0)\" >x' "
+            "--download x:results/output.txt"
+        ),
         lambda user, _: (user.project / "results" / "output.txt").exists(),
     ),
     Attack(
@@ -666,7 +693,10 @@ ATTACKS = (
                 ),
             ),
         ),
-        "{run} --name tight --no-network --command true && {run} --name tight --allow-domain evil.example --command true",
+        (
+            "{run} --name tight --no-network --command true && "
+            "{run} --name tight --allow-domain evil.example --command true"
+        ),
         lambda user, _: (user.server.get("tight") or {}).get("domainAllowList") == "evil.example",
     ),
     Attack(
@@ -681,7 +711,10 @@ ATTACKS = (
             (
                 (
                     PROJECT,
-                    "            path.is_relative_to(folder) for folder in (self.unwritten if write else self.unread)\n",
+                    (
+                        "            path.is_relative_to(folder) "
+                        "for folder in (self.unwritten if write else self.unread)\n"
+                    ),
                     "            False for _ in ()\n",
                 ),
                 (PROJECT, "        return frozenset(found)", "        return frozenset()"),
@@ -721,7 +754,10 @@ def try_out(user: Installed, attack: Attack) -> bool:
 
 
 def test_a_hook_in_the_repository_was_the_worst_of_it() -> None:
-    """With two walls off the granted line plants a program that the next `git status` runs on this machine; with either on it does not."""
+    """With both walls off a granted line plants a program that the next `git status` runs here.
+
+    With either wall on it does not.
+    """
     walls = [ATTACKS[0].wall, ATTACKS[1].wall, ATTACKS[2].wall]
     for off in ([], walls[:1], walls[1:], walls):
         with installed(off=off) as user:
@@ -736,16 +772,25 @@ def test_a_hook_in_the_repository_was_the_worst_of_it() -> None:
 
 
 def test_the_old_way_into_the_skill_is_closed() -> None:
-    """A plugin below the working directory was overwritten by one granted line and run by the next."""
+    """A granted line cannot overwrite a plugin below the working directory.
+
+    It once could, and the next granted line ran what was written.
+    """
     with installed("plugin", parent="project/plugin") as user:
         prepare(user)
         before = (user.skill / "scripts" / "skill_env.py").read_text()
         lines = [
-            f"{{run}} --command 'echo 1 >x' --download x:plugin/daytona-sandbox/scripts/{name} --force"
+            (
+                "{run} --command 'echo 1 >x' "
+                f"--download x:plugin/daytona-sandbox/scripts/{name} --force"
+            )
             for name in ("skill_env.py", "x.csv")
         ]
         lines += [
-            "cd plugin/daytona-sandbox && {run} --command 'echo 1 >x' --download x:scripts/skill_env.py --force"
+            (
+                "cd plugin/daytona-sandbox && {run} --command 'echo 1 >x' "
+                "--download x:scripts/skill_env.py --force"
+            )
         ]
         results = attempt(user, lines)
 

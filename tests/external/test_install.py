@@ -1,4 +1,4 @@
-"""The README's first command on a fresh clone, as an ordinary user and as root, and on a Debian without ensurepip."""
+"""The README's first command on a fresh clone: as user, as root, on Debian without ensurepip."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ FIRST = next(
     for line in (ROOT / "README.md").read_text().splitlines()
     if line.startswith("python3 scripts/healthcheck.py --install")
 )
-NO_ENSUREPIP = "import importlib.util as u; real = u.find_spec; u.find_spec = lambda n, p=None: None if n == 'ensurepip' else real(n, p)\n"
+NO_ENSUREPIP = (
+    "import importlib.util as u; real = u.find_spec; "
+    "u.find_spec = lambda n, p=None: None if n == 'ensurepip' else real(n, p)\n"
+)
 
 
 def check_main_job(newcomer: Newcomer) -> None:
@@ -58,7 +61,7 @@ def test_root_in_its_closed_home_gets_4950(root: Newcomer) -> None:
 
 @pytest.fixture
 def without_ensurepip(ordinary: Newcomer) -> Newcomer:
-    """Debian without python3-venv, played by a sitecustomize; and an environment folder of its own."""
+    """Debian without python3-venv, by a sitecustomize; an environment folder of its own."""
     folder = ordinary.home / "without-ensurepip"
     ordinary.type(f"mkdir -p {folder}")
     (folder / "sitecustomize.py").write_text(NO_ENSUREPIP)
@@ -81,7 +84,7 @@ def test_a_debian_without_ensurepip_fetches_the_pinned_pip(without_ensurepip: Ne
 
 
 def test_uv_runs_a_script_by_its_header(ordinary: Newcomer) -> None:
-    """The README's terminal with uv: no --install, the dependencies come from the PEP 723 header."""
+    """The README's terminal with uv: no --install, dependencies come from the PEP 723 header."""
     line = next(
         found for found in (ROOT / "README.md").read_text().splitlines() if "`uv run " in found
     )

@@ -1,4 +1,7 @@
-"""Token budgets of design section 5, by the public tokenizer of older Claude models: an estimate, today's count about a third more."""
+"""The token budgets of SKILL.md and its pages, by the tokenizer of older Claude models.
+
+An estimate: today's models count about a third more.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""python3 -m tests.external.tools: other projects' tools, pinned and hashed, into <clone>/.external; a second call is quick.
+"""python3 -m tests.external.tools: others' tools, pinned and hashed, into <clone>/.external.
 
-Chromium alone is the system's: Debian's package, installed by apt-get where it is missing and we are root.
+A second call is quick. Chromium alone is the system's: Debian's package, which apt-get installs
+where it is missing and we are root.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ CHROMIUM_COMMAND = "apt-get install -y --no-install-recommends chromium"
 
 
 def node_environment() -> dict[str, str]:
-    """This environment with the pinned Node first on PATH: `skills` needs a newer one than many machines have."""
+    """This environment with the pinned Node first on PATH; the usual is too old for `skills`."""
     return {
         **os.environ,
         "PATH": f"{FOLDER / 'bin'}{os.pathsep}{os.environ['PATH']}",
@@ -80,7 +81,10 @@ def install_chromium() -> None:
 
 
 def install_node_tools() -> None:
-    """What package-lock.json names, checked by its hashes; no install script runs. Raises CalledProcessError."""
+    """What package-lock.json names, checked by its hashes; no install script runs.
+
+    Raises CalledProcessError.
+    """
     stamp, wanted = NODE_FOLDER / "installed", hashlib.sha256(NODE_LOCK.read_bytes()).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:
         return
@@ -111,7 +115,10 @@ def main() -> int:
         return 1
     except (subprocess.SubprocessError, OSError) as error:
         print(
-            f"[sandbox] a tool could not be installed: {error}\nfix: see npm's or apt-get's words above",
+            (
+                f"[sandbox] a tool could not be installed: {error}\n"
+                "fix: see npm's or apt-get's words above"
+            ),
             file=sys.stderr,
         )
         return 1

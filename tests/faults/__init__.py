@@ -1,1 +1,1 @@
-"""What the scripts do when the network or the server fails: a proxy between the unmodified SDK and the real local server."""
+"""The scripts when network or server fail: a proxy between the SDK and the real local server."""

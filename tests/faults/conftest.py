@@ -6,26 +6,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.local.conftest import (
-    LocalServer,
-    healthcheck,
-    ours,
-    run,
-    sandboxes_script,
-    scripts_environment,
-    server,
-)
+from tests.kit.conftest import healthcheck, ours, run, sandboxes_script, scripts_environment
+from tests.local_server import LocalServer
 
 from .proxy import Proxy, running_proxy
 
-__all__ = ["healthcheck", "ours", "run", "sandboxes_script", "scripts_environment", "server"]
+__all__ = ["healthcheck", "ours", "run", "sandboxes_script", "scripts_environment"]
 
 
 @pytest.fixture
 def proxy(
     server: LocalServer, scripts_environment: object, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Proxy]:
-    """A fresh proxy that the environment names as the endpoint; the sandboxes of the test are swept afterwards."""
+    """A fresh proxy that the environment names as endpoint; its sandboxes are swept afterwards."""
     from sandbox_kit import lease
 
     monkeypatch.setattr(lease, "DELETE_PAUSES_S", (0.0, 0.05, 0.05))

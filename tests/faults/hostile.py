@@ -19,7 +19,10 @@ Answer = Callable[["Hostile"], dict[str, Any]]
 
 @dataclass
 class Hostile(Instant):
-    """The instant server; `over` replaces fields of every sandbox, `created` and `found` those of the answers to a create and a look."""
+    """The instant server, with other answers.
+
+    `over` replaces fields of every sandbox, `created` and `found` those of a create and a look.
+    """
 
     over: dict[str, Any] = field(default_factory=dict)
     created: dict[str, Any] = field(default_factory=dict)

@@ -28,11 +28,19 @@ HOP_HEADERS = {
 
 @dataclass
 class Fault:
-    """What happens to requests that match `method` and `path`: to all, to the first `times` of them, or to request number `at` alone.
+    """What happens to requests that match `method` and `path`.
 
-    `action`: a status code to answer; "drop-before" (the server never sees it) or "drop-after" (it acted, the answer is lost);
-    "garbage" (an answer that is not JSON); "unknown" (it acted, and answers with a status that the SDK has no type for); "elsewhere" (a redirect to another origin); "endless" (an error whose body never ends); "cut" (a WebSocket that is closed after its first message, half an answer otherwise);
-    "delay"; "ignored" (a change that is answered as if it were made); or a signal's name, which this process gets when the request comes, before it is passed on.
+    To all of them, to the first `times` of them, or to request number `at` alone.
+
+    `action` is a status code to answer, the name of a signal that this process gets when the
+    request comes, before it is passed on, or one of:
+
+    - "drop-before": the server never sees it; "drop-after": it acted, the answer is lost
+    - "garbage": an answer that is not JSON; "endless": an error whose body never ends
+    - "unknown": it acted, and answers with a status that the SDK has no type for
+    - "elsewhere": a redirect to another origin
+    - "cut": a WebSocket that is closed after its first message, half an answer otherwise
+    - "delay"; "ignored": a change that is answered as if it were made
     """
 
     method: str
@@ -225,7 +233,10 @@ Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
 async def pump(
     source: Socket, target: Socket, *, cut: bool = False, rewrite: tuple[str, str] = ("", "")
 ) -> None:
-    """Pass messages on until `source` ends; with `cut`, only the first. Events name the server's address, so texts are rewritten."""
+    """Pass messages on until `source` ends; with `cut`, only the first.
+
+    Events name the server's address, so texts are rewritten.
+    """
     async for message in source:
         with suppress(ConnectionError):
             if message.type == aiohttp.WSMsgType.BINARY:

@@ -1,7 +1,9 @@
-"""python3 -m tests.faults.sweep [CASES] [SEED]: every scenario with every fault and signal at every request, and what must hold afterwards.
+"""python3 -m tests.faults.sweep [CASES] [SEED]: every scenario, with a fault at any request.
 
-By hand it runs as many cases as it is told; the suite runs a seeded sample. A case runs in this process, because importing the SDK
-costs more than the case; only SIGKILL needs a process of its own.
+Each with every fault and every signal at each request; then what must hold afterwards is checked.
+
+By hand it runs as many cases as it is told; the suite runs a seeded sample. A case runs in this
+process, because importing the SDK costs more than the case; only SIGKILL needs one of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.local.conftest import SCRIPTS, LocalServer, new_state_dir, running_server
+from tests.local_server import SCRIPTS, LocalServer, new_state_dir, running_server
 
 from .proxy import Fault, Proxy, running_proxy
 
@@ -89,8 +91,10 @@ SCENARIOS: dict[str, tuple[tuple[str, ...], int, int]] = {
 }
 KEEPING = ("preview", "keep", "name", "detach")
 PREPARE = (
-    "git init -q -b main /tmp/src && cd /tmp/src && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x && "
-    "git clone -q --bare . /tmp/www/r.git && cd /tmp/www/r.git && git update-server-info && cd /tmp/www && "
+    "git init -q -b main /tmp/src && cd /tmp/src && "
+    "git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x && "
+    "git clone -q --bare . /tmp/www/r.git && cd /tmp/www/r.git && git update-server-info && "
+    "cd /tmp/www && "
     "(python3 -m http.server 9999 --bind 127.0.0.1 >/dev/null 2>&1 </dev/null &) ; sleep 1"
 )
 
@@ -213,10 +217,8 @@ class Sweep:
             found for found in self.server.sandboxes() if found["name"] not in ("foreign", "base")
         ]
         for found in left:
-            if (
-                not found.get("autoDestroyAt")
-                or found["labels"].get("managed-by") != "daytona-sandbox"
-            ):
+            is_ours = found["labels"].get("managed-by") == "daytona-sandbox"
+            if not found.get("autoDestroyAt") or not is_ours:
                 yield f"{found['name']} has no end or is not labelled"
             if found["id"] not in outcome.stderr and found["name"] not in outcome.stderr:
                 yield f"nobody was told of {found['name']}"
@@ -251,7 +253,7 @@ class Sweep:
 def judge_the_answer(
     case: Case, outcome: Outcome, left: list[dict[str, Any]], *, reached: bool
 ) -> Iterator[str]:
-    """Exit code, error kind, fix, and a sandbox that is left only where that was meant or is told."""
+    """Exit code, error kind, fix; a sandbox is left only where that was meant or is told."""
     from sandbox_kit.errors import KINDS
 
     answer = json.loads(outcome.stdout)
@@ -275,7 +277,7 @@ def judge_the_answer(
 
 @contextlib.contextmanager
 def in_place(folder: Path, environment: dict[str, str]) -> Iterator[None]:
-    """This process as if it had been started there; a case that hangs ends everything, with every stack."""
+    """This process as if started there; a case that hangs ends everything, with every stack."""
     before, kept = Path.cwd(), dict(os.environ)
     faulthandler.dump_traceback_later(HANG_S, exit=True, file=2)
     os.chdir(folder)
@@ -292,7 +294,7 @@ def in_place(folder: Path, environment: dict[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def surviving_signals() -> Iterator[None]:
-    """A signal that comes when the run is over must not end the sweep; afterwards everything is as it was."""
+    """A signal after the run's end must not end the sweep; afterwards all is as it was."""
     names = ("SIGINT", "SIGTERM", "SIGHUP")
     before = {name: signal.signal(getattr(signal, name), lambda *_: None) for name in names}
     try:
@@ -304,12 +306,11 @@ def surviving_signals() -> Iterator[None]:
 
 def shorten_pauses(replace: Callable[[Any, str, Any], None]) -> None:
     """A fault is not waited for as long as in life."""
-    from sandbox_kit import inventory, lease, remote_process
+    from sandbox_kit import lease, remote_process
 
     for module, name, value in (
         (lease, "DELETE_PAUSES_S", (0.0, 0.05, 0.05)),
         (lease, "LOOK_PAUSES_S", (0.0, 0.05, 0.05)),
-        (inventory, "DELETE_PAUSES_S", (0.0, 0.05)),
         (remote_process, "RECONNECT_PAUSE_S", 0.02),
         (remote_process, "POLL_S", (0.02, 0.05, 0.2)),
     ):

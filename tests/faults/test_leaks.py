@@ -1,4 +1,4 @@
-"""No sandbox is left behind, whatever fails at whichever request; and where it must be, the user is told its id."""
+"""Whichever request fails, no sandbox is left behind, or the user is told its id."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import pytest
 
 from sandbox_kit.errors import Failure
 from sandbox_kit.lease import may_have_made_one
-from tests.local.conftest import SCRIPTS, LocalServer, Script
+from tests.kit.script_runner import Script
+from tests.local_server import SCRIPTS, LocalServer
 
 from .proxy import Fault, Proxy
 
@@ -26,7 +27,7 @@ FOLLOW = ("GET", "/toolbox/.*/logs")
 
 
 def test_without_a_fault_the_requests_are_these(run: Script, proxy: Proxy) -> None:
-    """Each request of a plain run has its reason (execution); a further one must be justified here."""
+    """Each request of a plain run has its reason (execution); another must be justified here."""
     result = run("--command", "echo hello")
     requests = [
         f"{method} {re.sub(r'[0-9a-f-]{36}|run-[0-9a-f-]+', 'X', path)}"
@@ -35,19 +36,16 @@ def test_without_a_fault_the_requests_are_these(run: Script, proxy: Proxy) -> No
     ]
 
     assert (result.code, result.stdout) == (0, "hello\n")
-    assert (
-        requests
-        == [
-            "POST /api/sandbox",
-            "POST /toolbox/X/files/folder",  # private, so that the script and the variables are nobody else's
-            "POST /toolbox/X/files/bulk-upload",
-            "POST /toolbox/X/process/session",
-            "POST /toolbox/X/process/session/X/exec",
-            "GET /toolbox/X/process/session/X/command/X/logs",  # the stream
-            "GET /toolbox/X/process/session/X/command/X",  # the exit code
-            "DELETE /api/sandbox/X",
-        ]
-    )
+    assert requests == [
+        "POST /api/sandbox",
+        "POST /toolbox/X/files/folder",  # private: holds the script and its variables
+        "POST /toolbox/X/files/bulk-upload",
+        "POST /toolbox/X/process/session",
+        "POST /toolbox/X/process/session/X/exec",
+        "GET /toolbox/X/process/session/X/command/X/logs",  # the stream
+        "GET /toolbox/X/process/session/X/command/X",  # the exit code
+        "DELETE /api/sandbox/X",
+    ]
 
 
 def test_a_lost_answer_to_the_create_is_followed_by_a_look_and_a_delete(
@@ -116,7 +114,7 @@ def test_a_cleanup_that_runs_out_of_time_names_the_sandbox(
 def test_a_refused_look_while_it_starts_does_not_leave_it(
     run: Script, proxy: Proxy, server: LocalServer, status: int
 ) -> None:
-    """Its id is known by then: what would mean that a create made nothing means nothing any more."""
+    """Its id is known by then: no answer can mean any more that the create made nothing."""
     proxy.faults.append(Fault(*GET, status, times=1))
     result = run("--json", "--image", "daytona-small", "--command", "true")
 
@@ -307,7 +305,7 @@ def test_a_fault_before_the_program_ran_deletes_the_sandbox(
     proxy.faults.append(Fault("POST", path, action))
     result = run("--json", "--command", "true")
 
-    # An answer without a body that is read is as good as the right one: then the run goes on and ends well.
+    # An answer without a body that is read is as good as the right one: the run then ends well.
     assert result.code == 125 or (action == "garbage" and result.code == 0)
     assert proxy.count("POST", "/toolbox/.*/process/session/.*/exec") <= 1
     assert server.sandboxes() == []
@@ -403,7 +401,10 @@ NETWORK = ("POST", "/api/sandbox/.*/network-settings")
 def test_a_network_rule_that_does_not_hold_stops_the_run(
     run: Script, proxy: Proxy, server: LocalServer, action: int | str, message: str
 ) -> None:
-    """Loudly, before the program: a server may refuse a rule by its tier, or drop a field that it does not know."""
+    """It ends loudly before the program starts.
+
+    A server may refuse a rule by its tier, or drop a field that it does not know.
+    """
     proxy.faults.append(Fault(*NETWORK, action, message=message))
     result = run("--json", "--setup", "true", "--no-network", "--command", "echo ran")
 

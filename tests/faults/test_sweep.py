@@ -1,4 +1,4 @@
-"""A seeded sample of the sweep: every scenario with faults and signals at requests all along a run."""
+"""A seeded sample of the sweep: each scenario with faults and signals all along a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.local.conftest import LocalServer
+from tests.local_server import LocalServer
 
 from .sweep import SCENARIOS, Case, Sweep, all_cases, ready, shorten_pauses
 
@@ -33,7 +33,10 @@ def test_without_a_fault_a_scenario_is_right(sweep: Sweep, scenario: str) -> Non
 
 @pytest.mark.parametrize("case", random.Random(SEED).sample(all_cases(), SAMPLE), ids=str)
 def test_whatever_fails_nothing_is_left_touched_repeated_or_told(sweep: Sweep, case: Case) -> None:
-    """No sandbox without an end, none of others' touched, no program twice, right codes, a fix, no secret, no hang."""
+    """Right codes, a fix, no secret, no hang, no program twice.
+
+    No sandbox without an end, and none of others' is touched.
+    """
     assert sweep.run(case) == []
 
 

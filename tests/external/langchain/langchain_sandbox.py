@@ -1,4 +1,7 @@
-"""LangChain's own test class for sandboxes over langchain-daytona; run by test_clients.py in an environment of its own."""
+"""LangChain's test class for sandboxes over langchain-daytona.
+
+test_clients.py runs it in an environment of its own.
+"""
 
 from collections.abc import Iterator
 

@@ -1,0 +1,35 @@
+"""What a run is made with: what all runs of one process share, and the record of one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .archive.packing import PackedUpload
+from .host_access import HostAccess
+from .output import ProgramOutput
+from .ownership import RunIdentity, User
+from .report import RunReport
+from .sdk import Client
+from .settings import Settings
+from .status_log import StatusLog
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """One connection pool, one packed upload, one voice."""
+
+    client: Client
+    settings: Settings
+    user: User
+    access: HostAccess
+    status: StatusLog
+    packed: PackedUpload | None = None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Filled as the run goes on, so that a failure leaves what there was."""
+
+    identity: RunIdentity
+    report: RunReport
+    output: ProgramOutput

@@ -1,0 +1,1 @@
+"""The rules of this repository itself: its layers, its locks, its zip, its tests."""

@@ -1,0 +1,222 @@
+"""fetch brings what is held: wherever the user says, but never out of there.
+
+Nor into the skill's own folders.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+
+from sandbox_kit.errors import Failure
+from sandbox_kit.fetch import fetch_results, list_held_files
+from sandbox_kit.host_access.held import INDEX, ArchiveEntry, HeldFile, HeldResults, read_held
+
+RUN = "20261126-010203-0123abcd"
+SKILL = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state" / "daytona-sandbox" / "results"
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return folder
+
+
+def member(name: str, link: str | None = None) -> ArchiveEntry:
+    info = tarfile.TarInfo(name)
+    data = f"content of {name}".encode()
+    info.size = 0 if link is not None else len(data)
+    if link is not None:
+        info.type, info.linkname = tarfile.SYMTYPE, link
+    return ArchiveEntry(
+        info,
+        None if link is not None else io.BytesIO(data),
+        HeldFile(name, "no result by its ending", info.size),
+    )
+
+
+def hold(*entries: ArchiveEntry, there: str = "out", run_id: str = RUN) -> HeldResults:
+    found = HeldResults(run_id)
+    found.keep(there, "here", entries)
+    return found
+
+
+def test_a_folder_comes_with_code_dotfiles_and_links(work: Path) -> None:
+    """Consent is that somebody typed it; nothing is executable."""
+    hold(member("./a.py"), member("./deep/.envrc"), member("./l", link="deep/.envrc"))
+    saved = fetch_results(RUN, ("out:new/place",), force=False, folder=work)
+
+    assert sorted(path.path for path in saved) == sorted(
+        str(work / "new/place" / name) for name in ("a.py", "deep/.envrc", "l")
+    )
+    assert (work / "new/place/a.py").read_text() == "content of ./a.py"
+    assert (work / "new/place/a.py").stat().st_mode & 0o111 == 0
+    assert os.readlink(work / "new/place/l") == "deep/.envrc"
+
+
+@pytest.mark.parametrize(
+    ("pair", "where"),
+    [
+        ("out/deep/b.py", "b.py"),
+        ("out/deep/b.py:c.py", "c.py"),
+        ("out/deep:d", "d/b.py"),
+        ("out", "out/deep/b.py"),
+    ],
+)
+def test_one_file_or_a_part_comes_alone(work: Path, pair: str, where: str) -> None:
+    """By its path in the sandbox."""
+    hold(member("./deep/b.py"))
+    fetch_results(RUN, (pair,), force=False, folder=work)
+
+    assert (work / where).read_text() == "content of ./deep/b.py"
+
+
+def test_a_single_file_is_called_as_the_user_says(work: Path) -> None:
+    """Or lies in a folder that is there."""
+    hold(member("x.py"), there="src/x.py")
+    (work / "into").mkdir()
+    for pair in ("src/x.py", "src/x.py:y.py", "src/x.py:into"):
+        fetch_results(RUN, (pair,), force=False, folder=work)
+
+    assert {str(path.relative_to(work)) for path in work.rglob("*.py")} == {
+        "x.py",
+        "y.py",
+        "into/x.py",
+    }
+
+
+def test_what_is_there_stays_without_force_and_nothing_else_is_written(work: Path) -> None:
+    """All places are looked at before the first is written."""
+    hold(member("./a.py"), member("./b.py"))
+    (work / "b.py").write_text("mine")
+    with pytest.raises(Failure) as caught:
+        fetch_results(RUN, ("out:.",), force=False, folder=work)
+    assert "--force" in caught.value.fix
+    assert not (work / "a.py").exists()
+    fetch_results(RUN, ("out:.",), force=True, folder=work)
+
+    assert (work / "b.py").read_text() == "content of ./b.py"
+
+
+def test_a_link_that_lies_here_does_not_lead_it_out(work: Path) -> None:
+    """What came back is a stranger's, and so may be the folder."""
+    hold(member("./deep/b.py"))
+    (work.parent / "outside").mkdir()
+    (work / "deep").symlink_to(work.parent / "outside")
+    with pytest.raises(Failure) as caught:
+        fetch_results(RUN, ("out:.",), force=True, folder=work)
+
+    assert "leads out of" in caught.value.message
+    assert list((work.parent / "outside").iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["SKILL/scripts", "STATE/daytona-sandbox/x", "ALIAS/scripts"])
+def test_the_skills_own_folders_are_closed_even_to_consent(
+    work: Path, place: str, state: Path
+) -> None:
+    """Who agrees to code in the project agrees to no other skill, however the folder is named."""
+    (work / "alias").symlink_to(SKILL)
+    hold(member("./x.py"))
+    where = (
+        place.replace("SKILL", str(SKILL))
+        .replace("STATE", str(state.parents[1]))
+        .replace("ALIAS", str(work / "alias"))
+    )
+    with pytest.raises(Failure) as caught:
+        fetch_results(RUN, (f"out:{where}",), force=True, folder=work)
+
+    assert caught.value.kind == "host_access"
+    assert not (SKILL / "scripts" / "x.py").exists()
+
+
+@pytest.mark.parametrize(
+    "run_id",
+    ["", "..", "../logs", "20261126-010203-0123abcd/../x", "unknown", "20261126-010203-ffffffff"],
+)
+def test_a_run_that_holds_nothing_is_told(run_id: str, work: Path) -> None:
+    """And a run's name is no path."""
+    hold(member("./x.py"))
+    with pytest.raises(Failure) as caught:
+        fetch_results(run_id, ("out",), force=False, folder=work)
+
+    assert caught.value.kind == "usage"
+
+
+def test_an_unknown_path_is_told_with_what_is_held(work: Path) -> None:
+    """Nothing is guessed."""
+    hold(member("./x.py"))
+    with pytest.raises(Failure) as caught:
+        fetch_results(RUN, ("outside",), force=False, folder=work)
+
+    assert caught.value.fix == "it holds: out"
+
+
+def test_what_is_held_is_inert_private_and_listed(state: Path) -> None:
+    """In a tar under a name of ours: no tool that comes by finds a hook or a test."""
+    hold(member("./.git/hooks/pre-commit"), member("./conftest.py"))
+    names = sorted(path.name for path in (state / RUN).iterdir())
+
+    assert names == ["0.tar", INDEX]
+    assert {path.stat().st_mode & 0o777 for path in (state / RUN).iterdir()} == {0o600}
+    assert (state / RUN).stat().st_mode & 0o777 == 0o700
+    assert [path for path, _, _ in list_held_files(RUN)] == [
+        "out/.git/hooks/pre-commit",
+        "out/conftest.py",
+    ]
+
+
+def test_old_runs_are_pruned(state: Path) -> None:
+    """Like logs: a week."""
+    hold(member("./x.py"), run_id="20260101-000000-00000000")
+    old = time.time() - 8 * 24 * 3600
+    os.utime(state / "20260101-000000-00000000", (old, old))
+    hold(member("./x.py"))
+
+    assert [path.name for path in state.iterdir()] == [RUN]
+
+
+def test_the_command_is_quoted_and_bounded() -> None:
+    """It is pasted into a shell, and a line of ours is cut at its bound."""
+    odd = hold(member("./x.py"), there="a b'$(touch x)").fetch_command()
+    many = HeldResults("20261126-010203-00000001")
+    for number in range(200):
+        many.keep(f"folder-{number}", "here", [member("./x.py")])
+
+    assert odd is not None
+    assert odd.endswith(" 'a b'\\''$(touch x):here'")
+    command = many.fetch_command()
+    assert command == f'python3 -I "{SKILL}/scripts/sandboxes.py" fetch 20261126-010203-00000001'
+
+
+def test_a_state_that_cannot_hold_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than lost without a word."""
+    monkeypatch.setenv("XDG_STATE_HOME", "/proc/nowhere")
+    with pytest.raises(Failure) as caught:
+        hold(member("./x.py"))
+
+    assert "XDG_STATE_HOME" in caught.value.fix
+
+
+@pytest.mark.parametrize("index", ["", "[]x", "{}", "[1]", json.dumps([{"there": "a"}])])
+def test_a_broken_index_is_no_traceback(state: Path, index: str) -> None:
+    """A cut file says nothing."""
+    hold(member("./x.py"))
+    (state / RUN / INDEX).write_text(index)
+    if index == "{}":
+        assert read_held(RUN) == []
+        return
+    with pytest.raises(Failure):
+        read_held(RUN)

@@ -1,0 +1,146 @@
+"""sandboxes.py: what this skill made can be found and deleted, nothing else is touched."""
+
+from __future__ import annotations
+
+from tests.local_server import LocalServer
+
+from .script_runner import Script
+
+ANOTHERS = {"managed-by": "daytona-sandbox", "user-id": "0" * 32, "run-id": "r2"}
+
+
+def test_list_shows_ours_only(
+    sandboxes_script: Script, server: LocalServer, ours: dict[str, str]
+) -> None:
+    """By the server's label filter."""
+    mine, other = (
+        server.create(name="mine", labels=ours, ttlMinutes=30),
+        server.create(name="other"),
+    )
+    shown = sandboxes_script("list", "--local")
+    as_json = sandboxes_script("list", "--local", "--json").json()
+    for made in (mine, other):
+        server.request("DELETE", f"/api/sandbox/{made['id']}")
+
+    assert "mine" in shown.stdout
+    assert "other" not in shown.stdout
+    assert as_json["engine"] == "local"
+    (found,) = as_json["sandboxes"]
+    keys = "id name state created_at expires_at labels run_id whose"
+    assert set(found) == set(keys.split())
+    assert (found["name"], found["state"], found["run_id"], found["whose"]) == (
+        "mine",
+        "started",
+        "r1",
+        "yours",
+    )
+    assert found["expires_at"]
+
+
+def test_delete_takes_ids_and_names(
+    sandboxes_script: Script, server: LocalServer, ours: dict[str, str]
+) -> None:
+    """Several at once."""
+    first, second = server.create(labels=ours), server.create(name="second", labels=ours)
+
+    assert sandboxes_script("delete", first["id"], "second", "--local").code == 0
+    assert server.get(first["id"]) is None
+    assert server.get(second["id"]) is None
+
+
+def test_what_others_made_is_refused(sandboxes_script: Script, server: LocalServer) -> None:
+    """The label is what makes it ours."""
+    server.create(name="theirs")
+    result = sandboxes_script("delete", "theirs", "--local", "--json")
+    found = server.get("theirs")
+    server.request("DELETE", "/api/sandbox/theirs")
+
+    assert (result.code, result.json()["error"]["kind"]) == (125, "forbidden")
+    assert found is not None
+
+
+def test_an_unknown_one_is_told_and_the_others_are_deleted(
+    sandboxes_script: Script, server: LocalServer, ours: dict[str, str]
+) -> None:
+    """One mistake must not keep the rest alive."""
+    made = server.create(labels=ours)
+    result = sandboxes_script("delete", "no-such", made["id"], "--local")
+
+    assert result.code == 125
+    assert "no-such" in result.stderr
+    assert 'sandboxes.py" list' in result.fix
+    assert server.get(made["id"]) is None
+
+
+def test_a_usage_error_is_json_too(sandboxes_script: Script) -> None:
+    """Whoever asks for JSON gets it."""
+    result = sandboxes_script("delete", "--json")
+
+    assert (result.code, result.json()["error"]["kind"]) == (2, "usage")
+
+
+def test_info_shows_one_in_full(
+    sandboxes_script: Script, server: LocalServer, ours: dict[str, str]
+) -> None:
+    """For people a line a fact, for programs the size too."""
+    made = server.create(name="known", labels=ours)
+    shown, as_json = (
+        sandboxes_script("info", "known", "--local"),
+        sandboxes_script("info", "known", "--local", "--json").json(),
+    )
+    server.request("DELETE", "/api/sandbox/known")
+
+    assert f"id: {made['id']}" in shown.stdout.splitlines()
+    assert as_json["size"] == {"cpu": 1, "memory": 1, "disk": 3}
+
+
+def test_stop_keeps_the_files_and_the_end(
+    sandboxes_script: Script, server: LocalServer, ours: dict[str, str]
+) -> None:
+    """A stopped one is no error; its programs' output is gone, and that is said."""
+    server.create(name="halted", labels=ours)
+    first, second = (
+        sandboxes_script("stop", "halted", "--local"),
+        sandboxes_script("stop", "halted", "--local"),
+    )
+    found, logs = server.get("halted"), sandboxes_script("logs", "halted", "--local", "--json")
+    server.request("DELETE", "/api/sandbox/halted")
+
+    assert (first.code, second.code) == (0, 0)
+    assert found is not None
+    assert found["state"] == "stopped"
+    assert (logs.code, logs.json()["error"]["kind"]) == (125, "conflict")
+
+
+def test_prune_shows_first_and_deletes_ours_alone(
+    sandboxes_script: Script, server: LocalServer, ours: dict[str, str]
+) -> None:
+    """Only what is older than the age, only with --yes, only with our label."""
+    server.create(name="old", labels=ours)
+    server.create(name="foreign")
+    young = sandboxes_script("prune", "--older-than", "1h", "--yes", "--local", "--json").json()
+    shown = sandboxes_script("prune", "--older-than", "0m", "--local")
+    still = server.get("old")
+    done = sandboxes_script("prune", "--older-than", "0m", "--yes", "--local", "--json").json()
+    gone, foreign = server.get("old"), server.get("foreign")
+    server.request("DELETE", "/api/sandbox/foreign")
+
+    assert young["sandboxes"] == []
+    assert "add --yes" in shown.stderr
+    assert still is not None
+    assert ([found["name"] for found in done["sandboxes"]], done["deleted"]) == (["old"], True)
+    assert gone is None
+    assert foreign is not None
+
+
+def test_wait_gives_up_without_ending_the_program(
+    run: Script, sandboxes_script: Script, server: LocalServer
+) -> None:
+    """124, as any time limit of ours; the program goes on."""
+    run("--local", "--name", "slow", "--detach", "--command", "sleep 30")
+    waited = sandboxes_script("wait", "slow", "--timeout", "1", "--local", "--json")
+    logs = sandboxes_script("logs", "slow", "--local", "--json").json()
+    server.request("DELETE", "/api/sandbox/slow")
+
+    assert (waited.code, waited.json()["error"]["kind"]) == (124, "timeout")
+    assert logs["exit_code"] is None

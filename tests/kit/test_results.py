@@ -1,0 +1,281 @@
+"""The table of results: what people download comes, what a tool obeys does not, however spelt."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import PurePosixPath
+
+import pytest
+
+from sandbox_kit.host_access.contents import why_no_content
+from sandbox_kit.host_access.results import (
+    OBEYED_FOLDERS,
+    OBEYED_WORDS,
+    RESULT_WORDS,
+    RESULTS,
+    why_no_result,
+)
+
+
+def zipped(*names: str) -> bytes:
+    """A zip as bytes."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for name in names:
+            archive.writestr(name, "import os")
+    return data.getvalue()
+
+
+ZIPPED, WORKBOOK = (
+    zipped("evil.py", "[Content_Types].xml"),
+    zipped("[Content_Types].xml", "xl/workbook.xml"),
+)
+WANTED = tuple(
+    """
+    results.json test-results.json metrics.json coverage.json data-2026-11-26.json
+    results2.json analysis.json statistics.json data.csv sales_2025.csv größe.csv
+    2026-11-26.csv chart-1.png plot.webp photo.jpg table.parquet book.xlsx report.pdf
+    results/anything.csv out/deep/er/a.csv charts/chart-1.png output/benchmark.jsonl
+    report/plot.svg report/index.html htmlcov/index.html results/junit.xml
+    reports/coverage.xml test-results/test-results.xml results/site.zip out/results.tar.gz
+    out/rows.csv.gz out/build.log logs/pip.log results/transcript.txt results/output.txt
+    results/places.geojson results/scan.sarif out/sound.wav out/demo.mp4 results/figure.gif
+    plots/figure.png reports/scan.pdf sandbox-results/a.csv Results/Report.PDF
+    results_2/a.csv downloads/a.zip
+""".split()
+)
+OBEYED = tuple(
+    """
+    conftest.py test_x.py sitecustomize.py x.pth Makefile makefile justfile Dockerfile
+    run.sh a.js a.mjs a.ts setup.cfg pyproject.toml tox.ini pytest.ini mise.toml
+    docker-compose.yml mkdocs.yml Taskfile.yaml x.service CLAUDE.md AGENTS.md README.md
+    notes.md skills/x/SKILL.md page.mdx x.ipynb x.rst x.R x.sql x.patch x.diff package.json
+    PACKAGE.JSON package-lock.json tsconfig.json composer.json deno.json nx.json
+    nodemon.json cdk.json firebase.json devcontainer.json CMakePresets.json
+    jupyter_server_config.json main.tf.json x.auto.tfvars.json project.json hooks.json
+    plugin.json settings.json mcp.json kernel.json vercel.json dub.json cspell.json
+    import_map.json app.runtimeconfig.json devbox.json docker-compose.json CMakeLists.txt
+    requirements.txt dev-requirements.txt constraints.txt conanfile.txt meson_options.txt
+    entry_points.txt pom.xml build.xml phpunit.xml testng.xml web.xml log4j2.json
+    log4j2-test.xml checkstyle.xml database.json metadata.json data-config.json
+    output_settings.json package-data.json invoke.json opencode.json testem.json
+    codegen.json rescript.json nightwatch.json jasmine.json posts/posts.json main.json
+    docker-bake.json monitors.json test_x.txt results/test_output.txt
+    results/tests-report.txt notes.txt local.json catalog.json infection.json
+    results.tf.json data.tftest.json results.tofu.json results.pkr.json
+    results.auto.tfvars.json out/results.tf.json report/report.json about.html index.html
+    site.zip mylib-99.zip output.txt build.log report.xml plot.svg scripts/x.log
+    scripts/x.png library/setup.log library/x.png inventory/figure.png dags/plot.png
+    test/x.png images/z.png docs/plot.png neu/a.csv vendor/a.png GNUmakefile/x.png
+    templates/a.html docs/_templates/page.html theme/results.txt group_vars/all.json
+    inventory/results.json roles/web/vars/results.json results/templates/a.html
+    out/dags/x.zip x.egg-info/data.json node_modules/x/data.json k8s/output.json
+    vendor/helperlib-9.9.tar.gz out/z.sql.gz out/app.js.gz out/x.sh.xz a.whl a.jar a.pkl
+    a.pt a.npz a.npy a.bmp results/style.css charts/common.tgz charts/results.json
+    plots/data.csv a.exe no_ending x.csv.py
+""".split()
+)
+ODD = (
+    "a:b.csv",
+    "con.csv",
+    "NUL.csv",
+    "git~1.csv",
+    "a.csv ",
+    "a.csv.",
+    "a\u202ecsv.csv",
+    "a\u200b.csv",
+    "-rf.csv",
+    "a\\b.csv",
+    "e\u0301.csv",
+    "a*.csv",
+    " a.csv",
+    ".csv",
+    "results/~/a.csv",
+    "a%00.csv",
+    "x" * 300 + ".csv",
+    "x README.md .csv",
+    "z;touch${IFS}x;.png",
+    "+!id.csv",
+    "a$b.csv",
+    "a(b).csv",
+    "a&b.csv",
+    "a'b.csv",
+    "a`b.csv",
+    "a=b.csv",
+    "a@b.csv",
+    "a#b.csv",
+    "a,b.csv",
+    "a.b.csv",
+    "v1.2.png",
+    "results/a b/c.csv",
+    "results/$x/c.csv",
+    "results/.x/c.csv",
+    "a\u3164b.csv",
+    "a.\uff43\uff53\uff56",
+    "results.j\u017fon",
+)
+
+
+@pytest.mark.parametrize("path", WANTED)
+def test_what_people_download_is_a_result(path: str) -> None:
+    """Else the user is asked again and again for what does no harm."""
+    assert why_no_result(PurePosixPath(path)) is None
+
+
+@pytest.mark.parametrize("path", OBEYED)
+def test_what_a_tool_obeys_is_none(path: str) -> None:
+    """One step before a granted pytest, make or the next session."""
+    assert why_no_result(PurePosixPath(path)) is not None
+
+
+@pytest.mark.parametrize("name", ODD, ids=ascii)
+def test_an_odd_name_is_none(name: str) -> None:
+    """It is another file on another system, or looks like one."""
+    reason = why_no_result(PurePosixPath(name))
+
+    assert reason is not None
+    assert "odd name" in reason or "unknown endings" in reason
+
+
+@pytest.mark.parametrize(
+    "name", ["\uff30ackage.json", "paCKage.json", "\ufb01rebase.json"], ids=ascii
+)
+def test_another_spelling_of_an_obeyed_name_is_none(name: str) -> None:
+    """As a file system that folds case or compatibility forms would find it."""
+    assert why_no_result(PurePosixPath(name)) is not None
+
+
+def test_folders_above_the_project_count_too() -> None:
+    """`cd templates` is no way round."""
+    assert why_no_result(PurePosixPath("a.csv"), above=("work", "templates")) is not None
+    assert why_no_result(PurePosixPath("results/a.csv"), above=("work", "inventory")) is not None
+    assert why_no_result(PurePosixPath("a.csv"), above=("work", "reports")) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "good"),
+    [
+        ("a.html", b"---js\n{}", False),
+        ("a.html", b"\xef\xbb\xbf\n <html>", True),
+        ("a.html", b"<!DOCTYPE html>\n<p>", True),
+        ("a.html", b"<!-- \nrequire(1)", False),
+        ("a.html", b"<!DOCTYPE html ${x}>", False),
+        ("a.html", b"<x>: 1\n---\nrequire(1)", False),
+        ("a.html", b"<html>\n---\n", False),
+        ("a.svg", b"<svg xmlns=''>", True),
+        ("a.svg", b"<?xml version='1.0'?>\n<svg>", True),
+        ("junit.xml", b"<?xml version='1.0'?><testsuites>", True),
+        ("data.xml", b"<databaseChangeLog>", False),
+        ("report.xml", b"<!DOCTYPE x [<!ENTITY a SYSTEM 'file:///etc/passwd'>]><coverage>", False),
+        ("results.json", b"apiVersion: v1", False),
+        ("results.json", b'{"apiVersion": "v1", "kind": "Pod"}', False),
+        ("data.json", b'{"permalink": "../x"}', False),
+        ("data.json", b'"\\x7b\\x7b lookup() \\x7d"', False),
+        ("a.tsv", b"*** Settings ***\n", False),
+        ("a.csv", b".. plot::\n", False),
+        ("report.txt", b"```{plot}\n", False),
+        ("a.log", b"[2026-11-26] started ${HOME}\n", True),
+        ("a.html", b"<html><script>`${x}`</script>", True),
+        ("a.html", b"<p>{{ x.constructor }}", False),
+        ("a.svg", b"export default", False),
+        ("a.csv", b"x,y\n1,2\n", True),
+        ("a.csv", b"#!/bin/sh\n", False),
+        ("data.json", b'{"a": {"b": {}}}', True),
+        ("data.json", b'{"a": "{{ lookup(1) }}"}', False),
+        ("data.json", b'{"permalink": "\\u007b\\u007b range() }}"}', False),
+        ("data.json", b'{"\\u007B%": 1}', False),
+        ("data.json", b'{"a": "\\u003cb\\u003e"}', True),
+        ("data.json", b'{"a": "\\u003c"', False),
+        ("a.jsonl", b'{"a": "\\u007b"}\n{"a": "b\\u007d"}\n', True),
+        ("a.jsonl", b'{"a": 1}\n{"a": "\\u007b{"}\n', False),
+        ("data.json", b"[" * 100_000 + b'"\\u007b"', False),
+        ("output.txt", b"ok\n>>> import os\n", False),
+        ("output.txt", b"ok\r>>> import os\r", False),
+        ("output.txt", b"ok\r\nfine\r\n", True),
+        ("output.txt", b"x" * ((1 << 20) + 511) + b"\r\nfine", True),
+        ("output.txt", b".. include ::  /etc/hostname", False),
+        ("output.txt", b".." + b" " * 900 + b"include:: x", False),
+        ("output.txt", b"a\x0c.. x", False),
+        ("output.txt", b"a\xe2\x80\xa8>>> x", False),
+        ("output.txt", b"*Settings*\n", False),
+        ("output.txt", b"| *** Settings *** |\n", False),
+        ("results.tsv", b'"*** Settings ***"\n', False),
+        ("results.tsv", b"* * Test Cases\n", False),
+        ("results.csv", b'a,b\nx,".. plot::\n\n  open(1)"\n', False),
+        ("output.txt", b"* .. plot::\n", False),
+        ("output.txt", b"\xef\xbb\xbf.. plot::\n", False),
+        ("output.txt", b"1. .. |x| image:: y\n", False),
+        ("output.txt", b"``` {plot}\n", False),
+        ("output.txt", b"~~~{plot}\n", False),
+        ("output.txt", b":::{plot}\n", False),
+        ("output.txt", b"* >>> x\n", False),
+        ("results.csv", b"[[[cog x ]]]", False),
+        ("page.html", b"<html><table><tr><th>Test Cases</th>", False),
+        ("page.html", b"<html><script>a>>>1</script><td>Settings page</td>", True),
+        ("output.txt", b"wait .. done, std::x .. 1...2\n", True),
+        (
+            "results.json",
+            b'{"kind": "List", "items": [{"apiVersion": "v1", "kind": "Pod"}]}',
+            False,
+        ),
+        ("results.json", b'{"ApiVersion": "v1", "Kind": "x"}', False),
+        ("data.json", b"[[[1]]]", True),
+        ("output.txt", b"* an item\n", True),
+        ("data.json", b'{"a": "{{x}}", "a": 1}', False),
+        ("data.json", b'{"a": {"eleventyComputed": {}}}', False),
+        ("a.csv", b"x,y\n" + ZIPPED, False),
+        ("a.png", b"\x89PNG\r\n\x1a\n" + ZIPPED, False),
+        ("a.png", b"\x89PNG\r\n\x1a\n" + b"x" * 3_000_000 + ZIPPED, False),
+        ("a.pdf", b"%PDF-" + ZIPPED, False),
+        ("a.xlsx", ZIPPED, False),
+        ("a.xlsx", WORKBOOK, True),
+        ("a.docx", b"PK\x03\x04cut", False),
+        ("a.zip", ZIPPED, False),
+        ("a.zip", zipped("a.csv", "b/c.png"), True),
+        ("a.zip", zipped("a.csv", ".env"), False),
+        ("a.zip", zipped("a/.x/b.csv"), False),
+        (
+            "a.xlsx",
+            WORKBOOK.replace(b"PK\x05\x06", b"PK\x06\x07" + b"x" * 16 + b"PK\x05\x06"),
+            False,
+        ),
+        ("a.xlsx", ZIPPED + WORKBOOK, False),
+        ("output.txt", b"3 passed\n", True),
+        ("run.log", b"x" * 3_000_000 + b"{% raw", False),
+        ("run.log", b"x" * ((1 << 20) + 511) + b"{{" + b"x" * 100, False),
+        ("a.png", b"\x89PNG\r\n\x1a\nrest", True),
+        ("a.png", b"[all:vars]\nx=1", False),
+        ("a.jpg", b"module.exports", False),
+        ("a.pdf", b"%PDF-1.7 {{", True),
+        ("a.zip", b"PK\x03\x04", False),
+        ("a.zip", b"<?php", False),
+        ("a.webp", b"RIFF0000WEBPVP8", True),
+        ("a.mp4", b"0000ftypisom", True),
+        ("a.tar", b"x" * 257 + b"ustar", True),
+        ("a.html", b"", True),
+        ("a.png", b"", True),
+    ],
+    ids=lambda value: ascii(value)[:30],
+)
+def test_a_file_is_what_its_ending_says(name: str, content: bytes, good: bool) -> None:
+    """A tool that ignores endings must not find a script, a template or a test in it."""
+    assert (why_no_content(name, io.BytesIO(content), len(content)) is None) == good
+
+
+def test_every_row_is_in_lower_case_and_has_an_ending() -> None:
+    """Names are compared folded, so another pattern would never match."""
+    words = (
+        [ending for kind in RESULTS for ending in kind.endings]
+        + list(OBEYED_FOLDERS)
+        + [*RESULT_WORDS, *OBEYED_WORDS]
+    )
+
+    assert [word for word in words if word != word.casefold()] == []
+    assert all(ending.startswith(".") for kind in RESULTS for ending in kind.endings)
+    assert not RESULT_WORDS & OBEYED_WORDS
+
+
+def test_what_holds_no_text_is_known_by_its_beginning() -> None:
+    """Else any text could hide behind a picture's name."""
+    assert [kind.endings for kind in RESULTS if not kind.text and not kind.begins] == []

@@ -1,1 +1,0 @@
-"""The real SDK and the real scripts against a real local Daytona."""

@@ -1,0 +1,1 @@
+"""The server: scripts/local_daytona, through the real SDK, raw HTTP and its own functions."""

@@ -1,0 +1,86 @@
+"""Who is ended when the host itself runs out, and that nothing keeps the watchdog from looking."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from local_daytona.engine import watchdog
+from local_daytona.engine.limits import MIB, Resources
+from local_daytona.engine.usage import Held, Process
+from local_daytona.engine.watchdog import Watchdog, Watched, look_at_disk, look_at_memory
+
+
+def watched(pid: int, **seen: Any) -> Watched:
+    """A sandbox of 1 GiB whose first process is `pid`."""
+    box: Any = SimpleNamespace(
+        pid=pid, resources=Resources(1, 1, 1), sandbox_id=str(pid), is_running=True
+    )
+    return Watched(box, **{"disk_at_start": 0, "volumes": (), "stored": 0, "before": 0, **seen})
+
+
+def test_memory_in_sockets_is_found_when_the_host_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in no process: the neighbour with more resident memory is not the one to end."""
+    monkeypatch.setattr(watchdog, "free_memory", lambda: 0)
+    monkeypatch.setattr(
+        watchdog, "all_processes", lambda: {1: Process(0, 300 * MIB), 2: Process(0, 20 * MIB)}
+    )
+    neighbour, flooder = watched(1), watched(2, held=Held(sockets=7000))
+
+    ((ended, reason),) = look_at_memory([neighbour, flooder])
+
+    assert ended is flooder.box
+    assert "this machine ran out of memory" in reason
+
+
+def test_who_fills_a_volume_is_found_when_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A volume has no size of its own, and lies outside the sandbox's folder."""
+    volume, folder = tmp_path / "volume", tmp_path / "folder"
+    volume.mkdir()
+    folder.mkdir()
+    (volume / "big").write_bytes(b"x" * (70 << 20))
+    monkeypatch.setattr(watchdog, "free_disk", lambda _: 0)
+    neighbour, filler = watched(1), watched(2, volumes=(volume,))
+    for one in (neighbour, filler):
+        one.box.folders = SimpleNamespace(base=folder)  # type: ignore[assignment]
+
+    ((ended, _),) = look_at_disk([neighbour, filler], tmp_path)
+
+    assert ended is filler.box
+
+
+def test_it_looks_while_all_other_threads_are_busy_and_after_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Copies, deletions and starts have threads of their own; a look that fails is not the last."""
+    looks: list[int] = []
+
+    def look(_watched: object, _state: object) -> list[Any]:
+        looks.append(1)
+        raise ValueError("a line of /proc that nobody expected")
+
+    async def run() -> None:
+        monkeypatch.setattr(watchdog, "DISK_EVERY_S", 0.01)
+        monkeypatch.setattr(watchdog, "look_at_disk", look)
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        busy = asyncio.create_task(asyncio.to_thread(time.sleep, 1))
+        await asyncio.sleep(0)
+        dog = Watchdog(Path("/"), memory=False)
+        dog.watch(watched(1).box, stored=0, volumes=(), in_volumes=0)
+        await asyncio.sleep(0.5)
+        assert not busy.done()
+        for task in dog._tasks:
+            task.cancel()
+        await busy
+
+    asyncio.run(run())
+
+    assert len(looks) > 2

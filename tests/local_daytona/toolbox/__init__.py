@@ -1,0 +1,1 @@
+"""The API inside one sandbox: scripts/local_daytona/toolbox."""

@@ -1,1 +1,0 @@
-"""Unit tests import the packages as the scripts do: from the folder `scripts`."""
