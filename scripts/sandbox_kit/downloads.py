@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 
 from .archive.packing import NAMES_SHOWN, readable_size, temporary_tar
 from .archive.pairs import Download
-from .archive.unpacking import ArrivedDownload, SavedFile, unpack_download
+from .archive.unpacking import ArrivedDownload, SavedFile
+from .archive.worker import unpack_in_worker
 from .charts import archive_charts
 from .console import quote_path
 from .defaults import LARGEST_TRANSFER, UNPACK_TIMEOUT_S
 from .errors import Failure
-from .host_access.held import HeldResults
+from .host_access.held import LEFT_BEHIND, HeldFile, HeldResults
 from .host_access.written import WrittenRecord
 from .remote_process import ignore_failure
 from .request import RunRequest
@@ -46,14 +46,23 @@ class Downloads:
         self._written = WrittenRecord(self._run_id)
 
     async def bring_all(self) -> None:
-        """Also after a failed program: its reports are what one wants then. Its exit code stays the run's."""
+        """Each is tried, also after a failed program: its reports are what one wants then.
+
+        Its exit code stays the run's; after one that went well the first failure is the run's.
+        """
+        failures = []
         for number, download in enumerate(self._request.downloads):
             try:
                 await self._bring(number, download)
             except Failure as failure:
-                if self._report.exit_code in (0, None) and self._report.failure is None:
-                    raise
-                self._status.tell(f"{failure.message}; fix: {failure.fix}")
+                failures.append(failure)
+                missing = HeldFile(
+                    download.here, LEFT_BEHIND + self._status.clean(failure.message), 0
+                )
+                self._held.files.append(missing)
+        self.tell_what_is_held()
+        if failures and self._report.exit_code in (0, None) and self._report.failure is None:
+            raise failures[0]
 
     async def _bring(self, number: int, download: Download) -> None:
         archive = f"/tmp/daytona-sandbox-{self._run_id}.out-{number}.tar"
@@ -91,10 +100,10 @@ class Downloads:
             )
 
     async def _unpack(self, arrival: ArrivedDownload) -> list[SavedFile]:
-        """In a thread, so that a signal is answered; what was written is on record before anything else happens."""
+        """What was written is on record before anything else happens."""
         try:
-            return await asyncio.to_thread(
-                unpack_download, arrival, self._access, held=self._held, written=self._written
+            return await unpack_in_worker(
+                arrival, self._access, held=self._held, written=self._written
             )
         finally:
             try:
@@ -116,14 +125,24 @@ class Downloads:
         self._status.say(f"saved {', '.join(self._report.charts) or none}")
 
     def tell_what_is_held(self) -> None:
-        """One line, with the command that brings it: not in the grant, so the client asks the person."""
+        """What was not written, and the command that brings it: not in the grant, so the client asks."""
         files = self._held.files
-        self._report.fetch = self._held.fetch_command()
+        self._report.fetch = self._held.fetch_command(shows=self._status.show)
         self._report.held = [asdict(file) for file in files]
-        if not files:
-            return
-        told = ", ".join(f"{quote_path(file.path)} ({file.reason})" for file in files[:NAMES_SHOWN])
-        more = f" and {len(files) - NAMES_SHOWN} more" if len(files) > NAMES_SHOWN else ""
-        self._status.tell(f"not written here, but kept: {told}{more}")
+        kept = [file for file in files if not file.is_left_behind]
+        left = [file for file in files if file.is_left_behind]
+        if kept:
+            self._status.tell_own(f"not written here, but kept: {self._list(kept)}")
+        if left:
+            self._status.tell_own(f"not brought: {self._list(left)}")
         if self._report.fetch is not None:  # alone: names of files must not push it out of its line
-            self._status.tell(f"to fetch it: {self._report.fetch}")
+            self._status.tell_own(f"to fetch it: {self._report.fetch}")
+
+    def _list(self, files: Sequence[HeldFile]) -> str:
+        """Names are anybody's, reasons are ours."""
+        told = [
+            f"{self._status.clean(quote_path(file.path))} ({file.reason.removeprefix(LEFT_BEHIND)})"
+            for file in files[:NAMES_SHOWN]
+        ]
+        more = f" and {len(files) - NAMES_SHOWN} more" if len(files) > NAMES_SHOWN else ""
+        return ", ".join(told) + more

@@ -14,9 +14,9 @@ from typing import Any
 
 import skill_env
 
+from .archive.worker import fetch_in_worker
 from .console import LONGEST_LINE, one_line, write_quietly
 from .errors import TIMED_OUT, Failure, as_failure, with_local_fix
-from .fetch import fetch_results, list_held_files
 from .lease import delete_until_accepted
 from .output import HeadAndTail
 from .ownership import MANAGED_BY, MANAGER, RUN_ID, YOURS, User, owner_of, require_yours, this_user
@@ -54,7 +54,7 @@ class SandboxVerbs:
     async def act(self) -> int:
         """The exit code; raises Failure."""
         if self._request.action == "fetch":
-            return self._fetch()
+            return await self._fetch()
         settings = (
             await asyncio.to_thread(local_settings)
             if self._request.local
@@ -272,33 +272,24 @@ class SandboxVerbs:
             print_listing(link)
         return [sandbox.info], 0, {"public": public, "url": link}
 
-    def _fetch(self) -> int:
+    async def _fetch(self) -> int:
         """On this machine only: no server is asked."""
         request = self._request
-        saved = (
-            fetch_results(request.run_id, request.pairs, force=request.force, folder=Path.cwd())
-            if request.pairs
-            else []
+        answer = await fetch_in_worker(
+            request.run_id, request.pairs, force=request.force, folder=Path.cwd()
         )
-        held = [] if request.pairs else list_held_files(request.run_id)
         if request.json:
-            files = [asdict(found) for found in saved]
-            answer = {
-                "engine": None,
-                "sandboxes": [],
-                "files": files,
-                "held": [{"path": path, "bytes": size} for path, _, size in held],
-            }
-            write_quietly(sys.stdout, json.dumps({**answer, "error": None}) + "\n")
+            shown = {"engine": None, "sandboxes": [], **answer, "error": None}
+            write_quietly(sys.stdout, json.dumps(shown) + "\n")
             return 0
-        for path, _, size in held:
-            print_listing(f"{path}\t{size} bytes")
-        for found in saved:
-            print_listing(f"{found.path}\t{found.bytes} bytes")
-        if held:
-            self._status.say(
-                f"to bring one: {skill_env.command('sandboxes.py', 'fetch', request.run_id, f'{held[0][0]}:HERE')}"
-            )
+        for found in (*answer["held"], *answer["files"]):
+            print_listing(f"{found['path']}\t{found['bytes']} bytes")
+        for path in answer["left"]:
+            self._status.tell(f"not brought: {path} is a link out of the folder")
+        if answer["held"]:
+            pair = f"{answer['held'][0]['path']}:HERE"
+            command = skill_env.command("sandboxes.py", "fetch", request.run_id, pair)
+            self._status.say(f"to bring one: {command}")
         return 0
 
 

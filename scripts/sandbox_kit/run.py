@@ -146,7 +146,7 @@ class Run:
         finally:
             info = sandbox.info
             self._status.tell(f"kept: {info.name} ({info.id}); {self._describe_end()}")
-            self._status.tell(f"delete it with: {self._delete_command(info.id)}")
+            self._status.tell_own(f"delete it with: {self._delete_command(info.id)}")
             if not self.identity.user.stored:
                 self._status.tell(
                     "this user's id could not be stored, so it has to be adopted before it is"

@@ -112,7 +112,6 @@ class RunSteps:
         done = await (self._run_charts() if request.charts is not None else self._run_programs())
         if request.downloads:
             await self._downloads.bring_all()
-        self._downloads.tell_what_is_held()
         if done and request.preview is not None:
             await self._show_preview(request.preview)
 

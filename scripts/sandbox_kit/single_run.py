@@ -8,7 +8,8 @@ import json
 import sys
 from typing import Any
 
-from .archive.packing import PackedUpload, pack_uploads, temporary_tar
+from .archive.packing import PackedUpload, temporary_tar
+from .archive.worker import pack_in_worker
 from .console import write_quietly
 from .errors import Failure, UsageFailure, as_failure, with_local_fix
 from .host_access import HostAccess
@@ -22,7 +23,8 @@ from .sdk import Client
 from .settings import Settings, local_settings, settings_from_environment
 from .status_log import StatusLog
 
-FIXED_WORDS = ("engine", "whose", "streams", "kind")  # of the JSON: never a server's or a program's
+# Of the JSON: never a server's or a program's, or already without secrets.
+FIXED_WORDS = ("engine", "whose", "streams", "kind", "fix", "fetch", "reason")
 
 
 class SingleRun:
@@ -100,14 +102,11 @@ class SingleRun:
         return settings
 
     async def _pack(self, stack: contextlib.ExitStack) -> PackedUpload | None:
-        """Before anything is created: too much, or what cannot be read, costs no sandbox.
-
-        In a thread, so that a signal is answered.
-        """
+        """Before anything is created: too much, or what cannot be read, costs no sandbox."""
         if not self._request.uploads:
             return None
         path = stack.enter_context(temporary_tar())
-        return await asyncio.to_thread(pack_uploads, path, self._request.uploads, self._access)
+        return await pack_in_worker(path, self._request.uploads, self._access)
 
     def _finish_output(self) -> None:
         if self._run is None:
@@ -137,10 +136,10 @@ class SingleRun:
                 whose=f"exit code {code} is this tool's: ",
             )
         elif report.exit_code is not None:
-            self._status.end(f"exit code {code} is the {report.whose}'s")
+            self._status.tell_own(f"exit code {code} is the {report.whose}'s")
         elif not self._request.dry_run:
             done = "the program runs on" if report.detached else "all is done"
-            self._status.end(f"exit code {code} is this tool's: {done}")
+            self._status.tell_own(f"exit code {code} is this tool's: {done}")
 
     def _as_failure(self, error: Exception) -> Failure:
         if self._request.display.debug:

@@ -62,9 +62,13 @@ class StatusLog:
 
     def tell(self, text: str) -> None:
         """What the user must know also with --quiet."""
-        print_status(f"{MARK} {one_line(self.clean(text))}")
+        print_status(f"{MARK} {self.show(text)}")
 
-    def end(self, text: str) -> None:
+    def show(self, text: str) -> str:
+        """What `tell` makes of it."""
+        return one_line(self.clean(text))
+
+    def tell_own(self, text: str) -> None:
         """Words of ours alone, that no secret can be part of: a secret may be chosen to take them out."""
         print_status(f"{MARK} {one_line(text)}")
 
@@ -74,8 +78,11 @@ class StatusLog:
             print_status(f"{MARK}   {one_line(self.clean(line))}")
 
     def fail(self, message: str, fix: str, *, whose: str = "") -> None:
-        """The last two lines of a failed run; `whose` are words of ours alone, before the message."""
-        print_failure(whose + self.clean(message), self.clean(fix))
+        """The last two lines of a failed run; `whose` and `fix` are words of ours alone.
+
+        A secret may be chosen to take them out.
+        """
+        print_failure(whose + self.clean(message), fix)
 
 
 async def count_seconds(what: str) -> None:

@@ -492,8 +492,9 @@ def test_a_space_in_the_path_opened_the_old_pattern() -> None:
     assert "evil ran" in result.text
 
 
-GATE, PROJECT, RESULTS, KIT = (
-    f"scripts/sandbox_kit/{name}.py" for name in ("host_access", "project", "results", "ownership")
+GATE, KEYS, PROJECT, RESULTS, CONTENTS = (
+    f"scripts/sandbox_kit/host_access/{name}.py"
+    for name in ("gate", "keys", "project", "results", "contents")
 )
 WITHOUT_I = (
     ("SKILL.md", GRANT, f"{GRANT}\n  {GRANT.replace(' -I', '')}"),
@@ -527,7 +528,7 @@ ATTACKS = (
                 (
                     PROJECT,
                     (
-                        "        return cls(folder, why_closed(folder, homes()), "
+                        "        return cls(folder, why_closed(folder, home_folders()), "
                         "root in (None, folder))"
                     ),
                     "        return cls(folder, None, True)",
@@ -555,7 +556,7 @@ ATTACKS = (
                     "        return None",
                 ),
                 (
-                    "scripts/sandbox_kit/transfer.py",
+                    "scripts/sandbox_kit/archive/unpacking.py",
                     "            self._force\n            and os.path.lexists(path)\n",
                     "            True or os.path.lexists(path)\n",
                 ),
@@ -570,7 +571,7 @@ ATTACKS = (
             (
                 (
                     GATE,
-                    "        if not any(is_plain(real.relative_to(base)) for base in inside):",
+                    "        if not any(is_plain_path(real.relative_to(base)) for base in inside):",
                     "        if False:",
                 ),
             ),
@@ -583,7 +584,7 @@ ATTACKS = (
             "no marks of tests",
             (
                 (
-                    RESULTS,
+                    CONTENTS,
                     (
                         '        return "scripts, templates or tests have such marks" '
                         "if marked else None"
@@ -640,7 +641,7 @@ ATTACKS = (
                 (GATE, "        if not inside:\n", "        if False:\n"),
                 (
                     GATE,
-                    "is_plain(real.relative_to(base)) for base in inside",
+                    "is_plain_path(real.relative_to(base)) for base in inside",
                     "True for base in [real]",
                 ),
             ),
@@ -653,7 +654,7 @@ ATTACKS = (
             "keys by name",
             (
                 (
-                    GATE,
+                    KEYS,
                     "    return any(fnmatch(plain, pattern) for pattern in patterns)",
                     "    return False",
                 ),
@@ -665,7 +666,7 @@ ATTACKS = (
     Attack(
         Wall(
             "keys by content",
-            ((GATE, "    return pattern.search(beginning) is not None", "    return False"),),
+            ((KEYS, "    return pattern.search(beginning) is not None", "    return False"),),
         ),
         "{run} --upload notes.txt --command 'cat notes.txt'",
         lambda _, result: SECRET in result.text,
@@ -678,7 +679,10 @@ ATTACKS = (
         lambda _, result: SECRET[::-1] in result.text,
     ),
     Attack(
-        Wall("this user's sandboxes", ((KIT, "    if owner != YOURS:", "    if False:"),)),
+        Wall(
+            "this user's sandboxes",
+            (("scripts/sandbox_kit/ownership.py", "    if owner != YOURS:", "    if False:"),),
+        ),
         "{run} --sandbox prod-db --command 'touch owned'",
         lambda user, _: "owned" in user.server.exec("prod-db", "ls")["result"],
     ),
@@ -687,7 +691,7 @@ ATTACKS = (
             "rules are not loosened",
             (
                 (
-                    "scripts/sandbox_kit/options.py",
+                    "scripts/sandbox_kit/network_rule.py",
                     "        if not self or not there or self.block_all:",
                     "        if True:",
                 ),

@@ -16,6 +16,7 @@ from sandbox_kit.arguments import (
 from sandbox_kit.deadlines import Deadlines
 from sandbox_kit.defaults import LONGEST_TIMEOUT_S
 from sandbox_kit.errors import UsageFailure
+from sandbox_kit.request import SandboxesRequest
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 RUN = ["--command", "true"]
@@ -256,4 +257,6 @@ def test_what_follows_two_dashes_is_the_programs() -> None:
 @pytest.mark.parametrize(("text", "minutes"), [("90m", 90), ("12h", 720), ("3d", 4320), ("0m", 0)])
 def test_an_age_has_its_unit(text: str, minutes: int) -> None:
     """`prune --older-than 3` could mean anything, so it is refused."""
-    assert parse_sandboxes_arguments(["prune", "--older-than", text]).older_than_min == minutes
+    given = parse_sandboxes_arguments(["prune", "--older-than", text])
+
+    assert SandboxesRequest.of(given).older_than_min == minutes

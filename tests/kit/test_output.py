@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_kit import output
 from sandbox_kit.console import one_line
 from sandbox_kit.output import EscapeFilter, HeadAndTail, OutputStream, Redactor
 from sandbox_kit.plain_text import is_plain_text, strip_controls
@@ -170,7 +169,7 @@ def test_raw_output_keeps_escapes_but_not_secrets(log: RunLog) -> None:
 
 def test_the_log_is_capped(log: RunLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """The user's disk is not the program's to fill."""
-    monkeypatch.setattr(output, "LOG_LIMIT", 1000)
+    monkeypatch.setattr("sandbox_kit.run_log.LOG_LIMIT", 1000)
     for _ in range(100):
         log.write("x" * 100)
     log.close()

@@ -112,15 +112,15 @@ CALLS: dict[str, tuple[Ours, Theirs]] = {
         create_by_sdk(snapshot(ephemeral=True, labels={"team": "web", **LABELS})),
     ),
     "create without a network": (
-        create(replaced(policy=NetworkRule(block_all=True))),
+        create(replaced(network=NetworkRule(block_all=True))),
         create_by_sdk(snapshot(ephemeral=True, network_block_all=True)),
     ),
     "create with domains": (
-        create(replaced(policy=NetworkRule(domains=("pypi.org", "*.x.org")))),
+        create(replaced(network=NetworkRule(domains=("pypi.org", "*.x.org")))),
         create_by_sdk(snapshot(ephemeral=True, domain_allow_list="pypi.org,*.x.org")),
     ),
     "create with ranges": (
-        create(replaced(policy=NetworkRule(cidrs=("8.8.8.0/24",)))),
+        create(replaced(network=NetworkRule(cidrs=("8.8.8.0/24",)))),
         create_by_sdk(snapshot(ephemeral=True, network_allow_list="8.8.8.0/24")),
     ),
     "create from an image": (

@@ -6,58 +6,69 @@ import posixpath
 import re
 import tarfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import IO
 
 from ..defaults import LARGEST_TRANSFER, MOST_FILES
 from ..errors import Failure
 
-UNWANTED_NAME = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\\]"
-)  # terminal escapes, and what another system takes for a separator
-FIX_HOSTILE = "look at the files in the sandbox (--keep, then --command 'ls -lR DIR'), and fetch the ones you want by name"
+# Terminal escapes, and what another system takes for a separator.
+UNWANTED_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
+FIX_HOSTILE = (
+    "look at the files in the sandbox (--keep, then --command 'ls -lR DIR'),"
+    " and fetch the ones you want by name"
+)
 
 
-def checked_members(stream: tarfile.TarFile) -> list[tarfile.TarInfo]:
-    """The members, none of which may leave the folder, be a device, a bomb or a name that plays tricks; raises Failure archive."""
-    members, files, size = [], dict[str, tarfile.TarInfo](), 0
+@dataclass
+class Members:
+    """What an archive holds: files, folders and links, and whatever else it names with the reason why it is left."""
+
+    good: list[tarfile.TarInfo] = field(default_factory=list)
+    left: list[tuple[tarfile.TarInfo, str]] = field(default_factory=list)
+
+
+def read_members(stream: tarfile.TarFile) -> Members:
+    """One bad member spoils no other; raises Failure archive for too many or too much."""
+    found, files, number, size = Members(), dict[str, tarfile.TarInfo](), 0, 0
     for member in stream:
-        members.append(member)
-        if member.islnk():
-            become_the_file(member, files)
-        refuse_member(member)
-        if member.isreg():
-            files[member.name] = member
-        size += member.size
-        if len(members) > MOST_FILES or size > LARGEST_TRANSFER:
+        number, size = number + 1, size + max(0, member.size)
+        if number > MOST_FILES or size > LARGEST_TRANSFER:
             raise Failure(
                 "archive",
                 f"more than {MOST_FILES:,} files or {LARGEST_TRANSFER >> 20} MB came back",
                 fix=FIX_HOSTILE,
             )
-    return members
+        reason = why_left(member, files)
+        if reason is not None:
+            found.left.append((member, reason))
+            continue
+        if member.islnk():
+            become_the_file(member, files[member.linkname])
+        if member.isreg():
+            files[member.name] = member
+        found.good.append(member)
+    return found
 
 
-def become_the_file(link: tarfile.TarInfo, files: Mapping[str, tarfile.TarInfo]) -> None:
-    """Another name of a file that came before is written as a file of its own; tarfile would look for it as long as it is told to."""
-    if link.linkname not in files:
-        raise hostile_archive(link, "is another name of something that is not there")
-    file = files[link.linkname]
-    link.type, link.size, link.offset_data = tarfile.REGTYPE, file.size, file.offset_data
-
-
-def refuse_member(member: tarfile.TarInfo) -> None:
+def why_left(member: tarfile.TarInfo, files: Mapping[str, tarfile.TarInfo]) -> str | None:
+    """As the end of a sentence about it; None for a file, a folder or a link."""
     path = PurePosixPath(member.name)
     if member.name.startswith("/") or ".." in path.parts:
-        raise hostile_archive(member, "lies outside what was asked for")
+        return "it lies outside what was asked for"
     if UNWANTED_NAME.search(member.name):
-        raise hostile_archive(member, "has control characters or a backslash in its name")
-    if (
-        not (member.isreg() or member.isdir() or member.issym())
-        or member.issparse()
-        or member.size < 0
-    ):
-        raise hostile_archive(member, "is neither a file nor a folder")
+        return "control characters or a backslash in its name"
+    if member.islnk():
+        return None if member.linkname in files else "another name of something that is not there"
+    if not (member.isreg() or member.isdir() or member.issym()) or member.issparse():
+        return "neither a file nor a folder"
+    return "a size that cannot be" if member.size < 0 else None
+
+
+def become_the_file(link: tarfile.TarInfo, file: tarfile.TarInfo) -> None:
+    """Another name of a file that came before is a file of its own; tarfile would look for it without end."""
+    link.type, link.size, link.offset_data = tarfile.REGTYPE, file.size, file.offset_data
 
 
 def leads_out(path: PurePosixPath, target: str) -> bool:
@@ -65,12 +76,10 @@ def leads_out(path: PurePosixPath, target: str) -> bool:
     return target.startswith("/") or end.split("/")[0] == ".."
 
 
-def hostile_archive(member: tarfile.TarInfo, why: str) -> Failure:
-    return Failure("archive", f"refused: {ascii(member.name)[:200]} {why}", fix=FIX_HOSTILE)
-
-
 def content_of(stream: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    """Raises Failure archive for what has none."""
     file = stream.extractfile(member)
     if file is None:
-        raise hostile_archive(member, "has no content")
+        name = ascii(member.name)[:200]
+        raise Failure("archive", f"refused: {name} has no content", fix=FIX_HOSTILE)
     return file

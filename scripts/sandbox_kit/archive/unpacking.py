@@ -11,15 +11,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from ..console import quote_path
 from ..errors import Failure
 from ..host_access.contents import why_no_content
 from ..host_access.folders import NEW, OpenFolder
-from ..host_access.gate import HostAccess, has_page_or_data_beside
-from ..host_access.held import LEADS_OUT, TAKEN, ArchiveEntry, HeldFile, HeldResults
-from ..host_access.results import same_stem
+from ..host_access.gate import HostAccess, has_page_beside
+from ..host_access.held import (
+    LEADS_OUT,
+    LEFT_BEHIND,
+    TAKEN,
+    ArchiveEntry,
+    HeldFile,
+    HeldResults,
+)
 from ..host_access.written import WrittenRecord, new_digest
-from .members import FIX_HOSTILE, checked_members, content_of, hostile_archive, leads_out
+from .members import FIX_HOSTILE, Members, content_of, leads_out, read_members
 from .packing import PLAIN_MODE
 
 CHUNK = 1 << 20
@@ -46,95 +51,104 @@ class ArrivedDownload:
 def unpack_download(
     arrival: ArrivedDownload, access: HostAccess, *, held: HeldResults, written: WrittenRecord
 ) -> list[SavedFile]:
-    """Write the results of one download and hold the rest; the files written. Raises Failure archive before anything is written."""
+    """Write the results of one download and hold the rest; the files written.
+
+    Raises Failure archive for what is no archive.
+    """
     try:
         with tarfile.open(arrival.archive, mode="r:") as stream:
-            members = checked_members(stream)
-            placed, entries = sort_members(stream, members, arrival, access, written)
-            with ResultWriter(access, written, force=arrival.force) as writer:
-                saved = [
-                    (entry, writer.write(entry.file.path, content_of(stream, entry.member)))
-                    for entry in placed
-                ]
-            taken = [
-                replace(entry, file=replace(entry.file, reason=TAKEN, exists=True))
-                for entry, found in saved
-                if found is None
-            ]
-            if entries or taken:
-                held.keep(
-                    arrival.there,
-                    str(access.folder / arrival.here),
-                    [*entries, *(with_content(stream, entry) for entry in taken)],
-                )
-            return [found for _, found in saved if found is not None]
+            plan = Plan(stream, arrival, access, written)
+            plan.sort(read_members(stream))
+            saved = plan.write()
+            if plan.held:
+                here = str(access.folder / arrival.here)
+                entries = [with_content(stream, entry) for entry in plan.held]
+                held.keep(arrival.there, here, entries)
+            return saved
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise Failure(
             "archive", f"what the sandbox sent is not a proper archive: {error}", fix=FIX_HOSTILE
         ) from None
 
 
-def sort_members(
-    stream: tarfile.TarFile,
-    members: list[tarfile.TarInfo],
-    arrival: ArrivedDownload,
-    access: HostAccess,
-    written: WrittenRecord,
-) -> tuple[list[ArchiveEntry], list[ArchiveEntry]]:
-    """What is written, and what is held with its content; raises Failure archive for two entries in one place."""
-    placed, entries, seen, folders, pages = [], [], set[str](), set[str](), PagesAndData()
-    for member, name in place_members(members, arrival.here, access):
-        if name in seen or name in folders or not seen.isdisjoint(parent_paths(name)):
-            raise hostile_archive(member, "stands for something that is there already")
-        seen.add(name)
-        folders |= parent_paths(name)
-        reason = why_held(stream, member, name, arrival, access, written) or pages.why_not(name)
-        entry = ArchiveEntry(
-            member,
-            None,
-            HeldFile(name, reason or "", member.size, access.is_taken("--download", name)),
+class Plan:
+    """Of one download: what is written, and what is held with the reason why."""
+
+    def __init__(
+        self,
+        stream: tarfile.TarFile,
+        arrival: ArrivedDownload,
+        access: HostAccess,
+        written: WrittenRecord,
+    ) -> None:
+        self.placed: list[ArchiveEntry] = []
+        self.held: list[ArchiveEntry] = []
+        self._stream = stream
+        self._arrival = arrival
+        self._access = access
+        self._written = written
+        self._files: set[str] = set()
+        self._folders: set[str] = set()
+
+    def sort(self, members: Members) -> None:
+        """What it is, where it goes, and only then what it holds, which costs a look at all of it."""
+        here = self._arrival.here
+        for member, reason in members.left:
+            name = posixpath.join(here, PurePosixPath(member.name).as_posix().lstrip("/"))
+            self._hold(member, name, f"{LEFT_BEHIND}{reason}")
+        for member, name in place_members(members.good, here, self._access):
+            if self._is_in_the_way(name):
+                self._hold(member, name, f"{LEFT_BEHIND}it stands for something else of this name")
+                continue
+            self._files.add(name)
+            self._folders |= parent_paths(name)
+            why = self._why_held(member, name)
+            if why is None:
+                self.placed.append(ArchiveEntry(member, None, HeldFile(name, "", member.size)))
+            else:
+                self._hold(member, name, why)
+
+    def write(self) -> list[SavedFile]:
+        """What is placed; what cannot be written after all is held."""
+        saved = []
+        with ResultWriter(self._access, self._written, force=self._arrival.force) as writer:
+            for entry in self.placed:
+                try:
+                    content = content_of(self._stream, entry.member)
+                    saved.append(writer.write(entry.file.path, content))
+                except FileExistsError as error:
+                    self._hold(entry.member, entry.file.path, str(error))
+                except OSError as error:
+                    self._hold(entry.member, entry.file.path, error.strerror or "not written")
+                except Failure:
+                    self._hold(entry.member, entry.file.path, "no place that is written")
+        return saved
+
+    def _is_in_the_way(self, name: str) -> bool:
+        taken = name in self._files or name in self._folders
+        return taken or not self._files.isdisjoint(parent_paths(name))
+
+    def _hold(self, member: tarfile.TarInfo, name: str, reason: str) -> None:
+        exists = self._access.is_taken("--download", name)
+        self.held.append(ArchiveEntry(member, None, HeldFile(name, reason, member.size, exists)))
+
+    def _why_held(self, member: tarfile.TarInfo, name: str) -> str | None:
+        if member.issym():
+            out = leads_out(PurePosixPath(member.name), member.linkname)
+            return LEADS_OUT if out else "a link"
+        reason = self._access.why_not_written(
+            "--download", name, force=self._arrival.force, written=self._written
         )
         if reason is None:
-            placed.append(entry)
-        else:
-            entries.append(with_content(stream, entry))
-    return placed, entries
-
-
-class PagesAndData:
-    """The pages and data of one download: a page is not written beside data of its own name, which site generators obey with it."""
-
-    def __init__(self) -> None:
-        self._roles: dict[tuple[str, str], str] = {}
-
-    def why_not(self, name: str) -> str | None:
-        stem, role = same_stem(posixpath.basename(name))
-        first = self._roles.setdefault((posixpath.dirname(name), stem), role) if role else role
-        return None if first == role else "a page and its data must not lie together"
-
-
-def why_held(
-    stream: tarfile.TarFile,
-    member: tarfile.TarInfo,
-    name: str,
-    arrival: ArrivedDownload,
-    access: HostAccess,
-    written: WrittenRecord,
-) -> str | None:
-    """By what it is, where it goes, and only then by what it holds, which costs a look at all of it."""
-    if member.issym():
-        return LEADS_OUT if leads_out(PurePosixPath(member.name), member.linkname) else "a link"
-    reason = access.why_not_written("--download", name, force=arrival.force, written=written)
-    if reason is None:
-        with content_of(stream, member) as file:
-            reason = why_no_content(posixpath.basename(name), file, member.size)
-    return reason
+            with content_of(self._stream, member) as file:
+                reason = why_no_content(posixpath.basename(name), file, member.size)
+        return reason
 
 
 def with_content(stream: tarfile.TarFile, entry: ArchiveEntry) -> ArchiveEntry:
-    return (
-        entry if entry.member.issym() else replace(entry, content=content_of(stream, entry.member))
-    )
+    if entry.file.is_left_behind or entry.member.issym():
+        return entry
+    return replace(entry, content=content_of(stream, entry.member))
 
 
 def parent_paths(name: str) -> set[str]:
@@ -164,7 +178,10 @@ def file_place(here: str, name: str, access: HostAccess) -> str:
 
 
 class ResultWriter:
-    """Writes results one after another, none through a link, none executable; the last folder stays open for the next file."""
+    """Writes results one after another, none through a link, none executable.
+
+    The last folder stays open for the next file.
+    """
 
     def __init__(self, access: HostAccess, written: WrittenRecord, *, force: bool) -> None:
         self._access = access
@@ -179,52 +196,48 @@ class ResultWriter:
         if self._folder is not None:
             self._folder.close()
 
-    def write(self, name: str, content: IO[bytes]) -> SavedFile | None:
-        """A new file, or one in the place of what a run wrote; None when somebody was quicker there.
+    def write(self, name: str, content: IO[bytes]) -> SavedFile:
+        """A new file, or one in the place of what a run wrote.
 
-        Raises Failure host_access for a full or closed place.
+        Raises FileExistsError with the reason when somebody was quicker there, Failure host_access
+        for a closed place, OSError for one that takes nothing.
         """
         path = self._access.allowed("--download", name, write=True)
-        first = self._access.first_folder(path)
-        is_new = first is not None and not os.path.lexists(first)
-        try:
-            with content:
-                folder = self._enter(name, path.parent)
-                if first is not None and is_new:
-                    self._written.note_folder(first)
-                size, digest, inode = write_whole(
-                    folder, path.name, content, may_replace=lambda: self._may_replace(path)
-                )
-        except FileExistsError:
-            return None
-        except OSError as error:
-            raise Failure(
-                "host_access",
-                f"--download {quote_path(name)}: {error.strerror}",
-                fix="name a place that can be written",
-            ) from None
+        with content:
+            folder = self._enter(name, path)
+            size, digest, inode = write_whole(
+                folder, path.name, content, may_replace=lambda: self._may_replace(path)
+            )
         self._written.note_file(path, digest, inode)
         return SavedFile(name, size)
 
     def _may_replace(self, path: Path) -> bool:
-        """Asked when the new file is whole, which may take a while: an edit of the user's since the first look stays.
-
-        Raises FileExistsError when its page or its data has come meanwhile.
-        """
-        if has_page_or_data_beside(path):
-            raise FileExistsError(path)
-        return (
-            self._force
-            and os.path.lexists(path)
-            and self._access.is_as_written(path, self._written)
-        )
+        """Asked when the new file is whole, which may take a while: an edit since the first look stays."""
+        if has_page_beside(path):
+            raise FileExistsError("a page and its data must not lie together")
+        if not os.path.lexists(path):
+            return False
+        if not (self._force and self._access.is_as_written(path, self._written)):
+            raise FileExistsError(TAKEN)
+        return True
 
     def _enter(self, name: str, path: Path) -> OpenFolder:
-        if self._folder is None or self._folder.path != path:
+        if self._folder is None or self._folder.path != path.parent:
             if self._folder is not None:
                 self._folder.close()
                 self._folder = None
-            self._folder = self._access.open_folder("--download", name, path, write=True)
+            first = self._access.first_folder(path)
+
+            def watch(folder: Path, status: os.stat_result, made: bool) -> None:
+                """A folder for results is one that a run made, and not one that came since the first look."""
+                if made:
+                    self._written.note_folder(folder, status)
+                elif folder == first and not self._written.made_folder(folder, status):
+                    raise FileExistsError("somebody else made that folder meanwhile")
+
+            self._folder = self._access.open_folder(
+                "--download", name, path.parent, write=True, watch=watch
+            )
         return self._folder
 
 

@@ -36,6 +36,8 @@ PASS_THROUGH = (
 )
 FOLDER_MODE = 0o755
 FolderJudge = Callable[[os.stat_result], None]
+# (its path, what it is, whether it was made just now), for each folder on the way.
+FolderWatch = Callable[[Path, os.stat_result, bool], None]
 
 
 def refuse_folders(identities: frozenset[tuple[int, int]], refusal: Exception) -> FolderJudge:
@@ -116,11 +118,16 @@ class OpenFolder:
     def link(self, target: str, name: str) -> None:
         os.symlink(target, self._name(name), dir_fd=self._descriptor)
 
-    def enter(self, name: str, *, make: bool) -> OpenFolder:
-        """A folder in it, made if wished; raises OSError for a link or a file."""
-        if make:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(self._name(name), FOLDER_MODE, dir_fd=self._descriptor)
+    def make(self, name: str) -> bool:
+        """Whether that made a folder; False for what is there. Raises OSError."""
+        try:
+            os.mkdir(self._name(name), FOLDER_MODE, dir_fd=self._descriptor)
+        except FileExistsError:
+            return False
+        return True
+
+    def enter(self, name: str) -> OpenFolder:
+        """A folder in it; raises OSError for a link or a file."""
         if self._descriptor is None:
             status = os.stat(self.path / name, follow_symlinks=False)
             if not stat.S_ISDIR(status.st_mode):
@@ -132,17 +139,29 @@ class OpenFolder:
         return os.stat(self.path) if self._descriptor is None else os.fstat(self._descriptor)
 
 
-def open_folder(path: Path, *, make: bool = False, judge: FolderJudge | None = None) -> OpenFolder:
-    """A folder by its absolute path without links, every folder on the way opened and shown to `judge`, which may raise; or OSError."""
+def open_folder(
+    path: Path,
+    *,
+    make: bool = False,
+    judge: FolderJudge | None = None,
+    watch: FolderWatch | None = None,
+) -> OpenFolder:
+    """A folder by its absolute path without links; raises OSError.
+
+    Every folder on the way is opened and shown to `judge` and `watch`, which may raise.
+    """
     anchor = Path(path.anchor)
     folder = OpenFolder(anchor, os.open(anchor, PASS_THROUGH) if BY_DESCRIPTOR else None)
     try:
         for name in path.relative_to(anchor).parts:
-            inner = folder.enter(name, make=make)
+            made = make and folder.make(name)
+            inner = folder.enter(name)
             folder.close()
             folder = inner
             if judge is not None:
                 judge(folder.status())
+            if watch is not None:
+                watch(folder.path, folder.status(), made)
     except BaseException:
         folder.close()
         raise

@@ -20,6 +20,7 @@ from ..console import quote_path
 from ..errors import Failure, UsageFailure
 from .folders import (
     FolderJudge,
+    FolderWatch,
     OpenFolder,
     open_folder,
     open_regular_file,
@@ -28,7 +29,7 @@ from .folders import (
 from .held import CHANGED, TAKEN
 from .keys import KEY_LOOK, holds_a_key, is_plain_path
 from .project import Project, ProtectedFolders, home_folders
-from .results import fold_name, kind_of, same_stem, why_no_result
+from .results import DATA, FIX, fold_name, kind_of, split_ending, why_no_result
 from .written import WrittenRecord
 
 OWN_FOLDERS = "lies in this skill's own folders"
@@ -110,10 +111,21 @@ class HostAccess:
         with self.open_folder(flag, given, real.parent, write=False) as folder:
             return open_regular_file(flag, given, folder, real.name)
 
-    def open_folder(self, flag: str, given: str, path: Path, *, write: bool) -> OpenFolder:
+    def open_folder(
+        self,
+        flag: str,
+        given: str,
+        path: Path,
+        *,
+        write: bool,
+        watch: FolderWatch | None = None,
+    ) -> OpenFolder:
         """A folder by its resolved path, made when it is for writing; raises Failure host_access, or UsageFailure when there is none."""
         try:
-            return open_folder(path, make=write, judge=self._judge(flag, given, write=write))
+            judge = self._judge(flag, given, write=write)
+            return open_folder(path, make=write, judge=judge, watch=watch)
+        except FileExistsError:
+            raise
         except OSError as error:
             fix = (
                 "name a place that can be written"
@@ -137,6 +149,7 @@ class HostAccess:
             return "not a path"
         return (
             self._why_not_there(real, write=True)
+            or self._why_through_a_link(given, real)
             or self._why_no_result(real)
             or self._why_misplaced(real, written)
             or self._why_it_stays(real, force, written)
@@ -183,6 +196,12 @@ class HostAccess:
             return "is a dotfile or looks like a key"
         return None
 
+    def _why_through_a_link(self, given: str, real: Path) -> str | None:
+        """A link of the user's in the tree says where something of theirs is, not where results go."""
+        named = Path(os.path.normpath(self.folder / given))
+        is_link = named.is_relative_to(self.folder) and named != real
+        return "a link lies on the way" if is_link else None
+
     def _why_no_result(self, real: Path) -> str | None:
         """The names below the open tree are the line's own; folders above it count where tools obey what lies in them."""
         base = self._base(real)
@@ -201,9 +220,10 @@ class HostAccess:
             return "below the project's top folder only pictures are written: go there, or fetch it"
         if first is not None and os.path.lexists(first) and not written.made_folder(first):
             return f"tools may read what lies in {quote_path(first.name)}: name a new folder"
-        return (
-            "a page and its data must not lie together" if has_page_or_data_beside(real) else None
-        )
+        if first is None and self._base(real) == self.folder and not self.project.in_work_tree:
+            if kind is not None and kind.what == DATA:
+                return f"tools may read JSON that lies in a folder without git: {FIX}"
+        return "a page and its data must not lie together" if has_page_beside(real) else None
 
     def first_folder(self, real: Path) -> Path | None:
         """The folder of the open tree that holds `real`, directly or not; None when the tree itself does."""
@@ -238,7 +258,10 @@ class HostAccess:
                 open_folder(real.parent) as folder,
                 open_regular_file("--download", real.name, folder, real.name) as stream,
             ):
-                return written.wrote(real, stream)
+                before = os.fstat(stream.fileno())
+                as_written = written.wrote(real, stream)
+                after = folder.look(real.name)  # hashing takes a while, and edits go on
+                return as_written and after is not None and is_unchanged(before, after)
         except (OSError, UsageFailure):
             return False
 
@@ -302,13 +325,19 @@ def working_directory() -> Path:
         ) from None
 
 
-def has_page_or_data_beside(real: Path) -> bool:
-    """Whether the folder holds a page of the same name as this data, or data of this page's; a picture or a table is neither."""
-    stem, role = same_stem(real.name)
-    if not role or not stem:
+def is_unchanged(before: os.stat_result, after: os.stat_result) -> bool:
+    return (before.st_ino, before.st_size, before.st_mtime_ns) == (
+        after.st_ino,
+        after.st_size,
+        after.st_mtime_ns,
+    )
+
+
+def has_page_beside(real: Path) -> bool:
+    """Whether the folder of this JSON holds a page of its name: site generators obey the two together."""
+    stem, ending = split_ending(fold_name(real.name))
+    if ending != ".json":
         return False
-    if role == "page":
-        return os.path.lexists(real.with_suffix(".json"))
     with contextlib.suppress(OSError):
         return any(is_page_of(name, stem) for name in os.listdir(real.parent) if name != real.name)
     return False
@@ -316,10 +345,7 @@ def has_page_or_data_beside(real: Path) -> bool:
 
 def is_page_of(name: str, stem: str) -> bool:
     """Any file of that name which is not surely something else."""
-    kind = kind_of(name)
-    return fold_name(name).partition(".")[0] == stem and (
-        kind is None or kind.what in ("a page", "text")
-    )
+    return fold_name(name).partition(".")[0] == stem and kind_of(name) is None
 
 
 def access_refused(flag: str, given: str, why: str) -> Failure:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -19,7 +20,8 @@ import skill_env
 from ..errors import Failure, UsageFailure
 from ..state_files import prune_old_files, write_private
 
-LEADS_OUT = "a link that leads out, left behind"
+LEFT_BEHIND = "left behind: "  # of what is named and not kept
+LEADS_OUT = f"{LEFT_BEHIND}a link that leads out"
 TAKEN, CHANGED = "there already", "there already, and not as a run wrote it"
 RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 INDEX = "held.json"
@@ -37,6 +39,11 @@ class HeldFile:
     reason: str
     bytes: int
     exists: bool = False
+
+    @property
+    def is_left_behind(self) -> bool:
+        """Whether it is named only: a pipe, a link that leads out, a name that plays tricks."""
+        return self.reason.startswith(LEFT_BEHIND)
 
 
 @dataclass(frozen=True)
@@ -57,11 +64,6 @@ class ArchiveEntry:
     content: IO[bytes] | None
     file: HeldFile
 
-    @property
-    def leads_out(self) -> bool:
-        """Whether it is a link to something that did not come with it: that is named and left behind."""
-        return self.file.reason == LEADS_OUT
-
 
 def results_dir() -> Path:
     return skill_env.client_state_dir() / "results"
@@ -77,26 +79,37 @@ class HeldResults:
 
     def keep(self, there: str, here: str, entries: Sequence[ArchiveEntry]) -> None:
         """Put aside what one download brought; raises Failure host_access when the state cannot hold it."""
-        download = HeldDownload(
-            there, here, f"{len(self.downloads)}.tar", any(entry.file.exists for entry in entries)
-        )
+        self.files += sorted((entry.file for entry in entries), key=most_telling_first)
+        kept = [entry for entry in entries if not entry.file.is_left_behind]
+        if kept:
+            in_the_way = any(entry.file.exists for entry in entries)
+            self._store(there, here, in_the_way, lambda file: copy_entries(file, kept))
+
+    def keep_whole(self, there: str, here: str, archive: Path, reason: str) -> None:
+        """Put aside an archive that nobody could look through; raises Failure host_access."""
+
+        def copy(file: IO[bytes]) -> None:
+            with archive.open("rb") as source:
+                shutil.copyfileobj(source, file)
+
+        self.files.append(HeldFile(here, reason, archive.stat().st_size))
+        self._store(there, here, False, copy)
+
+    def _store(
+        self, there: str, here: str, in_the_way: bool, copy: Callable[[IO[bytes]], None]
+    ) -> None:
+        download = HeldDownload(there, here, f"{len(self.downloads)}.tar", in_the_way)
         place = results_dir() / self.run_id
-        self.files += sorted((entry.file for entry in entries), key=lambda file: file.path)
-        kept = [entry for entry in entries if not entry.leads_out]
-        if not kept:
-            return
         try:
             if not self.downloads:
                 prune_old_files(results_dir(), "*")
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with os.fdopen(
-                os.open(place / download.tar, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
-            ) as file:
-                copy_entries(file, kept)
+            new = os.open(place / download.tar, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(new, "wb") as file:
+                copy(file)
             self.downloads.append(download)
-            write_private(
-                place / INDEX, json.dumps([asdict(found) for found in self.downloads]).encode()
-            )
+            index = [asdict(found) for found in self.downloads]
+            write_private(place / INDEX, json.dumps(index).encode())
         except OSError as error:
             raise Failure(
                 "host_access",
@@ -104,18 +117,30 @@ class HeldResults:
                 fix=FIX_STATE,
             ) from None
 
-    def fetch_command(self) -> str | None:
-        """The one line that brings all of it, for the user to run or to allow; None when nothing is held."""
+    def fetch_command(self, *, shows: Callable[[str], str]) -> str | None:
+        """The one line that brings all of it, for the user to run or to allow; None when nothing is held.
+
+        It holds names that a stranger chose, so what `shows` would change of it (a secret taken out,
+        blanks that become one) would make it another command: then it only names the run.
+        """
         if not self.downloads:
             return None
-        pairs = [f"{download.there}:{download.here}" for download in self.downloads]
-        force = ["--force"] if any(download.force for download in self.downloads) else []
-        whole = skill_env.command("sandboxes.py", "fetch", self.run_id, *pairs, *force)
-        return (
-            whole
-            if len(whole) <= LONGEST_COMMAND
-            else skill_env.command("sandboxes.py", "fetch", self.run_id)
-        )
+        pairs = [(download.there, download.here) for download in self.downloads]
+        # Over hidden files nobody is led by a line of ours: fetch asks for --force itself.
+        hidden = any(file.path.startswith(".") or "/." in file.path for file in self.files)
+        in_the_way = any(download.force for download in self.downloads)
+        force = ["--force"] if in_the_way and not hidden else []
+        words = [f"{there}:{here}" for there, here in pairs]
+        whole = skill_env.command("sandboxes.py", "fetch", self.run_id, *words, *force)
+        is_plain = not any(":" in path for pair in pairs for path in pair)
+        if is_plain and len(whole) <= LONGEST_COMMAND and shows(whole) == whole:
+            return whole
+        return skill_env.command("sandboxes.py", "fetch", self.run_id)
+
+
+def most_telling_first(file: HeldFile) -> tuple[bool, str]:
+    """Only a few names are shown: hidden ones say most of what fetching them would do."""
+    return not any(part.startswith(".") for part in file.path.split("/")), file.path
 
 
 def copy_entries(file: IO[bytes], entries: Sequence[ArchiveEntry]) -> None:

@@ -23,7 +23,7 @@ KEY_LIKE = tuple(
         *tfstate* *.tfvars* *.env *.env.* env.local env.prod* env.stag* id_rsa* id_dsa*
         id_ecdsa* id_ed25519* *credentials* rootkey*.csv secrets secrets.* *_secrets.*
         service-account*.json service_account*.json serviceaccount*.json
-        *adminsdk*.json client_secret*.json token.json local.settings.json kubeconfig*
+        *adminsdk*.json client_secret*.json token.json auth.json local.settings.json kubeconfig*
         _netrc pgpass* *htpasswd
     """.split()
 )
@@ -48,6 +48,8 @@ SECRET_LIKE = (
     "*apikey*",
     "*deploy_key*",
     "*private_key*",
+    "*access_token*",
+    "*auth_token*",
 )
 SOURCES = tuple(
     """

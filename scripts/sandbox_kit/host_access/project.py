@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import skill_env
+
+from .keys import looks_like_a_key
 
 # As trees: whoever works below these works on the machine. Below the exceptions people keep projects.
 SYSTEM_TREES = tuple(
@@ -38,6 +41,7 @@ SYSTEM_TREES = tuple(
             "/var/mail",
             "/var/run",
             "/var/spool",
+            "/var/www",
             "/Applications",
             "/private/etc",
             "/private/var/db",
@@ -51,7 +55,10 @@ SYSTEM_TREES = tuple(
         ),
     )
 )
-TOOLS_FOLDERS = ("Library", "AppData")  # below the home: hidden folders of macOS and Windows
+# Hidden folders of macOS and Windows; the second one is no name of a project's, also where another
+# system's homes are mounted.
+TOOLS_FOLDERS = ("Library", "AppData")
+VERSION_CONTROL = (".git", ".hg", ".svn", ".jj", "_darcs", ".fslckout")
 PROJECTS_IN_THEM = tuple(map(Path, ("/usr/src", "/usr/local/src", "/run/media")))
 LONGEST_GIT_FILE = 4096
 
@@ -62,15 +69,22 @@ class Project:
 
     folder: Path
     closed: str | None
-    is_root: bool  # nothing of the project lies above it, as far as git tells
+    is_root: bool  # no folder above it is under version control
+    in_work_tree: bool  # of git
 
     @classmethod
     def around(cls, folder: Path) -> Project:
         """Of a folder whose links are resolved."""
-        root = work_tree_around(
-            folder, [*home_folders(), *(path for home in home_folders() for path in home.parents)]
+        homes = home_folders()
+        above_homes = {*homes, *(path for home in homes for path in home.parents)}
+        root = work_tree_around(folder, above_homes)
+        controlled = any(
+            is_under_version_control(parent)
+            for parent in folder.parents
+            if parent not in above_homes
         )
-        return cls(folder, why_closed(folder, home_folders()), root in (None, folder))
+        closed = why_closed(folder, homes) or why_key_like(folder, root, homes)
+        return cls(folder, closed, root == folder or not controlled, root is not None)
 
 
 def home_folders() -> tuple[Path, ...]:
@@ -110,7 +124,9 @@ def why_closed(folder: Path, homes: Iterable[Path]) -> str | None:
         (
             part
             for part in judged.parts
-            if part.startswith(".") or (part in TOOLS_FOLDERS and below is not None)
+            if part.startswith(".")
+            or part == "AppData"
+            or (part in TOOLS_FOLDERS and below is not None)
         ),
         None,
     )
@@ -130,12 +146,25 @@ def is_in_anothers_home(folder: Path) -> bool:
     return False
 
 
-def work_tree_around(folder: Path, no_projects: Sequence[Path]) -> Path | None:
+def work_tree_around(folder: Path, no_projects: Collection[Path]) -> Path | None:
     """The nearest git work tree from `folder` up; a home that is one itself is no project."""
     candidates = (
         candidate for candidate in (folder, *folder.parents) if candidate not in no_projects
     )
     return next((candidate for candidate in candidates if is_work_tree(candidate)), None)
+
+
+def is_under_version_control(folder: Path) -> bool:
+    """By anything of that name: a `.git` that leads nowhere still says where a project begins."""
+    return any(os.path.lexists(folder / name) for name in VERSION_CONTROL)
+
+
+def why_key_like(folder: Path, root: Path | None, homes: Iterable[Path]) -> str | None:
+    """A folder of keys is none the less one when it is the working directory; a project's own name is free."""
+    base = root or next((home for home in homes if folder.is_relative_to(home)), None)
+    parts = folder.relative_to(base or folder.anchor).parts
+    name = next((part for part in parts if looks_like_a_key(part)), None)
+    return f"lies in {name}, which looks like a place of keys" if name else None
 
 
 def is_work_tree(folder: Path) -> bool:
@@ -152,6 +181,8 @@ def is_work_tree(folder: Path) -> bool:
 def git_folder_of(file: Path) -> Path | None:
     """Where a `.git` file of a worktree or submodule leads: `gitdir: PATH`."""
     try:
+        if not stat.S_ISREG(os.stat(file).st_mode):  # a pipe of that name would be waited for
+            return None
         with file.open("rb") as stream:
             text = stream.read(LONGEST_GIT_FILE).decode("utf-8", "replace")
     except OSError:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,41 +41,41 @@ class WrittenRecord:
     A file counts by its path, its content and its inode: the same bytes in a file of the user's own are the user's.
     """
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, made: Mapping[str, str] | None = None) -> None:
         self._path = records_dir() / f"{run_id}.json"
-        self._made: dict[str, str] = {}
+        self.made = dict(made or {})  # path -> what it was when it was made
         self._earlier: list[dict[str, str]] | None = None
 
     def note_file(self, path: Path, digest: str, inode: int) -> None:
-        self._made[str(path)] = f"{digest} {inode}"
+        self.made[str(path)] = f"{digest} {inode}"
 
-    def note_folder(self, path: Path) -> None:
-        """One that was not there before; raises nothing, what cannot be looked at is not on record."""
-        with contextlib.suppress(OSError):
-            self._made[str(path)] = folder_mark(os.stat(path, follow_symlinks=False))
+    def note_folder(self, path: Path, status: os.stat_result) -> None:
+        """One that this run made."""
+        self.made[str(path)] = folder_mark(status)
 
     def save(self) -> None:
         """One small file a run; raises OSError."""
-        if self._made:
+        if self.made:
             prune_old_files(records_dir(), "*.json", days=KEPT_DAYS)
-            write_private(self._path, json.dumps(self._made).encode())
+            write_private(self._path, json.dumps(self.made).encode())
 
     def wrote(self, path: Path, stream: IO[bytes]) -> bool:
         """Whether a run wrote exactly the file that is open as `stream`."""
         return self._has(path, f"{digest_of(stream)} {os.fstat(stream.fileno()).st_ino}")
 
-    def made_folder(self, path: Path) -> bool:
-        """Whether a run made the folder that is there under this path."""
-        try:
-            status = os.stat(path, follow_symlinks=False)
-        except OSError:
-            return False
+    def made_folder(self, path: Path, status: os.stat_result | None = None) -> bool:
+        """Whether a run made the folder that is there under this path, or is open as `status`."""
+        if status is None:
+            try:
+                status = os.stat(path, follow_symlinks=False)
+            except OSError:
+                return False
         return stat.S_ISDIR(status.st_mode) and self._has(path, folder_mark(status))
 
     def _has(self, path: Path, mark: str) -> bool:
         if self._earlier is None:
             self._earlier = read_records()
-        return mark in [made.get(str(path)) for made in (self._made, *self._earlier)]
+        return mark in [made.get(str(path)) for made in (self.made, *self._earlier)]
 
 
 def folder_mark(status: os.stat_result) -> str:

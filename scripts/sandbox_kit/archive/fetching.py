@@ -9,17 +9,17 @@ import contextlib
 import posixpath
 import stat
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from .archive.members import checked_members, content_of
-from .archive.pairs import safe_remote, split_pair
-from .archive.unpacking import SavedFile, write_whole
-from .console import quote_path
-from .errors import Failure, UsageFailure
-from .host_access.folders import FolderJudge, OpenFolder, open_folder, refuse_folders
-from .host_access.held import HeldDownload, read_held, tar_of
-from .host_access.project import ProtectedFolders
+from ..console import quote_path
+from ..errors import Failure, UsageFailure
+from ..host_access.folders import FolderJudge, OpenFolder, open_folder, refuse_folders
+from ..host_access.held import HeldDownload, read_held, tar_of
+from ..host_access.project import ProtectedFolders
+from .members import content_of, leads_out, read_members
+from .pairs import safe_remote, split_pair
+from .unpacking import SavedFile, write_whole
 
 
 @dataclass(frozen=True)
@@ -58,23 +58,29 @@ def path_inside(download: HeldDownload, member: tarfile.TarInfo) -> str:
     )
 
 
-def fetch_results(
-    run_id: str, pairs: tuple[str, ...], *, force: bool, folder: Path
-) -> list[SavedFile]:
+@dataclass
+class Fetched:
+    """What was written, and the links that were not, because they lead out or through other links."""
+
+    saved: list[SavedFile] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+
+def fetch_results(run_id: str, pairs: tuple[str, ...], *, force: bool, folder: Path) -> Fetched:
     """Write what `pairs` name; raises Failure before anything is written when a place is taken or closed."""
     run_id = run_id.removeprefix("run-")  # as the sandbox was called
     downloads = read_held(run_id)
-    saved: list[SavedFile] = []
+    found = Fetched()
     for wish in [FetchRequest.of(text, folder) for text in pairs]:
-        download = next((found for found in downloads if is_below(wish.there, found.there)), None)
+        download = next((held for held in downloads if is_below(wish.there, held.there)), None)
         if download is None:
-            held = ", ".join(quote_path(found.there) for found in downloads)
+            held = ", ".join(quote_path(held.there) for held in downloads)
             raise UsageFailure(
                 f"run {run_id} holds nothing of {quote_path(wish.there)}", fix=f"it holds: {held}"
             )
         with tarfile.open(tar_of(run_id, download), mode="r:") as archive:
-            saved += fetch_one(archive, download, wish, force=force)
-    return saved
+            fetch_one(archive, download, wish, found, force=force)
+    return found
 
 
 def is_below(path: str, folder: str) -> bool:
@@ -82,26 +88,49 @@ def is_below(path: str, folder: str) -> bool:
 
 
 def fetch_one(
-    archive: tarfile.TarFile, download: HeldDownload, wish: FetchRequest, *, force: bool
-) -> list[SavedFile]:
+    archive: tarfile.TarFile,
+    download: HeldDownload,
+    wish: FetchRequest,
+    found: Fetched,
+    *,
+    force: bool,
+) -> None:
     """The files of one wish, links last; all places are looked at before the first is written."""
-    members = [
+    wanted = [
         member
-        for member in checked_members(archive)
+        for member in read_members(archive).good
         if is_below(path_inside(download, member), wish.there)
     ]
-    if not members:
+    if not wanted:
         raise UsageFailure(
             f"nothing of {quote_path(wish.there)} is held",
             fix="sandboxes.py fetch RUN lists what is",
         )
+    links = {normal_name(member.name) for member in wanted if member.issym()}
+    left = [member for member in wanted if member.issym() and leads_astray(member, links)]
+    found.left += [path_inside(download, member) for member in left]
+    members = [member for member in wanted if not member.isdir() and member not in left]
     placed = [(member, place_of(member, download, wish)) for member in members]
     protected = ProtectedFolders.of_this_skill()
     for _, path in placed:
         refuse_place(path, wish.here, protected, force=force)
     judge = refuse_folders(protected.identities(write=True), failure_of_own_folders())
     placed.sort(key=lambda pair: pair[0].issym())
-    return [write_member(archive, member, path, judge, force=force) for member, path in placed]
+    found.saved += [
+        write_member(archive, member, path, judge, force=force) for member, path in placed
+    ]
+
+
+def leads_astray(link: tarfile.TarInfo, links: set[str]) -> bool:
+    """Out of the archive, by itself or through another link of it."""
+    parent = PurePosixPath(normal_name(link.name)).parent
+    steps = PurePosixPath(parent, link.linkname).parts
+    on_the_way = {normal_name(posixpath.join(*steps[:count])) for count in range(1, len(steps) + 1)}
+    return leads_out(PurePosixPath(link.name), link.linkname) or not links.isdisjoint(on_the_way)
+
+
+def normal_name(name: str) -> str:
+    return posixpath.normpath(name)
 
 
 def place_of(member: tarfile.TarInfo, download: HeldDownload, wish: FetchRequest) -> Path:

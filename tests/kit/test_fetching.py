@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from sandbox_kit.archive.fetching import fetch_results, list_held_files
 from sandbox_kit.errors import Failure
-from sandbox_kit.fetch import fetch_results, list_held_files
 from sandbox_kit.host_access.held import INDEX, ArchiveEntry, HeldFile, HeldResults, read_held
 
 RUN = "20261126-010203-0123abcd"
@@ -59,7 +59,7 @@ def test_a_folder_comes_with_code_dotfiles_and_links(work: Path) -> None:
     hold(member("./a.py"), member("./deep/.envrc"), member("./l", link="deep/.envrc"))
     saved = fetch_results(RUN, ("out:new/place",), force=False, folder=work)
 
-    assert sorted(path.path for path in saved) == sorted(
+    assert sorted(path.path for path in saved.saved) == sorted(
         str(work / "new/place" / name) for name in ("a.py", "deep/.envrc", "l")
     )
     assert (work / "new/place/a.py").read_text() == "content of ./a.py"
@@ -190,14 +190,14 @@ def test_old_runs_are_pruned(state: Path) -> None:
 
 def test_the_command_is_quoted_and_bounded() -> None:
     """It is pasted into a shell, and a line of ours is cut at its bound."""
-    odd = hold(member("./x.py"), there="a b'$(touch x)").fetch_command()
+    odd = hold(member("./x.py"), there="a b'$(touch x)").fetch_command(shows=str)
     many = HeldResults("20261126-010203-00000001")
     for number in range(200):
         many.keep(f"folder-{number}", "here", [member("./x.py")])
 
     assert odd is not None
     assert odd.endswith(" 'a b'\\''$(touch x):here'")
-    command = many.fetch_command()
+    command = many.fetch_command(shows=str)
     assert command == f'python3 -I "{SKILL}/scripts/sandboxes.py" fetch 20261126-010203-00000001'
 
 
