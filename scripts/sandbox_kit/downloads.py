@@ -1,4 +1,7 @@
-"""What a run brings back: its downloads and charts, each through the gate; and what it says of what is held."""
+"""What a run brings back: its downloads and charts, each through `host_access`.
+
+Also what it says of the files that are held.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from .run_context import RunContext, RunRecord
 from .sdk import Sandbox
 
 NO_SUCH = 66  # as EX_NOINPUT of sysexits.h
-# A folder's content without its name; a file under its own. Hard links travel as the files they are.
+# A folder's content without its name, a file under its own; `members` makes files of hard links.
 PACK = (
     "set -e; if test -d {there}; then cd -- {there}; tar -cf {archive} .; "
     'elif test -e {there}; then cd -- "$(dirname -- {there})";'
@@ -46,7 +49,7 @@ class Downloads:
         self._written = WrittenRecord(self._run_id)
 
     async def bring_all(self) -> None:
-        """Also after a failed program: its reports are what one wants then. Its exit code stays the run's."""
+        """Also after a failed program, whose reports are wanted then; the exit code stays its own."""
         for number, download in enumerate(self._request.downloads):
             try:
                 await self._bring(number, download)
@@ -86,12 +89,16 @@ class Downloads:
         if code:
             raise Failure(
                 "exec_failed",
-                f"the sandbox could not pack {quote_path(there)}: {quote_path(said.strip()[-300:])}",
+                f"the sandbox could not pack {quote_path(there)}:"
+                f" {quote_path(said.strip()[-300:])}",
                 fix="fetch less, or look with --keep",
             )
 
     async def _unpack(self, arrival: ArrivedDownload) -> list[SavedFile]:
-        """In a thread, so that a signal is answered; what was written is on record before anything else happens."""
+        """In a thread, so that a signal is answered.
+
+        What was written is on record before anything else happens.
+        """
         try:
             return await asyncio.to_thread(
                 unpack_download, arrival, self._access, held=self._held, written=self._written
@@ -116,7 +123,10 @@ class Downloads:
         self._status.say(f"saved {', '.join(self._report.charts) or none}")
 
     def tell_what_is_held(self) -> None:
-        """One line, with the command that brings it: not in the grant, so the client asks the person."""
+        """One line, with the command that brings it.
+
+        SKILL.md's allowed-tools leave that command out, so the client asks the person.
+        """
         files = self._held.files
         self._report.fetch = self._held.fetch_command()
         self._report.held = [asdict(file) for file in files]

@@ -1,6 +1,7 @@
-"""sandboxes.py fetch: bring what a run left held to where the user says. Consent is that somebody typed it, so any name will do.
+"""sandboxes.py fetch: bring what a run left held to where the user says.
 
-It still refuses what leads out of the given folder, and the skill's own folders: what came back is a stranger's.
+Consent is that somebody typed it, so any name will do. It still refuses what leads out of the
+given folder, and the skill's own folders: what came back is a stranger's.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ class FetchRequest:
 
 
 def list_held_files(run_id: str) -> list[tuple[str, str, int]]:
-    """(path in the sandbox, where it was to go, bytes) of every file that is held of a run; raises UsageFailure."""
+    """(path in the sandbox, where it was to go, bytes) of every held file of a run.
+
+    Raises UsageFailure.
+    """
     run_id, found = run_id.removeprefix("run-"), []
     for download in read_held(run_id):
         with tarfile.open(tar_of(run_id, download), mode="r:") as archive:
@@ -61,7 +65,10 @@ def path_inside(download: HeldDownload, member: tarfile.TarInfo) -> str:
 def fetch_results(
     run_id: str, pairs: tuple[str, ...], *, force: bool, folder: Path
 ) -> list[SavedFile]:
-    """Write what `pairs` name; raises Failure before anything is written when a place is taken or closed."""
+    """Write what `pairs` name.
+
+    Raises Failure, before anything is written, when a place is taken or closed.
+    """
     run_id = run_id.removeprefix("run-")  # as the sandbox was called
     downloads = read_held(run_id)
     saved: list[SavedFile] = []
@@ -113,7 +120,10 @@ def place_of(member: tarfile.TarInfo, download: HeldDownload, wish: FetchRequest
 
 
 def refuse_place(path: Path, here: Path, protected: ProtectedFolders, *, force: bool) -> None:
-    """Raises Failure for a path that leads out of `here` by a link that lies there, into the skill's folders, or over a file."""
+    """Raises Failure for a path where nothing may be written.
+
+    That is one that a link in `here` leads out of it, one in the skill's folders, or a file's.
+    """
     real = path.parent.resolve() / path.name
     if real != path or protected.covers(real, write=True):
         where = (

@@ -1,4 +1,7 @@
-"""The members of an archive that came back: a stranger's, so none may leave its folder or be more than a file."""
+"""The members of an archive that came back.
+
+It is a stranger's, so none may leave its folder or be more than a file.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,19 @@ from typing import IO
 from ..defaults import LARGEST_TRANSFER, MOST_FILES
 from ..errors import Failure
 
-UNWANTED_NAME = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\\]"
-)  # terminal escapes, and what another system takes for a separator
-FIX_HOSTILE = "look at the files in the sandbox (--keep, then --command 'ls -lR DIR'), and fetch the ones you want by name"
+# Terminal escapes, and what another system takes for a separator.
+UNWANTED_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
+FIX_HOSTILE = (
+    "look at the files in the sandbox (--keep, then --command 'ls -lR DIR'),"
+    " and fetch the ones you want by name"
+)
 
 
 def checked_members(stream: tarfile.TarFile) -> list[tarfile.TarInfo]:
-    """The members, none of which may leave the folder, be a device, a bomb or a name that plays tricks; raises Failure archive."""
+    """The members; raises Failure archive for a hostile one.
+
+    Hostile is what leaves the folder, a device, a bomb, or a name that plays tricks.
+    """
     members, files, size = [], dict[str, tarfile.TarInfo](), 0
     for member in stream:
         members.append(member)
@@ -39,7 +47,10 @@ def checked_members(stream: tarfile.TarFile) -> list[tarfile.TarInfo]:
 
 
 def become_the_file(link: tarfile.TarInfo, files: Mapping[str, tarfile.TarInfo]) -> None:
-    """Another name of a file that came before is written as a file of its own; tarfile would look for it as long as it is told to."""
+    """Turn a hard link to an earlier member into a file of its own.
+
+    tarfile would look for the other name for as long as an archive makes it.
+    """
     if link.linkname not in files:
         raise hostile_archive(link, "is another name of something that is not there")
     file = files[link.linkname]

@@ -46,7 +46,10 @@ class ArrivedDownload:
 def unpack_download(
     arrival: ArrivedDownload, access: HostAccess, *, held: HeldResults, written: WrittenRecord
 ) -> list[SavedFile]:
-    """Write the results of one download and hold the rest; the files written. Raises Failure archive before anything is written."""
+    """Write the results of one download and hold the rest; returns the files written.
+
+    Raises Failure archive before anything is written.
+    """
     try:
         with tarfile.open(arrival.archive, mode="r:") as stream:
             members = checked_members(stream)
@@ -81,7 +84,10 @@ def sort_members(
     access: HostAccess,
     written: WrittenRecord,
 ) -> tuple[list[ArchiveEntry], list[ArchiveEntry]]:
-    """What is written, and what is held with its content; raises Failure archive for two entries in one place."""
+    """What is written, and what is held with its content.
+
+    Raises Failure archive for two entries in one place.
+    """
     placed, entries, seen, folders, pages = [], [], set[str](), set[str](), PagesAndData()
     for member, name in place_members(members, arrival.here, access):
         if name in seen or name in folders or not seen.isdisjoint(parent_paths(name)):
@@ -102,7 +108,10 @@ def sort_members(
 
 
 class PagesAndData:
-    """The pages and data of one download: a page is not written beside data of its own name, which site generators obey with it."""
+    """The pages and data of one download.
+
+    A page is not written beside data of its own name, which site generators obey with it.
+    """
 
     def __init__(self) -> None:
         self._roles: dict[tuple[str, str], str] = {}
@@ -121,7 +130,7 @@ def why_held(
     access: HostAccess,
     written: WrittenRecord,
 ) -> str | None:
-    """By what it is, where it goes, and only then by what it holds, which costs a look at all of it."""
+    """By what it is, where it goes, and only then by what it holds: that reads all of it."""
     if member.issym():
         return LEADS_OUT if leads_out(PurePosixPath(member.name), member.linkname) else "a link"
     reason = access.why_not_written("--download", name, force=arrival.force, written=written)
@@ -164,7 +173,10 @@ def file_place(here: str, name: str, access: HostAccess) -> str:
 
 
 class ResultWriter:
-    """Writes results one after another, none through a link, none executable; the last folder stays open for the next file."""
+    """Writes results one after another, none through a link, none executable.
+
+    The last folder stays open for the next file.
+    """
 
     def __init__(self, access: HostAccess, written: WrittenRecord, *, force: bool) -> None:
         self._access = access
@@ -180,7 +192,7 @@ class ResultWriter:
             self._folder.close()
 
     def write(self, name: str, content: IO[bytes]) -> SavedFile | None:
-        """A new file, or one in the place of what a run wrote; None when somebody was quicker there.
+        """A new file, or one in place of what a run wrote; None when somebody was quicker there.
 
         Raises Failure host_access for a full or closed place.
         """
@@ -207,9 +219,10 @@ class ResultWriter:
         return SavedFile(name, size)
 
     def _may_replace(self, path: Path) -> bool:
-        """Asked when the new file is whole, which may take a while: an edit of the user's since the first look stays.
+        """Whether the new file, now whole, may take the place of what is there.
 
-        Raises FileExistsError when its page or its data has come meanwhile.
+        Asked late because writing may take a while: an edit of the user's since the first look
+        stays. Raises FileExistsError when its page or its data has come meanwhile.
         """
         if has_page_or_data_beside(path):
             raise FileExistsError(path)
@@ -231,7 +244,10 @@ class ResultWriter:
 def write_whole(
     folder: OpenFolder, name: str, content: IO[bytes], *, may_replace: Callable[[], bool]
 ) -> tuple[int, str, int]:
-    """(bytes, digest, inode) of a file that is there under its name when it is whole, and not at all when it cannot be; raises OSError."""
+    """(bytes, digest, inode) of a file that gets its name when it is whole, or not at all.
+
+    Raises OSError.
+    """
     part, digest, size = f".{uuid.uuid4().hex}.part", new_digest(), 0
     try:
         with os.fdopen(folder.open(part, NEW, PLAIN_MODE), "wb") as target:

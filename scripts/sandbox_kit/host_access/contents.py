@@ -1,4 +1,4 @@
-"""Whether a file that came back is what its ending says, and holds nothing that a tool would obey."""
+"""Whether a file that came back is what its ending says, and holds nothing that a tool obeys."""
 
 from __future__ import annotations
 
@@ -11,48 +11,41 @@ from typing import IO, Any
 from .results import LINES_OF_JSON, ZIP, ResultKind, kind_of
 
 CHUNK = 1 << 20
-# Marks of templates, directives and tests: engines find them in files of any ending. Whatever ends a line for some reader but LF and CRLF,
-# or is no text at all, is a mark as well: the lines after it would be seen by a tool and not by this.
+# Marks of templates, directives and tests: engines find them in files of any ending. Whatever ends
+# a line for some reader but LF and CRLF, or is no text at all, is a mark as well: the lines after
+# it would be seen by a tool and not by this.
 MARKS = re.compile(
     rb"\{\{|\{%|<%|<\?(?!xml[ \t])|#\{|<!--\s*#|\\x7[bB]|\\u007[bB]|[`~:]{3,}[ \t]*\{|\[\[\[cog"
-    rb"|^[ \t]*(\.\.[ \t]|---[ \t]*\r?$)|(?:^|[^\w.])\.\.[ \t]+(?:\|[^|\n]{1,80}\|[ \t]+)?[\w:+.-]{1,80}[ \t]*::"
-    rb"|^[^\w\n]{0,80}\*[* \t]{0,80}(?i:settings?|variables?|test cases?|tasks?|keywords?|comments?)\b"
+    rb"|^[ \t]*(\.\.[ \t]|---[ \t]*\r?$)"
+    rb"|(?:^|[^\w.])\.\.[ \t]+(?:\|[^|\n]{1,80}\|[ \t]+)?[\w:+.-]{1,80}[ \t]*::"
+    rb"|^[^\w\n]{0,80}\*[* \t]{0,80}"
+    rb"(?i:settings?|variables?|test cases?|tasks?|keywords?|comments?)\b"
     rb"|(?i:<t[hd][^>]{0,80}>\s{0,80}(settings?|variables?|test cases?|keywords?)\s{0,80}<)"
     rb"|[\x00\x0b\x0c\x1c-\x1e]|\r(?=[^\n])|\xc2\x85|\xe2\x80[\xa8\xa9]",
     re.MULTILINE,
 )
 DOCTEST = b">>>"  # an operator in the scripts of a page
-TEMPLATE = re.compile(
-    r"\{\{|\{%|<%|<\?|#\{|\\x7[bB]|\\u007[bB]"
-)  # in a string of JSON, where lines mean nothing
+# In a string of JSON, where lines mean nothing.
+TEMPLATE = re.compile(r"\{\{|\{%|<%|<\?|#\{|\\x7[bB]|\\u007[bB]")
 LONGEST_MARK = 256  # bytes that two chunks share
 ODD_TEXT = (b"#!", b"***", b"---", b"%YAML")  # how no table, log or text begins
 LARGEST_JSON = 64 << 20  # bytes that are parsed
-OBJECTS_OF_TOOLS = (
-    "apiVersion",
-    "AWSTemplateFormatVersion",
-    "$schema",
-    "scripts",
-    "plugins",
-)  # keys of a top object
+# Keys of a top object.
+OBJECTS_OF_TOOLS = ("apiVersion", "AWSTemplateFormatVersion", "$schema", "scripts", "plugins")
 DATA_OF_TOOLS = ("permalink", "eleventyComputed", "templateEngineOverride")  # keys of any object
 ZIP64 = (b"PK\x06\x06", b"PK\x06\x07")  # a second end, that not every reader looks at
 ZIP_END, LONGEST_ZIP_END = b"PK\x05\x06", 66_000  # where it may stand, in bytes from a file's end
-PROGRAMS = (
-    ".py",
-    ".pyc",
-    ".pyo",
-    ".so",
-    ".pth",
-    ".dll",
-    ".pyd",
-)  # what an archive that can be imported holds
+# What an archive that can be imported holds.
+PROGRAMS = (".py", ".pyc", ".pyo", ".so", ".pth", ".dll", ".pyd")
 MOST_MEMBERS = 10_000  # of a document
 BEGINNING = 512  # bytes by which a kind is told
 
 
 def why_no_content(name: str, content: IO[bytes], size: int) -> str | None:
-    """Why a file of that name is not what its ending says, or holds a mark of a template or a test; an empty one is anything."""
+    """Why a file of that name is not what its ending says, or holds a mark; None when it may be.
+
+    Marks are those of a template, a directive or a test. An empty file is anything.
+    """
     kind = kind_of(name)
     beginning = content.read(BEGINNING)
     if kind is None or not beginning:
@@ -77,7 +70,10 @@ def why_no_content(name: str, content: IO[bytes], size: int) -> str | None:
 
 
 def why_not_this_zip(kind: ResultKind, content: IO[bytes]) -> str | None:
-    """A workbook is a zip, and Python imports from any; tools unpack what they find. Nothing in it may be code or a setting."""
+    """Why a zip is no workbook of that kind, or holds code or a setting.
+
+    Python imports from any zip, and tools unpack what they find.
+    """
     try:
         content.seek(0)
         names = zipfile.ZipFile(content).namelist()
@@ -123,7 +119,7 @@ def has_marks(beginning: bytes, content: IO[bytes], *, doctest: bool) -> bool:
 
 
 def why_no_data(data: bytes, size: int, *, lines: bool) -> str | None:
-    """Why JSON is none, or some tool's: its strings are looked at as they are meant, not as they are spelt."""
+    """Why JSON is none, or some tool's; its strings are looked at decoded, not as they are spelt."""
     if size > LARGEST_JSON:
         return "too long to be looked through"
     try:

@@ -1,6 +1,7 @@
-"""What a run brought back and did not write: kept here, inert, until the user fetches it. Pruned like logs.
+"""What a run brought back and did not write: kept here, inert, until the user fetches it.
 
-Inert means inside a tar of ours: a hook, a conftest.py or a `.git` that lay here by its name would wait for a tool to come by.
+Inert means inside a tar of ours: a hook, a conftest.py or a `.git` that lay here by its name would
+wait for a tool to come by. Pruned like logs.
 """
 
 from __future__ import annotations
@@ -23,15 +24,17 @@ LEADS_OUT = "a link that leads out, left behind"
 TAKEN, CHANGED = "there already", "there already, and not as a run wrote it"
 RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 INDEX = "held.json"
-LONGEST_COMMAND = (
-    1500  # characters; a line of ours is cut at 2,000, and without pairs fetch says what it holds
-)
+# Characters; a line of ours is cut at 2,000, and without pairs fetch says what it holds.
+LONGEST_COMMAND = 1500
 FIX_STATE = "free some space, or export XDG_STATE_HOME=/a/folder/that/can/be/written"
 
 
 @dataclass(frozen=True)
 class HeldFile:
-    """One file: where it would have gone, why it did not, its bytes, and whether something has its place, which only --force gives it."""
+    """One file: where it would have gone, why it did not, and its bytes.
+
+    `exists` when something has its place, which only --force gives it.
+    """
 
     path: str
     reason: str
@@ -59,7 +62,7 @@ class ArchiveEntry:
 
     @property
     def leads_out(self) -> bool:
-        """Whether it is a link to something that did not come with it: that is named and left behind."""
+        """Whether it is a link to something that did not come along: named, and left behind."""
         return self.file.reason == LEADS_OUT
 
 
@@ -76,7 +79,10 @@ class HeldResults:
         self.downloads: list[HeldDownload] = []
 
     def keep(self, there: str, here: str, entries: Sequence[ArchiveEntry]) -> None:
-        """Put aside what one download brought; raises Failure host_access when the state cannot hold it."""
+        """Put aside what one download brought.
+
+        Raises Failure host_access when the state folder cannot hold it.
+        """
         download = HeldDownload(
             there, here, f"{len(self.downloads)}.tar", any(entry.file.exists for entry in entries)
         )
@@ -105,7 +111,7 @@ class HeldResults:
             ) from None
 
     def fetch_command(self) -> str | None:
-        """The one line that brings all of it, for the user to run or to allow; None when nothing is held."""
+        """The line that brings it all, for the user to run or allow; None when nothing is held."""
         if not self.downloads:
             return None
         pairs = [f"{download.there}:{download.here}" for download in self.downloads]
@@ -128,7 +134,10 @@ def copy_entries(file: IO[bytes], entries: Sequence[ArchiveEntry]) -> None:
 
 
 def read_held(run_id: str) -> list[HeldDownload]:
-    """What a run left here; raises UsageFailure for a run that left nothing, or so long ago that it is gone."""
+    """What a run left here.
+
+    Raises UsageFailure for a run that left nothing, or so long ago that it is gone.
+    """
     place = results_dir() / run_id
     try:
         if not RUN_ID.fullmatch(run_id):

@@ -1,15 +1,19 @@
-"""What counts as a result: the one table of what a granted line may bring back into a project. Everything else is held for the user.
+"""What counts as a result: the one table of what a granted line may bring back into a project.
 
-The line is granted, so whoever talks to Claude chooses what is written, where and under which name. A result is read by people, and by
-programs that were told to read it. What some tool obeys just because it lies there (a test, a build file, a setting, a template, an
-inventory, a package) is none. No list of what tools obey is ever whole, so this one says what is a result, not what is not:
+Everything else is held for the user. The line is granted, so whoever talks to Claude chooses what
+is written, where and under which name. A result is read by people, and by programs that were told
+to read it. What some tool obeys just because it lies there (a test, a build file, a setting, a
+template, an inventory, a package) is none. No list of what tools obey is ever whole, so this one
+says what is a result, not what is not:
 
-- its name is plain words and one known ending; a shell, make or a second tool reads nothing else into it;
-- it is what its ending says: pictures by their beginning, JSON by being parsed, pages and reports by their first element; and text holds
-  no mark of a template, a directive or a test;
-- it lies below a folder that says "results" (or output, report …), that runs made, and that stands in the project's top folder: tools
-  read whatever lies anywhere below the folders that people made. Only tables, pictures, documents and JSON that says so by its name may
-  lie straight in the top folder, and only pictures and PDF in a new folder elsewhere.
+- its name is plain words and one known ending; a shell, make or a second tool reads nothing else
+  into it;
+- it is what its ending says: pictures by their beginning, JSON by being parsed, pages and reports
+  by their first element; and text holds no mark of a template, a directive or a test;
+- it lies below a folder that says "results" (or output, report …), that runs made, and that stands
+  in the project's top folder: tools read whatever lies anywhere below the folders that people
+  made. Only tables, pictures, documents and JSON that says so by its name may lie straight in the
+  top folder, and only pictures and PDF in a new folder elsewhere.
 """
 
 from __future__ import annotations
@@ -27,7 +31,8 @@ LONGEST_NAME = 255  # bytes, on every file system that people use
 # Of these, only pictures: `charts` is helm's folder for packages too.
 PICTURE_WORDS = frozenset(("chart", "plot", "figure", "picture", "graph"))
 ZIP, GZIP = (b"PK\x03\x04", b"PK\x05\x06"), (b"\x1f\x8b",)
-# Words of which the name of a results folder, and of a text that tools look for by name, must have one; in the singular.
+# The name of a results folder, and of a text that tools look for by name, must have one of these
+# words; here in the singular.
 RESULT_WORDS = frozenset(
     tuple(
         """
@@ -54,7 +59,10 @@ OBEYED_WORDS = frozenset(
 
 @dataclass(frozen=True)
 class ResultKind:
-    """One row: endings, what such a file begins with (any of these, at a place, or this pattern), and where it may lie."""
+    """One row: endings, what such a file begins with, and where it may lie.
+
+    It begins with any of `begins`, at a place, or with a pattern.
+    """
 
     what: str
     endings: tuple[str, ...]
@@ -64,9 +72,8 @@ class ResultKind:
     text: bool = False  # it can be taken for something else
     named: bool = False  # its name must say that it is a result
     top: bool = False  # it may lie in the project's top folder, not only in one for results
-    inert: bool = (
-        False  # it holds nothing that a tool could obey: any new folder for results will do
-    )
+    # It holds nothing that a tool could obey: any new folder for results will do.
+    inert: bool = False
 
 
 PAGE = rb"<(!doctype\s+html\s*>|html[\s>])"
@@ -103,7 +110,8 @@ RESULTS = (
 )
 PACKED = (".gz", ".bz2", ".xz", ".zst")  # around a file of another kind
 PLAIN = re.compile(r"\w[\w-]*")  # of a folder, and of a file before its ending
-# Folders whose content tools obey by any name; where one stands in such a folder, nothing below it is a place for results.
+# Folders whose content tools obey by any name; where one stands in such a folder, nothing below it
+# is a place for results.
 OBEYED_FOLDERS = tuple(
     """
         templates _templates template layouts _layouts layout _includes includes
@@ -121,7 +129,7 @@ FIX = "call the folder results, output or report"
 
 
 def kind_of(name: str) -> ResultKind | None:
-    """The row of a file's name; None for what is no result by its ending, or has another one before it."""
+    """The row of a file's name; None for what is no result by its ending, or by one before it."""
     stem, ending = split_ending(fold_name(name))
     if ending in PACKED and "." in stem:
         inner, before = split_ending(stem)
@@ -143,7 +151,10 @@ def split_ending(name: str) -> tuple[str, str]:
 
 
 def why_no_result(path: PurePath, above: Iterable[str] = ()) -> str | None:
-    """Why a file of that relative path is no result whatever it holds; None for one. `above` are the folders that hold it already."""
+    """Why a file of that relative path is no result, whatever it holds; None for one.
+
+    `above` are the folders that hold it already.
+    """
     if not path.parts:
         return "an odd name"
     *folders, name = map(fold_name, path.parts)
@@ -186,29 +197,27 @@ def why_by_name(kind: ResultKind, folders: Sequence[str], stem: str) -> str | No
 
 
 def has_more_endings(name: str) -> bool:
-    """`results.tf.json` is terraform's, whatever its last ending says; and an ending is plain ASCII."""
+    """Whether a name has more than one: `results.tf.json` is terraform's, whatever its last says."""
     dots = name.count(".")
     return dots > 2 or (dots == 2 and not name.endswith(PACKED))
 
 
 def same_stem(name: str) -> tuple[str, str]:
-    """What a page and its data share: where the folder holds the one, the other would be obeyed with it."""
+    """The stem that a page and its data share, and which of them this is ("" for neither).
+
+    Where the folder holds the one, the other would be obeyed with it.
+    """
     stem, ending = split_ending(fold_name(name))
-    return (
-        (stem, "page")
-        if ending in (".html", ".htm", ".txt")
-        else (stem, "data")
-        if ending == ".json"
-        else (stem, "")
-    )
+    if ending in (".html", ".htm", ".txt"):
+        return stem, "page"
+    return stem, "data" if ending == ".json" else ""
 
 
 def says_result(stem: str) -> bool:
     """Whether the words of a name are a result's and no setting's."""
     words = words_of(stem)
-    return (
-        bool((words | {f"{word}s" for word in words}) & RESULT_WORDS) and not words & OBEYED_WORDS
-    )  # analysis ends with an s
+    plurals = {f"{word}s" for word in words}  # analysis ends with an s
+    return bool((words | plurals) & RESULT_WORDS) and not words & OBEYED_WORDS
 
 
 def words_of(stem: str) -> set[str]:
@@ -222,7 +231,7 @@ def fold_name(name: str) -> str:
 
 
 def is_odd(word: str) -> bool:
-    """What a shell, make or another system reads something else into, or what looks like another name."""
+    """Whether a shell, make or a system reads something else into it, or it looks like another."""
     plain = fold_name(word)
     return (
         PLAIN.fullmatch(word) is None
