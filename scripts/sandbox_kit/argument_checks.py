@@ -108,7 +108,10 @@ def check_repository(given: argparse.Namespace) -> None:
 
 
 def check_address(url: str, *, with_token: bool) -> None:
-    """Raises UsageFailure for a URL with a password, which the sandbox would store, and for no URL."""
+    """Raises UsageFailure for what is no URL, and for one with a password.
+
+    The sandbox would store the password.
+    """
     if re.match(r"https?://[^/]*@", url):
         raise UsageFailure(
             "--repo must not carry credentials",

@@ -12,7 +12,7 @@ from .console import one_line
 from .defaults import SANDBOX_NAME
 from .errors import Failure
 
-# Daytona's ids are UUIDs; whatever a server uses becomes part of addresses and of commands to paste.
+# Daytona's ids are UUIDs; whatever a server uses becomes part of addresses and commands to paste.
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 MOMENT = re.compile(
     r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?", re.ASCII

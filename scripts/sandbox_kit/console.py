@@ -16,7 +16,7 @@ LONGEST_LINE = 2000  # characters of one line of ours, whoever gave us the words
 
 
 class OpenLine:
-    """Whether the last line that anybody wrote is unfinished: a program's words must not join ours."""
+    """Whether the last line that anybody wrote still has to end: a program's must not join ours."""
 
     open = False
 

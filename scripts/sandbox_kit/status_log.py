@@ -47,11 +47,15 @@ class StatusLog:
 
     @contextlib.contextmanager
     def waiting(self, what: str) -> Iterator[None]:
-        """On a terminal, the seconds that the block takes, in one line that is gone afterwards; elsewhere nothing."""
+        """On a terminal, the seconds that the block takes, in one line that is gone afterwards.
+
+        Elsewhere nothing.
+        """
         if self._quiet or not sys.stderr.isatty():
             yield
             return
-        import asyncio  # not at the top: usage errors stop before anything that costs a tenth of a second
+        # Not at the top: it costs a tenth of a second, and usage errors stop before.
+        import asyncio
 
         clock = asyncio.get_running_loop().create_task(count_seconds(what))
         try:
@@ -65,7 +69,7 @@ class StatusLog:
         print_status(f"{MARK} {one_line(self.clean(text))}")
 
     def end(self, text: str) -> None:
-        """Words of ours alone, that no secret can be part of: a secret may be chosen to take them out."""
+        """Words of ours alone, not redacted: a secret may be chosen to take them out."""
         print_status(f"{MARK} {one_line(text)}")
 
     def trace(self, error: BaseException) -> None:
@@ -74,7 +78,7 @@ class StatusLog:
             print_status(f"{MARK}   {one_line(self.clean(line))}")
 
     def fail(self, message: str, fix: str, *, whose: str = "") -> None:
-        """The last two lines of a failed run; `whose` are words of ours alone, before the message."""
+        """The last two lines of a failed run; `whose`, our own words, stands before the message."""
         print_failure(whose + self.clean(message), self.clean(fix))
 
 

@@ -119,7 +119,7 @@ def has_marks(beginning: bytes, content: IO[bytes], *, doctest: bool) -> bool:
 
 
 def why_no_data(data: bytes, size: int, *, lines: bool) -> str | None:
-    """Why JSON is none, or some tool's; its strings are looked at decoded, not as they are spelt."""
+    """Why JSON is none, or some tool's; strings are looked at decoded, not as they are spelt."""
     if size > LARGEST_JSON:
         return "too long to be looked through"
     try:

@@ -197,7 +197,7 @@ def why_by_name(kind: ResultKind, folders: Sequence[str], stem: str) -> str | No
 
 
 def has_more_endings(name: str) -> bool:
-    """Whether a name has more than one: `results.tf.json` is terraform's, whatever its last says."""
+    """Whether a name has more than one ending, by which `results.tf.json` is terraform's."""
     dots = name.count(".")
     return dots > 2 or (dots == 2 and not name.endswith(PACKED))
 
