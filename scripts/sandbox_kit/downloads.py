@@ -49,7 +49,7 @@ class Downloads:
         self._written = WrittenRecord(self._run_id)
 
     async def bring_all(self) -> None:
-        """Also after a failed program: its reports are wanted then. Its exit code stays the run's."""
+        """Also after a failed program, for its reports; its exit code stays the run's."""
         for number, download in enumerate(self._request.downloads):
             try:
                 await self._bring(number, download)

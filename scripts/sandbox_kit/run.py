@@ -121,7 +121,7 @@ class Run:
                 self._tell_what_is_kept(sandbox)
 
     def _keep(self) -> bool:
-        """Whether the sandbox stays: for a link or a detached program, not for an attempt at one."""
+        """Whether the sandbox stays: for a link or detached program, not for an attempt at one."""
         report = self.report
         report.kept = self._request.stays or report.detached or report.preview is not None
         return report.kept
