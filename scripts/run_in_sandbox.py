@@ -21,7 +21,8 @@ from skill_imports import isolate
 
 isolate(__file__)
 
-from sandbox_kit.entry import run_in_sandbox as main  # noqa: E402  (nothing of a project's may be imported before)
+# Only now: nothing of a project's may be imported before.
+from sandbox_kit.entry import run_in_sandbox as main  # noqa: E402
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,7 +1,8 @@
-"""Where this skill lives on this machine: its interpreter, its folders, its version. Standard library only.
+"""Where this skill lives on this machine: its interpreter, its folders, its version.
 
-Scripts are started with whatever python3 the caller has. `enter()` puts them into the skill's own environment, which
-`healthcheck.py --install` makes. The file parses on Python 3.8, so that an old interpreter gets a sentence, not a SyntaxError.
+Scripts are started with whatever python3 the caller has. `enter()` puts them into the skill's own
+environment, which `healthcheck.py --install` makes. Standard library only; the file parses on
+Python 3.8, so that an old interpreter gets a sentence, not a SyntaxError.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def client_state_dir() -> Path:
 
 
 def local_state_dir() -> Path:
-    """Where local Daytona keeps everything; a root server's spare uid must be able to pass through it."""
+    """Where local Daytona keeps everything; a root server's spare uid has to pass through it."""
     chosen = os.environ.get("DAYTONA_LOCAL_STATE", "")
     if os.path.isabs(chosen):  # a relative one would be whatever lies in the working directory
         return Path(chosen)
@@ -75,7 +76,7 @@ def home() -> Path:
 
 
 def server_version() -> str:
-    """The version, and a digest of the server's sources: a server that runs older code is noticed."""
+    """The version, and a digest of the server's sources, so that a server of older code shows."""
     digest = hashlib.sha256()
     for path in sorted((SKILL / "scripts" / "local_daytona").rglob("*.py")):
         digest.update(path.read_bytes())
@@ -83,9 +84,10 @@ def server_version() -> str:
 
 
 def enter(*, extra: Sequence[str] = ()) -> None:
-    """Go on in an interpreter that has the SDK in range, python-dotenv, pathspec and `extra`; this one if it does.
+    """Go on in an interpreter that has the SDK in range, python-dotenv, pathspec and `extra`.
 
-    Otherwise this process is replaced by the same command line in the skill's environment. Raises NotInstalled.
+    That is this one if it does. Otherwise this process is replaced by the same command line in the
+    skill's environment. Raises NotInstalled.
     """
     if problem(sys.path, extra) is None:
         return
@@ -109,7 +111,7 @@ def enter(*, extra: Sequence[str] = ()) -> None:
 
 
 def environments() -> list[Path]:
-    """A developer's clone first, then what --install made; never anything in the working directory."""
+    """A developer's clone, then what --install made; never anything in the working directory."""
     return [SKILL / ".venv", data_dir() / "venv"]
 
 
@@ -118,7 +120,10 @@ def install_command(python: str = "python3") -> str:
 
 
 def command(script: str, *words: str, python: str = "python3") -> str:
-    """A line that a shell takes, from whatever folder: `python3 -I "…/script" words`, spelled as SKILL.md's allowed-tools spell it."""
+    """A line that a shell takes, from whatever folder: `python3 -I "…/script" words`.
+
+    It is spelled as SKILL.md's allowed-tools spell it.
+    """
     return " ".join(
         (python, "-I", double_quoted(str(SKILL / "scripts" / script)), *map(quoted, words))
     )
@@ -135,9 +140,10 @@ def quoted(text: str) -> str:
 
 
 def project_around(folder: str, home: str) -> str | None:
-    """What lies directly below the home, or below the root, and holds `folder`; None where that is the home's or the machine's own.
+    """What lies directly below the home, or below the root, and holds `folder`.
 
-    Wider than any project: whoever chooses the working directory may choose one beside the folder that PATH names.
+    None where that is the home's or the machine's own. Wider than any project: whoever chooses the
+    working directory may choose one beside the folder that PATH names.
     """
     base = home if folder.startswith(os.path.join(home, "")) else os.sep
     parts = os.path.relpath(folder, base).split(os.sep)
@@ -145,7 +151,10 @@ def project_around(folder: str, home: str) -> str | None:
 
 
 def find_program(name: str) -> str | None:
-    """A program on PATH, but for entries that are empty, relative, or in the working directory: a repository must not bring it."""
+    """A program on PATH, but for entries that are empty, relative, or in the working directory.
+
+    A repository must not bring it.
+    """
     here = project_around(os.path.realpath(os.getcwd()), os.path.realpath(home()))
     endings = os.environ.get("PATHEXT", ".EXE").split(os.pathsep) if os.name == "nt" else [""]
     for entry in os.environ.get("PATH", "").split(os.pathsep):
@@ -170,7 +179,7 @@ def site_packages(folder: Path) -> list[Path]:
 
 
 def is_whole(folder: Path) -> bool:
-    """Not one of ours that was interrupted; a developer's own has no stamp and is taken as it is."""
+    """False for one of ours that was interrupted; a developer's own has no stamp and is whole."""
     return (folder / STAMP).exists() or folder == SKILL / ".venv"
 
 
@@ -193,7 +202,10 @@ def problem(path: Sequence[str], extra: Sequence[str] = ()) -> NotInstalled | No
 
 
 def too_old() -> NotInstalled | None:
-    """This interpreter's age; the fix names a newer one where PATH has it, and its environment then serves the old one too."""
+    """Why this interpreter will not do, or None; the fix names a newer one where PATH has it.
+
+    Its environment then serves the old one too.
+    """
     if sys.version_info[:2] >= OLDEST_PYTHON:
         return None
     found = ".".join(str(part) for part in sys.version_info[:2])
@@ -209,7 +221,7 @@ def too_old() -> NotInstalled | None:
 
 
 def lack(path: Sequence[str], extra: Sequence[str] = ()) -> NotInstalled | None:
-    """What is missing or out of range on an import path, by package metadata: nothing is imported."""
+    """What is missing or out of range on an import path, by metadata: nothing is imported."""
     versions = distributions(path)
     missing = [name for name in (*NEEDED, *extra) if name.replace("-", "_") not in versions]
     if missing:
@@ -228,7 +240,10 @@ def lack(path: Sequence[str], extra: Sequence[str] = ()) -> NotInstalled | None:
 
 
 def distributions(path: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """{name_with_underscores: version} of what is installed on `path`; importlib.metadata costs ten times as much."""
+    """{name_with_underscores: version} of what is installed on `path`.
+
+    importlib.metadata costs ten times as much.
+    """
     found: dict[str, tuple[int, ...]] = {}
     for folder in path:
         try:

@@ -1,7 +1,9 @@
-"""What a script of this skill may import: the interpreter's own packages and the skill's. Nothing is imported here but sys and os.
+"""What a script of this skill may import: the interpreter's own packages and the skill's.
 
-A project may export PYTHONPATH=src, and whoever wrote src would choose our `aiohttp` for us. `python3 -I` keeps all of that away, and is
-what the pages type; without it the entry scripts call this before their first import of anything that Python has not loaded itself.
+A project may export PYTHONPATH=src, and whoever wrote src would choose our `aiohttp` for us.
+`python3 -I` keeps all of that away, and is what the pages type; without it the entry scripts call
+this before their first import of anything that Python has not loaded itself. So nothing is imported
+here but sys and os.
 """
 
 import os
@@ -18,11 +20,13 @@ def own_path(
     prefixes: "Iterable[str]",
     user_site: "str | None",
 ) -> "list[str]":
-    """The entries of an import path that lie in the interpreter's own prefixes, without PYTHONPATH's and the user's site."""
+    """The entries of an import path that lie in the interpreter's own prefixes.
+
+    PYTHONPATH's and the user's site are left out.
+    """
     given = environ.get("PYTHONPATH")
-    named = (
-        {os.path.abspath(entry) for entry in given.split(os.pathsep)} if given else set()
-    )  # an empty one is the working directory
+    # An empty one is the working directory.
+    named = {os.path.abspath(entry) for entry in given.split(os.pathsep)} if given else set()
     homes = [os.path.join(os.path.abspath(prefix), "") for prefix in prefixes]
     site = os.path.abspath(user_site) if user_site else None
     return [

@@ -1,6 +1,7 @@
-"""Making the skill's own environment: a venv with exactly what a lock file names, built beside and swapped in when whole.
+"""Making the skill's own environment: a venv with exactly what a lock file names.
 
-It works where the system's pip refuses (PEP 668) and where Debian left ensurepip out. Standard library only.
+It is built beside the old one and swapped in when whole. It works where the system's pip refuses
+(PEP 668) and where Debian left ensurepip out. Standard library only.
 """
 
 from __future__ import annotations
@@ -57,9 +58,10 @@ class InstallFailed(Exception):
 
 
 def install(folder: Path | None = None, *, lock: Path = LOCK) -> Path:
-    """A whole, current environment in `folder` (default: the user's); raises InstallFailed. Repeating it costs half a second.
+    """A whole, current environment in `folder` (default: the user's); raises InstallFailed.
 
-    The user's own may stay as it was when it cannot be renewed (no network after an update) and still serves.
+    Repeating it costs half a second. The user's own may stay as it was when it cannot be renewed
+    (no network after an update) and still serves.
     """
     old = skill_env.too_old()
     if old is not None:
@@ -84,7 +86,10 @@ def stamp_for(lock: Path) -> str:
 
 
 def is_current(target: Path, lock: Path, wanted: str) -> bool:
-    """Made from this lock by this interpreter; every package is still there in its version, and it starts."""
+    """Made from this lock by this interpreter, with every package still there in its version.
+
+    And it starts.
+    """
     try:
         stamp = (target / skill_env.STAMP).read_text()
     except OSError:
@@ -141,7 +146,8 @@ def only_one(target: Path) -> Iterator[None]:
     """Two installations at once take turns; the second then finds the work done."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle = open(target.parent / f".{target.name}.lock", "w")  # noqa: SIM115  (held by the `with` below)
+        # Held by the `with` below.
+        handle = open(target.parent / f".{target.name}.lock", "w")  # noqa: SIM115
     except OSError as error:
         raise InstallFailed(
             f"{target.parent}: {error.strerror}",
@@ -194,7 +200,10 @@ def build(target: Path, lock: Path, stamp: str) -> None:
 
 @contextlib.contextmanager
 def usable_lock(lock: Path) -> Iterator[Path]:
-    """The lock file, without the bundled bubblewrap where it has no build: musl systems bring their own."""
+    """The lock file, without the bundled bubblewrap where it has no build.
+
+    musl systems bring their own.
+    """
     if not is_musl():
         yield lock
         return
@@ -278,7 +287,11 @@ def run_pip(command: Sequence[str]) -> None:
 
 
 def is_for_pip(name: str, value: str) -> bool:
-    """Where packages come from is the user's to say; neither which program runs, nor where they go, nor a file of the working directory."""
+    """Whether pip may see a variable: of pip's and Python's, those for where packages come from.
+
+    The others could say which program runs, where packages go, or name a file of the working
+    directory.
+    """
     if name == "PIP_CONFIG_FILE":
         return os.path.isabs(value)
     return name in PIP_SOURCES or not name.startswith(("PIP_", "PYTHON"))
@@ -291,7 +304,10 @@ def advice(text: str) -> str:
     if "DO NOT MATCH THE HASHES" in text:
         return "the index served other files than were pinned; check PIP_INDEX_URL, then repeat it"
     if "No matching distribution" in text or "Could not find a version" in text:
-        return "use CPython 3.10 to 3.14 (this platform or version has no wheels), or check PIP_INDEX_URL and the network"
+        return (
+            "use CPython 3.10 to 3.14 (this platform or version has no wheels),"
+            " or check PIP_INDEX_URL and the network"
+        )
     return "check the network (PIP_INDEX_URL, PIP_CERT, HTTPS_PROXY) and repeat it"
 
 
@@ -301,7 +317,10 @@ def without_credentials(text: str) -> str:
 
 @contextlib.contextmanager
 def pip_command(folder: Path) -> Iterator[list[str]]:
-    """`python <a pip wheel>/pip` of this machine, or of one that is downloaded and checked against its pinned hash."""
+    """`python <a pip wheel>/pip` of this machine, or of a wheel that is downloaded.
+
+    A downloaded one is checked against its pinned hash.
+    """
     python = str(skill_env.python_of(folder))
     bundled = bundled_wheel()
     if bundled is not None:
@@ -332,7 +351,10 @@ def bundled_wheel() -> Path | None:
 
 
 def downloaded_pip() -> bytes:
-    """pip's wheel from a local PIP_FIND_LINKS folder or the configured index; raises InstallFailed when it is not the pinned one."""
+    """pip's wheel from a local PIP_FIND_LINKS folder or the configured index.
+
+    Raises InstallFailed when it is not the pinned one.
+    """
     say("this Python has no ensurepip: fetching pip")
     try:
         linked = linked_pip()
@@ -362,11 +384,15 @@ def linked_pip() -> Path | None:
 
 
 def no_pip_fix() -> str:
-    return f"sudo apt install python{sys.version_info[0]}.{sys.version_info[1]}-venv   (or check PIP_INDEX_URL and the network)"
+    python = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    return f"sudo apt install {python}-venv   (or check PIP_INDEX_URL and the network)"
 
 
 def wheel_address(page: str, base: str) -> str:
-    """The address of the pinned wheel on a simple index page (PEP 503); raises ValueError when it is not there."""
+    """The address of the pinned wheel on a simple index page (PEP 503).
+
+    Raises ValueError when it is not there.
+    """
     match = re.search(rf'href="([^"]*pip-{re.escape(PIP_VERSION)}-py3-none-any\.whl)[^"]*"', page)
     if match is None:
         raise ValueError(f"pip {PIP_VERSION} is not on the index")
@@ -398,7 +424,10 @@ def index_url() -> str:
 
 
 def pip_setting(name: str) -> str | None:
-    """One of pip's settings as pip finds it: environment, then its configuration files, the user's before the machine's."""
+    """One of pip's settings as pip finds it: from the environment, then its configuration files.
+
+    The user's file comes before the machine's.
+    """
     from_environment = os.environ.get("PIP_" + name.upper().replace("-", "_"))
     if from_environment:
         return from_environment

@@ -1,4 +1,7 @@
-"""What a flag of run_in_sandbox.py cannot mean, alone or beside others; each with the way out. Rows of `arguments` name these."""
+"""What a flag of run_in_sandbox.py cannot mean, alone or beside others; each with the way out.
+
+Rows of `arguments` name these.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +108,10 @@ def check_repository(given: argparse.Namespace) -> None:
 
 
 def check_address(url: str, *, with_token: bool) -> None:
-    """A URL that carries a password would be stored in the sandbox; one that is no URL is not cloned."""
+    """Raises UsageFailure for what is no URL, and for one with a password.
+
+    The sandbox would store the password.
+    """
     if re.match(r"https?://[^/]*@", url):
         raise UsageFailure(
             "--repo must not carry credentials",
@@ -122,15 +128,12 @@ def check_address(url: str, *, with_token: bool) -> None:
 
 
 def check_network_rule(given: argparse.Namespace) -> None:
-    used = [
-        flag
-        for flag, on in (
-            ("--no-network", given.no_network),
-            ("--allow-domain", given.allow_domain),
-            ("--allow-cidr", given.allow_cidr),
-        )
-        if on
-    ]
+    flags = {
+        "--no-network": given.no_network,
+        "--allow-domain": given.allow_domain,
+        "--allow-cidr": given.allow_cidr,
+    }
+    used = [flag for flag, on in flags.items() if on]
     if len(used) > 1:
         raise UsageFailure(
             f"{' and '.join(used)} exclude each other: Daytona takes one kind of rule",

@@ -1,6 +1,6 @@
-"""The command lines of the three scripts: one table a script, a flag with its help and its checks in one row.
+"""The command lines of the three scripts: one table a script, one row a flag.
 
-Standard library only; --help and usage errors stop here.
+A row has the flag's help and its checks. Standard library only; --help and usage errors stop here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Flag:
-    """One row: a value of that `metavar` (none for a switch), between two bounds, given again if `many`.
+    """One row: a value of that `metavar` (none for a switch), within `bounds`, repeated if `many`.
 
     `check` raises UsageFailure for what this flag cannot mean, alone or beside others; every check
     runs, whether or not its flag was given.
@@ -83,16 +83,19 @@ def age_in_minutes(text: str) -> int:
     return int(match[1]) * {"m": 1, "h": 60, "d": 24 * 60}[match[2]]
 
 
-RUN_HELP = """\
-Create a Daytona sandbox, run something in it, print what it prints, delete the sandbox.
-Exit code: the program's own; 124 timeout; 125 the tool or Daytona failed; 2 usage; 130, 143, 129 after a signal.
-"""
-RUN_EXAMPLES = """\
-examples:
-  run_in_sandbox.py --code 'print(sum(range(100)))'
-  run_in_sandbox.py --upload . --setup 'pip install -r requirements.txt pytest' --no-network --command 'pytest -q' --timeout 900
-  run_in_sandbox.py --upload site --serve 'python3 -m http.server 8000 -d site' --preview 8000
-"""
+RUN_HELP = (
+    "Create a Daytona sandbox, run something in it, print what it prints, delete the sandbox.\n"
+    "Exit code: the program's own; 124 timeout; 125 the tool or Daytona failed; 2 usage;"
+    " 130, 143, 129 after a signal.\n"
+)
+RUN_EXAMPLES = (
+    "examples:\n"
+    "  run_in_sandbox.py --code 'print(sum(range(100)))'\n"
+    "  run_in_sandbox.py --upload . --setup 'pip install -r requirements.txt pytest' --no-network"
+    " --command 'pytest -q' --timeout 900\n"
+    "  run_in_sandbox.py --upload site --serve 'python3 -m http.server 8000 -d site'"
+    " --preview 8000\n"
+)
 RUN_FLAGS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
     (
         "what",
@@ -149,7 +152,8 @@ RUN_FLAGS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
             Flag(
                 "--download",
                 "THERE[:HERE]",
-                "file or folder, afterwards (HERE: its last name); what is no result (code) is kept for sandboxes.py fetch",
+                "file or folder, afterwards (HERE: its last name);"
+                " what is no result (code) is kept for sandboxes.py fetch",
                 many=True,
             ),
             Flag(
@@ -240,7 +244,8 @@ RUN_FLAGS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
             Flag(
                 "--max-output",
                 "N",
-                f"characters a stream, head and tail (default: {defaults.DEFAULT_MAX_OUTPUT}; 0: all, raw)",
+                f"characters a stream, head and tail"
+                f" (default: {defaults.DEFAULT_MAX_OUTPUT}; 0: all, raw)",
                 bounds=(0, 10**9),
                 default=defaults.DEFAULT_MAX_OUTPUT,
             ),
@@ -254,7 +259,7 @@ RUN_FLAGS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line and what to type in the next, instead of printing the usage."""
+    """Says what is wrong in one line and what to type in the next, and prints no usage."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageFailure(message, fix=f"{self.prog} --help shows what there is")

@@ -23,7 +23,10 @@ def chart_name(number: int) -> str:
 
 
 def archive_charts(images: Sequence[str], path: Path) -> int:
-    """Base64 PNGs as chart-1.png and so on in a tar, as any download comes; how many. Raises Failure archive for what is no PNG."""
+    """Put base64 PNGs into a tar, as any download comes: chart-1.png and so on; returns how many.
+
+    Raises Failure archive for what is no PNG.
+    """
     pictures = [decode_chart(image) for image in images[:MOST_CHARTS]]
     with tarfile.open(path, mode="w") as target:
         add_entry(target, ".", tarfile.DIRTYPE, FOLDER_MODE)

@@ -1,4 +1,7 @@
-"""What a server says, checked where it comes in: ids, names, moments, states, links, exit codes. It may be anybody's, or lie."""
+"""What a server says, checked where it comes in: ids, names, moments, states, links, exit codes.
+
+The server may be anybody's, or lie.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from .console import one_line
 from .defaults import SANDBOX_NAME
 from .errors import Failure
 
-# Daytona's ids are UUIDs; whatever a server uses, they become part of addresses and of commands to paste.
+# Daytona's ids are UUIDs; whatever a server uses becomes part of addresses and commands to paste.
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 MOMENT = re.compile(
     r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?", re.ASCII
@@ -69,7 +72,10 @@ def checked_link(value: object) -> str:
 
 
 def checked_exit_code(value: object) -> int:
-    """0 to 255, as a shell knows them; what is outside has surely not succeeded. Raises Failure server_error when there is none."""
+    """0 to 255, as a shell knows them; what is outside has surely not succeeded.
+
+    Raises Failure server_error when there is none.
+    """
     if (
         not isinstance(value, int | float)
         or isinstance(value, bool)

@@ -1,4 +1,7 @@
-"""Our own stdout and stderr: written quietly, in UTF-8, each line of ours with its mark. Imported by --help too, so it stays light."""
+"""Our own stdout and stderr: written quietly, in UTF-8, each line of ours with its mark.
+
+Imported by --help too, so it stays light.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ LONGEST_LINE = 2000  # characters of one line of ours, whoever gave us the words
 
 
 class OpenLine:
-    """Whether the last line that anybody wrote still has to end: a program's words must not run into ours."""
+    """Whether the last line that anybody wrote still has to end: a program's must not join ours."""
 
     open = False
 
@@ -35,7 +38,10 @@ def print_failure(message: str, fix: str) -> None:
 
 
 def one_line(text: str, limit: int = LONGEST_LINE) -> str:
-    """Anybody's words as one bounded line that a terminal shows as it is: no escape, no control, nothing invisible."""
+    """Anybody's words as one bounded line that a terminal shows as it is.
+
+    It holds no escape, no control character, nothing invisible.
+    """
     line = " ".join(text[:limit].split()) + ("…" if len(text) > limit else "")
     if line.isascii() and line.isprintable():
         return line
@@ -49,7 +55,10 @@ def one_line(text: str, limit: int = LONGEST_LINE) -> str:
 
 
 def write_quietly(stream: TextIO | None, text: str) -> None:
-    """Write and flush; a stream that nobody reads, or that takes nothing, is no reason to stop cleaning up."""
+    """Write and flush; raises nothing.
+
+    A stream that nobody reads, or that takes nothing, is no reason to stop cleaning up.
+    """
     if stream is None:  # closed before we began: `2>&-`
         return
     try:
@@ -63,7 +72,10 @@ def write_quietly(stream: TextIO | None, text: str) -> None:
 
 
 def silence_stream(stream: TextIO) -> None:
-    """Point a stream whose reader went away at nothing; otherwise Python's own flush at the end fails, with exit code 120."""
+    """Point a stream whose reader went away at nothing.
+
+    Otherwise Python's own flush at the end fails, with exit code 120.
+    """
     import os
 
     try:
@@ -75,7 +87,11 @@ def silence_stream(stream: TextIO) -> None:
 
 
 def prepare_streams() -> None:
-    """A Windows console of another code page must not end a run by a character it does not have, nor a pipe by being full for a moment."""
+    """Make both streams take any text: UTF-8, and blocking.
+
+    Otherwise a character that a Windows console's code page does not have ends a run, and so does
+    a pipe that is full for a moment.
+    """
     OpenLine.open = False
     for stream in (sys.stdout, sys.stderr):
         make_blocking(stream)

@@ -22,7 +22,7 @@ from .errors import UsageFailure
 
 @dataclass(frozen=True)
 class Deadlines:
-    """Seconds for each step, minutes for the sandbox, idle minutes until it is stopped (0: never)."""
+    """Seconds for a step, minutes for the sandbox, idle minutes until it is stopped (0: never)."""
 
     timeout_s: int = DEFAULT_TIMEOUT_S
     ttl_min: int = DEFAULT_TTL_MIN

@@ -1,4 +1,7 @@
-"""The numbers and names that the command lines promise: defaults, bounds, what a name may look like. The prose is checked against them."""
+"""The numbers and names that the command lines promise: defaults, bounds, patterns of names.
+
+The skill's pages are checked against them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ LARGEST_TRANSFER = 1 << 30
 UNPACK_TIMEOUT_S = 300  # of one archive, in the sandbox
 MOST_FILES = 20_000
 
-# Patterns for re.fullmatch, which keeps what it compiled: compiling all of them costs every --help a millisecond.
+# Patterns for re.fullmatch, which keeps what it compiled: compiling all of them here would cost
+# every --help a millisecond.
 ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 SANDBOX_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 LABEL = r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}"

@@ -1,6 +1,7 @@
 """From a command line to its exit code: parse, enter the skill's environment, hand over.
 
-Whatever is not needed by --help and by usage errors is imported in the functions, after the flags were read: they answer at once.
+What --help and usage errors do not need is imported in the functions, after the flags were read:
+so these two answer at once.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ SIGINT = 2
 
 
 def quiet_at_the_end(main: Main) -> Main:
-    """Neither Ctrl-C before anything was created nor a reader that goes away is worth a traceback."""
+    """No traceback for Ctrl-C before anything was created, nor for a reader that goes away."""
 
     def run(argv: Sequence[str] | None = None) -> int:
         try:
@@ -35,7 +36,8 @@ def quiet_at_the_end(main: Main) -> Main:
         except BrokenPipeError:  # `… | head -1`
             silence_stream(sys.stdout)
             return TOOL_FAILED
-        except Exception as error:  # noqa: BLE001  Python's own end would be a traceback and exit code 1, as a program's
+        # Python's own end would be a traceback and exit code 1, as a program's.
+        except Exception as error:  # noqa: BLE001
             from .errors import as_failure
 
             return print_and_exit_code(as_failure(error))

@@ -1,6 +1,6 @@
-"""Every way a run can fail: one kind, one exit code, one `fix:` line; and other people's errors as ours.
+"""Every way a run can fail: one kind, one exit code, one `fix:` line.
 
-Imported by --help too, so it stays light.
+Errors of the SDK and the system become ours here. Imported by --help too, so it stays light.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ SIGNAL_BASE = 128
 
 
 class KindRow:
-    """What a kind means to the caller: the exit code, and what to type unless the failure knows better.
+    """A kind's exit code, and what to type unless the failure knows better.
 
-    In a fix, {scripts} stands for the folder of the scripts, because the caller is in another one. No dataclass: importing that
-    module costs more than all of a --help.
+    In a fix, {scripts} stands for the folder of the scripts, because the caller is in another one.
+    No dataclass: importing that module costs more than all of a --help.
     """
 
     __slots__ = ("exit_code", "fix")
@@ -73,7 +73,8 @@ KINDS: Mapping[Kind, KindRow] = {
     ),
     "unauthorized": KindRow(
         TOOL_FAILED,
-        "check DAYTONA_API_KEY: the server does not know this key; python3 {scripts}/healthcheck.py says where it comes from",
+        "check DAYTONA_API_KEY: the server does not know this key;"
+        " python3 {scripts}/healthcheck.py says where it comes from",
     ),
     "forbidden": KindRow(
         TOOL_FAILED,
@@ -83,29 +84,35 @@ KINDS: Mapping[Kind, KindRow] = {
     "conflict": KindRow(TOOL_FAILED, "wait a moment and repeat it, or choose another --name"),
     "quota": KindRow(
         TOOL_FAILED,
-        "delete what is not needed: python3 {scripts}/sandboxes.py list, then delete; or choose a smaller --snapshot",
+        "delete what is not needed: python3 {scripts}/sandboxes.py list, then delete;"
+        " or choose a smaller --snapshot",
     ),
     "tier_network": KindRow(
         TOOL_FAILED,
-        "leave the network options out, or raise the organization's tier: this tier's network cannot be changed",
+        "leave the network options out, or raise the organization's tier:"
+        " this tier's network cannot be changed",
     ),
     "rate_limited": KindRow(TOOL_FAILED, "wait a minute and repeat it"),
     "invalid_request": KindRow(TOOL_FAILED, "change what the message names"),
     "image": KindRow(
         TOOL_FAILED,
-        "use --snapshot daytona-small, daytona-medium or daytona-large; an image needs a tag other than latest",
+        "use --snapshot daytona-small, daytona-medium or daytona-large;"
+        " an image needs a tag other than latest",
     ),
     "network": KindRow(
         TOOL_FAILED,
-        "check the network and DAYTONA_API_URL, then run python3 {scripts}/healthcheck.py; behind a proxy set HTTPS_PROXY",
+        "check the network and DAYTONA_API_URL, then run python3 {scripts}/healthcheck.py;"
+        " behind a proxy set HTTPS_PROXY",
     ),
     "server_error": KindRow(
         TOOL_FAILED,
-        "repeat it in a minute; python3 {scripts}/healthcheck.py tells whether the endpoint is Daytona's",
+        "repeat it in a minute;"
+        " python3 {scripts}/healthcheck.py tells whether the endpoint is Daytona's",
     ),
     "create_timeout": KindRow(
         TOOL_FAILED,
-        "repeat it; a new image takes minutes to build, a snapshot does not: --snapshot daytona-small",
+        "repeat it; a new image takes minutes to build, a snapshot does not:"
+        " --snapshot daytona-small",
     ),
     "create_failed": KindRow(
         TOOL_FAILED, "repeat it; when it fails again, choose another --snapshot"
@@ -119,7 +126,10 @@ KINDS: Mapping[Kind, KindRow] = {
 
 
 class Failure(Exception):
-    """A run that failed; `kind` is a row of KINDS, `fix` the line to type. Frozen: `replaced` makes another one."""
+    """A run that failed; `kind` is a row of KINDS, `fix` the line to type.
+
+    Frozen: `replaced` makes another one.
+    """
 
     kind: Kind
     message: str
@@ -200,8 +210,8 @@ def with_local_fix(failure: Failure) -> Failure:
     )
 
 
-# The server's words decide between kinds that share a status, first match wins. Patterns of `re`, in
-# any case: compiling them when this is imported would cost each --help a millisecond.
+# The server's words decide between kinds that share a status, first match wins. Patterns of `re`,
+# in any case; not compiled here, which would cost each --help a millisecond.
 BY_WORDS: tuple[tuple[str, Kind], ...] = (
     (r"network access is restricted", "tier_network"),
     (r"limit exceeded|exceeds maximum allowed|quota", "quota"),
@@ -244,7 +254,7 @@ LONGEST_MESSAGE = 600
 
 
 def translate_error(error: BaseException, doing: str) -> Failure:
-    """Any error of the SDK, its generated clients or the system; `doing` says what was under way."""
+    """A Failure for any error of the SDK, its clients or the system; `doing` was under way."""
     if isinstance(error, Failure):
         return error
     status = status_of(error)

@@ -1,4 +1,7 @@
-"""healthcheck.py: can Daytona be used here, by which path, and what to fix. Each check is one row; the verdict is the first that holds."""
+"""healthcheck.py: can Daytona be used here, by which path, and what to fix.
+
+Each check is one row; the verdict is the first that holds.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,10 @@ class HealthCheck:
 
 
 def install_environment(*, as_json: bool) -> int:
-    """Make the environment, then report in it; the exit code is 0 whenever it can be used, whatever the verdict."""
+    """Make the environment, then report in it.
+
+    The exit code is 0 whenever the environment can be used, whatever the verdict.
+    """
     import skill_install
 
     try:
@@ -59,11 +65,9 @@ def report_health(*, as_json: bool) -> int:
     """All checks, the verdict, and what to do first."""
     checks = run_checks()
     verdict = verdict_of({check.name: check.ok for check in checks})
-    engine = (
-        settings_from_environment().engine
-        if verdict == READY
-        else ("local" if verdict == LOCAL_ONLY else None)
-    )
+    engine = "local" if verdict == LOCAL_ONLY else None
+    if verdict == READY:
+        engine = settings_from_environment().engine
     if as_json:
         print(
             json.dumps(
@@ -91,13 +95,15 @@ def print_checks(verdict: str, checks: Sequence[HealthCheck]) -> None:
 ADVICE = {
     READY: "run run_in_sandbox.py as it is",
     LOCAL_ONLY: "add --local (weaker than the cloud: it shares this machine's kernel)",
-    CLI_ONLY: "the daytona CLI is logged in, the SDK has no key: export DAYTONA_API_KEY, or use the CLI",
+    CLI_ONLY: (
+        "the daytona CLI is logged in, the SDK has no key: export DAYTONA_API_KEY, or use the CLI"
+    ),
     NOT_READY: "follow the fix lines above; do not run untrusted code on this machine instead",
 }
 
 
 def verdict_of(ok: dict[str, bool]) -> str:
-    """First that holds, in the order of the design."""
+    """The first that holds; a key that works comes before local Daytona, the CLI last."""
     usable = ok["interpreter"] and ok["sdk"]
     if usable and ok["key"] and ok["request"]:
         return READY
@@ -190,7 +196,10 @@ async def ping_server(settings: Settings) -> None:
 
 
 def diagnose_request(failure: Failure, settings: Settings) -> HealthCheck:
-    """A wrong key, no network, a wrong path and a server that is not Daytona's look alike at first sight; each has its own fix."""
+    """The failed request as a check with its own fix.
+
+    A wrong key, no network, a wrong path and a server that is not Daytona's look alike at first.
+    """
     message = failure.message
     for secret in settings.secrets:
         message = message.replace(secret, "[redacted]")

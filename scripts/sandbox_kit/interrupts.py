@@ -1,4 +1,7 @@
-"""SIGINT, SIGTERM and SIGHUP as one cancellation of the run; a second signal does not cut the cleanup short."""
+"""SIGINT, SIGTERM and SIGHUP as one cancellation of the run.
+
+A second signal does not cut the cleanup short.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,8 @@ class Interrupts:
     def cancel(self, task: asyncio.Task[Any]) -> Iterator[None]:
         """While the block runs, the first signal cancels `task`.
 
-        By plain handlers: taking away one of asyncio's puts the default back for a moment, and a signal just then is a traceback.
+        By plain handlers: taking away one of asyncio's puts the default back for a moment, and a
+        signal just then is a traceback.
         """
         loop = asyncio.get_running_loop()
         numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
@@ -49,9 +53,8 @@ class Interrupts:
     def _install(
         self, loop: asyncio.AbstractEventLoop, number: int, task: asyncio.Task[Any]
     ) -> Callable[[], object]:
-        def restore() -> (
-            None
-        ):  # after a signal the process is about to end, and one more Ctrl-C must not turn that into a traceback
+        def restore() -> None:
+            # After a signal the process is about to end; one more Ctrl-C must not make a traceback.
             signal.signal(number, before if self.number is None else signal.SIG_IGN)
 
         try:

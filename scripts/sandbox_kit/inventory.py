@@ -1,4 +1,7 @@
-"""sandboxes.py: find, watch and delete what this skill made for this user, by its labels; nobody else's is touched unless adopted."""
+"""sandboxes.py: find, watch and delete what this skill made for this user, by its labels.
+
+Nobody else's sandbox is touched unless adopted.
+"""
 
 from __future__ import annotations
 
@@ -154,8 +157,10 @@ class SandboxVerbs:
         if sandbox.info.state != "started":
             raise Failure(
                 "conflict",
-                f"{strip_controls(sandbox.info.name)} is {sandbox.info.state}: its programs and their output are gone",
-                fix="files are kept: run_in_sandbox.py --sandbox ID --command 'ls -la' looks at them",
+                f"{strip_controls(sandbox.info.name)} is {sandbox.info.state}:"
+                " its programs and their output are gone",
+                fix="files are kept:"
+                " run_in_sandbox.py --sandbox ID --command 'ls -la' looks at them",
             )
         commands = [found for found in await sandbox.commands() if found[0].startswith("run-")]
         if not commands:

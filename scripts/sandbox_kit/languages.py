@@ -1,4 +1,4 @@
-"""The languages of --code and --file: one row each, with its endings and how it is run in a sandbox."""
+"""The languages of --code and --file: one row each, with its endings and its command line."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Owning a sandbox: its name before it exists, its labels, and its deletion whatever happens.
 
-A create whose answer was lost may have made a sandbox, so every ambiguous failure is followed by a look for our name. What is found
-is deleted only when it carries this run's own label. Should all of that fail, the server's ttl still ends it, and the user is told.
+A create whose answer was lost may have made a sandbox, so every ambiguous failure is followed by a
+look for our name. What is found is deleted only when it carries this run's own label. Should all of
+that fail, the server's ttl still ends it, and the user is told.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ WORTH_REPEATING = {"conflict", "network", "server_error", "rate_limited", "timeo
 
 
 class Lease:
-    """The right and the duty to delete one sandbox; `how_to_delete` makes the command that a user would type for an id."""
+    """The right and the duty to delete one sandbox.
+
+    `how_to_delete` makes the command that a user would type for an id.
+    """
 
     def __init__(
         self,
@@ -41,7 +45,7 @@ class Lease:
         self._how_to_delete = how_to_delete
 
     async def create(self) -> Sandbox:
-        """A started sandbox; when that fails nothing is left, or the Failure says what and until when."""
+        """A started sandbox; after a Failure none is left, or it says which one and until when."""
         limit = BUILD_TIMEOUT_S if self._spec.image else CREATE_TIMEOUT_S
         creating = asyncio.ensure_future(
             self._client.create(self._spec, timeout_s=limit, on_build_log=self._status.pass_on)
@@ -61,7 +65,10 @@ class Lease:
             raise
 
     async def delete(self, sandbox_id: str) -> None:
-        """To its end, also when this task is cancelled meanwhile; raises the Failure that says what may be left."""
+        """Delete it, also when this task is cancelled meanwhile.
+
+        Raises the Failure that says what may be left.
+        """
         await self._finish(self._delete(sandbox_id), sandbox_id)
 
     async def _abandon(self, creating: asyncio.Future[Sandbox]) -> None:
@@ -183,7 +190,10 @@ async def is_gone(client: Client, sandbox_id: str) -> bool:
 
 
 def may_have_made_one(failure: Failure) -> bool:
-    """It has an id already, whatever failed after that; or the create was neither never sent nor refused."""
+    """Whether a failed create may have made a sandbox.
+
+    It has when there is an id already; it may have when the create was sent and not refused.
+    """
     return failure.sandbox_id is not None or (
         not failure.unsent and failure.status not in NOTHING_MADE
     )

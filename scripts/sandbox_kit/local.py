@@ -1,4 +1,7 @@
-"""Finding or starting local Daytona for --local: its server.json, and its own command line as a subprocess."""
+"""Finding or starting local Daytona for --local.
+
+It is found by its server.json, and started by its own command line as a subprocess.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,10 @@ def read_server_json() -> LocalServer | None:
 
 
 def find_or_start() -> LocalServer:
-    """A healthy server of this skill's version; raises Failure local_unavailable with the server's own reason and fix."""
+    """A healthy server of this skill's version.
+
+    Raises Failure local_unavailable with the server's own reason and fix.
+    """
     server = read_server_json()
     if server is not None and server.version == skill_env.server_version() and is_answering(server):
         return server
@@ -55,9 +61,8 @@ def is_answering(server: LocalServer) -> bool:
     request = urllib.request.Request(
         f"{server.url}/local/status", headers={"Authorization": f"Bearer {server.api_key}"}
     )
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({})
-    )  # loopback never goes through a proxy
+    # Loopback never goes through a proxy.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=ANSWER_TIMEOUT_S) as response:
             return bool(response.headers.get("X-Daytona-Local"))

@@ -1,4 +1,4 @@
-"""What a sandbox may reach: everything, nothing, or only these; and whether a rule loosens another."""
+"""What a sandbox may reach: all, nothing, or only these; and whether a rule loosens another."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class NetworkRule:
-    """What the program may reach: everything, nothing, or only these. At most one of the three is set, as Daytona takes them."""
+    """What the program may reach: everything, nothing, or only these.
+
+    At most one of the three is set, as Daytona takes them.
+    """
 
     block_all: bool = False
     domains: tuple[str, ...] = ()
@@ -23,7 +26,7 @@ class NetworkRule:
         )
 
     def loosens(self, there: NetworkRule) -> bool:
-        """Whether this rule would let through what the one that is there keeps out; none changes nothing."""
+        """Whether this rule lets through what the one that is there keeps out; no rule does not."""
         if not self or not there or self.block_all:
             return False
         if there.block_all:
@@ -49,7 +52,10 @@ class NetworkRule:
 
 
 def is_domain_under(name: str, pattern: str) -> bool:
-    """Whether a domain rule lets through no more than another one: `*.example.org` has all names below, not example.org itself."""
+    """Whether a domain rule lets through no more than another one.
+
+    `*.example.org` has all names below, not example.org itself.
+    """
     name, pattern = name.lower(), pattern.lower()
     return name == pattern or (
         pattern.startswith("*.") and name.removeprefix("*.").endswith(pattern[1:])

@@ -1,4 +1,4 @@
-"""What a program prints on its way out: bounded, redacted, free of terminal escapes. It is hostile."""
+"""What a program prints, on its way out: bounded, redacted, without escapes. It is hostile."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Redactor:
 
 
 def overlap_length(text: str, secret: str) -> int:
-    """Length of the longest end of `text` that is a beginning of `secret`, the whole secret left out."""
+    """Length of the longest end of `text` that begins `secret` and is not the whole of it."""
     for size in range(min(len(secret) - 1, len(text)), 0, -1):
         if text.endswith(secret[:size]):
             return size
@@ -57,7 +57,10 @@ def overlap_length(text: str, secret: str) -> int:
 
 
 class EscapeFilter:
-    """Takes terminal escapes and control characters out of a stream; newlines and tabs stay, a lone CR becomes a newline."""
+    """Takes terminal escapes and control characters out of a stream.
+
+    Newlines and tabs stay, a lone CR becomes a newline.
+    """
 
     def __init__(self) -> None:
         self._held = ""
@@ -79,7 +82,10 @@ class EscapeFilter:
 
 
 class HeadAndTail:
-    """Passes the first half of a budget on, keeps the last half, and says between them how much is left out."""
+    """Passes the first half of a budget on and keeps the last half.
+
+    Between them it says how much is left out.
+    """
 
     def __init__(
         self, limit: int, write: Callable[[str], None], *, notice: Callable[[int], str]
@@ -187,7 +193,7 @@ class ProgramOutput:
         return self._log.problem
 
     def finish(self) -> None:
-        """Everything that was held back goes out now; called before the sandbox's deletion is sent."""
+        """Write what was held back; called before the sandbox's deletion is sent."""
         if not self._finished:
             self._finished = True
             for stream in (self.stdout, self.stderr):
@@ -196,7 +202,7 @@ class ProgramOutput:
 
 
 class StandardStream:
-    """One of our own streams; when its reader goes away the run ends, because nobody is left to read it."""
+    """One of our own streams; a reader that goes away ends the run, as nobody is left to read."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

@@ -1,4 +1,7 @@
-"""Whose a sandbox is: this skill's by one label, this user's by another. Organizations are shared, and colleagues carry the same skill."""
+"""Whose a sandbox is: this skill's by one label, this user's by another.
+
+Organizations are shared, and colleagues carry the same skill.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ YOURS, ANOTHERS, FOREIGN = "yours", "another user's", "not this skill's"
 
 @dataclass(frozen=True)
 class User:
-    """This user of this machine, by a random id that says nothing else; not `stored` when the next run will be somebody else."""
+    """This user of this machine, by a random id that says nothing else.
+
+    Not `stored` when the next run will be somebody else.
+    """
 
     id: str
     stored: bool = True
@@ -52,7 +58,10 @@ class RunIdentity:
         return {**self.user.labels, RUN_ID: self.run_id}
 
     def made(self, name: str, labels: Mapping[str, str]) -> bool:
-        """Whether a sandbox is this run's. A name of our own is as unique as the run-id, should the server have dropped the labels."""
+        """Whether a sandbox is this run's.
+
+        A name of our own is as unique as the run-id, should the server have dropped the labels.
+        """
         found = labels.get(RUN_ID)
         return name == self.name and (
             found == self.run_id or (found is None and self.run_id in name)
@@ -60,7 +69,10 @@ class RunIdentity:
 
 
 def this_user() -> User:
-    """Read from the client's state, made there by the first run; a state that cannot be written makes a stranger of every run."""
+    """Read from the client's state, where the first run makes it.
+
+    Where the state cannot be written, every run is a user of its own.
+    """
     path = skill_env.client_state_dir() / "user-id"
     try:
         return User(read_id(path) or make_id(path))
@@ -77,7 +89,10 @@ def read_id(path: Path) -> str | None:
 
 
 def make_id(path: Path) -> str:
-    """Once, by whichever of several first runs comes first; also in place of what is no id. Raises OSError."""
+    """Once, by whichever of several first runs comes first; also in place of what is no id.
+
+    Raises OSError.
+    """
     with one_at_a_time(path):
         found = read_id(path)
         if found is None:
@@ -96,11 +111,12 @@ def owner_of(labels: Mapping[str, str], user: User) -> str:
 def require_yours(
     sandbox_id: str, name: str, labels: Mapping[str, str], *, user: User, local: bool
 ) -> None:
-    """Raises Failure forbidden for a sandbox that is not this user's; the way out asks the person."""
+    """Raises Failure forbidden for a sandbox that is not this user's; its fix asks the person."""
     owner = owner_of(labels, user)
     if owner != YOURS:
+        words = ("adopt", sandbox_id, "--local") if local else ("adopt", sandbox_id)
         raise Failure(
             "forbidden",
             f"{name} ({sandbox_id}) is {owner}, so it is left alone",
-            fix=f"if it is yours to use: {skill_env.command('sandboxes.py', 'adopt', sandbox_id, *(['--local'] if local else []))}",
+            fix=f"if it is yours to use: {skill_env.command('sandboxes.py', *words)}",
         )

@@ -14,7 +14,8 @@ SLICE_S = 10  # one look inside lasts so long, then the server's own end is aske
 # The kernel's table needs no tool that an image may lack; 0A is LISTEN.
 LOOK = (
     "i=0; while [ $i -lt {tries} ]; do "
-    "cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -q ':{port:04X} [0-9A-F]*:0000 0A' && exit 0; "
+    "cat /proc/net/tcp /proc/net/tcp6 2>/dev/null"
+    " | grep -q ':{port:04X} [0-9A-F]*:0000 0A' && exit 0; "
     "i=$((i+1)); sleep 0.2; done; exit 1"
 )
 TRIES_A_SLICE = SLICE_S * 5
@@ -35,7 +36,10 @@ class PreviewLink:
 async def wait_for_port(
     sandbox: Sandbox, port: int, *, timeout_s: int, server: tuple[str, str] | None
 ) -> None:
-    """Until something listens; raises Failure when the `server` (session and command) ends before, or the time does."""
+    """Return when something listens.
+
+    Raises Failure when the `server` (session and command) ends before, or the time does.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
     while True:
@@ -47,14 +51,17 @@ async def wait_for_port(
         if code is not None:
             raise Failure(
                 "exec_failed",
-                f"the server ended with exit code {code} before port {port} listened; its output is above",
+                f"the server ended with exit code {code} before port {port} listened;"
+                " its output is above",
                 fix="mend --serve; it must stay in the foreground and listen on that port",
             )
         if loop.time() >= deadline:
             raise Failure(
                 "timeout",
-                f"nothing listened on port {port} within {timeout_s} s; what the server printed is above",
-                fix=f"--timeout {timeout_s * 3}, or --preview with the port that the server really uses",
+                f"nothing listened on port {port} within {timeout_s} s;"
+                " what the server printed is above",
+                fix=f"--timeout {timeout_s * 3},"
+                " or --preview with the port that the server really uses",
             )
 
 

@@ -1,7 +1,8 @@
-"""Commands and code in a sandbox: uploaded as files, run with a closed stdin, streams apart, a deadline, partial output kept.
+"""Commands and code in a sandbox: uploaded as files, run until a deadline, partial output kept.
 
-They run in a session of their own, because sessions split and stream the output and `delete_session` kills the whole tree. Sessions
-take no variables, so these travel in a file beside the script and show in no command line.
+Their stdin is closed, their streams stay apart. They run in a session of their own, because
+sessions split and stream the output and `delete_session` kills the whole tree. Sessions take no
+variables, so these travel in a file beside the script and show in no command line.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from .status_log import StatusLog
 
 KEEP_AWAKE_S = 300.0
 FOLLOW_TRIES = 4
-USEFUL_CONNECTION_S = (
-    10.0  # proxies cut long streams after minutes; one that lasted so long is worth opening again
-)
+# Proxies cut long streams after minutes; one that lasted so long is worth opening again.
+USEFUL_CONNECTION_S = 10.0
 RECONNECT_PAUSE_S = 0.2
 WORTH_RECONNECTING = ("network", "server_error")
 POLL_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 LATE_OUTPUT_S = 2.0  # after a kill, for what the server still has
-# In a subshell, because a bare `exit` would end the session; a server that swallowed the upload must not look like a program's failure.
+# In a subshell, because a bare `exit` would end the session; a server that swallowed the upload
+# must not look like a program's failure.
 START = "(test -r {folder}/launch-{number} || exit 125; exec sh {folder}/launch-{number})"
 NOT_THERE = 125
 LAUNCH = """\
@@ -82,15 +83,17 @@ class ProgramEnd:
 
 @dataclass
 class OutputFollower:
-    """Passes both streams on, skipping what an earlier connection already brought: the server replays them from the start."""
+    """Passes both streams on, skipping what an earlier connection already brought.
+
+    The server replays them from the start.
+    """
 
     out: Callable[[str], None]
     err: Callable[[str], None]
     seen_out: int = 0
     seen_err: int = 0
-    failure: Failure | None = (
-        None  # of our own side: the SDK would hand it back as one of its errors
-    )
+    # Of our own side: the SDK would hand it back as one of its errors.
+    failure: Failure | None = None
 
     @property
     def seen_any(self) -> bool:
@@ -100,11 +103,10 @@ class OutputFollower:
         try:
             write(text)
         except Exception as error:
-            self.failure = (
-                error
-                if isinstance(error, Failure)
-                else Failure("internal", f"the output could not be passed on: {error}")
-            )
+            if not isinstance(error, Failure):
+                self.failure = Failure("internal", f"the output could not be passed on: {error}")
+            else:
+                self.failure = error
             raise
 
     def fresh(self) -> tuple[Callable[[str], None], Callable[[str], None]]:
@@ -125,7 +127,10 @@ class OutputFollower:
 
 
 class RemoteRunDir:
-    """A private folder in the sandbox with all programs of a run, and the session that they run in one after another."""
+    """A private folder in the sandbox with all programs of a run, and their session.
+
+    They run in it one after another.
+    """
 
     def __init__(
         self, sandbox: Sandbox, status: StatusLog, *, run_id: str, cwd: str | None
@@ -169,7 +174,8 @@ class RemoteRunDir:
         ):
             raise Failure(
                 "exec_failed",
-                "the program's file is not in the sandbox: the server lost it, or the program removed it and ended with 125",
+                "the program's file is not in the sandbox: the server lost it,"
+                " or the program removed it and ended with 125",
             )
         return ProgramEnd(exit_code=code, timed_out=code is None, seconds=time.monotonic() - began)
 
@@ -201,7 +207,10 @@ async def follow_until_deadline(
 async def follow_to_end(
     sandbox: Sandbox, session: str, command: str, follower: OutputFollower
 ) -> int:
-    """Follow the output, connecting again whenever the stream breaks; when it brings nothing time after time, poll instead."""
+    """Follow the output, connecting again whenever the stream breaks.
+
+    When it brings nothing time after time, poll instead.
+    """
     in_vain = 0
     while in_vain < FOLLOW_TRIES:
         seen, began = (follower.seen_out, follower.seen_err), time.monotonic()
@@ -226,7 +235,10 @@ async def follow_to_end(
 
 
 async def wait_for_exit_code(sandbox: Sandbox, session: str, command: str) -> int | None:
-    """The exit code soon after the stream ended; None when the command goes on, so the stream only broke politely."""
+    """The exit code, soon after the stream ended.
+
+    None when the command goes on: then the stream was closed before its end.
+    """
     for pause in POLL_S:
         code = await sandbox.exit_code(session, command)
         if code is not None:

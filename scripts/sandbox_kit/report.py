@@ -29,9 +29,8 @@ class RunReport:
     steps: list[dict[str, Any]] = field(default_factory=list)
     files: list[dict[str, Any]] = field(default_factory=list)
     charts: list[str] = field(default_factory=list)
-    held: list[dict[str, Any]] = field(
-        default_factory=list
-    )  # what came back and was not written, and why
+    # What came back and was not written, and why.
+    held: list[dict[str, Any]] = field(default_factory=list)
     fetch: str | None = None  # the command that brings it
     preview: dict[str, Any] | None = None
     detached: bool = False

@@ -1,6 +1,7 @@
-"""RunRequest: everything a run needs, read and checked once. Each file and variable of this machine comes through `host_access`.
+"""RunRequest: everything a run needs, read and checked once.
 
-What a run does with it comes later, and reads nothing of this machine but what `archive` packs.
+Each file and variable of this machine comes through `host_access`. What a run does with it comes
+later, and reads nothing of this machine but what `archive` packs.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class RunRequest:
 
     @property
     def needs_network_first(self) -> bool:
-        """Whether something before the program needs the network that the program shall not have."""
+        """Whether a step before the program needs the network that the program shall not have."""
         return bool(self.setup) or self.repo is not None
 
     @property
@@ -128,7 +129,10 @@ class RunRequest:
 
 
 def read_run_request(given: argparse.Namespace, access: HostAccess) -> RunRequest:
-    """All before a create; raises Failure for what may not be read, and UsageFailure for what is not there."""
+    """All of it, before a create.
+
+    Raises Failure for what may not be read, and UsageFailure for what is not there.
+    """
     env = read_environment(given, access)
     programs = read_programs(given, access)
     repo = read_repository(given, access)
@@ -172,7 +176,10 @@ def read_environment(given: argparse.Namespace, access: HostAccess) -> dict[str,
 
 
 def read_env_file(file: str, access: HostAccess) -> dict[str, str]:
-    """NAME=VALUE lines, without expansion: `${NAME}` would read this machine's variables. No message has a value."""
+    """NAME=VALUE lines, without expansion: `${NAME}` would read this machine's variables.
+
+    No message has a value.
+    """
     from dotenv import dotenv_values
 
     text = access.text("--env-file", file, limit=LARGEST_TEXT)
@@ -272,7 +279,10 @@ def refuse_charts(
 
 
 def refuse_foreign_account(request: RunRequest, settings: Settings) -> None:
-    """A key from a file here may be a stranger's, who would be given this machine's variables; raises Failure."""
+    """Raises Failure for this machine's variables beside a key from a file here.
+
+    Such a key may be a stranger's, who would be given the variables.
+    """
     if request.takes_host_values and settings.key_source in DOTENV_FILES:
         raise Failure(
             "host_access",

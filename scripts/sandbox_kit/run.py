@@ -19,7 +19,7 @@ from .sdk import CreateSpec, Sandbox
 
 
 class Run:
-    """One run of a request; its report fills as it goes on, so that a failure leaves what there was."""
+    """One run of a request; its report fills on the way, so a failure leaves what there was."""
 
     def __init__(self, request: RunRequest, context: RunContext, report: RunReport) -> None:
         self.identity = RunIdentity.new(context.user, request.name)
@@ -36,7 +36,10 @@ class Run:
         self._status = context.status
 
     async def execute(self) -> None:
-        """To the deletion of its sandbox; raises Failure. A program's own failure is in the report."""
+        """Run it, to the deletion of its sandbox; raises Failure.
+
+        A program's own failure is in the report, not raised.
+        """
         if self._request.sandbox is not None:
             await self._run_in_existing(self._request.sandbox)
         elif self._request.name is not None:
@@ -80,7 +83,7 @@ class Run:
         await self._work_in(sandbox)
 
     async def _run_in_named(self) -> None:
-        """Get or create; a create that lost the race against another one uses that one's sandbox."""
+        """Get or create; a create that lost a race against another uses that one's sandbox."""
         try:
             await self._run_in_existing(self.identity.name)
         except Failure as failure:
@@ -118,7 +121,7 @@ class Run:
                 self._tell_what_is_kept(sandbox)
 
     def _keep(self) -> bool:
-        """A link or a detached program is worth a sandbox that goes on; an attempt at one is not."""
+        """Whether the sandbox stays: for a link or detached program, not for an attempt at one."""
         report = self.report
         report.kept = self._request.stays or report.detached or report.preview is not None
         return report.kept
@@ -168,7 +171,10 @@ class Run:
 
 
 def create_spec(request: RunRequest, identity: RunIdentity) -> CreateSpec:
-    """The sandbox of a run; its network rule comes later where something before the program needs the network."""
+    """The sandbox of a run.
+
+    Its network rule comes later where a step before the program needs the network.
+    """
     return CreateSpec(
         identity=identity,
         labels=request.labels,

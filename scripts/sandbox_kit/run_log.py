@@ -15,7 +15,7 @@ LOG_CUT = "\n[the log ends here: it reached 256 MB]\n"
 
 
 class RunLog:
-    """The whole output of a run in a file of its own, 0600, capped; made when the first text comes."""
+    """The whole output of a run in a file of its own, 0600, capped; made with the first text."""
 
     def __init__(self, run_id: str) -> None:
         self.path = logs_dir() / f"{run_id}.log"

@@ -1,4 +1,7 @@
-"""What a run does in its sandbox, in order: clone, upload, setup, network rule, program, downloads, preview."""
+"""What a run does in its sandbox, in order.
+
+Clone, upload, setup, network rule, program, downloads, preview.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,10 @@ class RunSteps:
         self._server_command: str | None = None
 
     async def do(self) -> None:
-        """Everything that was asked for; raises Failure. A program's own failure is in the report, not raised."""
+        """Everything that was asked for; raises Failure.
+
+        A program's own failure is in the report, not raised.
+        """
         request = self._request
         await self._clone()
         if self._packed is not None:
@@ -180,7 +186,7 @@ class RunSteps:
             )
 
     async def _restrict_network(self) -> None:
-        """Once the network is no longer needed; a rule that held from the start was read back then."""
+        """Once the network is no longer needed; a rule from the start was read back then."""
         request, rule = self._request, self._request.network
         if not rule or not (request.needs_network_first or not self._report.created):
             return
@@ -219,7 +225,7 @@ class RunSteps:
         return done.exit_code == 0
 
     async def _show_preview(self, port: int) -> None:
-        """Start the server, wait for its port, make the link; when it dies, what it printed is shown."""
+        """Start the server, wait for its port, make the link; show what it printed if it dies."""
         request, server = self._request, None
         if request.server is not None:
             number = len(self._uploaded_programs()) - 1
@@ -248,11 +254,12 @@ class RunSteps:
 
 
 def refuse_looser_rule(rule: NetworkRule, info: SandboxInfo) -> None:
-    """Raises Failure conflict for a rule that would let through what the one that is there keeps out."""
+    """Raises Failure conflict for a rule that lets through what the one that is there keeps out."""
     if rule.loosens(info.network):
         raise Failure(
             "conflict",
-            f"{info.name} has {info.network.describe()}, and a rule that is there is never loosened",
+            f"{info.name} has {info.network.describe()},"
+            " and a rule that is there is never loosened",
             fix="leave out the network flags, or use another --name",
         )
 

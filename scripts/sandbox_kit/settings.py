@@ -1,4 +1,7 @@
-"""Where endpoint, key and region come from, each with its source. A `.env` may name a key, never an endpoint."""
+"""Where endpoint, key and region come from, each with its source.
+
+A `.env` may name a key, never an endpoint.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ CREDENTIALS = ("DAYTONA_API_KEY", "DAYTONA_JWT_TOKEN", "DAYTONA_ORGANIZATION_ID"
 
 @dataclass(frozen=True)
 class Settings:
-    """How to reach one engine. `api_key` or `jwt_token` with `organization_id`; secrets never show in a repr."""
+    """How to reach one engine: with `api_key`, or with `jwt_token` and `organization_id`.
+
+    Secrets never show in a repr.
+    """
 
     engine: str
     endpoint: str
@@ -42,7 +48,10 @@ class Settings:
     def describe(self) -> str:
         """For people: which engine, where, and whose key."""
         if self.engine == "local":
-            return f"local Daytona at {self.endpoint} (weaker than the cloud: it shares this machine's kernel), key from {self.key_source}"
+            return (
+                f"local Daytona at {self.endpoint} (weaker than the cloud: it shares this machine's"
+                f" kernel), key from {self.key_source}"
+            )
         return f"cloud at {self.endpoint}, key from {self.key_source}"
 
 
@@ -67,7 +76,8 @@ def settings_from_environment(
     ):
         raise Failure(
             "no_credentials",
-            "no API key: DAYTONA_API_KEY is neither in the environment nor in .env.local or .env here",
+            "no API key: DAYTONA_API_KEY is neither in the environment"
+            " nor in .env.local or .env here",
         )
     by_key = bool(values.get("DAYTONA_API_KEY"))
     return Settings(
@@ -82,7 +92,10 @@ def settings_from_environment(
 
 
 def endpoint_from(variables: Mapping[str, str]) -> str:
-    """DAYTONA_API_URL of the real environment only: a file in the working directory must not say where a key is sent."""
+    """DAYTONA_API_URL of the real environment only.
+
+    A file in the working directory must not say where a key is sent.
+    """
     chosen = (
         variables.get("DAYTONA_API_URL") or variables.get("DAYTONA_SERVER_URL") or DEFAULT_ENDPOINT
     )
@@ -92,9 +105,8 @@ def endpoint_from(variables: Mapping[str, str]) -> str:
             "DAYTONA_API_URL is not an http or https address",
             fix=f"export DAYTONA_API_URL={DEFAULT_ENDPOINT}",
         )
-    if (
-        "@" in chosen.partition("://")[2].partition("/")[0]
-    ):  # it is printed, and sent in clear to whoever asks
+    # The address is printed, and sent in clear to whoever asks.
+    if "@" in chosen.partition("://")[2].partition("/")[0]:
         raise Failure(
             "network",
             "DAYTONA_API_URL must not carry a user or a password",
@@ -108,7 +120,8 @@ def read_credentials(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Values and their sources, in the SDK's order: environment, .env.local, .env.
 
-    Where any credential is exported no file is read: a stranger's would complete it with an account or a region of its own.
+    Where any credential is exported no file is read: a stranger's would complete it with an account
+    or a region of its own.
     """
     names = ("DAYTONA_API_KEY", "DAYTONA_JWT_TOKEN", "DAYTONA_ORGANIZATION_ID", "DAYTONA_TARGET")
     exported = any(variables.get(name) for name in CREDENTIALS)
@@ -124,7 +137,7 @@ def read_credentials(
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
-    """Variables of one file, without expansion from the environment; {} when it is absent or unreadable."""
+    """Variables of one file, without expansion; {} when it is absent or unreadable."""
     from dotenv import dotenv_values
 
     try:

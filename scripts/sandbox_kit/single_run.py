@@ -1,4 +1,4 @@
-"""run_in_sandbox.py after its request is read: engine, signals, one run, its JSON and its last line."""
+"""run_in_sandbox.py after its request is read: engine, signals, one run, JSON, the last line."""
 
 from __future__ import annotations
 
@@ -117,7 +117,10 @@ class SingleRun:
             self._status.tell(self._run.output.log_problem)
 
     def _without_secrets(self, value: Any, name: str = "") -> Any:
-        """Values alone, before they are spelt as JSON: a secret may be chosen to look like a part of it. Words of ours stay."""
+        """Values alone, before they are spelt as JSON; words of ours stay.
+
+        A secret may be chosen to look like a part of the JSON.
+        """
         if isinstance(value, str):
             return value if name in FIXED_WORDS else self._status.clean(value)
         if isinstance(value, dict):
@@ -127,7 +130,7 @@ class SingleRun:
         return value
 
     def _say_last_line(self) -> None:
-        """After all that the program printed: whose the exit code is, because a program can print any line of ours."""
+        """Whose the exit code is; last, because a program can print any line of ours before."""
         report, code = self._report, self._report.choose_exit_code()
         if report.failure is not None:
             self._status.fail(

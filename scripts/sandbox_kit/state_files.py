@@ -27,7 +27,7 @@ def write_private(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def one_at_a_time(path: Path) -> Iterator[None]:
-    """Runs and threads take turns at what `path` names; where nothing can be locked, the last one wins."""
+    """Runs and threads take turns at what `path` names; without locks, the last one wins."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with open(path.with_name(f".{path.name}.lock"), "ab") as sandbox:
         with contextlib.suppress(ImportError, OSError):

@@ -47,11 +47,15 @@ class StatusLog:
 
     @contextlib.contextmanager
     def waiting(self, what: str) -> Iterator[None]:
-        """On a terminal, the seconds that the block takes, in one line that is gone afterwards; elsewhere nothing."""
+        """On a terminal, the seconds that the block takes, in one line that is gone afterwards.
+
+        Elsewhere nothing.
+        """
         if self._quiet or not sys.stderr.isatty():
             yield
             return
-        import asyncio  # not at the top: usage errors stop before anything that costs a tenth of a second
+        # Not at the top: it costs a tenth of a second, and usage errors stop before.
+        import asyncio
 
         clock = asyncio.get_running_loop().create_task(count_seconds(what))
         try:

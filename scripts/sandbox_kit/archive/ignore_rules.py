@@ -11,7 +11,10 @@ from ..host_access.folders import open_folder, open_regular_file
 
 
 class IgnoreRules:
-    """The .gitignore files of a tree and of the folders above it, as git reads them: the last matching line wins."""
+    """The .gitignore files of a tree and of the folders above it, as git reads them.
+
+    The last matching line wins.
+    """
 
     def __init__(self, top: Path) -> None:
         self._specs: list[tuple[Path, Any]] = []

@@ -36,7 +36,8 @@ class PackedUpload:
 
     def describe(self) -> str:
         skipped = f"; left here: {list_names(self.skipped)}" if self.skipped else ""
-        return f"{self.files} file{'' if self.files == 1 else 's'}, {readable_size(self.size)}{skipped}"
+        plural = "" if self.files == 1 else "s"
+        return f"{self.files} file{plural}, {readable_size(self.size)}{skipped}"
 
 
 def list_names(names: list[str]) -> str:
@@ -152,7 +153,10 @@ def add_entry(
 def add_link(
     archive: tarfile.TarFile, top: Path, path: Path, name: str, found: PackedUpload
 ) -> None:
-    """A relative link that stays in the tree; any other would show the sandbox nothing, or this machine's paths."""
+    """Add a relative link that stays in the tree, and skip any other.
+
+    Another one would lead nowhere in the sandbox, or show it this machine's paths.
+    """
     target = os.readlink(path)
     if os.path.isabs(target) or not Path(os.path.normpath(path.parent / target)).is_relative_to(
         top

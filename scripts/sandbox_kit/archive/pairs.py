@@ -92,9 +92,9 @@ def read_download(text: str, access: HostAccess, *, force: bool) -> Download:
 
 
 def refuse_taken(flag: str, here: str, access: HostAccess, *, force: bool) -> None:
-    """Raises Failure host_access for a place that no flag writes, and for a result whose place is taken.
+    """Raises Failure host_access for a closed place, and for a result whose place is taken.
 
-    What is no result by its name would be held anyway, so that the user can put it over what is there.
+    What is no result by its name is held anyway, so that the user can put it over what is there.
     """
     real = access.allowed(flag, here, write=True)
     if force or not access.is_there(real) or access.is_held_by_name(real):

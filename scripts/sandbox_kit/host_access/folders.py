@@ -1,7 +1,7 @@
-"""Opening and making files of this machine, folder by folder: no link is followed on the way, and what was opened is what is used.
+"""Opening and making files of this machine, folder by folder, without following a link.
 
-A path is only a wish until it is opened: between a look at it and its use it may have become another. Windows knows no descriptors of
-folders; there the resolved path has to do.
+What was opened is what is used: between a look at a path and its use it may have become another.
+Windows knows no descriptors of folders; there the resolved path has to do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from ..console import quote_path
 from ..errors import UsageFailure
 
 BY_DESCRIPTOR = os.open in os.supports_dir_fd and os.mkdir in os.supports_dir_fd
-# Neither to wait for a pipe nor to follow a link that replaced the file; Windows has neither flag, and one of its own.
+# Neither to wait for a pipe nor to follow a link that replaced the file; Windows has neither flag,
+# and one of its own.
 READ_ONLY = (
     os.O_RDONLY
     | getattr(os, "O_NONBLOCK", 0)
@@ -41,7 +42,10 @@ FolderWatch = Callable[[Path, os.stat_result, bool], None]
 
 
 def refuse_folders(identities: frozenset[tuple[int, int]], refusal: Exception) -> FolderJudge:
-    """A judge that raises `refusal` for any of these folders, (device, inode), by whatever name they are reached."""
+    """A judge that raises `refusal` for any of these folders, by whatever name they are reached.
+
+    `identities` are pairs of device and inode.
+    """
 
     def judge(status: os.stat_result) -> None:
         if (status.st_dev, status.st_ino) in identities:
@@ -51,7 +55,7 @@ def refuse_folders(identities: frozenset[tuple[int, int]], refusal: Exception) -
 
 
 class OpenFolder:
-    """A folder that is held open; what is done in it is done there, whatever becomes of its name."""
+    """A folder held open: what is done in it is done there, whatever becomes of its name."""
 
     def __init__(self, path: Path, descriptor: int | None) -> None:
         self.path = path
@@ -92,7 +96,10 @@ class OpenFolder:
             os.unlink(self._name(name), dir_fd=self._descriptor)
 
     def put(self, part: str, name: str, *, replace: bool) -> None:
-        """Give a whole file its name; raises FileExistsError for one that is there, unless that is to be replaced."""
+        """Give a whole file its name.
+
+        Raises FileExistsError for one that is there, unless that is to be replaced.
+        """
         if not replace:
             try:
                 os.link(
@@ -169,7 +176,10 @@ def open_folder(
 
 
 def open_regular_file(flag: str, given: str, folder: OpenFolder, name: str) -> IO[bytes]:
-    """A file opened without following a link or waiting for a pipe; raises UsageFailure for anything but a regular file."""
+    """A file opened without following a link or waiting for a pipe.
+
+    Raises UsageFailure for anything but a regular file.
+    """
     try:
         stream = os.fdopen(folder.open(name, READ_ONLY), "rb")
     except OSError as error:

@@ -1,8 +1,10 @@
-"""The one gate for what a flag may touch on this machine: files to read, results to write, variables to pass on.
+"""The one gate for what a flag may touch on this machine.
 
-A hijacked model may choose every argument of a granted command line and its working directory, but not the variables that its user
-exported. So the working directory's tree is open where it is a project's, without dotfiles and what looks like a key; only results are
-written, over nothing of the user's; and the user's own two variables open more.
+That is files to read, results to write and variables to pass on. A hijacked model may choose every
+argument of a granted command line and its working directory, but not the variables that its user
+exported. So the working directory's tree is open where it is a project's, without dotfiles and
+what looks like a key; only results are written, over nothing of the user's; and the user's own two
+variables open more.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ OWN_NAMES = "DAYTONA_"  # our own credentials are never a program's
 
 @dataclass(frozen=True)
 class HostAccess:
-    """What is open: one folder's tree, what the user named besides, and the variables that may be passed on."""
+    """What is open: one folder's tree, what the user named besides, and variables to pass on."""
 
     folder: Path
     named: tuple[Path, ...]
@@ -76,7 +78,10 @@ class HostAccess:
         return ProtectedFolders.of_this_skill()
 
     def read(self, flag: str, given: str, *, limit: int) -> bytes:
-        """The bytes of a regular file of at most `limit` bytes; raises Failure host_access, or usage when there is no such file."""
+        """The bytes of a regular file of at most `limit` bytes.
+
+        Raises Failure host_access, or usage when there is no such file.
+        """
         with self.open_to_read(flag, given) as stream:
             content = stream.read(limit + 1)
         if len(content) > limit:
@@ -98,7 +103,10 @@ class HostAccess:
             ) from None
 
     def allowed(self, flag: str, given: str, *, write: bool = False) -> Path:
-        """The real path behind `given`, symbolic links resolved; raises Failure host_access. Nothing is opened."""
+        """The real path behind `given`, symbolic links resolved; nothing is opened.
+
+        Raises Failure host_access.
+        """
         real = self._resolved(flag, given)
         reason = self._why_not_there(real, write=write)
         if reason is not None:
@@ -106,7 +114,10 @@ class HostAccess:
         return real
 
     def open_to_read(self, flag: str, given: str) -> IO[bytes]:
-        """A regular file, reached folder by folder; raises Failure host_access, or usage when there is none."""
+        """A regular file, reached folder by folder.
+
+        Raises Failure host_access, or usage when there is none.
+        """
         real = self.allowed(flag, given)
         with self.open_folder(flag, given, real.parent, write=False) as folder:
             return open_regular_file(flag, given, folder, real.name)
@@ -135,14 +146,17 @@ class HostAccess:
             raise UsageFailure(f"{flag} {quote_path(given)}: {error.strerror}", fix=fix) from None
 
     def folder_to_read(self, flag: str, given: str) -> Path | None:
-        """The real path of a folder; None when `given` is something else. Raises Failure host_access."""
+        """The real path of a folder, None for anything else; raises Failure host_access."""
         real = self.allowed(flag, given)
         return real if real.is_dir() else None
 
     def why_not_written(
         self, flag: str, given: str, *, force: bool, written: WrittenRecord
     ) -> str | None:
-        """Why a granted line writes nothing of that name here; None when it may. Raises nothing: what is not written is held."""
+        """Why a granted line writes nothing of that name here; None when it may.
+
+        Raises nothing: what is not written is held.
+        """
         try:
             real = self._resolved(flag, given)
         except UsageFailure:
@@ -203,14 +217,20 @@ class HostAccess:
         return "a link lies on the way" if is_link else None
 
     def _why_no_result(self, real: Path) -> str | None:
-        """The names below the open tree are the line's own; folders above it count where tools obey what lies in them."""
+        """By the names below the open tree, which are the line's own, and by the folders above it.
+
+        Those count where tools obey what lies in them.
+        """
         base = self._base(real)
         return why_no_result(
             real.relative_to(base) if real != base else PurePath(real.name), self._above(base)
         )
 
     def _why_misplaced(self, real: Path, written: WrittenRecord) -> str | None:
-        """In the project's top folder, or below one for results that runs made there: tools look through the folders that people made."""
+        """Results lie in the project's top folder, or in a folder that runs made there for them.
+
+        Tools look through the folders that people made.
+        """
         first, kind = self.first_folder(real), kind_of(real.name)
         if (
             self._base(real) == self.folder
@@ -226,7 +246,7 @@ class HostAccess:
         return "a page and its data must not lie together" if has_page_beside(real) else None
 
     def first_folder(self, real: Path) -> Path | None:
-        """The folder of the open tree that holds `real`, directly or not; None when the tree itself does."""
+        """The open tree's own folder on the way to `real`; None when `real` lies straight in it."""
         base = self._base(real)
         parts = real.relative_to(base).parts if real != base else ()
         return base / parts[0] if len(parts) > 1 else None
@@ -246,7 +266,10 @@ class HostAccess:
         return base.relative_to(home).parts
 
     def _why_it_stays(self, real: Path, force: bool, written: WrittenRecord) -> str | None:
-        """Why what is there is not replaced; None when nothing is, or with --force what a run wrote and nobody changed."""
+        """Why what is there is not replaced; None when nothing is there.
+
+        None also for what a run wrote and nobody changed, with --force.
+        """
         if not os.path.lexists(real):
             return None
         return (None if self.is_as_written(real, written) else CHANGED) if force else TAKEN
@@ -274,7 +297,10 @@ class HostAccess:
         return self.named if self.project.closed else (self.folder, *self.named)
 
     def variable(self, name: str) -> str:
-        """A host variable's value for --env NAME; raises Failure host_access unless the user opened it."""
+        """A host variable's value for --env NAME.
+
+        Raises Failure host_access unless the user opened it.
+        """
         if name.upper().startswith(OWN_NAMES):
             raise Failure(
                 "host_access",
@@ -285,7 +311,8 @@ class HostAccess:
             raise Failure(
                 "host_access",
                 f"--env {name} would pass on a variable of this machine",
-                fix=f"the user may allow it by export {PASSED_NAMES}={name} before the session; or --env {name}=VALUE, a throwaway one",
+                fix=f"the user may allow it by export {PASSED_NAMES}={name} before the session;"
+                f" or --env {name}=VALUE, a throwaway one",
             )
         if name not in self.environ:
             raise UsageFailure(
@@ -295,10 +322,12 @@ class HostAccess:
         return self.environ[name]
 
     def git_token(self, name: str, url: str) -> str:
-        """A token for the host of `url`; raises Failure host_access unless the user bound that variable to that host."""
-        match = re.match(
-            r"https://([A-Za-z0-9.-]+)(:\d+)?/", url
-        )  # one spelling, which every reader of addresses takes for the same host
+        """A token for the host of `url`.
+
+        Raises Failure host_access unless the user bound that variable to that host.
+        """
+        # One spelling, which every reader of addresses takes for the same host.
+        match = re.match(r"https://([A-Za-z0-9.-]+)(:\d+)?/", url)
         host = match[1].lower() if match else "an odd address"
         if f"{name}@{host}" not in {
             bound.partition("@")[0] + "@" + bound.partition("@")[2].lower() for bound in self.tokens
@@ -306,7 +335,8 @@ class HostAccess:
             raise Failure(
                 "host_access",
                 f"--git-token {name} would send a variable of this machine to {host}",
-                fix=f"the user may allow it by export {PASSED_NAMES}={name}@{host} before the session",
+                fix=f"the user may allow it by export {PASSED_NAMES}={name}@{host}"
+                " before the session",
             )
         if not self.environ.get(name):
             raise UsageFailure(
@@ -350,9 +380,15 @@ def is_page_of(name: str, stem: str) -> bool:
 
 def access_refused(flag: str, given: str, why: str) -> Failure:
     """With the way out that this reason has."""
-    fix = f"name a plain file in the project's folder, or the user allows it: export {MORE_PATHS}=/path before the session"
+    fix = (
+        "name a plain file in the project's folder,"
+        f" or the user allows it: export {MORE_PATHS}=/path before the session"
+    )
     if OWN_FOLDERS in why:
         fix = "work in a folder of your own project"
     elif "from here" in why:
-        fix = f"cd to the project's folder first; or the user allows this one: export {MORE_PATHS}=/path before the session"
+        fix = (
+            "cd to the project's folder first;"
+            f" or the user allows this one: export {MORE_PATHS}=/path before the session"
+        )
     return Failure("host_access", f"{flag} {quote_path(given)} {why}", fix=fix)

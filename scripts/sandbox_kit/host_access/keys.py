@@ -1,4 +1,4 @@
-"""What looks like a key, by its name or by its content: it is not read, and does not leave this machine."""
+"""What looks like a key, by name or content: it is not read, and does not leave this machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import re
 from fnmatch import fnmatch
 from pathlib import PurePath
 
-# Dotfiles that tools read from a project and that hold no credentials; every other one stays here (.env, .npmrc, .netrc, .git ...).
+# Dotfiles that tools read from a project and that hold no credentials; every other one stays here
+# (.env, .npmrc, .netrc, .git ...).
 HARMLESS = tuple(
     """
         .gitignore .gitattributes .gitmodules .editorconfig .dockerignore .eslintrc*
@@ -27,9 +28,11 @@ KEY_LIKE = tuple(
         _netrc pgpass* *htpasswd
     """.split()
 )
-# A key by its content, whatever its file is called: at the beginning of a line, but for source, where it may be a constant of a test.
+# A key by its content, whatever its file is called: at the beginning of a line, but for source,
+# where it may be a constant of a test.
 KEY_LINE = (
-    rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY|---- BEGIN SSH2 ENCRYPTED PRIVATE KEY|untrusted comment: [^\n]{0,80}secret key"
+    rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY|---- BEGIN SSH2 ENCRYPTED PRIVATE KEY"
+    rb"|untrusted comment: [^\n]{0,80}secret key"
     rb"|PuTTY-User-Key-File-|AGE-SECRET-KEY-1|(export[ \t]+)?aws_secret_access_key[ \t]*="
 )
 KEY_VALUE = rb"\"private_key\"\s*:\s*\"-----BEGIN|\"aws_?secret_?access_?key\"\s*:|client-key-data:"
@@ -73,16 +76,19 @@ def looks_like_a_key(name: str) -> bool:
 
 def holds_a_key(name: str, beginning: bytes) -> bool:
     """By its content."""
-    beginning = (
-        beginning.replace(b"\0", b"") if beginning[:2] in (b"\xff\xfe", b"\xfe\xff") else beginning
-    )  # UTF-16, as some shells write
+    # UTF-16, as some shells write.
+    if beginning[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        beginning = beginning.replace(b"\0", b"")
     beginning = beginning.removeprefix(b"\xff\xfe").removeprefix(b"\xfe\xff")
     pattern = KEY_AT_THE_BEGINNING if name.lower().endswith(SOURCES) else KEY_AT_A_LINE
     return pattern.search(beginning) is not None
 
 
 def may_leave(name: str) -> bool:
-    """Whether a file or folder inside an uploaded folder may go along: a project's tests need its tools' settings."""
+    """Whether a file or folder inside an uploaded folder may go along.
+
+    Of the dotfiles, tools' settings may: a project's tests need them.
+    """
     return (
         not name.startswith(".") or any(fnmatch(name, pattern) for pattern in HARMLESS)
     ) and not looks_like_a_key(name)

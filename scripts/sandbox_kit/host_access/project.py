@@ -1,4 +1,7 @@
-"""Which folders are a project, where a flag may touch files, and which are the machine's, the home's or a tool's own."""
+"""Which folders are a project, where a flag may touch files.
+
+The others are the machine's, the home's or a tool's own.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,10 @@ LONGEST_GIT_FILE = 4096
 
 @dataclass(frozen=True)
 class Project:
-    """A working directory as flags may use it; `closed` says why they may not, as the end of a sentence about it."""
+    """A working directory as flags may use it.
+
+    `closed` says why they may not, as the end of a sentence about it.
+    """
 
     folder: Path
     closed: str | None
@@ -138,7 +144,10 @@ def why_closed(folder: Path, homes: Iterable[Path]) -> str | None:
 
 
 def is_in_anothers_home(folder: Path) -> bool:
-    """Where homes lie side by side; a shared folder among them that is this user's is a place for projects."""
+    """Whether it lies in somebody else's home, where homes lie side by side.
+
+    A shared folder among them that is this user's is a place for projects.
+    """
     for homes in (Path("/home"), Path("/Users")):
         if folder.is_relative_to(homes) and folder != homes:
             with contextlib.suppress(OSError):
@@ -168,7 +177,7 @@ def why_key_like(folder: Path, root: Path | None, homes: Iterable[Path]) -> str 
 
 
 def is_work_tree(folder: Path) -> bool:
-    """Whether git would take it for one: a `.git` with a HEAD, or a file that leads to such a folder."""
+    """Whether git takes it for one: by a `.git` with a HEAD, or a file that leads to such a one."""
     git = folder / ".git"
     with contextlib.suppress(OSError):
         if git.is_dir():
@@ -203,7 +212,10 @@ def is_place_of_worktrees(folder: Path) -> bool:
 
 
 def is_linked_worktree(folder: Path) -> bool:
-    """A worktree that somebody added on purpose, as clients do below .claude/worktrees: it and its repository name each other."""
+    """A worktree that somebody added on purpose, as clients do below .claude/worktrees.
+
+    It and its repository name each other.
+    """
     target = git_folder_of(folder / ".git") if (folder / ".git").is_file() else None
     if target is None or not (target / "commondir").is_file():
         return False
@@ -215,7 +227,10 @@ def is_linked_worktree(folder: Path) -> bool:
 
 @dataclass(frozen=True)
 class ProtectedFolders:
-    """Folders where no flag writes, wherever they lie and by whatever name; `unread` also hold keys and other runs' output."""
+    """Folders where no flag writes, wherever they lie and by whatever name.
+
+    `unread` also hold keys and other runs' output.
+    """
 
     unwritten: tuple[Path, ...]
     unread: tuple[Path, ...]

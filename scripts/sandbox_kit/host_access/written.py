@@ -1,4 +1,7 @@
-"""What earlier runs made in projects: `--force` replaces such a file while nobody has changed it, and text may lie in such a folder."""
+"""What earlier runs made in projects.
+
+`--force` replaces such a file while nobody has changed it, and text may lie in such a folder.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,8 @@ def records_dir() -> Path:
 class WrittenRecord:
     """The files and folders of one run as they come, and a look at those of all runs.
 
-    A file counts by its path, its content and its inode: the same bytes in a file of the user's own are the user's.
+    A file counts by its path, its content and its inode: the same bytes in a file of the user's own
+    are the user's.
     """
 
     def __init__(self, run_id: str, made: Mapping[str, str] | None = None) -> None:
@@ -79,7 +83,11 @@ class WrittenRecord:
 
 
 def folder_mark(status: os.stat_result) -> str:
-    """Which folder it is; an inode is used again when a folder is gone, so whoever made it anew under that name may be taken for a run."""
+    """Which folder it is, by device and inode.
+
+    An inode is used again when a folder is gone, so whoever made it anew under that name may be
+    taken for a run.
+    """
     return f"folder {status.st_dev} {status.st_ino}"
 
 

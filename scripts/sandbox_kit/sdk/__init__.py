@@ -1,7 +1,8 @@
 """The only package that imports the SDK: version gate, cheap import, its calls and errors as ours.
 
-Asynchronous clients are used throughout: the synchronous SDK sends a toolbox POST up to four times when a connection closes without
-an answer, so that a command can run four times (wire-protocol, sections 4.2 and 5).
+Asynchronous clients are used throughout: the synchronous SDK sends a toolbox POST up to four times
+when a connection closes without an answer, so that a command can run four times
+(local_daytona/PROTOCOL.md).
 """
 
 from .client import Client

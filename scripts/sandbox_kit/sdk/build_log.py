@@ -1,4 +1,7 @@
-"""An image's build log on its way to the user: whole lines, a bounded number of bounded ones. Whoever wrote the image writes it."""
+"""An image's build log on its way to the user: whole lines, a bounded number of bounded ones.
+
+Whoever wrote the image writes it.
+"""
 
 from __future__ import annotations
 

@@ -53,7 +53,10 @@ class Client:
     async def create(
         self, spec: CreateSpec, *, timeout_s: float, on_build_log: Callable[[str], None]
     ) -> Sandbox:
-        """Create and wait until it is started; raises Failure, whose sandbox_id tells what exists already."""
+        """Create, and wait until it is started.
+
+        Raises Failure, whose sandbox_id tells what exists already.
+        """
         made: list[Sandbox] = []
         try:
             await asyncio.wait_for(self._create(spec, made, timeout_s, on_build_log), timeout_s)
@@ -81,8 +84,11 @@ class Client:
             )
         sandbox = Sandbox(self._transport, found)
         if not spec.identity.made(sandbox.info.name, sandbox.info.labels):
-            told = f"another sandbox, {sandbox.info.name} ({sandbox.info.id}), which is neither used nor deleted"
-            raise Failure("server_error", f"the server answered the create with {told}")
+            raise Failure(
+                "server_error",
+                f"the server answered the create with another sandbox, {sandbox.info.name}"
+                f" ({sandbox.info.id}), which is neither used nor deleted",
+            )
         made.append(sandbox)
         if spec.image is None or made[0].info.state == STARTED:
             await made[0].wait_for_start()
@@ -95,9 +101,10 @@ class Client:
             telling.cancel()
 
     async def _tell_build_log(self, sandbox: Sandbox, tell: Callable[[str], None]) -> None:
-        """Follow the log of an image's build; a log that cannot be read must not fail the create."""
+        """Follow the log of an image's build; one that cannot be read must not fail the create."""
         with contextlib.suppress(Exception):
-            while sandbox.info.state == WAITING_FOR_BUILD:  # noqa: ASYNC110  the wait for the start brings the next state
+            # The wait for the start, beside this, brings the next state.
+            while sandbox.info.state == WAITING_FOR_BUILD:  # noqa: ASYNC110
                 await asyncio.sleep(BUILD_PAUSE_S)
             found = await self._transport.sandboxes.get_build_logs_url(
                 sandbox.info.id, _request_timeout=REQUEST_TIMEOUT_S
@@ -113,7 +120,7 @@ class Client:
                 log.finish()
 
     async def get(self, id_or_name: str) -> Sandbox:
-        """The sandbox of that id or name; raises Failure, also for an answer that is another one."""
+        """The sandbox of that id or name; raises Failure, also when the answer is another one."""
         with translating_errors(f"looking for sandbox {id_or_name}"):
             found = require_sandbox(
                 await self._transport.sandboxes.get_sandbox(

@@ -1,6 +1,8 @@
-"""The SDK's generated classes that every run needs; the only module that costs time to import (0.3 s, half of what AsyncDaytona costs).
+"""The SDK's generated classes that every run needs.
 
-`daytona` pins the packages of its generated clients to its own version, so they are part of what `skill_env` checks.
+The only module that costs time to import: 0.3 s, half of what AsyncDaytona costs. `daytona` pins
+the packages of its generated clients to its own version, so they are part of what `skill_env`
+checks.
 """
 
 from daytona_api_client_async.api.sandbox_api import SandboxApi

@@ -1,4 +1,7 @@
-"""Before the SDK is imported: is it there in the right version, what may it read from the process, and how is it imported cheaply."""
+"""Before the SDK is imported: is it there in the right version, and what may it read.
+
+Also how it is imported cheaply.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ def require_sdk() -> None:
 
 @contextlib.contextmanager
 def paused_collector() -> Iterator[None]:
-    """Import under a paused garbage collector and freeze what came: a quarter of the import's time (performance, section 2)."""
+    """Import under a paused garbage collector and freeze what came.
+
+    This saves a quarter of the import's time.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -46,7 +52,10 @@ def paused_collector() -> Iterator[None]:
 
 
 def prepare_environment(settings: Settings) -> None:
-    """What the SDK's libraries read from the process: no chatter, no proxy in front of loopback, no password of a netrc beside our key."""
+    """Set what the SDK's libraries read from the process.
+
+    No chatter, no proxy in front of loopback, no password of a netrc beside our key.
+    """
     os.environ["NETRC"] = os.devnull
     if settings.engine == "local":
         for name in ("NO_PROXY", "no_proxy"):

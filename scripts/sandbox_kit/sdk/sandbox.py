@@ -38,17 +38,28 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S, GROWTH = 0.1, 1.0, 1.5
 FAILED = {"error", "build_failed"}
 GONE = {"destroyed", "destroying"}
 CLONE_FIXES = {
-    401: "a private repository needs --git-token NAME; a public one another address: a host asks for a password where nothing is",
-    403: "check whether the sandbox may reach that host (private addresses never), and whether the repository needs --git-token NAME",
+    401: (
+        "a private repository needs --git-token NAME; a public one another address:"
+        " a host asks for a password where nothing is"
+    ),
+    403: (
+        "check whether the sandbox may reach that host (private addresses never),"
+        " and whether the repository needs --git-token NAME"
+    ),
     404: "check the address of --repo, and --branch or --commit",
     409: "the sandbox has a folder `repo` already: remove it, or use another sandbox",
     502: "check the address of --repo, and whether the sandbox may reach that host",
 }
-TOKEN_USER = "x-access-token"  # noqa: S105  a user's name: what GitHub wants beside an app's token; with personal tokens every git host takes any name
+# What GitHub wants beside an app's token; with personal tokens every git host takes any name.
+TOKEN_USER = "x-access-token"  # noqa: S105  a user's name
 
 
 def require_sandbox(sandbox: SandboxModel | None) -> SandboxModel:
-    """The generated clients make None of a status that they do not know, and of `null`; there may be a sandbox all the same."""
+    """The sandbox of an answer; raises Failure server_error when there is none, or with a bad id.
+
+    The generated clients make None of a status that they do not know, and of `null`; there may be
+    a sandbox all the same.
+    """
     if sandbox is None:
         raise Failure("server_error", "the server answered without a sandbox")
     checked_id(sandbox.id)
@@ -112,13 +123,14 @@ class Sandbox:
             )
 
     async def _wait(self, wanted: set[str], failed: set[str]) -> None:
-        """By asking: a server that is ready when it answers, as Daytona mostly is, is never asked."""
+        """By asking again; a server that is ready when it answers, as Daytona mostly is, is not."""
         pause = FIRST_PAUSE_S
         while (state := state_of(self._model)) not in wanted:
             if state in failed:
                 reason = self._model.error_reason
                 raise EndedInError(
-                    f"Sandbox {checked_id(self._model.id)} entered error state: {state}, error reason: {reason}"
+                    f"Sandbox {checked_id(self._model.id)} entered error state: {state},"
+                    f" error reason: {reason}"
                 )
             await asyncio.sleep(pause)
             pause = min(pause * GROWTH, LONGEST_PAUSE_S)
@@ -170,11 +182,15 @@ class Sandbox:
 
     async def upload_file(self, path: str, destination: str) -> None:
         """A file of this machine, streamed."""
-        with translating_errors("uploading"), Path(path).open("rb") as file:  # noqa: ASYNC230  opening a local file takes no time
+        # Opening a local file takes no time.
+        with translating_errors("uploading"), Path(path).open("rb") as file:  # noqa: ASYNC230
             await (await self._tools()).upload({destination: file}, timeout_s=TRANSFER_TIMEOUT_S)
 
     async def download_file(self, path: str, target: IO[bytes], *, limit: int) -> None:
-        """Write a file of the sandbox to `target`, at most `limit` bytes; raises Failure archive for a longer one."""
+        """Write a file of the sandbox to `target`, at most `limit` bytes.
+
+        Raises Failure archive for a longer one.
+        """
         size = 0
 
         def take(chunk: bytes) -> None:
@@ -220,7 +236,10 @@ class Sandbox:
             raise
 
     async def clone(self, repo: Repository, path: str) -> None:
-        """The token travels in the request's body, for this one call; raises Failure, whose fix is about the repository."""
+        """Clone a repository; raises Failure, whose fix is about the repository.
+
+        A token travels in the request's body, for this one call.
+        """
         from daytona_toolbox_api_client_async.api.git_api import GitApi
         from daytona_toolbox_api_client_async.models.git_clone_request import GitCloneRequest
 
@@ -275,7 +294,10 @@ class Sandbox:
         )
 
     async def restrict(self, rule: NetworkRule) -> None:
-        """Apply a network rule and read it back; raises Failure tier_network when the server refused or ignored it."""
+        """Apply a network rule and read it back.
+
+        Raises Failure tier_network when the server refused or ignored it.
+        """
         from .generated import UpdateSandboxNetworkSettings
 
         body = UpdateSandboxNetworkSettings(**network_settings(rule))
@@ -287,11 +309,12 @@ class Sandbox:
         self.require(rule)
 
     def require(self, rule: NetworkRule) -> None:
-        """What the server says of this sandbox's network must be what was asked for; raises Failure tier_network."""
+        """Raises Failure tier_network unless the server says that this network rule holds."""
         if network_of(self._model).normalized() != rule.normalized():
             raise Failure(
                 "tier_network",
-                f"the server did not apply the network rule ({rule.describe()}); the program was not run",
+                f"the server did not apply the network rule ({rule.describe()});"
+                " the program was not run",
             )
 
     async def signed_preview_url(self, port: int, seconds: int) -> str:

@@ -1,4 +1,8 @@
-"""A command's output as the toolbox streams it: both streams in one, marked (wire-protocol, section 3.3)."""
+"""A command's output as the toolbox streams it: both streams in one, with marks between them.
+
+Three bytes 01 stand before text of stdout, three bytes 02 before text of stderr
+(local_daytona/PROTOCOL.md).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,10 @@ MARK = re.compile(rb"\x01\x01\x01|\x02\x02\x02")
 
 
 class Demultiplexer:
-    """Tells `out` and `err` their text as it comes; a mark or a character may be spread over two messages."""
+    """Gives `out` and `err` their text as it comes.
+
+    A mark or a character may be spread over two messages.
+    """
 
     def __init__(self, out: Callable[[str], None], err: Callable[[str], None]) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")

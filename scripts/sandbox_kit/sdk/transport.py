@@ -1,7 +1,8 @@
-"""The SDK's generated clients over one connection pool, as AsyncDaytona sets them up; imports them, so import this late.
+"""The SDK's generated clients over one connection pool, as AsyncDaytona sets them up.
 
-AsyncDaytona costs more than a second of CPU to import, most of it for calls that no run makes. Each of ours is a single request, which
-the generated clients make alike; tests/local/test_sdk.py makes each by both and compares what reaches the server.
+AsyncDaytona costs more than a second of CPU to import, most of it for calls that no run makes. Each
+of ours is a single request, which the generated clients make alike; tests/kit/test_sdk.py makes
+each by both and compares what reaches the server. This imports the clients, so import it late.
 """
 
 from __future__ import annotations
@@ -34,9 +35,8 @@ HEARTBEAT_S = 20.0
 LONGEST_REFUSAL = 2000  # characters
 LARGEST_REFUSAL = 64 << 10  # bytes of an error's body that are read
 LARGEST_ANSWER = 16 << 20  # bytes
-LARGEST_OUTPUT = (
-    512 << 20
-)  # a session's whole log may be as long as a server keeps it, and charts come in the answer of a code run
+# A session's whole log may be as long as a server keeps it; charts come in a code run's answer.
+LARGEST_OUTPUT = 512 << 20
 OUTPUTS = re.compile(r"/logs(\?|$)|/code-run$")
 PAUSES_S = (0.25, 0.5)
 IDEMPOTENT = {"DELETE", "GET", "HEAD", "OPTIONS", "PUT"}
@@ -51,9 +51,8 @@ class Transport:
         self.headers = headers_for(settings)
         self._origin = URL(settings.endpoint).origin()
         self.target = settings.target
-        api: Any = ApiClient(
-            Configuration(host=settings.endpoint)
-        )  # its constructor is not annotated
+        # Any: its constructor is not annotated.
+        api: Any = ApiClient(Configuration(host=settings.endpoint))
         api.default_headers.update(self.headers)
         connector = aiohttp.TCPConnector(
             limit=250, ssl=api.rest_client.ssl_context, keepalive_timeout=KEEPALIVE_S
@@ -65,11 +64,14 @@ class Transport:
         self.sandboxes = SandboxApi(api)
 
     def headers_at(self, address: str) -> dict[str, str]:
-        """Who asks, for an address that the server named: its key goes to the server itself only."""
+        """Headers for an address that the server named: the key goes to the server itself only."""
         return self.headers if URL(address).origin() == self._origin else {}
 
     def toolbox(self, url: str, sandbox_id: str) -> Toolbox:
-        """The toolbox of one sandbox; raises Failure server_error for one that would take key and program in clear."""
+        """The toolbox of one sandbox.
+
+        Raises Failure server_error for one that would take key and program in clear.
+        """
         if self._origin.scheme == "https" and not url.startswith("https://"):
             raise Failure(
                 "server_error", "the server's API is https, and the address of its toolbox is not"
@@ -89,7 +91,7 @@ class Transport:
 
 
 class Toolbox:
-    """The toolbox of one sandbox: generated calls, and the three streams that the generator has no form for."""
+    """The toolbox of one sandbox: generated calls, and three streams that are not generated."""
 
     def __init__(self, api: Any, session: aiohttp.ClientSession) -> None:
         self.api = api
@@ -119,7 +121,7 @@ class Toolbox:
                 raise ApiException(status=answer.status, reason=await read_upload_errors(answer))
 
     async def download(self, path: str, take: Callable[[bytes], None], *, timeout_s: float) -> None:
-        """A file's bytes as they come; a broken connection raises, half a file is never taken for all of it."""
+        """A file's bytes as they come; a broken connection raises: half a file is not all of it."""
         async with self._session.get(
             f"{self._host}/files/download",
             params={"path": path},
@@ -134,7 +136,10 @@ class Toolbox:
                 take(chunk)
 
     async def follow(self, path: str, feed: Callable[[bytes], None]) -> None:
-        """The messages of a stream until its end; raises ConnectionError when that was not the server's own."""
+        """The messages of a stream until its end.
+
+        Raises ConnectionError when that was not the server's own.
+        """
         headers = {**self.api.default_headers, "Accept": "application/json"}
         async with self._session.ws_connect(
             f"{self._host}{path}", headers=headers, heartbeat=HEARTBEAT_S
@@ -168,7 +173,10 @@ def headers_for(settings: Settings) -> dict[str, str]:
 
 
 def refuse_cross_host_redirect() -> aiohttp.TraceConfig:
-    """No redirect to another host: aiohttp takes the key off it, but sends the body, with its variables and tokens."""
+    """Hooks that refuse a redirect to another host.
+
+    aiohttp takes the key off such a request, but sends the body, with its variables and tokens.
+    """
 
     async def refuse(
         _session: object, _context: object, found: aiohttp.TraceRequestRedirectParams
@@ -187,7 +195,10 @@ def refuse_cross_host_redirect() -> aiohttp.TraceConfig:
 
 
 def limit_body_size(request: Request) -> Request:
-    """Read the body here, in bounded memory: the generated clients would take in whatever a server sends."""
+    """Read the body here, in bounded memory.
+
+    The generated clients would take in whatever a server sends.
+    """
 
     async def read(method: str, url: str, **options: Any) -> Any:
         answer = await request(method, url, **options)
@@ -216,7 +227,7 @@ async def read_error_body(answer: aiohttp.ClientResponse) -> bytes:
 
 
 async def read_at_most(answer: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The body; of one that is longer than `limit`, a little more than that, and its connection is closed."""
+    """The body; of a longer one a little more than `limit`, and then its connection is closed."""
     data = bytearray()
     async for chunk in answer.content.iter_any():
         data += chunk
@@ -227,7 +238,10 @@ async def read_at_most(answer: aiohttp.ClientResponse, limit: int) -> bytes:
 
 
 def retry_idempotent(request: Request) -> Request:
-    """Send again what was not sent, and what does no harm twice; a POST whose connection broke may have been acted on."""
+    """Send again what was not sent, and what does no harm twice.
+
+    A POST whose connection broke may have been acted on.
+    """
 
     async def repeated(method: str, url: str, **options: Any) -> Any:
         for pause in PAUSES_S:

@@ -1,4 +1,7 @@
-"""What travels between `sdk` and the rest of the kit: plain values, and how they come from and go into the SDK's."""
+"""What travels between `sdk` and the rest of the kit: plain values.
+
+Also how they come from the SDK's and go into them.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,10 @@ class CodeRun:
 
 
 def info_of(sandbox: Any) -> SandboxInfo:
-    """Of the generated `Sandbox` or `SandboxListItem`, checked; raises Failure server_error for an id that is none."""
+    """Of the generated `Sandbox` or `SandboxListItem`, checked.
+
+    Raises Failure server_error for an id that is none.
+    """
     return SandboxInfo(
         id=checked_id(sandbox.id),
         name=checked_name(sandbox.name),
