@@ -1,4 +1,4 @@
-"""What a run brings back: its downloads and charts, each through the gate; and what it says of what is held."""
+"""What a run brings back: downloads and charts, through the gate; and what it says of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .run_context import RunContext, RunRecord
 from .sdk import Sandbox
 
 NO_SUCH = 66  # as EX_NOINPUT of sysexits.h
-# A folder's content without its name; a file under its own. Hard links travel as the files they are.
+# A folder's content without its name; a file under its own. Hard links travel as files.
 PACK = (
     "set -e; if test -d {there}; then cd -- {there}; tar -cf {archive} .; "
     'elif test -e {there}; then cd -- "$(dirname -- {there})";'
@@ -95,7 +95,8 @@ class Downloads:
         if code:
             raise Failure(
                 "exec_failed",
-                f"the sandbox could not pack {quote_path(there)}: {quote_path(said.strip()[-300:])}",
+                f"the sandbox could not pack {quote_path(there)}:"
+                f" {quote_path(said.strip()[-300:])}",
                 fix="fetch less, or look with --keep",
             )
 
@@ -125,7 +126,7 @@ class Downloads:
         self._status.say(f"saved {', '.join(self._report.charts) or none}")
 
     def tell_what_is_held(self) -> None:
-        """What was not written, and the command that brings it: not in the grant, so the client asks."""
+        """What was not written, and the command that brings it, which the client asks about."""
         files = self._held.files
         self._report.fetch = self._held.fetch_command(shows=self._status.show)
         self._report.held = [asdict(file) for file in files]

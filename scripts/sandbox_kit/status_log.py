@@ -73,7 +73,7 @@ class StatusLog:
         return one_line(self.clean(text))
 
     def tell_own(self, text: str) -> None:
-        """Words of ours alone, that no secret can be part of: a secret may be chosen to take them out."""
+        """Words of ours alone: a secret may be chosen to take them out."""
         print_status(f"{MARK} {one_line(text)}")
 
     def trace(self, error: BaseException) -> None:

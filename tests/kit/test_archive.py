@@ -15,7 +15,7 @@ from sandbox_kit.archive.pairs import Download, Upload, read_download, read_uplo
 from sandbox_kit.archive.unpacking import ArrivedDownload, SavedFile, unpack_download, write_whole
 from sandbox_kit.errors import Failure
 from sandbox_kit.host_access.gate import HostAccess
-from sandbox_kit.host_access.held import HeldResults
+from sandbox_kit.host_access.held import LEFT_BEHIND, HeldResults
 from sandbox_kit.host_access.written import WrittenRecord
 
 NUMBERS = itertools.count()
@@ -98,7 +98,7 @@ def test_rules_above_the_uploaded_folder_hold_too(tmp_path: Path) -> None:
     assert names_sent(access, "src") == (["src/a.py"], [])
 
 
-def test_what_looks_secret_stays_and_is_named(tmp_path: Path) -> None:
+def test_what_looks_like_a_key_stays_and_is_named(tmp_path: Path) -> None:
     """Keys and dotfiles with credentials; the settings of a project's tools go along."""
     access = project(
         tmp_path,
@@ -272,15 +272,51 @@ HOSTILE: dict[str, list[tarfile.TarInfo | tuple[str, bytes]]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_archive_is_refused(work: Path, name: str) -> None:
-    """Nothing outside is written, and the message holds no escape."""
-    path = archive(work, *HOSTILE[name])
-    with pytest.raises(Failure) as caught:
-        arrive(path, "out", HostAccess.of({}, work))
+def test_one_bad_entry_is_named_and_spoils_no_other(work: Path, name: str) -> None:
+    """A result lies beside each; nothing outside is written, and nothing is lost without a word."""
+    path = archive(work, ("./ok.csv", b"1"), *HOSTILE[name])
+    saved, held = arrive(path, "results", HostAccess.of({}, work))
 
-    assert caught.value.kind in ("archive", "host_access")
-    assert "\x1b" not in caught.value.message
+    assert [found.path for found in saved] == ["results/ok.csv"]
+    assert [reason for reason in held.values() if reason.startswith(LEFT_BEHIND)]
     assert not (work.parent / "evil").exists()
+    assert [path.name for path in (work / "results").iterdir()] == ["ok.csv"]
+
+
+@pytest.mark.parametrize("in_the_way", ["file", "closed"])
+def test_what_cannot_be_written_after_all_is_held(work: Path, in_the_way: str) -> None:
+    """A file where a folder would be; the code beside it is held as ever, not lost."""
+    access = HostAccess.of({}, work)
+    arrive(archive(work, ("./a.csv", b"1")), "results", access)
+    (work / "results" / "deep").write_text("mine")
+    if in_the_way == "closed":
+        (work / "results" / "deep").unlink()
+        (work / "results" / "deep").symlink_to(work.parent)
+    saved, held = arrive(
+        archive(work, ("./deep/b.csv", b"2"), ("./new.csv", b"3"), ("./x.py", b"4")),
+        "results",
+        access,
+    )
+
+    assert [found.path for found in saved] == ["results/new.csv"]
+    assert sorted(held) == ["results/deep/b.csv", "results/x.py"]
+
+
+def test_a_folder_that_comes_meanwhile_is_not_for_results(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is judged before the first is written, and looking through takes a while."""
+    from sandbox_kit.archive import unpacking
+
+    def late(*arguments: object) -> None:
+        (work / "results").mkdir(exist_ok=True)
+
+    monkeypatch.setattr(unpacking, "why_no_content", late)
+    saved, held = arrive(archive(work, ("./a.csv", b"1")), "results", HostAccess.of({}, work))
+
+    assert saved == []
+    assert "meanwhile" in held["results/a.csv"]
+    assert list((work / "results").iterdir()) == []
 
 
 def test_garbage_is_no_archive(work: Path) -> None:
@@ -289,7 +325,7 @@ def test_garbage_is_no_archive(work: Path) -> None:
     for data in (b"garbage" * 1000, whole[:2000]):
         (work.parent / "half.tar").write_bytes(data)
         with pytest.raises(Failure) as caught:
-            arrive(work.parent / "half.tar", "out", HostAccess.of({}, work))
+            arrive(work.parent / "half.tar", "output", HostAccess.of({}, work))
         assert caught.value.kind == "archive"
 
 
@@ -299,9 +335,11 @@ def test_a_bomb_is_refused_by_its_head(work: Path, monkeypatch: pytest.MonkeyPat
         with monkeypatch.context() as patch:
             patch.setattr(f"sandbox_kit.archive.members.{limit}", 1)
             with pytest.raises(Failure) as caught:
-                arrive(archive(work, ("./a", b"xx"), ("./b", b"x")), "out", HostAccess.of({}, work))
+                arrive(
+                    archive(work, ("./a", b"xx"), ("./b", b"x")), "output", HostAccess.of({}, work)
+                )
             assert caught.value.kind == "archive"
-    assert not (work / "out").exists()
+    assert not (work / "output").exists()
 
 
 def test_what_is_no_result_is_held_and_named(work: Path) -> None:
@@ -316,22 +354,19 @@ def test_what_is_no_result_is_held_and_named(work: Path) -> None:
         entry("./py", tarfile.SYMTYPE, "/usr/bin/python3"),
         entry("./up", tarfile.SYMTYPE, "../x"),
     ]
-    saved, held = arrive(archive(work, *members), "out", HostAccess.of({}, work))
+    saved, held = arrive(archive(work, *members), "output", HostAccess.of({}, work))
 
-    assert [found.path for found in saved] == ["out/a/ok.csv"]
-    assert list(held) == sorted(
-        [
-            "out/.envrc",
-            "out/.git/hooks/pre-commit",
-            "out/id_rsa",
-            "out/conftest.py",
-            "out/a/l",
-            "out/py",
-            "out/up",
-        ]
-    )
-    assert {name for name, reason in held.items() if "leads out" in reason} == {"out/py", "out/up"}
-    assert sorted(path.name for path in (work / "out").rglob("*")) == ["a", "ok.csv"]
+    assert [found.path for found in saved] == ["output/a/ok.csv"]
+    assert list(held) == [
+        "output/.envrc",
+        "output/.git/hooks/pre-commit",
+        *("output/a/l", "output/conftest.py", "output/id_rsa", "output/py", "output/up"),
+    ]
+    assert {name for name, reason in held.items() if "leads out" in reason} == {
+        "output/py",
+        "output/up",
+    }
+    assert sorted(path.name for path in (work / "output").rglob("*")) == ["a", "ok.csv"]
 
 
 def test_other_names_of_a_file_are_files_of_their_own(work: Path) -> None:
@@ -340,19 +375,21 @@ def test_other_names_of_a_file_are_files_of_their_own(work: Path) -> None:
         entry(f"./{number}.csv", tarfile.LNKTYPE, f"./{number - 1}.csv")
         for number in range(1, 5_000)
     ]
-    saved, _ = arrive(archive(work, ("./0.csv", b"same"), *chain), "out", HostAccess.of({}, work))
+    saved, _ = arrive(
+        archive(work, ("./0.csv", b"same"), *chain), "output", HostAccess.of({}, work)
+    )
 
     assert {found.bytes for found in saved} == {4}
-    assert (work / "out" / "4999.csv").read_text() == "same"
-    assert (work / "out" / "4999.csv").stat().st_nlink == 1
+    assert (work / "output" / "4999.csv").read_text() == "same"
+    assert (work / "output" / "4999.csv").stat().st_nlink == 1
 
 
 def test_nothing_is_executable_or_belongs_to_the_sender(work: Path) -> None:
     """Modes and owners of a stranger's archive mean nothing here."""
     evil = tarfile.TarInfo("./tool.csv")
     evil.mode, evil.uid = 0o6777, 12345
-    arrive(archive(work, evil, ("./b", b"")), "out", HostAccess.of({}, work))
-    status = (work / "out" / "tool.csv").stat()
+    arrive(archive(work, evil, ("./b", b"")), "output", HostAccess.of({}, work))
+    status = (work / "output" / "tool.csv").stat()
 
     assert status.st_mode & 0o7111 == 0
     assert status.st_uid == os.getuid()
@@ -379,19 +416,19 @@ def test_force_replaces_what_a_run_wrote_and_leaves_its_other_names(work: Path) 
     access = HostAccess.of({}, work)
     rest = (("./b.csv", b"b"), ("./c.csv", b""))
     for text in (b"first", b"second"):
-        _, held = arrive(archive(work, ("./a.csv", text), *rest), "out", access, force=True)
+        _, held = arrive(archive(work, ("./a.csv", text), *rest), "output", access, force=True)
         assert held == {}
         if text == b"first":
-            os.link(work / "out" / "a.csv", work / "other")
-    (work / "out" / "b.csv").write_text("edited")
-    (work / "out" / "c.csv").rename(work / "old")
-    (work / "out" / "c.csv").touch()
-    _, held = arrive(archive(work, ("./a.csv", b"third"), *rest), "out", access, force=True)
+            os.link(work / "output" / "a.csv", work / "other")
+    (work / "output" / "b.csv").write_text("edited")
+    (work / "output" / "c.csv").rename(work / "old")
+    (work / "output" / "c.csv").touch()
+    _, held = arrive(archive(work, ("./a.csv", b"third"), *rest), "output", access, force=True)
 
-    assert list(held) == ["out/b.csv", "out/c.csv"]
-    assert (work / "out" / "a.csv").read_text() == "third"
+    assert list(held) == ["output/b.csv", "output/c.csv"]
+    assert (work / "output" / "a.csv").read_text() == "third"
     assert (work / "other").read_text() == "first"
-    assert (work / "out" / "b.csv").read_text() == "edited"
+    assert (work / "output" / "b.csv").read_text() == "edited"
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -435,9 +472,9 @@ def test_half_a_file_is_none(work: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_link_here_does_not_lead_a_download_out(work: Path) -> None:
     """A cloned repository may hold `out -> ~/.ssh`."""
     (work.parent / "home").mkdir()
-    (work / "out").symlink_to(work.parent / "home")
+    (work / "output").symlink_to(work.parent / "home")
     members = (("./out/a.png", b""), ("./b.png", b""))
-    _, beside = arrive(archive(work, *members), "out", HostAccess.of({}, work), force=True)
+    _, beside = arrive(archive(work, *members), "output", HostAccess.of({}, work), force=True)
     _, inside = arrive(archive(work, *members), ".", HostAccess.of({}, work), force=True)
 
     assert set(beside.values()) | set(inside.values()) == {"is outside the working directory"}
@@ -474,29 +511,3 @@ def test_a_download_that_cannot_be_is_refused(work: Path, text: str) -> None:
     """Before anything is created."""
     with pytest.raises(Failure):
         read_download(text, HostAccess.of({}, work), force=False)
-
-
-@pytest.mark.parametrize(
-    "order",
-    [("./results/a.html", "./results/a.json"), ("./results/a.json", "./results/a.html")],
-    ids=["page first", "data first"],
-)
-def test_a_page_and_its_data_do_not_come_together(work: Path, order: tuple[str, str]) -> None:
-    """Site generators take one for the other's settings, which may say where a page is written.
-
-    In one download or in two.
-    """
-    content = {"./results/a.html": b"<html>", "./results/a.json": b"{}"}
-    content = {
-        name.replace("a.json", "data.json").replace("a.html", "data.html"): text
-        for name, text in content.items()
-    }
-    names = [name.replace("/a.", "/data.") for name in order]
-    access = HostAccess.of({}, work)
-    saved, held = arrive(archive(work, *((name, content[name]) for name in names)), ".", access)
-    _, later = arrive(
-        archive(work, (names[1], content[names[1]]), ("./results/b.csv", b"")), ".", access
-    )
-
-    assert [found.path for found in saved] == [names[0][2:]]
-    assert list(held) == list(later) == [names[1][2:]]

@@ -230,7 +230,7 @@ def why(gate: HostAccess, given: str, *, force: bool = False) -> str | None:
         ("CLAUDE.md", "code"),
         ("Makefile", "code"),
         ("package.json", "obey"),
-        ("templates/x.html", "obey"),
+        ("templates/x.csv", "obey"),
         ("src/new.csv", "src"),
         ("src/new/new.csv", "src"),
         ("src/new.png", "src"),
@@ -266,17 +266,17 @@ def test_text_does_not_go_into_a_folder_that_people_made(project: Path) -> None:
     subprocess.run(["git", "init", "-q"], cwd=project, check=True)
     below = access(project / "src")
     written = WrittenRecord("20261126-010203-0123abcd")
-    (project / "out").mkdir()
-    written.note_folder(project / "out")
+    (project / "output").mkdir()
+    written.note_folder(project / "output", (project / "output").stat())
 
-    for name in ("new.csv", "new.png", "results/new.csv", "results/new.html"):
+    for name in ("new.csv", "new.png", "results/new.csv", "results/new.xlsx"):
         assert "only pictures" in str(why(below, name))
     assert why(below, "results/new.png") is None
     reason = access(project).why_not_written(
-        "--download", "out/deep/new.csv", force=False, written=written
+        "--download", "output/deep/new.csv", force=False, written=written
     )
     assert reason is None
-    (project / "out").rmdir()
+    (project / "output").rmdir()
     (project / "other").mkdir()
     (project / "out").mkdir()
     assert "name a new folder" in str(
@@ -420,7 +420,7 @@ def test_a_key_in_source_is_a_constant(project: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["secret_store.py", "passwords_test.go", "api_keys.ts"])
-def test_source_with_a_secret_sounding_name_is_source(project: Path, name: str) -> None:
+def test_source_that_sounds_like_a_key_is_source(project: Path, name: str) -> None:
     """A project's tests import it."""
     (project / name).write_text("x")
 
@@ -429,8 +429,44 @@ def test_source_with_a_secret_sounding_name_is_source(project: Path, name: str) 
 
 def test_data_beside_a_page_of_the_users_is_held(project: Path) -> None:
     """Site generators read it as the page's settings; a table of that name is nobody's page."""
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
     (project / "report.md").write_text("# mine")
     (project / "results.csv").write_text("1")
 
     assert "page and its data" in str(why(access(project), "report.json"))
     assert why(access(project), "results.json") is None
+
+
+def test_json_lies_in_the_top_folder_of_a_git_project_only(project: Path) -> None:
+    """A folder of a tool's own (conda-meta, targets of a monitor) is under no version control."""
+    assert "without git" in str(why(access(project), "results.json"))
+    assert why(access(project), "results/results.json") is None
+    assert why(access(project), "results.csv") is None
+
+
+@pytest.mark.parametrize("mark", [".hg", ".svn", ".jj", ".git"])
+def test_below_another_version_control_only_pictures_are_written(project: Path, mark: str) -> None:
+    """It says where the project's top is, also as a `.git` file that leads nowhere."""
+    (project / mark).write_text("gitdir: /gone\n")
+
+    assert "only pictures" in str(why(access(project / "src"), "results/a.csv"))
+    assert why(access(project / "src"), "plots/a.png") is None
+
+
+def test_a_link_in_the_way_is_not_written_through(project: Path) -> None:
+    """A dangling one would make a file of another name."""
+    (project / "out.csv").symlink_to("newtop.csv")
+
+    assert "link" in str(why(access(project), "out.csv"))
+
+
+@pytest.mark.parametrize("name", ["secrets", "credentials", "my-secret-files"])
+def test_a_folder_of_keys_is_closed_from_within_too(project: Path, name: str) -> None:
+    """`cd secrets` is no way round; a project may be called so."""
+    folder = project / name
+    folder.mkdir()
+    (folder / "db.txt").write_text("db=x")
+
+    assert "looks like" in refusal(access(folder), "db.txt").message
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    assert access(folder).read("--file", "db.txt", limit=LIMIT) == b"db=x"

@@ -33,17 +33,24 @@ ZIPPED, WORKBOOK = (
 )
 WANTED = tuple(
     """
-    results.json test-results.json metrics.json coverage.json data-2026-11-26.json
+    results.json test-results.json metrics.json coverage.json report-2026-11-26.json
     results2.json analysis.json statistics.json data.csv sales_2025.csv größe.csv
     2026-11-26.csv chart-1.png plot.webp photo.jpg table.parquet book.xlsx report.pdf
-    results/anything.csv out/deep/er/a.csv charts/chart-1.png output/benchmark.jsonl
-    report/plot.svg report/index.html htmlcov/index.html results/junit.xml
-    reports/coverage.xml test-results/test-results.xml results/site.zip out/results.tar.gz
-    out/rows.csv.gz out/build.log logs/pip.log results/transcript.txt results/output.txt
-    results/places.geojson results/scan.sarif out/sound.wav out/demo.mp4 results/figure.gif
-    plots/figure.png reports/scan.pdf sandbox-results/a.csv Results/Report.PDF
-    results_2/a.csv downloads/a.zip
-""".split()
+    results/anything.csv output/deep/er/a.csv charts/chart-1.png output/benchmark.jsonl
+    results/prices.json results/results.json test-results/test-results.json
+    results/places.geojson results/scan.sarif output/sound.wav output/demo.mp4
+    results/figure.gif plots/figure.png reports/scan.pdf sandbox-results/a.csv
+    Results/Report.PDF results_2/a.csv downloads/a.csv
+    """.split()
+)
+# Held, because engines find templates, directives and tests in text and archives of any ending.
+HELD = tuple(
+    """
+    report/index.html htmlcov/index.html results/junit.xml reports/coverage.xml report/plot.svg
+    results/site.zip results/results.tar.gz results/rows.csv.gz output/build.log
+    results/transcript.txt results/output.txt data/a.csv out/a.csv data.json prices.json
+    results/__mocks__/form-data.json results/_data/results.json results/x_/a.csv
+    """.split()
 )
 OBEYED = tuple(
     """
@@ -123,7 +130,7 @@ def test_what_people_download_is_a_result(path: str) -> None:
     assert why_no_result(PurePosixPath(path)) is None
 
 
-@pytest.mark.parametrize("path", OBEYED)
+@pytest.mark.parametrize("path", OBEYED + HELD)
 def test_what_a_tool_obeys_is_none(path: str) -> None:
     """One step before a granted pytest, make or the next session."""
     assert why_no_result(PurePosixPath(path)) is not None
@@ -135,7 +142,7 @@ def test_an_odd_name_is_none(name: str) -> None:
     reason = why_no_result(PurePosixPath(name))
 
     assert reason is not None
-    assert "odd name" in reason or "unknown endings" in reason
+    assert any(words in reason for words in ("odd name", "unknown endings", "too deep"))
 
 
 @pytest.mark.parametrize(
@@ -156,104 +163,67 @@ def test_folders_above_the_project_count_too() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "good"),
     [
-        ("a.html", b"---js\n{}", False),
-        ("a.html", b"\xef\xbb\xbf\n <html>", True),
-        ("a.html", b"<!DOCTYPE html>\n<p>", True),
-        ("a.html", b"<!-- \nrequire(1)", False),
-        ("a.html", b"<!DOCTYPE html ${x}>", False),
-        ("a.html", b"<x>: 1\n---\nrequire(1)", False),
-        ("a.html", b"<html>\n---\n", False),
-        ("a.svg", b"<svg xmlns=''>", True),
-        ("a.svg", b"<?xml version='1.0'?>\n<svg>", True),
-        ("junit.xml", b"<?xml version='1.0'?><testsuites>", True),
-        ("data.xml", b"<databaseChangeLog>", False),
-        ("report.xml", b"<!DOCTYPE x [<!ENTITY a SYSTEM 'file:///etc/passwd'>]><coverage>", False),
         ("results.json", b"apiVersion: v1", False),
         ("results.json", b'{"apiVersion": "v1", "kind": "Pod"}', False),
         ("data.json", b'{"permalink": "../x"}', False),
         ("data.json", b'"\\x7b\\x7b lookup() \\x7d"', False),
-        ("a.tsv", b"*** Settings ***\n", False),
-        ("a.csv", b".. plot::\n", False),
-        ("report.txt", b"```{plot}\n", False),
-        ("a.log", b"[2026-11-26] started ${HOME}\n", True),
-        ("a.html", b"<html><script>`${x}`</script>", True),
-        ("a.html", b"<p>{{ x.constructor }}", False),
-        ("a.svg", b"export default", False),
-        ("a.csv", b"x,y\n1,2\n", True),
-        ("a.csv", b"#!/bin/sh\n", False),
         ("data.json", b'{"a": {"b": {}}}', True),
         ("data.json", b'{"a": "{{ lookup(1) }}"}', False),
         ("data.json", b'{"permalink": "\\u007b\\u007b range() }}"}', False),
         ("data.json", b'{"\\u007B%": 1}', False),
         ("data.json", b'{"a": "\\u003cb\\u003e"}', True),
         ("data.json", b'{"a": "\\u003c"', False),
-        ("a.jsonl", b'{"a": "\\u007b"}\n{"a": "b\\u007d"}\n', True),
-        ("a.jsonl", b'{"a": 1}\n{"a": "\\u007b{"}\n', False),
         ("data.json", b"[" * 100_000 + b'"\\u007b"', False),
-        ("output.txt", b"ok\n>>> import os\n", False),
-        ("output.txt", b"ok\r>>> import os\r", False),
-        ("output.txt", b"ok\r\nfine\r\n", True),
-        ("output.txt", b"x" * ((1 << 20) + 511) + b"\r\nfine", True),
-        ("output.txt", b".. include ::  /etc/hostname", False),
-        ("output.txt", b".." + b" " * 900 + b"include:: x", False),
-        ("output.txt", b"a\x0c.. x", False),
-        ("output.txt", b"a\xe2\x80\xa8>>> x", False),
-        ("output.txt", b"*Settings*\n", False),
-        ("output.txt", b"| *** Settings *** |\n", False),
-        ("results.tsv", b'"*** Settings ***"\n', False),
-        ("results.tsv", b"* * Test Cases\n", False),
-        ("results.csv", b'a,b\nx,".. plot::\n\n  open(1)"\n', False),
-        ("output.txt", b"* .. plot::\n", False),
-        ("output.txt", b"\xef\xbb\xbf.. plot::\n", False),
-        ("output.txt", b"1. .. |x| image:: y\n", False),
-        ("output.txt", b"``` {plot}\n", False),
-        ("output.txt", b"~~~{plot}\n", False),
-        ("output.txt", b":::{plot}\n", False),
-        ("output.txt", b"* >>> x\n", False),
-        ("results.csv", b"[[[cog x ]]]", False),
-        ("page.html", b"<html><table><tr><th>Test Cases</th>", False),
-        ("page.html", b"<html><script>a>>>1</script><td>Settings page</td>", True),
-        ("output.txt", b"wait .. done, std::x .. 1...2\n", True),
+        ("data.json", b"[[[1]]]", True),
+        ("data.json", b'{"a": "{{x}}", "a": 1}', False),
+        ("data.json", b'{"a": {"eleventyComputed": {}}}', False),
+        ("data.json", b'[["a", {"b": ["{% x"]}]]', False),
         (
             "results.json",
             b'{"kind": "List", "items": [{"apiVersion": "v1", "kind": "Pod"}]}',
             False,
         ),
         ("results.json", b'{"ApiVersion": "v1", "Kind": "x"}', False),
-        ("data.json", b"[[[1]]]", True),
-        ("output.txt", b"* an item\n", True),
-        ("data.json", b'{"a": "{{x}}", "a": 1}', False),
-        ("data.json", b'{"a": {"eleventyComputed": {}}}', False),
+        ("a.jsonl", b'{"a": "\\u007b"}\n{"a": "b\\u007d"}\n', True),
+        ("a.jsonl", b'{"a": 1}\n{"a": "\\u007b{"}\n', False),
+        ("a.csv", b"x,y\n1,2\n", True),
+        ("a.csv", b"x,y\r\n1,2\r\n", True),
+        ("a.csv", b"#!/bin/sh\n", False),
+        ("a.csv", b".. plot::\n", False),
+        ("a.csv", b"- .." + b" " * 500 + b"include:: /x\n", False),
+        ("a.csv", b"x" * 100 + b"\n```" + b" " * 600 + b"{eval-rst}", False),
+        ("a.csv", b"a\x0c.. x", False),
+        ("a.csv", b"a\xe2\x80\xa8>>> x", False),
+        ("a.csv", b"ok\r>>> import os\r", False),
+        ("a.csv", b"{% raw", False),
+        ("a.csv", b"x" * 3_000_000 + b"{% raw", False),
+        ("a.csv", b"x" * ((1 << 20) + 511) + b"{{" + b"x" * 100, False),
         ("a.csv", b"x,y\n" + ZIPPED, False),
+        ("a.tsv", b"*** Settings ***\n", False),
+        ("results.tsv", b'"*** Settings ***"\n', False),
+        ("results.tsv", b"* * Test Cases\n", False),
+        ("results.csv", b'a,b\nx,".. plot::\n\n  open(1)"\n', False),
+        ("results.csv", b"[[[cog x ]]]", False),
+        ("results.csv", b"``` {plot}\n", False),
+        ("results.csv", b"wait .. done, std::x .. 1...2\n", True),
         ("a.png", b"\x89PNG\r\n\x1a\n" + ZIPPED, False),
         ("a.png", b"\x89PNG\r\n\x1a\n" + b"x" * 3_000_000 + ZIPPED, False),
+        ("a.png", b"\x89PNG\r\n\x1a\nrest", True),
+        ("a.png", b"[all:vars]\nx=1", False),
+        ("a.jpg", b"module.exports", False),
         ("a.pdf", b"%PDF-" + ZIPPED, False),
+        ("a.pdf", b"%PDF-1.7 {{", True),
         ("a.xlsx", ZIPPED, False),
         ("a.xlsx", WORKBOOK, True),
         ("a.docx", b"PK\x03\x04cut", False),
-        ("a.zip", ZIPPED, False),
-        ("a.zip", zipped("a.csv", "b/c.png"), True),
-        ("a.zip", zipped("a.csv", ".env"), False),
-        ("a.zip", zipped("a/.x/b.csv"), False),
         (
             "a.xlsx",
             WORKBOOK.replace(b"PK\x05\x06", b"PK\x06\x07" + b"x" * 16 + b"PK\x05\x06"),
             False,
         ),
         ("a.xlsx", ZIPPED + WORKBOOK, False),
-        ("output.txt", b"3 passed\n", True),
-        ("run.log", b"x" * 3_000_000 + b"{% raw", False),
-        ("run.log", b"x" * ((1 << 20) + 511) + b"{{" + b"x" * 100, False),
-        ("a.png", b"\x89PNG\r\n\x1a\nrest", True),
-        ("a.png", b"[all:vars]\nx=1", False),
-        ("a.jpg", b"module.exports", False),
-        ("a.pdf", b"%PDF-1.7 {{", True),
-        ("a.zip", b"PK\x03\x04", False),
-        ("a.zip", b"<?php", False),
         ("a.webp", b"RIFF0000WEBPVP8", True),
         ("a.mp4", b"0000ftypisom", True),
-        ("a.tar", b"x" * 257 + b"ustar", True),
-        ("a.html", b"", True),
         ("a.png", b"", True),
     ],
     ids=lambda value: ascii(value)[:30],
@@ -261,6 +231,21 @@ def test_folders_above_the_project_count_too() -> None:
 def test_a_file_is_what_its_ending_says(name: str, content: bytes, good: bool) -> None:
     """A tool that ignores endings must not find a script, a template or a test in it."""
     assert (why_no_content(name, io.BytesIO(content), len(content)) is None) == good
+
+
+@pytest.mark.parametrize("unit", [b"`", b"~", b":", b"*", b" ", b"..", b"\\", b"x", b"a,"])
+def test_no_text_is_looked_at_for_long(unit: bytes) -> None:
+    """Each pattern is linear: 40 kB of backticks once took a minute, and nothing could end it."""
+    content = unit * 2_000_000
+    why_no_content("a.csv", io.BytesIO(content), len(content))
+    why_no_content("data.json", io.BytesIO(b'"' + content + b'"'), len(content) + 2)
+
+
+def test_a_documents_directory_is_not_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its list of members costs five times its size in memory."""
+    monkeypatch.setattr("sandbox_kit.host_access.contents.LARGEST_DIRECTORY", 10)
+
+    assert "too much" in str(why_no_content("a.xlsx", io.BytesIO(WORKBOOK), len(WORKBOOK)))
 
 
 def test_every_row_is_in_lower_case_and_has_an_ending() -> None:
@@ -278,4 +263,6 @@ def test_every_row_is_in_lower_case_and_has_an_ending() -> None:
 
 def test_what_holds_no_text_is_known_by_its_beginning() -> None:
     """Else any text could hide behind a picture's name."""
-    assert [kind.endings for kind in RESULTS if not kind.text and not kind.begins] == []
+    looked_through = {".csv", ".tsv", ".json", ".geojson", ".sarif", ".jsonl", ".ndjson"}
+    for kind in RESULTS:
+        assert kind.begins or looked_through >= set(kind.endings)

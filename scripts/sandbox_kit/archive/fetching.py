@@ -1,6 +1,7 @@
-"""sandboxes.py fetch: bring what a run left held to where the user says. Consent is that somebody typed it, so any name will do.
+"""sandboxes.py fetch: bring what a run left held to where the user says.
 
-It still refuses what leads out of the given folder, and the skill's own folders: what came back is a stranger's.
+Consent is that somebody typed it, so any name will do. It still refuses what leads out of the given
+folder, and the skill's own folders: what came back is a stranger's.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class FetchRequest:
 
 
 def list_held_files(run_id: str) -> list[tuple[str, str, int]]:
-    """(path in the sandbox, where it was to go, bytes) of every file that is held of a run; raises UsageFailure."""
+    """(path in the sandbox, where it was to go, bytes) of what is held; raises UsageFailure."""
     run_id, found = run_id.removeprefix("run-"), []
     for download in read_held(run_id):
         with tarfile.open(tar_of(run_id, download), mode="r:") as archive:
@@ -60,14 +61,14 @@ def path_inside(download: HeldDownload, member: tarfile.TarInfo) -> str:
 
 @dataclass
 class Fetched:
-    """What was written, and the links that were not, because they lead out or through other links."""
+    """What was written, and the links that were not: they lead out, or through other links."""
 
     saved: list[SavedFile] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
 
 
 def fetch_results(run_id: str, pairs: tuple[str, ...], *, force: bool, folder: Path) -> Fetched:
-    """Write what `pairs` name; raises Failure before anything is written when a place is taken or closed."""
+    """Write what `pairs` name; Failure for a taken or closed place before the first write."""
     run_id = run_id.removeprefix("run-")  # as the sandbox was called
     downloads = read_held(run_id)
     found = Fetched()
@@ -142,7 +143,7 @@ def place_of(member: tarfile.TarInfo, download: HeldDownload, wish: FetchRequest
 
 
 def refuse_place(path: Path, here: Path, protected: ProtectedFolders, *, force: bool) -> None:
-    """Raises Failure for a path that leads out of `here` by a link that lies there, into the skill's folders, or over a file."""
+    """Raises Failure for a path out of `here` by a link, into the skill's, or over a file."""
     real = path.parent.resolve() / path.name
     if real != path or protected.covers(real, write=True):
         where = (

@@ -1,4 +1,4 @@
-"""The members of an archive that came back: a stranger's, so none may leave its folder or be more than a file."""
+"""The members of an archive that came back: none may leave its folder or be more than a file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FIX_HOSTILE = (
 
 @dataclass
 class Members:
-    """What an archive holds: files, folders and links, and whatever else it names with the reason why it is left."""
+    """Files, folders and links; and whatever else an archive names, with why it is left."""
 
     good: list[tarfile.TarInfo] = field(default_factory=list)
     left: list[tuple[tarfile.TarInfo, str]] = field(default_factory=list)
@@ -67,7 +67,7 @@ def why_left(member: tarfile.TarInfo, files: Mapping[str, tarfile.TarInfo]) -> s
 
 
 def become_the_file(link: tarfile.TarInfo, file: tarfile.TarInfo) -> None:
-    """Another name of a file that came before is a file of its own; tarfile would look for it without end."""
+    """Another name of a file that came before; tarfile would look for it without end."""
     link.type, link.size, link.offset_data = tarfile.REGTYPE, file.size, file.offset_data
 
 

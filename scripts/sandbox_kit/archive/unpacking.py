@@ -91,7 +91,7 @@ class Plan:
         self._folders: set[str] = set()
 
     def sort(self, members: Members) -> None:
-        """What it is, where it goes, and only then what it holds, which costs a look at all of it."""
+        """By what it is, where it goes, and only then by what it holds: that is read whole."""
         here = self._arrival.here
         for member, reason in members.left:
             name = posixpath.join(here, PurePosixPath(member.name).as_posix().lstrip("/"))
@@ -212,7 +212,7 @@ class ResultWriter:
         return SavedFile(name, size)
 
     def _may_replace(self, path: Path) -> bool:
-        """Asked when the new file is whole, which may take a while: an edit since the first look stays."""
+        """Asked when the new file is whole, which takes a while: an edit meanwhile stays."""
         if has_page_beside(path):
             raise FileExistsError("a page and its data must not lie together")
         if not os.path.lexists(path):
@@ -229,7 +229,7 @@ class ResultWriter:
             first = self._access.first_folder(path)
 
             def watch(folder: Path, status: os.stat_result, made: bool) -> None:
-                """A folder for results is one that a run made, and not one that came since the first look."""
+                """One that a run made, none that came since the first look."""
                 if made:
                     self._written.note_folder(folder, status)
                 elif folder == first and not self._written.made_folder(folder, status):
@@ -244,7 +244,7 @@ class ResultWriter:
 def write_whole(
     folder: OpenFolder, name: str, content: IO[bytes], *, may_replace: Callable[[], bool]
 ) -> tuple[int, str, int]:
-    """(bytes, digest, inode) of a file that is there under its name when it is whole, and not at all when it cannot be; raises OSError."""
+    """(bytes, digest, inode) of a file that has its name when it is whole; raises OSError."""
     part, digest, size = f".{uuid.uuid4().hex}.part", new_digest(), 0
     try:
         with os.fdopen(folder.open(part, NEW, PLAIN_MODE), "wb") as target:

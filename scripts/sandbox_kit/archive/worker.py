@@ -1,4 +1,4 @@
-"""Where archives and ignore rules are read: a process of its own, which can be killed whatever holds it.
+"""Where archives and ignore rules are read: a process of its own, which can be killed.
 
 A stranger's bytes can keep a parser busy for hours, and a busy Python answers no signal. So the run
 waits for this process and ends it at a deadline or a signal. Tasks and answers are JSON.
@@ -38,7 +38,7 @@ KEPT_SETTING = "DAYTONA_LOCAL_STATE"
 
 
 class WorkerLost(Exception):
-    """It was killed at the deadline, or ended without an answer: by the memory it took, most often."""
+    """It was killed at the deadline, or ended without an answer, mostly for lack of memory."""
 
 
 async def pack_in_worker(
@@ -92,7 +92,7 @@ async def unpack_in_worker(
 async def fetch_in_worker(
     run_id: str, pairs: tuple[str, ...], *, force: bool, folder: Path
 ) -> dict[str, Any]:
-    """`files` that were written and links that were `left`; without pairs what is `held`. Raises Failure."""
+    """The `files` written and the links `left`; without pairs what is `held`. Raises Failure."""
     task = {"run_id": run_id, "pairs": pairs, "force": force, "folder": str(folder)}
     try:
         return await ask_worker("fetch", task)

@@ -1,7 +1,7 @@
 """Whether a file that came back is what its ending says, and holds nothing that a tool would obey.
 
-It is a stranger's, so this runs where it can be killed (`archive.worker`), and every pattern here is
-linear in what it reads.
+It is a stranger's, so this runs where it can be killed (`archive.worker`), and every pattern here
+is linear in what it reads.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ CHUNK = 1 << 20
 BEGINNING = 512  # bytes by which a kind is told
 # Marks of templates, directives and tests in a table, which engines find in files of any ending.
 # Whatever ends a line for some reader but LF and CRLF, or is no text at all, is a mark as well: the
-# lines after it would be seen by a tool and not by this; and so are long blanks, which hide the rest.
+# lines after it would be seen by a tool and not by this. So are long blanks, which hide the rest.
 MARKS = re.compile(
     rb"\{\{|\{%|<%|<\?|#\{|<!--|\\x7[bB]|\\u007[bB]|\[\[\[cog|>>>"
     rb"|(?<![`~:])[`~:]{3,}[ \t]{0,64}\{"
     rb"|^[ \t]{0,64}(\.\.[ \t]|---[ \t]*\r?$)"
     rb"|(?:^|[^\w.])\.\.[ \t]{1,64}(?:\|[^|\n]{1,80}\|[ \t]{1,64})?[\w:+.-]{1,80}[ \t]{0,64}::"
-    rb"|^[^\w\n]{0,80}\*[* \t]{0,80}(?i:settings?|variables?|test cases?|tasks?|keywords?|comments?)\b"
+    rb"|^[^\w\n]{0,80}\*[* \t]{0,80}"
+    rb"(?i:settings?|variables?|test cases?|tasks?|keywords?|comments?)\b"
     rb"|[ \t]{65}|[\x00\x0b\x0c\x1c-\x1e]|\r(?=[^\n])|\xc2\x85|\xe2\x80[\xa8\xa9]",
     re.MULTILINE,
 )
@@ -60,7 +61,7 @@ def why_no_content(name: str, content: IO[bytes], size: int) -> str | None:
 
 
 def why_not_this_zip(content: IO[bytes]) -> str | None:
-    """A workbook is a zip, and Python imports from any: it is a document's, and holds no program."""
+    """A workbook is a zip, and Python imports from any: it must be a document without programs."""
     try:
         end = read_end(content)
         place = end.rfind(ZIP_END)
@@ -99,7 +100,7 @@ def has_marks(beginning: bytes, content: IO[bytes]) -> bool:
 
 
 def why_no_data(data: bytes, size: int, *, lines: bool) -> str | None:
-    """Why JSON is none, or some tool's: strings are looked at as they are meant, not as they are spelt."""
+    """Why JSON is none, or some tool's: strings are read as they are meant, not as spelt."""
     if size > LARGEST_JSON:
         return f"JSON of more than {LARGEST_JSON >> 20} MB is not looked through"
     try:

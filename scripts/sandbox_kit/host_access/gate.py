@@ -131,7 +131,10 @@ class HostAccess:
         write: bool,
         watch: FolderWatch | None = None,
     ) -> OpenFolder:
-        """A folder by its resolved path, made when it is for writing; raises Failure host_access, or UsageFailure when there is none."""
+        """A folder by its resolved path, made when it is for writing.
+
+        Raises Failure host_access, UsageFailure when there is none, FileExistsError from `watch`.
+        """
         try:
             judge = self._judge(flag, given, write=write)
             return open_folder(path, make=write, judge=judge, watch=watch)
@@ -211,7 +214,7 @@ class HostAccess:
         return None
 
     def _why_through_a_link(self, given: str, real: Path) -> str | None:
-        """A link of the user's in the tree says where something of theirs is, not where results go."""
+        """A link of the user's says where something of theirs is, not where results go."""
         named = Path(os.path.normpath(self.folder / given))
         is_link = named.is_relative_to(self.folder) and named != real
         return "a link lies on the way" if is_link else None
@@ -240,9 +243,10 @@ class HostAccess:
             return "below the project's top folder only pictures are written: go there, or fetch it"
         if first is not None and os.path.lexists(first) and not written.made_folder(first):
             return f"tools may read what lies in {quote_path(first.name)}: name a new folder"
-        if first is None and self._base(real) == self.folder and not self.project.in_work_tree:
-            if kind is not None and kind.what == DATA:
-                return f"tools may read JSON that lies in a folder without git: {FIX}"
+        at_the_top = first is None and self._base(real) == self.folder
+        is_data = kind is not None and kind.what == DATA
+        if at_the_top and is_data and not self.project.in_work_tree:
+            return f"tools may read JSON that lies in a folder without git: {FIX}"
         return "a page and its data must not lie together" if has_page_beside(real) else None
 
     def first_folder(self, real: Path) -> Path | None:
@@ -364,7 +368,7 @@ def is_unchanged(before: os.stat_result, after: os.stat_result) -> bool:
 
 
 def has_page_beside(real: Path) -> bool:
-    """Whether the folder of this JSON holds a page of its name: site generators obey the two together."""
+    """Whether JSON has a page of its name beside it: site generators obey the two together."""
     stem, ending = split_ending(fold_name(real.name))
     if ending != ".json":
         return False

@@ -1,6 +1,7 @@
-"""What a run brought back and did not write: kept here, inert, until the user fetches it. Pruned like logs.
+"""What a run brought back and did not write: kept here, inert, until the user fetches it.
 
-Inert means inside a tar of ours: a hook, a conftest.py or a `.git` that lay here by its name would wait for a tool to come by.
+Inert means inside a tar of ours: a hook, a conftest.py or a `.git` that lay here by its name would
+wait for a tool to come by. Pruned like logs.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ FIX_STATE = "free some space, or export XDG_STATE_HOME=/a/folder/that/can/be/wri
 
 @dataclass(frozen=True)
 class HeldFile:
-    """One file: where it would have gone, why it did not, its bytes, and whether something has its place, which only --force gives it."""
+    """One file: where it would have gone, why it did not, bytes; `exists`: the place is taken."""
 
     path: str
     reason: str
@@ -78,7 +79,7 @@ class HeldResults:
         self.downloads: list[HeldDownload] = []
 
     def keep(self, there: str, here: str, entries: Sequence[ArchiveEntry]) -> None:
-        """Put aside what one download brought; raises Failure host_access when the state cannot hold it."""
+        """Put aside what one download brought; raises Failure host_access when that cannot be."""
         self.files += sorted((entry.file for entry in entries), key=most_telling_first)
         kept = [entry for entry in entries if not entry.file.is_left_behind]
         if kept:
@@ -118,10 +119,10 @@ class HeldResults:
             ) from None
 
     def fetch_command(self, *, shows: Callable[[str], str]) -> str | None:
-        """The one line that brings all of it, for the user to run or to allow; None when nothing is held.
+        """The one line that brings all of it, for the user to run or to allow; None for nothing.
 
-        It holds names that a stranger chose, so what `shows` would change of it (a secret taken out,
-        blanks that become one) would make it another command: then it only names the run.
+        It holds names that a stranger chose: what `shows` would change of it (a secret taken out,
+        blanks that become one) makes it another command, so then it only names the run.
         """
         if not self.downloads:
             return None
@@ -153,7 +154,7 @@ def copy_entries(file: IO[bytes], entries: Sequence[ArchiveEntry]) -> None:
 
 
 def read_held(run_id: str) -> list[HeldDownload]:
-    """What a run left here; raises UsageFailure for a run that left nothing, or so long ago that it is gone."""
+    """What a run left here; raises UsageFailure for nothing, or when it is gone by now."""
     place = results_dir() / run_id
     try:
         if not RUN_ID.fullmatch(run_id):

@@ -17,7 +17,7 @@ import skill_env
 
 from .keys import looks_like_a_key
 
-# As trees: whoever works below these works on the machine. Below the exceptions people keep projects.
+# As trees: whoever works below these works on the machine; in the exceptions people keep projects.
 SYSTEM_TREES = tuple(
     map(
         Path,
@@ -44,7 +44,6 @@ SYSTEM_TREES = tuple(
             "/var/mail",
             "/var/run",
             "/var/spool",
-            "/var/www",
             "/Applications",
             "/private/etc",
             "/private/var/db",
@@ -169,7 +168,7 @@ def is_under_version_control(folder: Path) -> bool:
 
 
 def why_key_like(folder: Path, root: Path | None, homes: Iterable[Path]) -> str | None:
-    """A folder of keys is none the less one when it is the working directory; a project's own name is free."""
+    """A folder of keys is one also as the working directory; a project's own name is free."""
     base = root or next((home for home in homes if folder.is_relative_to(home)), None)
     parts = folder.relative_to(base or folder.anchor).parts
     name = next((part for part in parts if looks_like_a_key(part)), None)

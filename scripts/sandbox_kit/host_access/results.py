@@ -2,16 +2,17 @@
 
 The line is granted, so whoever talks to Claude chooses what is written, where and under which name.
 A result is read by people, and by programs that were told to read it. What some tool obeys just
-because it lies there (a test, a build file, a setting, a template, an inventory, a package) is none.
-No list of what tools obey is ever whole, so this one says what is a result, not what is not:
+because it lies there (a test, a build file, a setting, a template, a package) is none. No list of
+what tools obey is ever whole, so this one says what is a result, not what is not:
 
 - its name is plain words and one known ending; no shell, make or other tool reads more into it;
 - it is what its ending says, by its beginning, its structure, or by being parsed (`contents`);
 - its place: straight in the project's top folder, or below a folder there that says so by its name
   (results, output, report) and that runs made; pictures and PDF in a new folder elsewhere too.
 
-Text that holds what its writer likes (pages, reports, logs, archives of files) is no result: engines
-find templates, directives and tests in files of any ending. It is held, and one `fetch` brings it.
+Text that holds what its writer likes (pages, reports, logs) and archives of files are no results:
+engines find templates, directives and tests in files of any ending. They are held, and one `fetch`
+brings them.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ OBEYED_WORDS = frozenset(
 
 @dataclass(frozen=True)
 class ResultKind:
-    """One row: endings, what such a file begins with (any of these, at a place), and where it may lie.
+    """One row: endings, what a file begins with (any of these, `at` a place), where it may lie.
 
     `named`: its name must say that it is a result. `top`: it may lie straight in the project's top
     folder. `inert`: it holds nothing that a tool could obey, so any new folder will do.
@@ -156,7 +157,7 @@ def why_by_name(kind: ResultKind, folders: Sequence[str], stem: str) -> str | No
 
 
 def is_odd_path(path: PurePath) -> bool:
-    """`results.tf.json` is terraform's, whatever its last ending says; and an ending is plain ASCII."""
+    """`results.tf.json` is terraform's, whatever its last ending says; endings are plain ASCII."""
     *folders, name = path.parts
     stem, *endings = name.split(".")
     return (
