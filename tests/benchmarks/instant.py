@@ -49,6 +49,7 @@ class Instant:
     received: list[Received] = field(default_factory=list)
     sandboxes: int = 0
     output: bytes = b"hello\n"
+    state: str = "started"
 
     @property
     def requests(self) -> list[str]:
@@ -71,7 +72,7 @@ class Instant:
             "memory": 1,
             "disk": 3,
             "toolboxProxyUrl": f"{self.url}/toolbox",
-            "state": "started",
+            "state": self.state,
             "desiredState": "started",
             "createdAt": "2026-01-01T00:00:00Z",
             "updatedAt": "2026-01-01T00:00:00Z",
