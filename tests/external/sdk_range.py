@@ -42,7 +42,7 @@ def install() -> None:
 
 
 def renew_lock() -> str:
-    """NEWEST_LOCK anew where the index has another SDK; what the index said. Raises InstallFailed."""
+    """NEWEST_LOCK anew for another SDK on the index; what that said. Raises InstallFailed."""
     today = f"{datetime.now(timezone.utc):%Y-%m-%d}"
     try:
         newest = resolve([sdk_requirement()], "--no-deps", *BRIEFLY)

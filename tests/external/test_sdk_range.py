@@ -1,4 +1,4 @@
-"""The comparison with AsyncDaytona by the oldest SDK of the range and by the newest on the index."""
+"""The comparison with AsyncDaytona by the oldest SDK of the range and the newest on the index."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .conftest import ROOT
 
 [COMPARISON] = ROOT.glob("tests/*/test_sdk.py")
 RANGE = Requirement(sdk_range.sdk_requirement()).specifier
-COMPARISON_TIMEOUT_S = 300
+COMPARISON_TIMEOUT_S = 600
 # Calls of ours that send a body, and the generated class that it is made from.
 BODIES = {
     "create": "CreateSandbox",
