@@ -55,6 +55,7 @@ class Instant:
     received: list[Received] = field(default_factory=list)
     sandboxes: int = 0
     output: bytes = b"hello\n"
+    state: str = "started"
 
     @property
     def requests(self) -> list[str]:
@@ -77,7 +78,7 @@ class Instant:
             "memory": 1,
             "disk": 3,
             "toolboxProxyUrl": f"{self.url}/toolbox",
-            "state": "started",
+            "state": self.state,
             "desiredState": "started",
             "createdAt": "2026-01-01T00:00:00Z",
             "updatedAt": "2026-01-01T00:00:00Z",

@@ -18,6 +18,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 import skill_install  # noqa: E402  (the folder above must come first)
 
+from . import sdk_range  # noqa: E402
+
 FOLDER = ROOT / ".external" / "python"
 LOCK = Path(__file__).with_name("requirements.lock")  # needs Python 3.11: skills-ref does
 LANGCHAIN_FOLDER = (
@@ -108,6 +110,7 @@ def main() -> int:
     try:
         skill_install.install(FOLDER, lock=LOCK)
         skill_install.install(LANGCHAIN_FOLDER, lock=LANGCHAIN_LOCK)
+        sdk_range.install()
         install_node_tools()
         install_chromium()
     except skill_install.InstallFailed as failure:

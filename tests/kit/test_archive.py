@@ -287,7 +287,7 @@ def test_one_bad_entry_is_named_and_spoils_no_other(work: Path, name: str) -> No
 def test_what_cannot_be_written_after_all_is_held(work: Path, in_the_way: str) -> None:
     """A file where a folder would be; the code beside it is held as ever, not lost."""
     access = HostAccess.of({}, work)
-    arrive(archive(work, ("./a.csv", b"1")), "results", access)
+    arrive(archive(work, ("./a.csv", b"1"), ("./z.csv", b"1")), "results", access)
     (work / "results" / "deep").write_text("mine")
     if in_the_way == "closed":
         (work / "results" / "deep").unlink()
@@ -312,7 +312,7 @@ def test_a_folder_that_comes_meanwhile_is_not_for_results(
         (work / "results").mkdir(exist_ok=True)
 
     monkeypatch.setattr(unpacking, "why_no_content", late)
-    saved, held = arrive(archive(work, ("./a.csv", b"1")), "results", HostAccess.of({}, work))
+    saved, held = arrive(archive(work, ("./a.csv", b"1")), "results/", HostAccess.of({}, work))
 
     assert saved == []
     assert "meanwhile" in held["results/a.csv"]
@@ -473,7 +473,7 @@ def test_a_link_here_does_not_lead_a_download_out(work: Path) -> None:
     """A cloned repository may hold `out -> ~/.ssh`."""
     (work.parent / "home").mkdir()
     (work / "output").symlink_to(work.parent / "home")
-    members = (("./out/a.png", b""), ("./b.png", b""))
+    members = (("./output/a.png", b""), ("./b.png", b""))
     _, beside = arrive(archive(work, *members), "output", HostAccess.of({}, work), force=True)
     _, inside = arrive(archive(work, *members), ".", HostAccess.of({}, work), force=True)
 

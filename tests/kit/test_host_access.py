@@ -278,10 +278,11 @@ def test_text_does_not_go_into_a_folder_that_people_made(project: Path) -> None:
     assert reason is None
     (project / "output").rmdir()
     (project / "other").mkdir()
-    (project / "out").mkdir()
-    assert "name a new folder" in str(
-        access(project).why_not_written("--download", "out/new.csv", force=False, written=written)
-    ), "another folder by now"
+    (project / "output").mkdir()
+    reason = access(project).why_not_written(
+        "--download", "output/new.csv", force=False, written=written
+    )
+    assert "name a new folder" in str(reason), "another folder by now"
 
 
 def test_the_working_directory_itself_is_judged(project: Path) -> None:

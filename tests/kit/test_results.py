@@ -71,7 +71,7 @@ OBEYED = tuple(
     docker-bake.json monitors.json test_x.txt results/test_output.txt
     results/tests-report.txt notes.txt local.json catalog.json infection.json
     results.tf.json data.tftest.json results.tofu.json results.pkr.json
-    results.auto.tfvars.json out/results.tf.json report/report.json about.html index.html
+    results.auto.tfvars.json out/results.tf.json about.html index.html
     site.zip mylib-99.zip output.txt build.log report.xml plot.svg scripts/x.log
     scripts/x.png library/setup.log library/x.png inventory/figure.png dags/plot.png
     test/x.png images/z.png docs/plot.png neu/a.csv vendor/a.png GNUmakefile/x.png

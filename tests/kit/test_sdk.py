@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import io
 import json
 import os
 import random
@@ -34,6 +35,7 @@ from sandbox_kit.sdk import Client, CreateSpec, Sandbox
 from sandbox_kit.sdk.session_log import Demultiplexer
 from sandbox_kit.settings import Settings
 from tests.benchmarks.instant import Instant, Received, running_instant
+from tests.serving import serving
 
 # What differs from request to request, or says nothing to the server.
 UNCOMPARED = {"Host", "Sec-WebSocket-Key", "Content-Length"}
@@ -70,6 +72,13 @@ async def everything(items: Any) -> None:
         pass
 
 
+async def first(number: int, items: Any) -> None:
+    async for _ in items:
+        number -= 1
+        if not number:
+            return
+
+
 def create(spec: CreateSpec) -> Ours:
     return lambda client, _: client.create(spec, timeout_s=60.0, on_build_log=lambda _text: None)
 
@@ -96,6 +105,7 @@ async def upload_open_file(handle: Sandbox) -> None:
 
 
 REPO = Repository("https://github.com/o/r", branch="b", commit=None, depth=1, token="t")
+COMMIT = Repository("https://github.com/o/r", branch=None, commit="c0ffee", depth=None)
 CALLS: dict[str, tuple[Ours, Theirs]] = {
     "create": (create(SPEC), create_by_sdk(snapshot(ephemeral=True))),
     "create kept": (create(replaced(ephemeral=False)), create_by_sdk(snapshot())),
@@ -138,17 +148,31 @@ CALLS: dict[str, tuple[Ours, Theirs]] = {
         lambda client, _: everything(client.list(LABELS)),
         lambda daytona, _: everything(daytona.list(ListSandboxesQuery(labels=LABELS, limit=100))),
     ),
+    "list further": (
+        lambda client, _: first(101, client.list({}, page=100)),
+        lambda daytona, _: first(101, daytona.list(ListSandboxesQuery(limit=100))),
+    ),
     "ping": (
         lambda client, _: client.ping(),
         lambda daytona, _: everything(daytona.list(ListSandboxesQuery(limit=1))),
     ),
     "start": (lambda _, handle: handle.start(60.0), lambda _, sandbox: sandbox.start()),
+    "stop": (lambda _, handle: stopped(handle), lambda _, sandbox: sandbox.stop()),
+    "refresh": (lambda _, handle: handle.refresh(), lambda _, sandbox: sandbox.refresh_data()),
     "delete": (lambda _, handle: handle.delete(), lambda _, sandbox: sandbox.delete()),
+    "delete by id": (
+        lambda client, handle: client.delete(handle.info.id),
+        lambda _, sandbox: sandbox.delete(),
+    ),
     "run code": (
         lambda _, handle: handle.run_code("print()", arguments=["a"], env={"A": "b"}, timeout_s=5),
         lambda _, sandbox: sandbox.process.code_run(
             "print()", CodeRunParams(argv=["a"], env={"A": "b"}), timeout=5
         ),
+    ),
+    "run code alone": (
+        lambda _, handle: handle.run_code("print()", arguments=[], env={}, timeout_s=5),
+        lambda _, sandbox: sandbox.process.code_run("print()", timeout=5),
     ),
     "folder": (
         lambda _, handle: handle.make_private_folder("a b/c"),
@@ -164,6 +188,10 @@ CALLS: dict[str, tuple[Ours, Theirs]] = {
         lambda _, handle: upload_open_file(handle),
         lambda _, sandbox: sandbox.fs.upload_file("here.txt", "there.txt"),
     ),
+    "download": (
+        lambda _, handle: handle.download_file("a b/ä", io.BytesIO(), limit=100),
+        lambda _, sandbox: sandbox.fs._api_client.download_file("a b/ä"),
+    ),
     "remove": (
         lambda _, handle: handle.remove_folder("/tmp/x"),
         lambda _, sandbox: sandbox.fs.delete_file("/tmp/x", recursive=True),
@@ -172,11 +200,19 @@ CALLS: dict[str, tuple[Ours, Theirs]] = {
         lambda _, handle: handle.has_file("a b"),
         lambda _, sandbox: sandbox.fs.get_file_info("a b"),
     ),
+    "folder's info": (
+        lambda _, handle: handle.has_folder("a b"),
+        lambda _, sandbox: sandbox.fs.get_file_info("a b"),
+    ),
     "clone": (
         lambda _, handle: handle.clone(REPO, "repo"),
         lambda _, sandbox: sandbox.git.clone(
             REPO.url, "repo", branch="b", depth=1, username="x-access-token", password="t"
         ),
+    ),
+    "clone a commit": (
+        lambda _, handle: handle.clone(COMMIT, "repo"),
+        lambda _, sandbox: sandbox.git.clone(COMMIT.url, "repo", commit_id="c0ffee"),
     ),
     "exec": (
         lambda _, handle: handle.exec("true 'x'", timeout_s=5),
@@ -244,6 +280,20 @@ CALLS: dict[str, tuple[Ours, Theirs]] = {
     ),
 }
 
+# What the server shall say to a call that waits for it.
+ANSWERS: dict[str, dict[str, Any]] = {
+    "list further": {"sandboxes": 101},
+    "stop": {"state": "stopped"},
+}
+
+NOT_COMPARED = {
+    "Client.open": "connects to nothing",
+    "Client.request_of": "sends nothing: it shows the body of `create`",
+    "Sandbox.info": "sends nothing",
+    "Sandbox.require": "sends nothing",
+    "Sandbox.wait_for_start": "sends what `refresh` sends, until it is started",
+}
+
 
 def ignore(_text: str) -> None:
     pass
@@ -257,6 +307,12 @@ async def restricted(handle: Sandbox) -> None:
 async def restricted_by_sdk(sandbox: AsyncSandbox) -> None:
     await sandbox.update_network_settings(domain_allow_list="a.org")
     await sandbox.refresh_data()
+
+
+async def stopped(handle: Sandbox) -> None:
+    """The SDK looks again after any stop, we only where the answer is not the end of it."""
+    await handle.stop()
+    await handle.refresh()
 
 
 async def refreshed(sandbox: AsyncSandbox, work: Awaitable[object]) -> None:
@@ -291,6 +347,8 @@ def comparable(found: Received) -> dict[str, Any]:
     boundary = re.search(r"boundary=(\S+)", found.headers.get("Content-Type", ""))
     headers = {name: value for name, value in found.headers.items() if name not in UNCOMPARED}
     body: Any = found.body
+    if found.method == "GET":
+        headers.pop("Content-Type", None)  # the generator names one for what it does not send
     if boundary is not None:
         headers["Content-Type"] = "multipart"
         body = body.replace(boundary[1].encode(), b"BOUNDARY")
@@ -305,12 +363,123 @@ def test_a_call_of_ours_sends_what_the_sdk_sends(
 ) -> None:
     """An SDK that changes a path, a field or a header fails here, not at a user's."""
     monkeypatch.chdir(tmp_path)
+    for field, value in ANSWERS.get(name, {}).items():
+        monkeypatch.setattr(instant, field, value)
     ours, theirs = CALLS[name]
     sent = asyncio.run(sent_by_us(instant, settings(instant), ours))
     expected = asyncio.run(sent_by_the_sdk(instant, settings(instant), theirs))
 
     assert sent
     assert [comparable(found) for found in sent] == [comparable(found) for found in expected]
+
+
+class Building(Instant):
+    """An image takes its time: it is built until someone has looked, and then read its log."""
+
+    def sandbox(self, number: int = 0) -> dict[str, Any]:
+        since = self.requests[::-1]
+        since = since[: since.index("POST /api/sandbox")] if "POST /api/sandbox" in since else []
+        read = any(asked.endswith("?follow=true") for asked in since)
+        state = "started" if read else "building_snapshot" if since else "pending_build"
+        return {**super().sandbox(number), "state": state}
+
+
+class Terse(Instant):
+    """No sandbox names its toolbox."""
+
+    def sandbox(self, number: int = 0) -> dict[str, Any]:
+        return {**super().sandbox(number), "toolboxProxyUrl": ""}
+
+
+def test_a_builds_log_is_asked_for_as_the_sdk_does() -> None:
+    """All but the looks at the state, of which each makes as many as it needs."""
+
+    def asked(sent: list[Received]) -> list[dict[str, Any]]:
+        look = f"/api/sandbox/{Instant().sandbox()['id']}"
+        return [comparable(found) for found in sent if found.target != look]
+
+    building = Building()
+    by_sdk = image(ephemeral=True, image="debian:12.9")
+    with serving(building.handle) as building.url:
+        ours = sent_by_us(building, settings(building), create(replaced(image="debian:12.9")))
+        sent = asked(asyncio.run(ours))
+        theirs = sent_by_the_sdk(
+            building,
+            settings(building),
+            lambda daytona, _: daytona.create(by_sdk, timeout=60, on_snapshot_create_logs=ignore),
+        )
+        expected = asked(asyncio.run(theirs))
+
+    assert [found["target"].rpartition("/")[2] for found in sent] == [
+        "sandbox",
+        "build-logs-url",
+        "page?follow=true",
+    ]
+    assert sent == expected
+
+
+def test_a_toolbox_that_nobody_named_is_asked_for_as_the_sdk_does() -> None:
+    """An endpoint whose answers leave the address out is served all the same."""
+
+    async def ours(client: Client, _: Sandbox) -> None:
+        made = await client.create(SPEC, timeout_s=60.0, on_build_log=ignore)
+        await made.delete_session("s")
+
+    async def theirs(daytona: AsyncDaytona, _: AsyncSandbox) -> None:
+        made = await daytona.create(snapshot(ephemeral=True), timeout=60)
+        await made.process.delete_session("s")
+
+    terse = Terse()
+    with serving(terse.handle) as terse.url:
+        sent = asyncio.run(sent_by_us(terse, settings(terse), ours))
+        expected = asyncio.run(sent_by_the_sdk(terse, settings(terse), theirs))
+
+    assert [found.target.rpartition("/")[2] for found in sent] == [
+        "sandbox",
+        "toolbox-proxy-url",
+        "s",
+    ]
+    assert [comparable(found) for found in sent] == [comparable(found) for found in expected]
+
+
+class Noting:
+    """A client or a handle, and what is used of it from outside."""
+
+    def __init__(self, watched: Client | Sandbox, used: set[str]) -> None:
+        self._watched = watched
+        self._used = used
+
+    def __getattr__(self, name: str) -> Any:
+        self._used.add(f"{type(self._watched).__name__}.{name}")
+        return getattr(self._watched, name)
+
+
+def test_every_call_of_ours_is_compared(
+    instant: Instant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new call that nobody compares fails, and so does a table that lost one."""
+    monkeypatch.chdir(tmp_path)
+    used = set[str]()
+
+    async def make_all() -> None:
+        async with Client.open(settings(instant)) as client:
+            handle: Any = Noting(await client.get("x"), used)
+            noting: Any = Noting(client, used)
+            for name, (ours, _) in CALLS.items():
+                with monkeypatch.context() as patch:
+                    for field, value in ANSWERS.get(name, {}).items():
+                        patch.setattr(instant, field, value)
+                    await ours(noting, handle)
+
+    asyncio.run(make_all())
+    public = {
+        f"{owner.__name__}.{name}"
+        for owner in (Client, Sandbox)
+        for name in vars(owner)
+        if not name.startswith("_")
+    }
+
+    assert used | set(NOT_COMPARED) == public
 
 
 def test_a_token_of_a_login_is_sent_with_its_organization(instant: Instant) -> None:

@@ -28,6 +28,11 @@ class Members:
     good: list[tarfile.TarInfo] = field(default_factory=list)
     left: list[tuple[tarfile.TarInfo, str]] = field(default_factory=list)
 
+    @property
+    def is_single_file(self) -> bool:
+        """Whether a file was asked for, and no folder."""
+        return len(self.good) == 1 and not self.left and not self.good[0].isdir()
+
 
 def read_members(stream: tarfile.TarFile) -> Members:
     """One bad member spoils no other; raises Failure archive for too many or too much."""

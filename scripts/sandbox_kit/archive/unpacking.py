@@ -96,7 +96,7 @@ class Plan:
         for member, reason in members.left:
             name = posixpath.join(here, PurePosixPath(member.name).as_posix().lstrip("/"))
             self._hold(member, name, f"{LEFT_BEHIND}{reason}")
-        for member, name in place_members(members.good, here, self._access):
+        for member, name in place_members(members, here, self._access):
             if self._is_in_the_way(name):
                 self._hold(member, name, f"{LEFT_BEHIND}it stands for something else of this name")
                 continue
@@ -156,17 +156,18 @@ def parent_paths(name: str) -> set[str]:
 
 
 def place_members(
-    members: list[tarfile.TarInfo], here: str, access: HostAccess
+    members: Members, here: str, access: HostAccess
 ) -> Iterator[tuple[tarfile.TarInfo, str]]:
     """Each file and link with its name here."""
-    single = len(members) == 1 and not members[0].isdir()
-    for member in members:
+    for member in members.good:
         if not member.isdir():
             name = PurePosixPath(member.name).as_posix()
             yield (
                 member,
                 posixpath.normpath(
-                    file_place(here, name, access) if single else posixpath.join(here, name)
+                    file_place(here, name, access)
+                    if members.is_single_file
+                    else posixpath.join(here, name)
                 ),
             )
 

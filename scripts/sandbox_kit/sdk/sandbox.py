@@ -106,7 +106,7 @@ class Sandbox:
                 self._take(
                     require_sandbox(
                         await self._transport.sandboxes.stop_sandbox(
-                            self._model.id, _request_timeout=STOP_TIMEOUT_S
+                            self._model.id, force=False, _request_timeout=STOP_TIMEOUT_S
                         )
                     )
                 )
@@ -280,7 +280,11 @@ class Sandbox:
 
         language = self.info.labels.get(LANGUAGE_LABEL) or "python"
         request = CodeRunRequest(
-            code=code, language=language, argv=list(arguments), envs=dict(env), timeout=timeout_s
+            code=code,
+            language=language,
+            argv=list(arguments) or None,
+            envs=dict(env) or None,
+            timeout=timeout_s,
         )
         with translating_errors("running the code"):
             answer = await (await self._tools()).process.code_run(

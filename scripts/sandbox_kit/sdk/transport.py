@@ -13,6 +13,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 from typing import IO, Any
+from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
@@ -123,9 +124,8 @@ class Toolbox:
     async def download(self, path: str, take: Callable[[bytes], None], *, timeout_s: float) -> None:
         """A file's bytes as they come; a broken connection raises: half a file is not all of it."""
         async with self._session.get(
-            f"{self._host}/files/download",
-            params={"path": path},
-            headers=self.api.default_headers,
+            URL(f"{self._host}/files/download?path={quote(path)}", encoded=True),
+            headers={**self.api.default_headers, "Accept": "application/octet-stream"},
             timeout=aiohttp.ClientTimeout(timeout_s),
         ) as answer:
             if answer.status >= 400:
