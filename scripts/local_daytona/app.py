@@ -16,7 +16,6 @@ from .wire import ApiError, answer
 log = logging.getLogger(__name__)
 LOCAL_HEADER = "X-Daytona-Local"
 KEEP_ALIVE_S = 75.0  # the real daemon's is 70; a shorter one invites the race in which the sync SDK sends a command again
-UPLOAD_LIMIT = 0  # none: uploads are streamed, and the sandbox's own disk limit holds
 BEGUN = "begun"  # of a request: its answer's head is on the way
 JSON_LIMIT = 64 * 1024 * 1024
 

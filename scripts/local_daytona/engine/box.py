@@ -411,11 +411,6 @@ class Box:
             raise SandboxGone(self.ended_because or "the sandbox was stopped")
         return _file_value(data)
 
-    async def stats(self) -> dict[str, int]:
-        """Bytes of resident memory and number of processes, as the agent sees them."""
-        answer = await self._ask("stats")
-        return {name: number_in(answer, name) for name in ("memory", "processes")}
-
 
 def child_pid(info: int) -> int | None:
     """What bubblewrap (not the sandbox) wrote to its --info-fd, read to the end; None when it ended before it had a child, or hangs."""

@@ -47,7 +47,6 @@ class Agent:
             "connect": self.connect,
             "listen": self.listen,
             "terminal": self.terminal,
-            "stats": self.stats,
         }
 
     def serve(self) -> None:
@@ -120,7 +119,8 @@ class Agent:
         return {"pid": self.processes.spawn(request, fds)}, []
 
     def kill(self, request: Values, _fds: list[int]) -> Reply:
-        return {"killed": self.processes.kill(request["key"], request["signal"])}, []
+        self.processes.kill(request["key"], request["signal"])
+        return {}, []
 
     def open(self, request: Values, _fds: list[int]) -> Reply:
         return {}, [files.open_regular(request)]
@@ -150,9 +150,6 @@ class Agent:
         finally:
             os.close(slave)
         return {"pid": pid}, [master]
-
-    def stats(self, _request: Values, _fds: list[int]) -> Reply:
-        return processes.stats(), []
 
 
 def drain(fd: int) -> None:

@@ -74,21 +74,19 @@ class Processes:
             if key is not None:
                 ended.append((key, decode(status)))
 
-    def kill(self, key: str, number: int) -> int:
-        """Signal all that `key` started, double-forked children included; how many were signalled.
+    def kill(self, key: str, number: int) -> None:
+        """Signal all that `key` started, double-forked children included.
 
-        SIGKILL is repeated until a look at /proc finds none, because a process may fork while it is being read.
+        SIGKILL is repeated until a look at /proc finds none, because a process may fork while it
+        is being read.
         """
         roots = {pid for pid, known in self.keys.items() if known == key}
-        signalled: set[int] = set()
         for _ in range(KILL_ROUNDS if number == signal.SIGKILL else 1):
             found = family(roots, key)
             if not found:
-                break
+                return
             for pid in found:
                 send_signal(pid, number)
-            signalled |= found
-        return len(signalled)
 
 
 def become(request: Values, fds: Sequence[int], failed: int) -> None:
@@ -189,17 +187,3 @@ def environment_of(pid: int) -> list[bytes]:
             return environ.read().split(b"\0")
     except OSError:
         return []
-
-
-def stats() -> dict[str, int]:
-    """Resident bytes and number of the sandbox's processes, the agent left out."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    resident, count = 0, 0
-    for pid in process_table():
-        try:
-            with open(f"/proc/{pid}/statm") as statm:
-                resident += int(statm.read().split()[1]) * page
-        except OSError:
-            continue
-        count += 1
-    return {"memory": resident, "processes": count}
