@@ -120,7 +120,10 @@ async def mark_as_local(request: web.Request, response: web.StreamResponse) -> N
 
 
 async def unknown(request: web.Request) -> web.StreamResponse:
-    """Doubled slashes are taken for one, Daytona's other routes answer 501, the rest 404."""
+    """Redirects doubled slashes (PROTOCOL.md, "Answers in general"); else a 501 or 404.
+
+    The 501 is for Daytona's other routes.
+    """
     if "//" in request.path:
         single = re.sub(r"/{2,}", "/", request.raw_path)
         raise web.HTTPPermanentRedirect(single)
