@@ -356,9 +356,8 @@ class Box:
         answer = await self._control.request(
             "fifos", folder=folder, readers=list(readers), writers=list(writers)
         )
-        if len(answer.fds) != len(readers) + len(writers) or not all(
-            stat.S_ISFIFO(os.fstat(fd).st_mode) for fd in answer.fds
-        ):
+        pipes = [fd for fd in answer.fds if stat.S_ISFIFO(os.fstat(fd).st_mode)]
+        if not len(pipes) == len(answer.fds) == len(readers) + len(writers):
             close_all(answer.fds)
             raise SandboxGone("the sandbox answered with something else than pipes")
         for fd in answer.fds:
