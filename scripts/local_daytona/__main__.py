@@ -4,16 +4,15 @@ serve   run in the foreground until interrupted
 start   leave a healthy server running in the background; prints where, as JSON
 stop    end it; kept sandboxes stay, stopped, with their files
 status  what runs and what it can do, as JSON
-env     shell lines that point the Daytona SDK at it (the one command that prints a key: local Daytona's own)
+env     shell lines that point the Daytona SDK at it (the one command that prints a key: its own)
 """
 
 import os
 import sys
 
 SCRIPTS = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-sys.path[0] = (
-    SCRIPTS  # `python3 scripts/local_daytona` puts the package itself first, where no relative import works
-)
+# `python3 scripts/local_daytona` puts the package itself first, where no relative import works.
+sys.path[0] = SCRIPTS
 
 from skill_imports import isolate  # noqa: E402  (beside this package)
 

@@ -15,8 +15,9 @@ from .wire import ApiError, answer
 
 log = logging.getLogger(__name__)
 LOCAL_HEADER = "X-Daytona-Local"
-KEEP_ALIVE_S = 75.0  # the real daemon's is 70; a shorter one invites the race in which the sync SDK sends a command again
-UPLOAD_LIMIT = 0  # none: uploads are streamed, and the sandbox's own disk limit holds
+# The real daemon's is 70; with a shorter one the sync SDK may send a command again
+# (PROTOCOL.md, "Retries of the SDK").
+KEEP_ALIVE_S = 75.0
 BEGUN = "begun"  # of a request: its answer's head is on the way
 JSON_LIMIT = 64 * 1024 * 1024
 
@@ -24,7 +25,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Gate:
-    """Lets in who knows the key, speaks to this server by its own address, and is not a web page from elsewhere."""
+    """Lets in who knows the key, uses this server's own address, and is no foreign web page."""
 
     def __init__(
         self,
@@ -47,18 +48,16 @@ class Gate:
         if not set(request.headers.getall(hdrs.ORIGIN, [])) <= self._origins:
             raise ApiError(403, "requests from web pages of another origin are refused")
         # socket.io clients show their key in their first packet, see control.events
-        shows_key = is_events(request.path) or self._knows_key(
-            request.headers.get(hdrs.AUTHORIZATION, "")
-        )
+        header = request.headers.get(hdrs.AUTHORIZATION, "")
+        shows_key = is_events(request.path) or self._knows_key(header)
         if not shows_key and not self._is_signed(request):
             raise ApiError(401, "Invalid credentials: the API key is not this server's")
         self._on_request()
 
     def _knows_key(self, header: str) -> bool:
         scheme, _, token = header.partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(
-            token.strip().encode(errors="replace"), self._api_key
-        )
+        shown = token.strip().encode(errors="replace")
+        return scheme.lower() == "bearer" and hmac.compare_digest(shown, self._api_key)
 
 
 def is_events(path: str) -> bool:
@@ -98,13 +97,15 @@ def failed(request: web.Request, error: Exception) -> web.Response:
         refused = from_aiohttp(error, request)
         return answer(refused.envelope(request), status=refused.status)
     log.error("%s %s", request.method, request.rel_url.raw_path, exc_info=error)
-    return answer(
-        ApiError(500, "local Daytona failed; its log has the reason").envelope(request), status=500
-    )
+    hidden = ApiError(500, "local Daytona failed; its log has the reason")
+    return answer(hidden.envelope(request), status=500)
 
 
 def broken_off(request: web.Request, error: Exception) -> web.Response:
-    """End the connection: the client has left, or holds half an answer that it must not take for the whole. The result goes nowhere."""
+    """End the connection; the result goes nowhere.
+
+    The client has left, or holds half an answer that it must not take for the whole.
+    """
     if not isinstance(error, (ApiError, ConnectionError)):
         log.error("%s %s", request.method, request.rel_url.raw_path, exc_info=error)
     if request.transport is not None:
@@ -119,7 +120,10 @@ async def mark_as_local(request: web.Request, response: web.StreamResponse) -> N
 
 
 async def unknown(request: web.Request) -> web.StreamResponse:
-    """Doubled slashes are taken for one, Daytona's other routes answer 501, the rest 404."""
+    """Redirects doubled slashes (PROTOCOL.md, "Answers in general"); else a 501 or 404.
+
+    The 501 is for Daytona's other routes.
+    """
     if "//" in request.path:
         single = re.sub(r"/{2,}", "/", request.raw_path)
         raise web.HTTPPermanentRedirect(single)

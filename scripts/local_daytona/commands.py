@@ -1,4 +1,7 @@
-"""The command line of local Daytona: one function a command; stdout is JSON or shell lines, stderr is for people."""
+"""The command line of local Daytona: one function a command.
+
+stdout is JSON or shell lines, stderr is for people.
+"""
 
 from __future__ import annotations
 
@@ -28,25 +31,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(COMMANDS[arguments.command](arguments))
     except (LifecycleError, EngineUnavailable) as error:
         complain(str(error), error.fix)
-        return (
-            lifecycle.ALREADY_RUNNING
-            if arguments.command == "serve" and is_taken(error)
-            else FAILED
-        )
+        lost_a_race = arguments.command == "serve" and isinstance(error, lifecycle.StateTaken)
+        return lifecycle.ALREADY_RUNNING if lost_a_race else FAILED
     except OSError as error:
-        complain(
-            f"{error.filename or 'local Daytona'}: {error.strerror or error}",
-            "give --state-dir a folder that you may write",
-        )
+        what = f"{error.filename or 'local Daytona'}: {error.strerror or error}"
+        complain(what, "give --state-dir a folder that you may write")
         return FAILED
 
 
 def complain(message: str, fix: str) -> None:
     print(f"{' '.join(message.split())}\nfix: {fix}", file=sys.stderr)
-
-
-def is_taken(error: Exception) -> bool:
-    return isinstance(error, lifecycle.StateTaken)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,31 +59,30 @@ def parser() -> argparse.ArgumentParser:
             help="where it keeps everything (default: %(default)s)",
         )
         if name == "serve":
-            command.add_argument(
-                "--port", type=int, default=0, help="a fixed port (default: any free one)"
-            )
-            command.add_argument(
-                "--allow-range",
-                type=allow_range,
-                action="append",
-                default=[],
-                metavar="CIDR",
-                help="a private network that sandboxes may reach after all; repeatable",
-            )
-            command.add_argument(
-                "--image",
-                action="append",
-                default=[],
-                metavar="NAME",
-                help="an image name that means this machine's own system (FROM NAME in a build); repeatable",
-            )
-            command.add_argument(
-                "--minute",
-                type=float,
-                default=60.0,
-                help="seconds in a minute of its timers, for tests",
-            )
+            add_serve_options(command)
     return top
+
+
+def add_serve_options(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--port", type=int, default=0, help="a fixed port (default: any free one)")
+    add(
+        "--allow-range",
+        type=allow_range,
+        action="append",
+        default=[],
+        metavar="CIDR",
+        help="a private network that sandboxes may reach after all; repeatable",
+    )
+    add(
+        "--image",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="an image name that means this machine's own system (FROM NAME in a build);"
+        " repeatable",
+    )
+    add("--minute", type=float, default=60.0, help="seconds in a minute of its timers, for tests")
 
 
 def allow_range(text: str) -> Any:
@@ -142,7 +135,10 @@ def status(arguments: argparse.Namespace) -> int:
 
 
 def not_running(state: Path) -> dict[str, Any]:
-    """What `start` would find: the engine is tried on a folder of its own, and the reason told when it does not work."""
+    """What `start` would find: the engine is tried on the state folder.
+
+    When it does not work, `engine` says why.
+    """
     from .engine.engine import Engine
 
     try:
@@ -167,9 +163,8 @@ def env(arguments: argparse.Namespace) -> int:
         raise LifecycleError("local Daytona is not running", fix=lifecycle.typed("start"))
     print(f"export DAYTONA_API_URL={shlex.quote(server.url + '/api')}")
     print(f"export DAYTONA_API_KEY={shlex.quote(server.api_key)}")
-    print(
-        f"export NO_PROXY={shlex.quote(','.join(filter(None, ('127.0.0.1,localhost', os.environ.get('NO_PROXY')))))}"
-    )
+    direct = ",".join(filter(None, ("127.0.0.1,localhost", os.environ.get("NO_PROXY"))))
+    print(f"export NO_PROXY={shlex.quote(direct)}")
     return OK
 
 

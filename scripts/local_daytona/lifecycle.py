@@ -1,8 +1,9 @@
-"""Running as a server and being found: the state folder, its lock, server.json, start, stop and status."""
+"""Running as a server and being found: state folder, lock, server.json, start, stop, status."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -69,15 +70,7 @@ class ServerFile:
         fresh = state / f".server.json.{os.getpid()}"
         fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(fd, "w") as file:
-            json.dump(
-                {
-                    "url": self.url,
-                    "pid": self.pid,
-                    "version": self.version,
-                    "api_key": self.api_key,
-                },
-                file,
-            )
+            json.dump(dataclasses.asdict(self), file)
         os.replace(fresh, self.path(state))
 
 
@@ -92,12 +85,14 @@ def new_key() -> str:
 
 @contextlib.contextmanager
 def locked(state: Path) -> Iterator[None]:
-    """Hold the state folder; raises LifecycleError when another server holds it. The kernel frees it with the process."""
+    """Hold the state folder; raises LifecycleError when another server or user has it.
+
+    The kernel frees it with the process.
+    """
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     if state.stat().st_uid != os.geteuid():
-        raise LifecycleError(
-            f"{state} belongs to another user", fix="give --state-dir a folder of your own"
-        )
+        reason = f"{state} belongs to another user"
+        raise LifecycleError(reason, fix="give --state-dir a folder of your own")
     fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -114,13 +109,11 @@ def locked(state: Path) -> Iterator[None]:
 
 
 def ask(server: ServerFile, path: str) -> Any:
-    """GET a JSON answer of a running server; raises OSError or ValueError when it does not answer as one."""
-    request = urllib.request.Request(
-        server.url + path, headers={"Authorization": f"Bearer {server.api_key}"}
-    )
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({})
-    )  # loopback never goes through a proxy
+    """GET a JSON answer of a running server; raises OSError or ValueError when there is none."""
+    headers = {"Authorization": f"Bearer {server.api_key}"}
+    request = urllib.request.Request(server.url + path, headers=headers)
+    no_proxy = urllib.request.ProxyHandler({})  # loopback never goes through one
+    opener = urllib.request.build_opener(no_proxy)
     with opener.open(request, timeout=ANSWER_TIMEOUT_S) as response:
         return json.load(response)
 
@@ -138,7 +131,10 @@ def status_of(state: Path) -> dict[str, Any] | None:
 
 
 def start(state: Path, *, version: str, serve: list[str]) -> ServerFile:
-    """A healthy server of this version on `state`, started by the command `serve` if need be; raises LifecycleError."""
+    """A healthy server of this version on `state`, started by the command `serve` if need be.
+
+    Raises LifecycleError.
+    """
     running = status_of(state)
     if running is not None and running["version"] != version:
         replace(state, running, version)
@@ -155,7 +151,8 @@ def replace(state: Path, running: dict[str, Any], version: str) -> None:
     """Stop a server of another version, unless somebody's sandboxes are on it."""
     if running["sandboxes"]:
         raise LifecycleError(
-            f"local Daytona {running['version']} is running with {len(running['sandboxes'])} sandboxes; this skill is {version}",
+            f"local Daytona {running['version']} is running"
+            f" with {len(running['sandboxes'])} sandboxes; this skill is {version}",
             fix=f"{typed('stop')}   (kept sandboxes stay, stopped, with their files)",
         )
     stop(state)
@@ -185,7 +182,10 @@ def open_log(state: Path) -> Any:
 
 
 def wait_until_healthy(state: Path, process: subprocess.Popen[bytes]) -> None:
-    """Until the server answers; one that ended may have lost a race against another start, which then answers."""
+    """Until the server answers; raises LifecycleError.
+
+    One that ended may have lost a race against another start, whose server then answers.
+    """
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         server = ServerFile.read(state)
@@ -215,7 +215,10 @@ def last_words(state: Path) -> LifecycleError:
 
 
 def stop(state: Path) -> bool:
-    """End the server and wait for it; False when none was running. Raises LifecycleError when it does not end."""
+    """End the server and wait for it; False when none was running.
+
+    Raises LifecycleError when it does not end.
+    """
     server = ServerFile.read(state)
     if server is None or status_of(state) is None:
         return False
@@ -226,9 +229,8 @@ def stop(state: Path) -> bool:
         if not is_held(state):
             return True
         time.sleep(POLL_S)
-    raise LifecycleError(
-        f"local Daytona (pid {server.pid}) does not end", fix=f"kill -9 {server.pid}"
-    )
+    reason = f"local Daytona (pid {server.pid}) does not end"
+    raise LifecycleError(reason, fix=f"kill -9 {server.pid}")
 
 
 def is_held(state: Path) -> bool:

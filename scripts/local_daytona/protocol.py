@@ -1,4 +1,4 @@
-"""What aiohttp answers by itself, before any handler: requests it cannot read, in Daytona's envelope instead of text or HTML."""
+"""What aiohttp answers by itself to requests it cannot read: in Daytona's envelope, not as HTML."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from aiohttp.web_protocol import RequestHandler
 
 from .wire import ApiError, answer
 
-LONGEST_LINE = (
-    64 * 1024
-)  # of a request's first line and of each header; a list's label filter can be long
+# Of a request's first line and of each header; a list's label filter can be long.
+LONGEST_LINE = 64 * 1024
 
 
 class JsonHandler(RequestHandler):
@@ -35,11 +34,9 @@ class JsonHandler(RequestHandler):
     ) -> web.StreamResponse:
         """As aiohttp's own, which closes the connection; with another body."""
         plain = super().handle_error(request, status, exc, message)
-        reason = (
-            f"the request cannot be read: {HTTPStatus(status).phrase}"
-            if status < 500
-            else "local Daytona failed; its log has the reason"
-        )
+        reason = "local Daytona failed; its log has the reason"
+        if status < 500:
+            reason = f"the request cannot be read: {HTTPStatus(status).phrase}"
         response = answer(ApiError(plain.status, reason).envelope(request), status=plain.status)
         response.force_close()
         return response
@@ -57,5 +54,5 @@ class JsonRunner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        server.__class__ = JsonServer  # the application makes it, and offers no way to name another
+        server.__class__ = JsonServer  # the application makes it, and takes no other class
         return server

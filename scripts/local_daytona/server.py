@@ -1,4 +1,4 @@
-"""One running server: engine, store, sandboxes, timers and HTTP put together, from bind to the last goodbye."""
+"""One running server: engine, store, sandboxes, timers and HTTP put together."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ SHUTDOWN_S = 0.3  # sandboxes are ended by then, so whoever still waits for an a
 
 @dataclass(frozen=True)
 class Settings:
-    """How to serve: where state lives, which port (0: any free one), and how long a minute lasts in seconds.
+    """How to serve: where state lives, which port (0: any free one), the seconds of a minute.
 
-    `allow_ranges` are private networks that sandboxes may reach after all; `images` are names that a Dockerfile may begin with
-    and that mean this machine's own system.
+    `allow_ranges` are private networks that sandboxes may reach after all; `images` are names that
+    a Dockerfile may begin with and that mean this machine's own system.
     """
 
     state: Path
@@ -101,13 +101,7 @@ class Server:
         await runner.setup()
         door = await self._open_door(runner)
         self.file.write(self._settings.state)
-        clock = asyncio.create_task(
-            timers.run(
-                self._sandboxes,
-                last_request=lambda: self._last_request,
-                exit_server=self._ended.set,
-            )
-        )
+        clock = asyncio.create_task(self._run_timers())
         log.info("serving at %s, engine %s", self.file.url, self._engine.describe())
         try:
             await self._until_signalled()
@@ -119,6 +113,13 @@ class Server:
             await self._channel.close()
             door.close()
             await runner.cleanup()
+
+    async def _run_timers(self) -> None:
+        await timers.run(
+            self._sandboxes,
+            last_request=lambda: self._last_request,
+            exit_server=self._ended.set,
+        )
 
     async def _open_door(self, runner: web.AppRunner) -> asyncio.Server:
         api = runner.server
@@ -140,16 +141,16 @@ class Server:
         control = ControlRoutes(
             self._sandboxes, self._snapshots, self._builds, self._volumes, status=self.status
         )
-        storage = [
+        routes = [
+            *control.routes(),
             *SnapshotRoutes(self._snapshots, self._sandboxes, self._builds).routes(),
             *VolumeRoutes(self._volumes).routes(),
+            *NetworkRoutes(self._sandboxes).routes(),
+            *self._previews.routes(),
+            *links.routes(),
+            *toolbox_routes(self._sandboxes),
         ]
-        more = [*NetworkRoutes(self._sandboxes).routes(), *self._previews.routes(), *links.routes()]
-        return make_app(
-            gate=gate,
-            routes=[*control.routes(), *storage, *more, *toolbox_routes(self._sandboxes)],
-            channel=self._channel,
-        )
+        return make_app(gate=gate, routes=routes, channel=self._channel)
 
     def _note_request(self) -> None:
         self._last_request = now()
@@ -174,14 +175,13 @@ class Server:
 
 
 async def serve(settings: Settings, outside: Outside | None = None) -> None:
-    """Serve until told to end; raises EngineUnavailable when sandboxes cannot be isolated here, OSError for a taken port.
+    """Serve until told to end; `outside` replaces this host's own way out.
 
-    `outside` replaces this host's own way out.
+    Raises EngineUnavailable when sandboxes cannot be isolated here, OSError for a taken port.
     """
     raise_descriptor_limit()
-    engine = await Engine.open(
-        settings.state, outside or Outside.of_this_host(os.environ, settings.allow_ranges)
-    )
+    outside = outside or Outside.of_this_host(os.environ, settings.allow_ranges)
+    engine = await Engine.open(settings.state, outside)
     listener = socket.create_server(("127.0.0.1", settings.port), backlog=BACKLOG)
     store = Store(settings.state / "local.sqlite")
     with contextlib.closing(store):

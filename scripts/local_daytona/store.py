@@ -1,4 +1,7 @@
-"""The database: every state change is on disk here before it is answered. SQLite in WAL mode, one JSON record a row."""
+"""The database: every state change is on disk here before it is answered.
+
+SQLite in WAL mode, one JSON record a row.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,20 @@ from typing import Any
 
 from .wire import ApiError
 
-SCHEMA = "CREATE TABLE IF NOT EXISTS {name} (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record TEXT NOT NULL) STRICT"
-UPSERT = "INSERT INTO {name} VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET name = excluded.name, record = excluded.record"
+SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS {name}"
+    " (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record TEXT NOT NULL) STRICT"
+)
+UPSERT = (
+    "INSERT INTO {name} VALUES (?, ?, ?)"
+    " ON CONFLICT (id) DO UPDATE SET name = excluded.name, record = excluded.record"
+)
 DELETE = "DELETE FROM {name} WHERE id = ?"
 SELECT = "SELECT record FROM {name} ORDER BY rowid"
 
 
 class Table:
-    """Records by id. Calls are synchronous: a write takes well under a millisecond, plus the disk's own."""
+    """Records by id. Synchronous: a write takes well under a millisecond, plus the disk's own."""
 
     def __init__(self, connection: sqlite3.Connection, name: str) -> None:
         self._connection = connection
@@ -53,9 +62,8 @@ class Store:
         path.chmod(0o600)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=NORMAL")
-        self._connection.execute(
-            "PRAGMA secure_delete=ON"
-        )  # a deleted sandbox's env_vars shall not linger in free pages
+        # A deleted sandbox's env_vars shall not linger in free pages.
+        self._connection.execute("PRAGMA secure_delete=ON")
         self.sandboxes = Table(self._connection, "sandboxes")
         self.snapshots = Table(self._connection, "snapshots")
         self.volumes = Table(self._connection, "volumes")

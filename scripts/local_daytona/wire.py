@@ -1,4 +1,4 @@
-"""What every handler shares with the wire: typed reading of requests, Daytona's error envelope, JSON answers."""
+"""What every handler shares: typed reading of requests, Daytona's error envelope, JSON answers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Any, Protocol
 from aiohttp import web
 
 API = "DAYTONA_API"
-DAEMON = (
-    "DAYTONA_DAEMON"  # the SDK maps `code` to its own error classes only when this is the source
-)
+# The SDK maps `code` to its own error classes only when this is the source.
+DAEMON = "DAYTONA_DAEMON"
 REASONS = {
     400: "Bad Request",
     401: "Unauthorized",
@@ -54,7 +53,7 @@ class ApiError(Exception):
         self.source = source
 
     def envelope(self, request: Asked) -> dict[str, Any]:
-        """Daytona's error body (wire-protocol, sections 2 and 3.5)."""
+        """Daytona's error body (PROTOCOL.md, "Errors")."""
         return {
             "statusCode": self.status,
             "error": REASONS.get(self.status, "Error"),
@@ -86,7 +85,7 @@ def nothing(status: int) -> web.Response:
 
 
 class Fields:
-    """A JSON object or a query string, read by type; every surprise is a 400 that names the field."""
+    """A JSON object or a query string, read by type; a surprise is a 400 that names the field."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values

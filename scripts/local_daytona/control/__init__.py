@@ -1,1 +1,1 @@
-"""The control plane: which sandboxes exist, what state they are in, and who is told when that changes."""
+"""The control plane: which sandboxes exist, their states, and who is told when one changes."""

@@ -1,4 +1,7 @@
-"""Who may see a preview: its tokens, which of them a request shows, and a request without them (wire-protocol, section 3.8)."""
+"""Who may see a preview: its tokens, which of them a request shows, a request without them.
+
+PROTOCOL.md, "Previews", has the names and the order.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ SIGNED_LIMIT = 256  # links of one sandbox that live at the same time
 
 @dataclass(frozen=True)
 class Grant:
-    """Why a request may pass: "key", "token", "signed" or "public". A `cookie` is to be set for what came in the query."""
+    """Why a request may pass: "key", "token", "signed" or "public".
+
+    `cookie` is to be set for a token that came in the query.
+    """
 
     kind: str
     digest: str = ""
@@ -36,7 +42,10 @@ class Grant:
 
 
 class Access:
-    """Tokens of all sandboxes. Signed ones are in the record, by their digest; the standard one lasts from start to start."""
+    """Tokens of all sandboxes.
+
+    Signed ones are in the record, by their digest; the standard one lasts from start to start.
+    """
 
     def __init__(self, sandboxes: Sandboxes, *, api_key: str) -> None:
         self._sandboxes = sandboxes
@@ -52,16 +61,11 @@ class Access:
 
     async def sign(self, entry: Entry, port: int, seconds: int) -> str:
         """A new token for one port; raises the 400 when there are too many."""
-        live = {
-            key: link
-            for key, link in entry.record.signed_previews.items()
-            if link["expires"] > now()
-        }
+        links = entry.record.signed_previews
+        live = {key: link for key, link in links.items() if link["expires"] > now()}
         if len(live) >= SIGNED_LIMIT:
-            raise ApiError(
-                400,
-                f"This sandbox has {SIGNED_LIMIT} signed links already; expire one, or wait until one ends",
-            )
+            message = f"This sandbox has {SIGNED_LIMIT} signed links already"
+            raise ApiError(400, f"{message}; expire one, or wait until one ends")
         token = "".join(secrets.choice(SIGNED_LETTERS) for _ in range(SIGNED_LENGTH))
         link = {"port": port, "expires": now() + seconds}
         await self._sandboxes.change(entry, signed_previews={**live, digest_of(token): link})
@@ -71,16 +75,18 @@ class Access:
         """Raises the 404 for a token that this port does not have."""
         links = dict(entry.record.signed_previews)
         if self._signed(entry, port, digest_of(token)) is None:
-            raise ApiError(
-                404, f"No signed preview link of port {port} has this token; it may have expired"
-            )
+            message = f"No signed preview link of port {port} has this token; it may have expired"
+            raise ApiError(404, message)
         del links[digest_of(token)]
         await self._sandboxes.change(entry, signed_previews=links)
 
     def grant(
         self, entry: Entry, port: int, request: Request, *, in_host: str | None
     ) -> Grant | None:
-        """What lets the request pass, in Daytona's order; None when nothing does. `in_host` is the token in the host's name."""
+        """What lets the request pass, in Daytona's order; None when nothing does.
+
+        `in_host` is the token in the host's name.
+        """
         if any(same(key, self._api_key) for key in bearers(request)):
             return Grant("key")
         if any(same(value, self.token(entry)) for value in values(request.headers, HEADER)):
@@ -89,10 +95,8 @@ class Access:
             found = self._by_token(entry, port, value)
             if found is not None:
                 return dataclasses.replace(found, cookie=set_cookie(entry, port, value, found))
-        for value in [
-            *cookie_tokens(request, cookie_name(entry, port)),
-            *([in_host] if in_host else []),
-        ]:
+        in_cookies = cookie_tokens(request, cookie_name(entry, port))
+        for value in [*in_cookies, *([in_host] if in_host else [])]:
             found = self._by_token(entry, port, value)
             if found is not None:
                 return found
@@ -132,7 +136,7 @@ def is_public(entry: Entry, port: int) -> bool:
 
 
 def cookie_name(entry: Entry, port: int) -> str:
-    """With the port: ports share the address's cookies, and the link of one must not replace that of another."""
+    """With the port: ports of an address share its cookies, and must not replace each other's."""
     return f"{COOKIE}{entry.record.id}-{port}"
 
 
@@ -166,17 +170,15 @@ def cookie_tokens(request: Request, name: str) -> Iterator[str]:
 def without_query(target: str) -> str:
     """The target without the token, every other byte as it came."""
     path, mark, query = target.partition("?")
-    kept = "&".join(
-        part for part in query.split("&") if unquote_plus(part.partition("=")[0]) != QUERY
-    )
+    parts = query.split("&")
+    kept = "&".join(part for part in parts if unquote_plus(part.partition("=")[0]) != QUERY)
     return path + mark + kept if kept else path
 
 
 def for_inside(request: Request) -> Request:
-    """The request as the program inside may see it: with nothing that opens a preview or the server."""
-    kept = [
-        (name, cleaned(name, value)) for name, value in request.headers if not name.startswith(OURS)
-    ]
+    """The request as the program inside may see it: with nothing that opens previews or the API."""
+    others = [(name, value) for name, value in request.headers if not name.startswith(OURS)]
+    kept = [(name, cleaned(name, value)) for name, value in others]
     headers: Headers = tuple((name, value) for name, value in kept if value is not None)
     return dataclasses.replace(request, target=without_query(request.target), headers=headers)
 

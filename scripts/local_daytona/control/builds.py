@@ -1,4 +1,4 @@
-"""Declarative builds: a Dockerfile on a snapshot that local Daytona has, carried out inside a sandbox that becomes the result."""
+"""Declarative builds: a Dockerfile carried out in a sandbox, which becomes the result."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ..toolbox.toolbox import Toolbox
 from ..wire import ApiError, Fields
 from .dockerfile import (
     LARGEST,
+    NO_CONTEXT,
     WITHOUT_EFFECT,
     Problem,
     Step,
@@ -41,11 +42,12 @@ DRAIN_S = 5.0
 LOG_LIMIT = 16 * 1024 * 1024
 LOG_CHUNK = 64 * 1024
 OWN_USERS = ("root", "daytona", "0", "0:0", "root:root", "daytona:daytona")
+ONE_USER = "a sandbox of local Daytona has one user, daytona, which is root within it"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be built: the Dockerfile, the snapshot it begins with, and its further instructions."""
+    """What is to be built: a Dockerfile, the snapshot it begins with, the steps after that."""
 
     dockerfile: str
     base: Snapshot
@@ -53,7 +55,10 @@ class Plan:
 
     @classmethod
     def of(cls, dockerfile: str, snapshots: Snapshots) -> Plan:
-        """Raises the 400 for a Dockerfile without a known FROM; what else is wrong with it the build says."""
+        """Raises the 400 for a Dockerfile without a known FROM.
+
+        What else is wrong with it the build says.
+        """
         if len(dockerfile) > LARGEST:
             raise ApiError(400, f"dockerfileContent is larger than {LARGEST} bytes")
         try:
@@ -64,7 +69,10 @@ class Plan:
 
 
 def plan_of(fields: Fields, snapshots: Snapshots) -> Plan | None:
-    """The plan of a request's buildInfo, None without one; raises the 400, or the 501 for a build context."""
+    """The plan of a request's buildInfo, None without one.
+
+    Raises the 400, or the 501 for a build context.
+    """
     info = fields.any("buildInfo")
     if info is None:
         return None
@@ -72,11 +80,7 @@ def plan_of(fields: Fields, snapshots: Snapshots) -> Plan | None:
         raise ApiError(400, "buildInfo must be an object")
     build = Fields(info)
     if build.list_of_texts("contextHashes"):
-        raise ApiError(
-            501,
-            "local Daytona takes no build contexts; use sandbox.fs.upload_file after the create",
-            code="NOT_IMPLEMENTED",
-        )
+        raise ApiError(501, NO_CONTEXT, code="NOT_IMPLEMENTED")
     return Plan.of(build.text("dockerfileContent"), snapshots)
 
 
@@ -115,10 +119,9 @@ class BuildLog:
                     yield chunk
                 if self._finished:
                     return
+                has_more = functools.partial(self._has_more_than, file.tell())
                 async with self._changed:
-                    await self._changed.wait_for(
-                        functools.partial(self._has_more_than, file.tell())
-                    )
+                    await self._changed.wait_for(has_more)
 
 
 @dataclass
@@ -132,7 +135,10 @@ class Environment:
 
 
 class Builds:
-    """Builds of sandboxes and of snapshots, a few at once, with their logs by the id of what they make."""
+    """Builds of sandboxes and of snapshots, a few at once.
+
+    Their logs have the id of what they make.
+    """
 
     def __init__(
         self, engine: Engine, sandboxes: Sandboxes, snapshots: Snapshots, folder: Path
@@ -149,9 +155,8 @@ class Builds:
     def recover(self) -> None:
         """After a start: logs of what no longer exists are gone."""
         self._folder.mkdir(exist_ok=True, mode=0o700)
-        known = {entry.record.id for entry in self._sandboxes} | {
-            snapshot.id for snapshot in self._snapshots
-        }
+        known = {entry.record.id for entry in self._sandboxes}
+        known |= {snapshot.id for snapshot in self._snapshots}
         for path in self._folder.iterdir():
             if path.name not in known:
                 path.unlink()
@@ -161,14 +166,13 @@ class Builds:
         record.state, record.dockerfile, record.snapshot = "pending_build", plan.dockerfile, ""
         record.entrypoint = None  # until it is built
         entry = self._sandboxes.add(record)
-        entry.build = self._begin(
-            record.id, lambda output: self._build_sandbox(entry, plan, output)
-        )
+        build = functools.partial(self._build_sandbox, entry, plan)
+        entry.build = self._begin(record.id, build)
         return record
 
     def snapshot(self, snapshot: Snapshot, plan: Plan) -> None:
         """Begin to build a snapshot that was added in `pending`."""
-        self._begin(snapshot.id, lambda output: self._build_snapshot(snapshot, plan, output))
+        self._begin(snapshot.id, functools.partial(self._build_snapshot, snapshot, plan))
 
     def _begin(
         self, build_id: str, build: Callable[[BuildLog], Awaitable[None]]
@@ -192,14 +196,10 @@ class Builds:
             async with self._turn:
                 await self._sandboxes.set_state(entry, "building_snapshot")
                 made = await self._carry_out(entry, plan, output)
-                record = entry.record
-                record.image_env, record.work_dir, record.entrypoint = (
-                    made.env,
-                    made.work_dir,
-                    made.entrypoint,
-                )
+                entry.record.image_env, entry.record.work_dir = made.env, made.work_dir
+                entry.record.entrypoint = made.entrypoint
                 await self._sandboxes.run_built(entry)
-        except BaseException as error:  # noqa: BLE001  (told in errorReason, and raised again when it is ours)
+        except BaseException as error:  # noqa: BLE001 (raised again when it is ours)
             reason = reason_of(error)
             await output.append(f"{reason}\n".encode())
             await self._sandboxes.fail_build(entry, reason)
@@ -207,24 +207,18 @@ class Builds:
 
     async def _build_snapshot(self, snapshot: Snapshot, plan: Plan, output: BuildLog) -> None:
         """In a sandbox that no list shows, whose storage then is the snapshot's."""
-        entry = Entry(
-            Record(snapshot.id, snapshot.name, "", snapshot.cpu, snapshot.memory, snapshot.disk)
-        )
+        size = snapshot.resources
+        entry = Entry(Record(snapshot.id, snapshot.name, "", size.cpu, size.memory, size.disk))
         try:
             async with self._turn:
                 self._snapshots.change(snapshot, state="building")
                 made = await self._carry_out(entry, plan, output)
             await self._sandboxes.halt(entry)
             self._engine.become_snapshot(snapshot.id, snapshot.id)
+            found = {"env": made.env, "work_dir": made.work_dir}
             entrypoint = snapshot.entrypoint or made.entrypoint
-            self._snapshots.change(
-                snapshot,
-                state="active",
-                env=made.env,
-                work_dir=made.work_dir,
-                entrypoint=entrypoint,
-            )
-        except BaseException as error:  # noqa: BLE001  (told in errorReason, and raised again when it is ours)
+            self._snapshots.change(snapshot, state="active", entrypoint=entrypoint, **found)
+        except BaseException as error:  # noqa: BLE001 (raised again when it is ours)
             reason = reason_of(error)
             await output.append(f"{reason}\n".encode())
             await self._sandboxes.halt(entry)
@@ -237,9 +231,8 @@ class Builds:
     async def _carry_out(self, entry: Entry, plan: Plan, output: BuildLog) -> Environment:
         """Make the storage, start it and do every step; raises Problem for the first that fails."""
         refuse_unsupported(plan.steps)
-        base = self._snapshots.usable(
-            plan.base.id
-        )  # it may have been deleted while this build waited for its turn
+        # It may have been deleted while this build waited for its turn.
+        base = self._snapshots.usable(plan.base.id)
         with self._snapshots.held(base):
             await self._sandboxes.make_storage(entry.record, base)
         entry.record.image_env = dict(base.env)
@@ -267,9 +260,7 @@ class Builds:
             made.work_dir = posixpath.normpath(posixpath.join(made.work_dir, wanted))
             await self._make_folder(toolbox, step, made, output)
         elif step.word == "USER" and filled(step.rest, known) not in OWN_USERS:
-            raise Problem(
-                step, "a sandbox of local Daytona has one user, daytona, which is root within it"
-            )
+            raise Problem(step, ONE_USER)
         elif step.word == "ENTRYPOINT" or (step.word == "CMD" and made.entrypoint is None):
             made.entrypoint = program(step)
         elif step.word in WITHOUT_EFFECT:
@@ -278,15 +269,12 @@ class Builds:
     async def _make_folder(
         self, toolbox: Toolbox, step: Step, made: Environment, output: BuildLog
     ) -> None:
+        argv = ["/bin/mkdir", "-p", "--", made.work_dir]
         try:
-            await self._run(
-                toolbox, step, ["/bin/mkdir", "-p", "--", made.work_dir], made, output, cwd="/"
-            )
+            await self._run(toolbox, step, argv, made, output, cwd="/")
         except Problem:
-            raise Problem(
-                step,
-                f"it cannot be made; a sandbox of local Daytona has folders of its own in {HOME}, /opt and /srv",
-            ) from None
+            own = f"a sandbox of local Daytona has folders of its own in {HOME}, /opt and /srv"
+            raise Problem(step, f"it cannot be made; {own}") from None
 
     async def _run(
         self,
@@ -302,10 +290,9 @@ class Builds:
         variables = toolbox.environment({**made.arguments, **made.env})
         null = os.open(os.devnull, os.O_RDONLY)
         out_r, out_w = os.pipe()
+        stdio, cwd = (null, out_w, out_w), cwd or made.work_dir
         try:
-            running = await toolbox.box.exec(
-                argv, stdio=(null, out_w, out_w), environment=variables, cwd=cwd or made.work_dir
-            )
+            running = await toolbox.box.exec(argv, stdio=stdio, environment=variables, cwd=cwd)
         except (FileProblem, SandboxGone, ValueError) as error:
             os.close(out_r)
             raise Problem(step, getattr(error, "strerror", None) or str(error)) from None
@@ -313,13 +300,10 @@ class Builds:
             os.close(null)
             os.close(out_w)
         code = await self._wait(toolbox, running, out_r, output)
+        if code is None:
+            raise Problem(step, "it took too long")
         if code != 0:
-            raise Problem(
-                step,
-                "it took too long"
-                if code is None
-                else f"exit code {code if code >= 0 else 128 - code}",
-            )
+            raise Problem(step, f"exit code {code if code >= 0 else 128 - code}")
 
     async def _wait(
         self, toolbox: Toolbox, running: Running, out: int, output: BuildLog
@@ -378,11 +362,9 @@ def reason_of(error: BaseException) -> str:
     known = as_api_error(error)
     if isinstance(known, ApiError):
         return known.message
-    return (
-        str(error)
-        if isinstance(error, Problem)
-        else f"local Daytona failed; its log has the reason ({type(error).__name__})"
-    )
+    if isinstance(error, Problem):
+        return str(error)
+    return f"local Daytona failed; its log has the reason ({type(error).__name__})"
 
 
 def raise_if_ours(error: BaseException) -> None:

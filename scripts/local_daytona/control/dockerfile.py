@@ -1,4 +1,4 @@
-"""Reading a Dockerfile: its lines as steps, its words with variables filled in, and why a line cannot be carried out."""
+"""Reading a Dockerfile: its lines as steps, variables filled in, what cannot be carried out."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ WITHOUT_EFFECT = ("LABEL", "EXPOSE", "MAINTAINER")
 NO_CONTEXT = "local Daytona takes no build contexts; use sandbox.fs.upload_file after the create"
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\})")
+# An option of RUN, or a here-document.
+NOT_JUST_SHELL = re.compile(r"\A--|<<-?['\"]?[A-Za-z_]")
 
 
 class Problem(Exception):
@@ -37,7 +39,10 @@ class Step:
 
 
 def steps_of(text: str) -> list[Step]:
-    """The instructions of a Dockerfile, whichever they are; comments and blank lines left out, continued lines joined."""
+    """The instructions of a Dockerfile, whichever they are.
+
+    Comments and blank lines are left out, continued lines joined.
+    """
     steps = []
     for line, content in logical_lines(text):
         word, _, rest = content.partition(" ")
@@ -61,7 +66,7 @@ def logical_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def base_of(steps: list[Step]) -> tuple[str, list[Step]]:
-    """What the first FROM names, and the steps after it; raises ValueError when no image is named."""
+    """What the first FROM names, and the steps after it; raises ValueError when it names none."""
     defaults: dict[str, str] = {}
     for place, step in enumerate(steps):
         if step.word == "FROM":
@@ -76,7 +81,10 @@ def base_of(steps: list[Step]) -> tuple[str, list[Step]]:
 
 
 def refuse_unsupported(steps: list[Step]) -> None:
-    """Raises the Problem of the first line that local Daytona cannot carry out, before anything is run."""
+    """Raises the Problem of the first line that local Daytona cannot carry out.
+
+    Before anything is run.
+    """
     for step in steps:
         if step.word in ("COPY", "ADD"):
             raise Problem(step, NO_CONTEXT)
@@ -86,19 +94,20 @@ def refuse_unsupported(steps: list[Step]) -> None:
             raise Problem(step, f"local Daytona carries out {', '.join(CARRIED_OUT)} only")
         if not step.rest:
             raise Problem(step, "it needs an argument")
-        if step.word == "RUN" and (
-            step.rest.startswith("--") or re.search(r"<<-?['\"]?[A-Za-z_]", step.rest)
-        ):
+        if step.word == "RUN" and NOT_JUST_SHELL.search(step.rest):
             raise Problem(step, "local Daytona knows no options of RUN and no here-documents")
 
 
 def filled(text: str, variables: Mapping[str, str]) -> str:
-    """`$NAME`, `${NAME}` and `${NAME:-default}` replaced; an unknown one is empty, as Docker has it."""
+    """`$NAME`, `${NAME}` and `${NAME:-default}` replaced; an unknown one is empty, as Docker's."""
     return VARIABLE.sub(lambda found: variables.get(found[1] or found[2]) or found[3] or "", text)
 
 
 def pairs(step: Step, variables: Mapping[str, str]) -> dict[str, str]:
-    """NAME=value of an ENV or ARG (also `ENV NAME the rest`, and an ARG without a value); raises the Problem."""
+    """NAME=value of an ENV or ARG; raises the Problem.
+
+    Also of `ENV NAME the rest`, and of an ARG without a value.
+    """
     first = step.rest.split(" ", 1)
     if step.word == "ENV" and "=" not in first[0]:
         if len(first) < 2 or not NAME.fullmatch(first[0]):

@@ -1,4 +1,4 @@
-"""The main port's door: a connection whose first request has a preview's Host goes to the previews, all others to the API."""
+"""The main port's door: connections for a preview's Host go to the previews, others to the API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ PATIENCE_S = 20.0  # the API's own server then says what it thinks of half a hea
 
 
 class Door(asyncio.Protocol):
-    """Reads a first head, decides once, and hands the connection over with what it read; a later request cannot change sides."""
+    """Reads a first head, decides once, and hands the connection over with what it read.
+
+    A later request cannot change sides.
+    """
 
     def __init__(self, previews: Previews, api: Callable[[], asyncio.Protocol]) -> None:
         self._previews = previews

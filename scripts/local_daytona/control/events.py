@@ -1,4 +1,4 @@
-"""Telling clients at once that a sandbox changed, so that their state waits do not poll: Daytona's socket.io channel."""
+"""Daytona's socket.io channel: clients are told at once that a sandbox changed, without polling."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ PATH = "/api/socket.io"
 
 
 class Events:
-    """The socket.io server; clients show their key in the CONNECT packet (wire-protocol, section 1.1)."""
+    """The socket.io server; clients show their key in the CONNECT packet.
+
+    PROTOCOL.md, "State events", has the messages.
+    """
 
     def __init__(self, api_key: str) -> None:
         self._api_key = api_key
@@ -26,10 +29,11 @@ class Events:
 
     async def _connect(self, _sid: str, _environ: dict[str, Any], auth: Any = None) -> bool:
         token = auth.get("token") if isinstance(auth, dict) else None
+        if not isinstance(token, str):
+            return False
         # An exception here would leave the client connected; and a lone surrogate has no UTF-8.
-        return isinstance(token, str) and hmac.compare_digest(
-            token.encode(errors="replace"), self._api_key.encode()
-        )
+        shown = token.encode(errors="replace")
+        return hmac.compare_digest(shown, self._api_key.encode())
 
     async def created(self, sandbox: dict[str, Any]) -> None:
         await self._server.emit("sandbox.created", without_env(sandbox))

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as a preview passes it on: heads read and written, and where a body ends; nothing here knows a socket's other end."""
+"""HTTP/1.1 as a preview passes it on: heads read and written, and where a body ends."""
 
 from __future__ import annotations
 
@@ -16,15 +16,9 @@ HEADER = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([^\x00-\x08\x0a-\x1f\
 CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(;[\t\x20-\x7e\x80-\xff]*)?")
 # Said between two neighbours only; Transfer-Encoding stays, as bodies are passed on byte by byte.
 HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "upgrade",
-    }
+    """
+        connection keep-alive proxy-connection proxy-authenticate proxy-authorization te upgrade
+    """.split()
 )
 NEVER_NOMINATED = frozenset({"host", "content-length", "transfer-encoding"})
 
@@ -51,14 +45,8 @@ class Request:
     @property
     def is_upgrade(self) -> bool:
         """Asks for a WebSocket, the one protocol that is passed on."""
-        asked = {
-            word.strip().lower()
-            for value in values(self.headers, "connection")
-            for word in value.split(",")
-        }
-        return "upgrade" in asked and [
-            value.lower() for value in values(self.headers, "upgrade")
-        ] == ["websocket"]
+        protocols = [value.lower() for value in values(self.headers, "upgrade")]
+        return "upgrade" in nominated(self.headers) and protocols == ["websocket"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +64,7 @@ class Body(Protocol):
     done: bool
 
     def feed(self, data: bytes) -> int:
-        """How many bytes of `data` are the body's; sets `done` with its last one. Raises BadHead."""
+        """How many bytes of `data` are the body's; sets `done` with its last. Raises BadHead."""
 
 
 class Sized:
@@ -103,7 +91,10 @@ class Endless:
 
 
 class Chunked:
-    """A chunked body with its trailers; lines end with CR LF and nothing else, as any other reader counts them too."""
+    """A chunked body with its trailers.
+
+    Lines end with CR LF and nothing else, as any other reader counts them too.
+    """
 
     def __init__(self) -> None:
         self.done = False
@@ -151,9 +142,9 @@ class Chunked:
 
 
 async def read_lines(reader: asyncio.StreamReader, *, strict: bool = False) -> list[str]:
-    """The lines up to the empty one; [] when the other side ended before it said anything. Raises BadHead.
+    """The lines up to the empty one; [] when the other side ended before it said anything.
 
-    With `strict` a line ends with CR LF; simple programs answer with LF alone.
+    With `strict` a line ends with CR LF; simple programs answer with LF alone. Raises BadHead.
     """
     lines: list[str] = []
     size = 0
@@ -223,7 +214,10 @@ def response_body(response: Response, *, method: str) -> Body:
 
 
 def declared_body(headers: Headers) -> Body | None:
-    """What the headers say; raises BadHead where they contradict each other, so that nobody is led to read it differently."""
+    """What the headers say.
+
+    Raises BadHead where they contradict each other, so that nobody is led to read it differently.
+    """
     codings, lengths = values(headers, "transfer-encoding"), values(headers, "content-length")
     if codings:
         if lengths or [value.lower() for value in codings] != ["chunked"]:
@@ -238,11 +232,14 @@ def declared_body(headers: Headers) -> Body | None:
 
 def end_to_end(headers: Headers) -> Headers:
     """Without what is meant for the neighbour, `Connection`'s own list included."""
-    nominated = {
-        word.strip().lower() for value in values(headers, "connection") for word in value.split(",")
-    }
-    dropped = HOP_BY_HOP | (nominated - NEVER_NOMINATED)
+    dropped = HOP_BY_HOP | (nominated(headers) - NEVER_NOMINATED)
     return tuple((name, value) for name, value in headers if name.lower() not in dropped)
+
+
+def nominated(headers: Headers) -> set[str]:
+    """What `Connection` names."""
+    lists = values(headers, "connection")
+    return {word.strip().lower() for value in lists for word in value.split(",")}
 
 
 def encode(first_line: str, headers: Headers) -> bytes:

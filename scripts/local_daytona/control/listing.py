@@ -1,4 +1,4 @@
-"""What GET /sandbox shows: Daytona's filters, its order, and pages whose cursor deletions do not shift."""
+"""What GET /sandbox shows: Daytona's filters, its order, its pages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ SORT_KEYS: dict[str, Callable[[Record], Any]] = {
 
 
 def matches(record: Record, request: web.Request, *, minute: float) -> bool:
-    """Whether every filter lets it through: prefixes, all labels, any of the states and the like, from and to; raises the 400."""
+    """Whether every filter lets it through; raises the 400.
+
+    Prefixes of id and name, all labels, any of the states and the like, sizes and times from, to.
+    """
     query = Fields.of_query(request)
     choices = {"states": record.state, "snapshots": record.snapshot, "regionIds": TARGET}
     flags = {"isPublic": record.public, "isRecoverable": record.recoverable}
@@ -44,19 +47,21 @@ def matches(record: Record, request: web.Request, *, minute: float) -> bool:
         and wanted_labels(query.text("labels", "{}")).items() <= record.labels.items()
         and all(value in request.query.getall(name, [value]) for name, value in choices.items())
         and all(query.boolean(name, value) == value for name, value in flags.items())
-        and all(
-            query.integer(f"min{name}", value) <= value <= query.integer(f"max{name}", value)
-            for name, value in sizes.items()
-        )
-        and all(
-            is_between(value, moment(query, f"{name}After"), moment(query, f"{name}Before"))
-            for name, value in times.items()
-        )
+        and all(has_size(query, name, value) for name, value in sizes.items())
+        and all(has_time(query, name, value) for name, value in times.items())
     )
 
 
+def has_size(query: Fields, name: str, value: int) -> bool:
+    return query.integer(f"min{name}", value) <= value <= query.integer(f"max{name}", value)
+
+
+def has_time(query: Fields, name: str, value: float | None) -> bool:
+    return is_between(value, moment(query, f"{name}After"), moment(query, f"{name}Before"))
+
+
 def is_between(value: float | None, after: float | None, before: float | None) -> bool:
-    """What never happens is between no bounds but none."""
+    """Whether a time lies within the bounds given; what never happens, only without any bound."""
     if value is None:
         return after is None and before is None
     return (after is None or after <= value) and (before is None or value <= before)
@@ -82,7 +87,10 @@ def wanted_labels(text: str) -> dict[str, str]:
 
 
 def one_page(found: list[Record], query: Fields) -> tuple[list[Record], str | None]:
-    """One page of `found` and the cursor of the next; the cursor names the last one shown, so deletions do not shift it."""
+    """One page of `found`, and the cursor of the next.
+
+    The cursor names the last one shown, so deletions do not shift it.
+    """
     key = SORT_KEYS.get(query.text("sort", "lastActivityAt"))
     if key is None:
         raise ApiError(400, f"sort must be one of {', '.join(SORT_KEYS)}")

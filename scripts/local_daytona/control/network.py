@@ -26,9 +26,8 @@ class NetworkRoutes:
         """In force when it answers, for open connections too."""
         fields = await Fields.of_body(request)
         entry = self._sandboxes.find(request.match_info["id"])
-        return answer(
-            self._sandboxes.as_json(await self._sandboxes.set_network(entry, **at_runtime(fields)))
-        )
+        record = await self._sandboxes.set_network(entry, **at_runtime(fields))
+        return answer(self._sandboxes.as_json(record))
 
 
 def at_create(fields: Fields) -> dict[str, Any]:
@@ -44,7 +43,8 @@ def at_create(fields: Fields) -> dict[str, Any]:
 def at_runtime(fields: Fields) -> dict[str, Any]:
     """The record's network fields that change; raises the 400.
 
-    True blocks and forgets both lists, False lifts everything, a list replaces whatever held, and an empty one is forgotten.
+    True blocks and forgets both lists, False lifts everything, a list replaces whatever held, and
+    an empty one is forgotten.
     """
     block, cidrs, domains = given(fields)
     if block is None and cidrs is None and domains is None:
@@ -56,7 +56,10 @@ def at_runtime(fields: Fields) -> dict[str, Any]:
 
 
 def given(fields: Fields) -> tuple[bool | None, str | None, str | None]:
-    """What a request says of each setting, lists in their plain form; raises the 400, also for more than one of them."""
+    """What a request says of each setting, lists in their plain form.
+
+    Raises the 400, also for more than one of them.
+    """
     block = fields.boolean(BLOCK) if fields.has(BLOCK) else None
     cidrs = fields.text(CIDRS) if fields.has(CIDRS) else None
     domains = fields.text(DOMAINS) if fields.has(DOMAINS) else None
@@ -67,8 +70,9 @@ def given(fields: Fields) -> tuple[bool | None, str | None, str | None]:
         parse_domains(domains or "")
     except ValueError as error:
         raise ApiError(400, str(error)) from None
-    return (
-        block,
-        cidrs if cidrs is None else ",".join(entries(cidrs)),
-        domains if domains is None else ",".join(entries(domains)),
-    )
+    return block, plain(cidrs), plain(domains)
+
+
+def plain(text: str | None) -> str | None:
+    """A list without blanks."""
+    return None if text is None else ",".join(entries(text))

@@ -1,6 +1,7 @@
-"""Previews: links to ports of a sandbox, the listeners behind them, and which connection may stay open.
+"""Previews: links to ports of a sandbox, the listeners behind them, which connection may stay open.
 
-Each sandbox has a loopback address of its own, because cookies and storage of a browser are kept by address and ignore ports.
+Each sandbox has a loopback address of its own, because a browser keeps cookies and storage by
+address and ignores ports.
 """
 
 from __future__ import annotations
@@ -33,40 +34,34 @@ log = logging.getLogger(__name__)
 LOCAL: Headers = (("X-Daytona-Local", "1"),)
 LARGEST_PORT = 65535
 FIRST_ORDINARY_PORT = 1024
-# Browsers refuse to open these (fetch standard, "port blocking"); the others of its list are below FIRST_ORDINARY_PORT.
-BLOCKED_BY_BROWSERS = (
-    1719,
-    1720,
-    1723,
-    2049,
-    3659,
-    4045,
-    4190,
-    5060,
-    5061,
-    6000,
-    6566,
-    *range(6665, 6670),
-    6679,
-    6697,
-    10080,
-)
+# Browsers refuse to open these (fetch standard, "port blocking"); the others of its list are below
+# FIRST_ORDINARY_PORT.
+BLOCKED_BY_BROWSERS = {
+    int(port)
+    for port in """
+        1719 1720 1723 2049 3659 4045 4190 5060 5061 6000
+        6566 6665 6666 6667 6668 6669 6679 6697 10080
+    """.split()
+}
 PORT_LIMIT = 64  # listeners of one sandbox
 CONNECTION_LIMIT = 256  # of one sandbox, all its ports together
 DEFAULT_EXPIRY_S, LONGEST_EXPIRY_S = 60, 24 * 3600
 HEAD_TIMEOUT_S = 60.0  # browsers open connections ahead of need
 CONNECT_TIMEOUT_S = 15.0
-LINGER_S = (
-    2.0  # an answer given before the whole request was read would otherwise be lost to a reset
-)
+# An answer given before the whole request was read would otherwise be lost to a reset.
+LINGER_S = 2.0
 FLUSH_S = 30.0
 HOST = re.compile(r"([0-9]{1,5})-([0-9a-z-]{1,57})\.localhost:([0-9]{1,5})")
 NOTHING_SAID = Request("GET", "/", "1.1", ())
+UNKNOWN_HOST = "no sandbox has a preview under this Host; it may be deleted, or the link expired"
+NEEDS_TOKEN = (
+    f"this preview needs its token: header {access.HEADER}, or a signed link; it may have expired"
+)
 
 
 @dataclass(frozen=True)
 class Place:
-    """What a connection leads to, and under which Host; `token` is the one that stands in the host's name."""
+    """What a connection leads to, and under which Host; `token` is the one in the host's name."""
 
     sandbox_id: str
     port: int
@@ -107,14 +102,9 @@ class Previews:
     async def link(self, request: web.Request) -> web.Response:
         """The plain address, with the token that opens it."""
         entry, port = self._asked(request)
-        host = await self._listen(entry, port)
-        return answer(
-            {
-                "sandboxId": entry.record.id,
-                "url": f"http://{host}",
-                "token": self._access.token(entry),
-            }
-        )
+        url = f"http://{await self._listen(entry, port)}"
+        token = self._access.token(entry)
+        return answer({"sandboxId": entry.record.id, "url": url, "token": token})
 
     async def signed_link(self, request: web.Request) -> web.Response:
         """An address that opens by itself, until it expires or is revoked."""
@@ -167,7 +157,10 @@ class Previews:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _listen(self, entry: Entry, port: int) -> str:
-        """`address:port` where the port's preview is, or will be once the sandbox runs; raises the 400 or 503."""
+        """`address:port` where the port's preview is, or will be once the sandbox runs.
+
+        Raises the 400 or 503.
+        """
         key = (entry.record.id, port)
         if key in self._listeners:
             return host_of(entry, port)
@@ -181,14 +174,16 @@ class Previews:
         listener = await asyncio.start_server(
             serve, sock=opened, limit=HEAD_LIMIT, start_serving=False
         )
-        self._listeners[key] = (
-            listener  # before it gives up control, so that whoever ends the sandbox finds it
-        )
+        # Before it gives up control, so that whoever ends the sandbox finds it.
+        self._listeners[key] = listener
         await listener.start_serving()
         return host
 
     async def _bind(self, entry: Entry, port: int) -> socket.socket:
-        """A listening socket on the port itself or another one; which, is on disk when this returns. Does not give up control."""
+        """A listening socket on the port itself or another one, which is on disk when this returns.
+
+        Does not give up control.
+        """
         record = entry.record
         if str(port) not in record.preview_ports and len(record.preview_ports) >= PORT_LIMIT:
             raise ApiError(400, f"This sandbox has previews of {PORT_LIMIT} ports already")
@@ -204,7 +199,10 @@ class Previews:
         return opened
 
     def _new_address(self) -> str:
-        """One of 127.1.0.0 to 127.254.255.255 that no sandbox has; by chance, so that nobody meets the cookies of one long gone."""
+        """One of 127.1.0.0 to 127.254.255.255 that no sandbox has.
+
+        By chance, so that nobody meets the cookies of one long gone.
+        """
         taken = {entry.record.preview_address for entry in self._sandboxes}
         first, many = int(ipaddress.IPv4Address("127.1.0.0")), 254 << 16
         while True:
@@ -215,7 +213,7 @@ class Previews:
     # Connections
 
     def is_host(self, host: str) -> bool:
-        """Whether this Host of the main port means a preview: `{port}-{id or signed token}.localhost`."""
+        """Whether this Host of the main port means a preview: `{port}-{id or token}.localhost`."""
         found = HOST.fullmatch(host.lower())
         return found is not None and int(found[3]) == self._main_port
 
@@ -227,14 +225,15 @@ class Previews:
         assert found is not None
         port, name = int(found[1]), found[2]
         key = access.digest_of(name)
+        place = Place("", port, found[0])
         for entry in self._sandboxes:
             if entry.record.id == name:
-                return await self._connected(Place(name, port, found[0]), reader, writer)
+                place = Place(name, port, found[0])
+                break
             if key in entry.record.signed_previews:
-                return await self._connected(
-                    Place(entry.record.id, port, found[0], name), reader, writer
-                )
-        return await self._connected(Place("", port, found[0]), reader, writer)
+                place = Place(entry.record.id, port, found[0], name)
+                break
+        await self._connected(place, reader, writer)
 
     async def _connected(
         self, place: Place, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -269,9 +268,8 @@ class Previews:
         request = NOTHING_SAID
         try:
             if len(self._connections[connection.place.sandbox_id]) > CONNECTION_LIMIT:
-                raise ApiError(
-                    503, f"this sandbox has {CONNECTION_LIMIT} connections to its previews already"
-                )
+                many = f"{CONNECTION_LIMIT} connections to its previews"
+                raise ApiError(503, f"this sandbox has {many} already")
             lines = await first_lines(client.reader)
             if lines:
                 request = heads.parse_request(lines)
@@ -282,22 +280,19 @@ class Previews:
             await client.send(refusal(error, request))
 
     async def _answer(self, connection: Connection, client: Stream, request: Request) -> None:
-        """Check Host and credentials, then redirect or relay; raises ApiError while an answer is still owed."""
+        """Check Host and credentials, then redirect or relay.
+
+        Raises ApiError while an answer is still owed.
+        """
         place = connection.place
         if heads.values(request.headers, "host")[0].lower() != place.host:
             raise ApiError(403, "this Host is not served: DNS rebinding is refused")
         if not place.sandbox_id:
-            raise ApiError(
-                404,
-                "no sandbox has a preview under this Host; it may be deleted, or the link expired",
-            )
+            raise ApiError(404, UNKNOWN_HOST)
         entry = self._sandboxes.find(place.sandbox_id)
         grant = self._access.grant(entry, place.port, request, in_host=place.token)
         if grant is None:
-            raise ApiError(
-                401,
-                f"this preview needs its token: header {access.HEADER}, or a signed link; it may have expired",
-            )
+            raise ApiError(401, NEEDS_TOKEN)
         connection.grant = grant
         if grant.cookie and request.method in ("GET", "HEAD") and not request.is_upgrade:
             await client.send(redirect(place, request, grant.cookie))
@@ -322,7 +317,10 @@ async def first_lines(reader: asyncio.StreamReader) -> list[str]:
 
 
 async def relay(client: Stream, request: Request, place: Place, box: Box, grant: Grant) -> None:
-    """Carry one exchange; raises ApiError while an answer is still owed, ConnectionError afterwards."""
+    """Carry one exchange.
+
+    Raises ApiError while an answer is still owed, ConnectionError afterwards.
+    """
     inside = await connect(box, place.port)
     exchange = Relay(access.for_inside(request), client, inside, more=LOCAL)
     try:
@@ -343,18 +341,16 @@ async def connect(box: Box, port: int) -> Stream:
         found = await asyncio.wait_for(box.connect(port), CONNECT_TIMEOUT_S)
     except (FileProblem, asyncio.TimeoutError) as error:
         reason = error.strerror if isinstance(error, FileProblem) else "it does not answer"
-        raise ApiError(
-            502, f"nothing serves port {port} inside the sandbox: {reason}", code="BAD_GATEWAY"
-        ) from None
+        message = f"nothing serves port {port} inside the sandbox: {reason}"
+        raise ApiError(502, message, code="BAD_GATEWAY") from None
     except SandboxGone as error:
         raise ApiError(400, f"the sandbox does not run: {error}") from None
     try:
         return Stream(*await asyncio.open_connection(sock=found, limit=HEAD_LIMIT))
     except OSError as error:
         found.close()
-        raise ApiError(
-            502, f"port {port} inside the sandbox hung up: {error.strerror}", code="BAD_GATEWAY"
-        ) from None
+        message = f"port {port} inside the sandbox hung up: {error.strerror}"
+        raise ApiError(502, message, code="BAD_GATEWAY") from None
     except BaseException:
         found.close()
         raise
@@ -381,10 +377,12 @@ async def drop_all(reader: asyncio.StreamReader) -> None:
 
 
 def first_free(address: str, wanted: list[int]) -> socket.socket:
-    """A socket that listens on the first port that it may and can, at last on any; raises the 503."""
-    usable = [
-        port for port in wanted if port >= FIRST_ORDINARY_PORT and port not in BLOCKED_BY_BROWSERS
-    ]
+    """A socket that listens on the first port that it may and can, at last on any.
+
+    Raises the 503.
+    """
+    ordinary = [port for port in wanted if port >= FIRST_ORDINARY_PORT]
+    usable = [port for port in ordinary if port not in BLOCKED_BY_BROWSERS]
     for port in [*usable, 0]:
         opened = socket.socket()
         try:
@@ -395,9 +393,9 @@ def first_free(address: str, wanted: list[int]) -> socket.socket:
         except OSError as error:
             opened.close()
             if error.errno not in (errno.EADDRINUSE, errno.EACCES) or port == 0:
-                raise ApiError(
-                    503, f"local Daytona cannot listen on {address}:{port}: {error.strerror}"
-                ) from None
+                where = f"{address}:{port}"
+                message = f"local Daytona cannot listen on {where}: {error.strerror}"
+                raise ApiError(503, message) from None
     raise AssertionError("port 0 was tried")
 
 
@@ -406,7 +404,10 @@ def host_of(entry: Entry, port: int) -> str:
 
 
 def redirect(place: Place, request: Request, cookie: str) -> bytes:
-    """To the same address without the token, which the cookie now holds. With the host: `//x` alone would lead elsewhere."""
+    """To the same address without the token, which the cookie now holds.
+
+    With the host: `//x` alone would lead elsewhere.
+    """
     location = f"http://{place.host}{access.without_query(request.target)}"
     said: Headers = (
         ("Location", location),

@@ -20,7 +20,10 @@ NO_AUTO_DELETE = -1
 
 @dataclass
 class Record:
-    """One sandbox. Times are seconds since the epoch, intervals minutes; 0 or -1 switch an interval off as Daytona's do."""
+    """One sandbox. Times are seconds since the epoch, intervals minutes.
+
+    0 or -1 switch an interval off, as PROTOCOL.md, "Sandboxes", says of each.
+    """
 
     id: str
     name: str
@@ -34,12 +37,10 @@ class Record:
     labels: dict[str, str] = field(default_factory=dict)
     public: bool = False
     preview_address: str | None = None
-    preview_ports: dict[str, int] = field(
-        default_factory=dict
-    )  # a port inside: the port of its preview
-    signed_previews: dict[str, dict[str, float]] = field(
-        default_factory=dict
-    )  # digest of a token: its port, and when it expires
+    # A port inside: the port of its preview.
+    preview_ports: dict[str, int] = field(default_factory=dict)
+    # Digest of a token: its port, and when it expires.
+    signed_previews: dict[str, dict[str, float]] = field(default_factory=dict)
     signing_key: str = field(default="", repr=False)  # of links to files
     network_block_all: bool = False
     network_allow_list: str | None = None
@@ -54,9 +55,8 @@ class Record:
     last_activity_at: float = field(default_factory=now)
     stopped_at: float = 0.0
     error_reason: str | None = None
-    image_env: dict[str, str] = field(
-        default_factory=dict
-    )  # what the snapshot's build set; the sandbox's own wins
+    # What the snapshot's build set; the sandbox's own wins.
+    image_env: dict[str, str] = field(default_factory=dict)
     work_dir: str | None = None  # the build's last WORKDIR
     entrypoint: list[str] | None = None
     volumes: list[dict[str, str]] = field(default_factory=list)
@@ -94,14 +94,16 @@ class Record:
 
     @classmethod
     def from_stored(cls, values: dict[str, Any]) -> Record:
-        """A record written by this or an older version: unknown fields are dropped, new ones take their default."""
+        """A record of this or an older version: unknown fields go, new ones take their default."""
         known = {item.name for item in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
 
 
 def list_item(record: Record, *, toolbox_url: str, minute: float) -> dict[str, Any]:
-    """SandboxListItem: what `list` shows (wire-protocol, section 2)."""
-    expires = record.expires_at(minute)
+    """SandboxListItem: what `list` shows (PROTOCOL.md, "Sandboxes")."""
+    expires, build = record.expires_at(minute), None
+    if record.dockerfile is not None:
+        build = build_info(record.dockerfile, record.created_at, record.id)
     item = {
         "id": record.id,
         "organizationId": ORGANIZATION,
@@ -121,9 +123,7 @@ def list_item(record: Record, *, toolbox_url: str, minute: float) -> dict[str, A
         "desiredState": desired(record.state),
         "snapshot": record.snapshot or None,
         "volumes": record.volumes,
-        "buildInfo": None
-        if record.dockerfile is None
-        else build_info(record.dockerfile, record.created_at, record.id),
+        "buildInfo": build,
         "errorReason": record.error_reason,
         "recoverable": True if record.recoverable else None,
         "autoStopInterval": record.auto_stop_interval,
@@ -140,11 +140,8 @@ def list_item(record: Record, *, toolbox_url: str, minute: float) -> dict[str, A
 
 def sandbox(record: Record, *, toolbox_url: str, minute: float) -> dict[str, Any]:
     """Sandbox: the list item with what only `get` shows."""
-    return {
-        **list_item(record, toolbox_url=toolbox_url, minute=minute),
-        "env": record.env,
-        "kvm": False,
-    }
+    item = list_item(record, toolbox_url=toolbox_url, minute=minute)
+    return {**item, "env": record.env, "kvm": False}
 
 
 def desired(state: str) -> str:

@@ -1,4 +1,7 @@
-"""One preview request and its answer, carried between a client and a port inside: bytes as they are, bounded heads, flat memory."""
+"""One preview request and its answer, carried between a client and a port inside.
+
+Bytes pass as they are, heads are bounded, memory stays flat.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,10 @@ class Stream:
 
 
 class Relay:
-    """One exchange. The client's connection serves no second request, so nothing after this one is ever read as one."""
+    """One exchange.
+
+    The client's connection serves no second request, so nothing after this one is read as one.
+    """
 
     def __init__(self, request: Request, client: Stream, inside: Stream, *, more: Headers) -> None:
         """`request` as it goes inside; `more` is added to the answer's head."""
@@ -41,9 +47,10 @@ class Relay:
         self.answered = False
 
     async def run(self, *, timeout_s: float | None) -> bool:
-        """Until the answer is complete or the client has left: True; False when the time was over before.
+        """Until the answer is complete or the client has left; False when the time was over before.
 
-        Raises ApiError (of use to the client while `answered` is not set), ConnectionError when the answer broke off.
+        Raises ApiError (of use to the client while `answered` is not set), ConnectionError when the
+        answer broke off.
         """
         tasks = asyncio.create_task(self._ask()), asyncio.create_task(self._answer())
         try:
@@ -59,7 +66,10 @@ class Relay:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask(self) -> None:
-        """Head and body go in, then all that comes over a WebSocket; what else follows a body is dropped. Ends with the client."""
+        """Pass head and body in, then all that comes over a WebSocket; ends with the client.
+
+        What else follows a body is dropped.
+        """
         request = self._request
         hop = SWITCH if request.is_upgrade else CLOSE
         first = f"{request.method} {request.target} HTTP/{request.version}"
@@ -87,15 +97,13 @@ class Relay:
         try:
             await self._pass_on(await self._final_head())
         except BadHead as error:
-            raise ApiError(
-                502, f"what listens there does not speak HTTP: {error}", code="BAD_GATEWAY"
-            ) from None
+            message = f"what listens there does not speak HTTP: {error}"
+            raise ApiError(502, message, code="BAD_GATEWAY") from None
         except ConnectionError:
             if self.answered:
                 raise
-            raise ApiError(
-                502, "what listens there hung up without an answer", code="BAD_GATEWAY"
-            ) from None
+            message = "what listens there hung up without an answer"
+            raise ApiError(502, message, code="BAD_GATEWAY") from None
 
     async def _final_head(self) -> Response:
         """The head of the answer itself; those of the 1xx kind before it are passed on."""
@@ -114,16 +122,13 @@ class Relay:
         switches = response.status == 101
         if switches and not self._request.is_upgrade:
             raise BadHead("it changed to a protocol that nobody asked for")
-        body = (
-            heads.Endless()
-            if switches
-            else heads.response_body(response, method=self._request.method)
-        )
+        body: heads.Body = heads.Endless()
+        if not switches:
+            body = heads.response_body(response, method=self._request.method)
         self.answered = True
         hop = SWITCH if switches else CLOSE
-        await self._client.send(
-            encoded(response, (*heads.end_to_end(response.headers), *hop, *self._more))
-        )
+        head = encoded(response, (*heads.end_to_end(response.headers), *hop, *self._more))
+        await self._client.send(head)
         if switches:
             self._switched.set()
         while not body.done:

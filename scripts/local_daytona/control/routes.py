@@ -1,4 +1,7 @@
-"""HTTP of the control plane, prefix /api: requests in Daytona's words to calls on Sandboxes (wire-protocol, section 2)."""
+"""HTTP of the control plane, prefix /api: requests in Daytona's words as calls on Sandboxes.
+
+PROTOCOL.md, "Sandboxes", has the words.
+"""
 
 from __future__ import annotations
 
@@ -23,26 +26,19 @@ LANGUAGES = ("python", "typescript", "javascript")
 LANGUAGE_LABEL = "code-toolbox-language"
 SIZES = ("cpu", "memory", "disk")
 LARGEST_ENV = 64 * 1024  # it travels with every exec in one message of 128 KiB
-# What only the cloud can do, with the way out; refused at create rather than ignored.
+# What only the cloud can do, with the way out; a 501 at create rather than ignored.
 CLOUD_ONLY = {
-    "secrets": (
-        501,
-        "local Daytona has no secret vault; pass a throwaway value as env, or use the cloud",
-    ),
+    "secrets": "has no secret vault; pass a throwaway value as env, or use the cloud",
     "outboundProxyUrl": (
-        501,
-        "local Daytona goes out through its own HTTPS_PROXY, if any; leave outboundProxyUrl out, or use the cloud",
+        "goes out through its own HTTPS_PROXY, if any; leave outboundProxyUrl out, or use the cloud"
     ),
-    "linkedSandbox": (501, "local Daytona does not link sandboxes; use the cloud"),
-    "gpu": (501, "local Daytona has no GPU; use the cloud"),
-    "gpuType": (501, "local Daytona has no GPU; use the cloud"),
-    "otelEndpointOverride": (
-        501,
-        "local Daytona sends no telemetry; leave otelEndpointOverride out, or use the cloud",
-    ),
-    "kvm": (501, "local Daytona has no virtual machines; use the cloud"),
-    "spot": (501, "local Daytona has no spot machines; use the cloud"),
-    "autoPauseInterval": (501, "local Daytona cannot pause; use autoStopInterval"),
+    "linkedSandbox": "does not link sandboxes; use the cloud",
+    "gpu": "has no GPU; use the cloud",
+    "gpuType": "has no GPU; use the cloud",
+    "otelEndpointOverride": "sends no telemetry; leave otelEndpointOverride out, or use the cloud",
+    "kvm": "has no virtual machines; use the cloud",
+    "spot": "has no spot machines; use the cloud",
+    "autoPauseInterval": "cannot pause; use autoStopInterval",
 }
 
 
@@ -75,13 +71,9 @@ class ControlRoutes:
             web.post(one + "/start", self.start),
             web.post(one + "/stop", self.stop),
             web.put(one + "/labels", self.set_labels),
-            web.post(one + "/autostop/{minutes}", self.set_interval("auto_stop_interval", least=0)),
-            web.post(
-                one + "/autoarchive/{minutes}", self.set_interval("auto_archive_interval", least=0)
-            ),
-            web.post(
-                one + "/autodelete/{minutes}", self.set_interval("auto_delete_interval", least=-1)
-            ),
+            web.post(one + "/autostop/{minutes}", self.set_interval("auto_stop_interval")),
+            web.post(one + "/autoarchive/{minutes}", self.set_interval("auto_archive_interval")),
+            web.post(one + "/autodelete/{minutes}", self.set_interval("auto_delete_interval", -1)),
             web.post(one + "/ttl/{minutes}", self.set_ttl),
             web.post(one + "/last-activity", self.refresh_activity),
             web.get(one + "/toolbox-proxy-url", self.toolbox_url),
@@ -94,48 +86,43 @@ class ControlRoutes:
         return answer(self._status())
 
     async def create(self, request: web.Request) -> web.Response:
-        """A sandbox from a snapshot is started when this answers, one from a build is not yet begun."""
+        """Answers once a sandbox from a snapshot is started, and before one is built."""
         fields = await Fields.of_body(request)
         refuse_cloud_only(fields)
         plan = plan_of(fields, self._snapshots)
-        base = (
-            plan.base
-            if plan
-            else self._snapshots.usable(fields.text("snapshot", DEFAULT) or DEFAULT)
-        )
+        base = plan.base if plan else self._snapshot_of(fields)
         record = new_record(fields, base)
         record.volumes = self._volumes.requested(fields)
         if plan is not None:
-            return answer(self._sandboxes.as_json(await self._builds.sandbox(record, plan)))
+            return self._shown(await self._builds.sandbox(record, plan))
         with self._snapshots.held(base):
-            return answer(self._sandboxes.as_json(await self._sandboxes.create(record, base)))
+            return self._shown(await self._sandboxes.create(record, base))
+
+    def _snapshot_of(self, fields: Fields) -> Snapshot:
+        return self._snapshots.usable(fields.text("snapshot", DEFAULT) or DEFAULT)
+
+    def _shown(self, record: Record) -> web.Response:
+        return answer(self._sandboxes.as_json(record))
 
     async def get(self, request: web.Request) -> web.Response:
-        return answer(self._sandboxes.as_json(self._find(request).record))
+        return self._shown(self._find(request).record)
 
     async def list(self, request: web.Request) -> web.Response:
         minute = self._sandboxes.minute
-        wanted = [
-            entry.record
-            for entry in self._sandboxes
-            if matches(entry.record, request, minute=minute)
-        ]
+        records = [entry.record for entry in self._sandboxes]
+        wanted = [record for record in records if matches(record, request, minute=minute)]
         page, cursor = one_page(wanted, Fields.of_query(request))
-        return answer(
-            {
-                "items": [self._sandboxes.as_list_item(record) for record in page],
-                "nextCursor": cursor,
-            }
-        )
+        items = [self._sandboxes.as_list_item(record) for record in page]
+        return answer({"items": items, "nextCursor": cursor})
 
     async def delete(self, request: web.Request) -> web.Response:
-        return answer(self._sandboxes.as_json(await self._sandboxes.delete(self._find(request))))
+        return self._shown(await self._sandboxes.delete(self._find(request)))
 
     async def start(self, request: web.Request) -> web.Response:
-        return answer(self._sandboxes.as_json(await self._sandboxes.start(self._find(request))))
+        return self._shown(await self._sandboxes.start(self._find(request)))
 
     async def stop(self, request: web.Request) -> web.Response:
-        return answer(self._sandboxes.as_json(await self._sandboxes.stop(self._find(request))))
+        return self._shown(await self._sandboxes.stop(self._find(request)))
 
     async def set_labels(self, request: web.Request) -> web.Response:
         entry = self._find(request)
@@ -143,48 +130,40 @@ class ControlRoutes:
         await self._sandboxes.change(entry, labels=labels)
         return answer({"labels": labels})
 
-    def set_interval(self, field: str, *, least: int) -> Callable[[web.Request], Any]:
+    def set_interval(self, field: str, least: int = 0) -> Callable[[web.Request], Any]:
+        """A handler that sets this field of the record, to `least` minutes or more."""
+
         async def handler(request: web.Request) -> web.Response:
-            minutes = path_minutes(request, least=least)
-            return answer(
-                self._sandboxes.as_json(
-                    await self._sandboxes.change(self._find(request), **{field: minutes})
-                )
-            )
+            values = {field: path_minutes(request, least=least)}
+            return self._shown(await self._sandboxes.change(self._find(request), **values))
 
         return handler
 
     async def set_ttl(self, request: web.Request) -> web.Response:
         """Restarts the wall-clock life from now; 0 switches it off."""
-        minutes = path_minutes(request, least=0)
-        record = await self._sandboxes.change(
-            self._find(request), ttl_minutes=minutes, ttl_from=now()
-        )
-        return answer(self._sandboxes.as_json(record))
+        values = {"ttl_minutes": path_minutes(request, least=0), "ttl_from": now()}
+        return self._shown(await self._sandboxes.change(self._find(request), **values))
 
     async def refresh_activity(self, request: web.Request) -> web.Response:
         self._find(request).record.last_activity_at = now()
         return web.Response(status=201)
 
     async def toolbox_url(self, request: web.Request) -> web.Response:
-        return answer(
-            {"url": self._sandboxes.as_json(self._find(request).record)["toolboxProxyUrl"]}
-        )
+        shown = self._sandboxes.as_json(self._find(request).record)
+        return answer({"url": shown["toolboxProxyUrl"]})
 
     async def archive(self, request: web.Request) -> web.Response:
-        return answer(self._sandboxes.as_json(await self._sandboxes.archive(self._find(request))))
+        return self._shown(await self._sandboxes.archive(self._find(request)))
 
     async def resize(self, request: web.Request) -> web.Response:
         fields, entry = await Fields.of_body(request), self._find(request)
         if not any(fields.has(name) for name in SIZES):
             raise ApiError(400, f"At least one of {', '.join(SIZES)} must be given")
         size = requested_size(fields, entry.record.resources)
-        return answer(self._sandboxes.as_json(await self._sandboxes.resize(entry, size)))
+        return self._shown(await self._sandboxes.resize(entry, size))
 
     async def recover(self, request: web.Request) -> web.Response:
-        return answer(
-            self._sandboxes.as_json(await self._sandboxes.recover_from_error(self._find(request)))
-        )
+        return self._shown(await self._sandboxes.recover_from_error(self._find(request)))
 
     def _find(self, request: web.Request) -> Entry:
         return self._sandboxes.find(request.match_info["id"])
@@ -222,25 +201,21 @@ def new_record(fields: Fields, base: Snapshot) -> Record:
 
 
 def refuse_cloud_only(fields: Fields) -> None:
-    for name, (status, sentence) in CLOUD_ONLY.items():
+    for name, sentence in CLOUD_ONLY.items():
         if fields.any(name):
-            raise ApiError(status, sentence)
+            raise ApiError(501, f"local Daytona {sentence}")
     if fields.text("user", "") not in ("", *OWN_USERS):
-        raise ApiError(
-            501,
-            "a sandbox of local Daytona has one user, daytona; leave os_user out, or use the cloud",
-        )
+        one_user = "a sandbox of local Daytona has one user, daytona"
+        raise ApiError(501, f"{one_user}; leave os_user out, or use the cloud")
     if fields.has("buildInfo") and fields.any("snapshot"):
         raise ApiError(400, "Cannot specify a snapshot when using a build info entry")
     if any(fields.has(name) for name in SIZES) and not fields.has("buildInfo"):
-        sizes = ", ".join(SEEDED)
-        raise ApiError(
-            400, f"Cannot specify Sandbox resources when using a snapshot; the sizes are {sizes}"
-        )
+        message = "Cannot specify Sandbox resources when using a snapshot"
+        raise ApiError(400, f"{message}; the sizes are {', '.join(SEEDED)}")
     if fields.any("target") not in (None, "", TARGET):
-        fields.text(
-            "target"
-        )  # a region of the cloud: the SDK sends it along from its configuration, it means nothing here
+        # A region of the cloud, which the SDK sends along from its configuration, means nothing
+        # here; it must be a string all the same.
+        fields.text("target")
 
 
 def checked_env(env: dict[str, str]) -> dict[str, str]:

@@ -30,12 +30,8 @@ from .snapshots import LARGEST, Snapshot
 log = logging.getLogger(__name__)
 BUILDING = ("pending_build", "building_snapshot")
 IN_TRANSITION = ("creating", "starting", "stopping", "destroying", "snapshotting", *BUILDING)
-ENDING = (
-    "stopping",
-    "stopped",
-    "destroying",
-    "error",
-)  # the next server takes whatever ran before for stopped
+# Need not be stored: the next server takes whatever ran before for stopped.
+ENDING = ("stopping", "stopped", "destroying", "error")
 USABLE = ("started", "snapshotting")  # by its toolbox
 AT_REST = ("stopped", "archived", "build_failed", "error")  # nothing of it runs
 LINK_TIMEOUT_S = 10.0
@@ -45,9 +41,10 @@ CANCELLED: weakref.WeakSet[asyncio.Task[None]] = weakref.WeakSet()
 
 @dataclass
 class Entry:
-    """A record with what runs for it now; `in_flight` counts the toolbox requests that keep it active.
+    """A record with what runs for it now.
 
-    `build` makes it, `copying` copies it to a snapshot: whoever ends the sandbox ends these first.
+    `in_flight` counts the toolbox requests that keep it active. `build` makes it, `copying` copies
+    it to a snapshot: whoever ends the sandbox ends these first. `watcher` waits for its end.
     """
 
     record: Record
@@ -60,7 +57,11 @@ class Entry:
 
 
 class Sandboxes:
-    """Create, find, start, stop and delete sandboxes. `minute` is the length of a minute in seconds (tests shorten it)."""
+    """Create, find, start, stop and delete sandboxes.
+
+    `minute` is the length of a minute in seconds. Whoever follows what runs sets `on_boot` and
+    `on_halt`; `on_removed` is told each id that is gone.
+    """
 
     def __init__(
         self, engine: Engine, store: Store, events: Events, *, toolbox_url: str, minute: float
@@ -94,7 +95,7 @@ class Sandboxes:
         return records.list_item(record, toolbox_url=self._toolbox_url, minute=self.minute)
 
     async def recover(self) -> None:
-        """After a start: what ran is stopped with its files, what was ephemeral or past its time is gone."""
+        """After a start: what ran is stopped with its files, what was ephemeral or due is gone."""
         for values in self._table:
             record = Record.from_stored(values)
             self._entries[record.id] = Entry(record)
@@ -124,7 +125,10 @@ class Sandboxes:
         return entry
 
     async def create(self, record: Record, base: Snapshot) -> Record:
-        """Start a new sandbox; raises the 409 for a taken name, 503 when the engine cannot, 507 when the disk is full."""
+        """Start a new sandbox.
+
+        Raises the 409 for a taken name, the 503 when the engine cannot, the 507 of a full disk.
+        """
         entry = self.add(record)
         try:
             await self.make_storage(record, base)
@@ -162,10 +166,9 @@ class Sandboxes:
 
     async def recover_from_error(self, entry: Entry) -> Record:
         """Start what ended in `error`; raises the 400 for anything else."""
+        state = entry.record.state
         if not entry.record.recoverable:
-            raise ApiError(
-                400, f"Sandbox is not in a recoverable error state: {entry.record.state}"
-            )
+            raise ApiError(400, f"Sandbox is not in a recoverable error state: {state}")
         entry.record.state = "stopped"
         return await self.start(entry)
 
@@ -184,7 +187,10 @@ class Sandboxes:
         await self.set_state(entry, "started")
 
     async def boot(self, entry: Entry) -> None:
-        """Start its processes and give it a toolbox, whatever its state says; raises EngineUnavailable or OSError."""
+        """Start its processes and give it a toolbox, whatever its state says.
+
+        Raises EngineUnavailable or OSError.
+        """
         record = entry.record
         box = await self._engine.start(
             record.id,
@@ -194,9 +200,8 @@ class Sandboxes:
             mounts=self._mounts(record),
         )
         entry.box = box
-        entry.toolbox = Toolbox(
-            box, env={**record.image_env, **record.env}, work_dir=record.work_dir or HOME
-        )
+        env = {**record.image_env, **record.env}
+        entry.toolbox = Toolbox(box, env=env, work_dir=record.work_dir or HOME)
         entry.watcher = asyncio.create_task(self._watch(entry, box))
         record.last_activity_at = now()
         record.error_reason = None
@@ -211,28 +216,29 @@ class Sandboxes:
         return list(mounts.values())
 
     async def _link_volumes(self, entry: Entry) -> None:
-        """Make the paths asked for lead to the volumes; raises the 400 where the snapshot has files there."""
+        """Make the paths asked for lead to the volumes.
+
+        Raises the 400 where the snapshot has files there.
+        """
         for wanted in entry.record.volumes:
-            point, link = place_of(
-                wanted["mountPath"], wanted["volumeId"], wanted.get("subpath", "")
-            )
-            if (
-                link is not None
-                and entry.box is not None
-                and not await linked(entry.box, point, link)
-            ):
-                raise ApiError(
-                    400, f"the volume cannot be mounted: the snapshot has files at {link}"
-                )
+            subpath = wanted.get("subpath", "")
+            point, link = place_of(wanted["mountPath"], wanted["volumeId"], subpath)
+            if link is None or entry.box is None:
+                continue
+            if not await linked(entry.box, point, link):
+                message = f"the volume cannot be mounted: the snapshot has files at {link}"
+                raise ApiError(400, message)
 
     def mounting(self, volume_id: str) -> bool:
         """Whether a sandbox, in whatever state, has this volume."""
-        return any(
-            mount["volumeId"] == volume_id for entry in self for mount in entry.record.volumes
-        )
+        mounts = (mount for entry in self for mount in entry.record.volumes)
+        return any(mount["volumeId"] == volume_id for mount in mounts)
 
     async def _watch(self, entry: Entry, box: Box) -> None:
-        """A sandbox whose agent ended by itself (code inside broke it) is stopped, as a container whose pid 1 ended."""
+        """Stop a sandbox whose agent ended by itself, as a container whose pid 1 ended.
+
+        One that the server ended for what it used ends in `error`.
+        """
         await box.closed.wait()
         if entry.box is not box or entry.record.state != "started":
             return
@@ -244,14 +250,14 @@ class Sandboxes:
             await self._fail(entry)
 
     async def _fail(self, entry: Entry) -> None:
-        """What used too much ends in `error`, which says so; its files stay, and `recover` starts it again."""
+        """End what used too much in `error`; its files stay, and `recover` starts it again."""
         await self.set_state(entry, "stopping")
         await self.halt(entry)
         entry.record.stopped_at = now()
         await self.set_state(entry, "error")
 
     async def stop(self, entry: Entry) -> Record:
-        """Every process ends, files stay; an ephemeral sandbox is deleted. Raises the 400 or 409."""
+        """End every process, keep files; delete an ephemeral sandbox. Raises the 400 or 409."""
         self._refuse_transition(entry)
         if entry.record.state != "started":
             raise ApiError(400, f"Sandbox is not in a stoppable state: {entry.record.state}")
@@ -264,18 +270,23 @@ class Sandboxes:
         return entry.record
 
     async def archive(self, entry: Entry) -> Record:
-        """A stopped sandbox in Daytona's cheaper state, from which it starts again; here its files stay where they are."""
+        """Put a stopped sandbox in Daytona's cheaper state, from which it starts again.
+
+        Here its files stay where they are.
+        """
         self._refuse_transition(entry)
-        if entry.record.state != "stopped" or entry.record.ephemeral:
-            raise ApiError(
-                400,
-                f"Sandbox is not stopped, or ephemeral, and cannot be archived: {entry.record.state}",
-            )
+        state = entry.record.state
+        if state != "stopped" or entry.record.ephemeral:
+            message = f"Sandbox is not stopped, or ephemeral, and cannot be archived: {state}"
+            raise ApiError(400, message)
         await self.set_state(entry, "archived")
         return entry.record
 
     async def resize(self, entry: Entry, size: Resources) -> Record:
-        """More of everything while it is stopped, more cpu and memory while it runs; raises the 400 for what Daytona refuses."""
+        """More of everything while it is stopped, more cpu and memory while it runs.
+
+        Raises the 400 for what Daytona refuses.
+        """
         self._refuse_transition(entry)
         record, old = entry.record, entry.record.resources
         if record.state not in ("started", "stopped"):
@@ -286,9 +297,8 @@ class Sandboxes:
             raise ApiError(400, "Disk can only be increased")
         shrinks = size.cpu < old.cpu or size.memory < old.memory
         if record.state == "started" and (shrinks or size.disk != old.disk):
-            raise ApiError(
-                400, "Stop the Sandbox to change its disk, or to take cpu or memory away"
-            )
+            message = "Stop the Sandbox to change its disk, or to take cpu or memory away"
+            raise ApiError(400, message)
         record.cpu, record.memory, record.disk = size.cpu, size.memory, size.disk
         self._save(record)
         if entry.box is not None:
@@ -296,13 +306,15 @@ class Sandboxes:
         return record
 
     async def save_as(self, entry: Entry, snapshot: Snapshot) -> None:
-        """Copy a sandbox's files to the new `snapshot`, also while it runs; raises the 400, 409, 503 or 507."""
+        """Copy a sandbox's files to the new `snapshot`, also while it runs.
+
+        Raises the 400, 409, 503 or 507.
+        """
         self._refuse_transition(entry)
         old = entry.record.state
         if old not in ("started", "stopped"):
-            raise ApiError(
-                400, f"Sandbox must be started or stopped to make a snapshot of it: {old}"
-            )
+            message = f"Sandbox must be started or stopped to make a snapshot of it: {old}"
+            raise ApiError(400, message)
         budget = Budget(bytes=LARGEST_COPY)
         await self.set_state(entry, "snapshotting")
         entry.copying = asyncio.create_task(self._engine.save(entry.record.id, snapshot.id, budget))
@@ -317,7 +329,7 @@ class Sandboxes:
         snapshot.size = round(budget.copied / GIB, 3)
 
     async def _return_to(self, entry: Entry, state: str) -> None:
-        """The state before; a sandbox that ended meanwhile by itself, or with the server, is stopped."""
+        """Set the state before; a sandbox that ended meanwhile, by whatever, is stopped."""
         if state == "started" and (entry.box is None or entry.box.closed.is_set()):
             await self.halt(entry)
             entry.record.stopped_at = now()
@@ -326,7 +338,7 @@ class Sandboxes:
         await self.set_state(entry, state)
 
     async def run_built(self, entry: Entry) -> None:
-        """What was built becomes a started sandbox; raises EngineUnavailable, OSError or the 400 for a volume."""
+        """Start what was built; raises EngineUnavailable, OSError or the 400 for a volume."""
         await self.halt(entry)
         await self._run_first(entry)
 
@@ -339,7 +351,7 @@ class Sandboxes:
         await self.set_state(entry, "build_failed")
 
     async def delete(self, entry: Entry) -> Record:
-        """Every process ends, sockets close, files go; raises the 409 while another change is under way."""
+        """Every process ends, sockets close, files go; raises the 409 during another change."""
         await ended(entry.build)
         self._refuse_transition(entry)
         await self.set_state(entry, "destroying")
@@ -363,7 +375,10 @@ class Sandboxes:
         await self._events.state_changed(self.as_json(record), old=old)
 
     async def _forget(self, record: Record) -> None:
-        """Off the database, which on a full disk may need the room of what was just discarded; raises the 507 for who tries again."""
+        """Take it off the database, which may need the room of what was just discarded.
+
+        Raises the 507 of a disk that is full all the same; the sandbox can be deleted again.
+        """
         try:
             self._table.forget(record.id)
         except ApiError:
@@ -398,32 +413,36 @@ class Sandboxes:
         return entry.record
 
     async def set_network(self, entry: Entry, **values: Any) -> Record:
-        """New network settings, in force when this returns; raises the 409 while the sandbox starts or ends."""
+        """New network settings, in force when this returns.
+
+        Raises the 409 while the sandbox starts or ends.
+        """
         self._refuse_transition(entry)
+        record = entry.record
         for name, value in values.items():
-            setattr(entry.record, name, value)
-        self._engine.egress.apply(
-            entry.record.id, entry.record.rules
-        )  # first: a full disk must not leave a network open
-        self._save(entry.record)
-        return entry.record
+            setattr(record, name, value)
+        # First: a full disk must not leave a network open.
+        self._engine.egress.apply(record.id, record.rules)
+        self._save(record)
+        return record
 
     async def set_state(self, entry: Entry, state: str) -> None:
-        """Raises the 507 of a full disk, and then it is in its old state; only what ends a sandbox goes on, and makes room."""
-        old, entry.record.state = entry.record.state, state
+        """Store the state and tell clients.
+
+        Raises the 507 of a full disk, and then it is in its old state; only what ends a sandbox
+        goes on, and makes room.
+        """
+        record = entry.record
+        old, record.state = record.state, state
         try:
-            self._save(entry.record)
+            self._save(record)
         except ApiError as error:
             if state not in ENDING:
-                entry.record.state = old
+                record.state = old
                 raise
-            log.warning(
-                "sandbox %s is %s, which could not be stored: %s",
-                entry.record.id,
-                state,
-                error.message,
-            )
-        await self._events.state_changed(self.as_json(entry.record), old=old)
+            words = "sandbox %s is %s, which could not be stored: %s"
+            log.warning(words, record.id, state, error.message)
+        await self._events.state_changed(self.as_json(record), old=old)
 
     def _save(self, record: Record) -> None:
         record.updated_at = now()
@@ -431,12 +450,12 @@ class Sandboxes:
 
     @contextlib.asynccontextmanager
     async def toolbox(self, id_or_name: str) -> AsyncIterator[Toolbox]:
-        """The toolbox of a started sandbox, marked active while it is used; raises the 404 or 400."""
+        """The toolbox of a started sandbox, which is active meanwhile; raises the 404 or 400."""
         entry = self.find(id_or_name)
         if entry.toolbox is None or entry.record.state not in USABLE:
             reason = f" ({entry.record.error_reason})" if entry.record.state == "error" else ""
-            message = f"Sandbox {id_or_name} is {entry.record.state}{reason}: no IP address found. Is the Sandbox started?"
-            raise ApiError(400, message)
+            state = f"Sandbox {id_or_name} is {entry.record.state}{reason}"
+            raise ApiError(400, f"{state}: no IP address found. Is the Sandbox started?")
         entry.in_flight += 1
         entry.record.last_activity_at = now()
         try:
@@ -446,7 +465,7 @@ class Sandboxes:
             entry.record.last_activity_at = now()
 
     async def close(self) -> None:
-        """At the server's end: ephemeral sandboxes are deleted, the others stopped with their files."""
+        """At the server's end: delete ephemeral sandboxes, stop the others with their files."""
         for entry in self:
             await ended(entry.build)
             await ended(entry.copying)
@@ -460,7 +479,10 @@ class Sandboxes:
 
 
 async def ended(task: asyncio.Task[None] | None) -> None:
-    """Cancel it once, whoever else does, and wait until it has cleaned up: a second cancel would end the cleaning up."""
+    """Cancel it once, whoever else does, and wait until it has cleaned up.
+
+    A second cancel would end the cleaning up.
+    """
     if task is not None and task is not asyncio.current_task():
         if task not in CANCELLED:
             CANCELLED.add(task)
@@ -471,12 +493,11 @@ async def ended(task: asyncio.Task[None] | None) -> None:
 
 async def linked(box: Box, point: str, link: str) -> bool:
     """Make the path `link` inside lead to `point`; False when there are files in the way."""
+    argv = ["/bin/sh", "-c", LINK_SCRIPT, "sh", point, link]
     null = os.open(os.devnull, os.O_RDWR)
+    stdio = (null, null, null)
     try:
-        argv = ["/bin/sh", "-c", LINK_SCRIPT, "sh", point, link]
-        running = await box.exec(
-            argv, stdio=(null, null, null), environment=box.environment(), cwd="/"
-        )
+        running = await box.exec(argv, stdio=stdio, environment=box.environment(), cwd="/")
         return await asyncio.wait_for(running.exited, LINK_TIMEOUT_S) == 0
     except (FileProblem, SandboxGone, asyncio.TimeoutError):
         return False
@@ -485,7 +506,7 @@ async def linked(box: Box, point: str, link: str) -> bool:
 
 
 async def nothing_more(_entry: Entry) -> None:
-    """Nobody follows what runs."""
+    """What `on_boot` and `on_halt` do where nobody set them."""
 
 
 def new_id() -> str:
@@ -504,7 +525,6 @@ def as_api_error(error: BaseException) -> BaseException:
     if isinstance(error, (CopyStopped, asyncio.CancelledError)):
         return ApiError(503, "local Daytona is ending")
     if isinstance(error, OSError):
-        return ApiError(
-            507, f"local Daytona could not store the sandbox: {error.strerror or error}"
-        )
+        reason = error.strerror or error
+        return ApiError(507, f"local Daytona could not store the sandbox: {reason}")
     return error

@@ -1,4 +1,7 @@
-"""Signed links to files: the key of each sandbox, and which requests may pass with a signature instead of the API key."""
+"""Signed links to files: a key for each sandbox, and which requests may pass with a signature.
+
+They need no API key: PROTOCOL.md, "Signed links to files".
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ NEVER = 0
 
 
 class FileLinks:
-    """Keys are in the records, and nowhere else: neither a sandbox's JSON nor the status shows them."""
+    """Keys are in the records only: neither a sandbox's JSON nor the status shows them."""
 
     def __init__(self, sandboxes: Sandboxes) -> None:
         self._sandboxes = sandboxes
@@ -43,7 +46,7 @@ class FileLinks:
         return str(entry.record.signing_key)
 
     def admits(self, request: web.BaseRequest) -> bool:
-        """Whether this is one of the two calls, on the path and until the time that were signed with the sandbox's key.
+        """Whether it is one of the two calls, for a path and a time that the sandbox's key signed.
 
         By the route that was matched, not by the text of the path: both must mean the same sandbox.
         """
@@ -57,9 +60,8 @@ class FileLinks:
         key = self._key_of(request.match_info["id"])
         if not key or not EXPIRES.fullmatch(expires) or is_over(int(expires)):
             return False
-        return hmac.compare_digest(
-            shown.encode(errors="replace"), signature(key, request.method, path, expires).encode()
-        )
+        wanted = signature(key, request.method, path, expires).encode()
+        return hmac.compare_digest(shown.encode(errors="replace"), wanted)
 
     def _key_of(self, id_or_name: str) -> str:
         try:
@@ -73,8 +75,7 @@ def is_over(expires: int) -> bool:
 
 
 def signature(key: str, method: str, path: str, expires: str) -> str:
-    """As the SDK computes it (wire-protocol, section 2)."""
-    digest = hmac.new(
-        key.encode(), f"v1:files:{method}:{path}:{expires}".encode(errors="replace"), hashlib.sha256
-    ).digest()
+    """As the SDK computes it (PROTOCOL.md, "Signed links to files")."""
+    text = f"v1:files:{method}:{path}:{expires}".encode(errors="replace")
+    digest = hmac.new(key.encode(), text, hashlib.sha256).digest()
     return "v1_" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

@@ -1,4 +1,4 @@
-"""HTTP of snapshots and of builds' logs (wire-protocol, sections 2 and 2.1)."""
+"""HTTP of snapshots and of builds' logs (PROTOCOL.md, "Snapshots" and "Builds and their logs")."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .sandboxes import Sandboxes
 from .snapshots import Snapshot, Snapshots, requested_size, snapshot_json
 
 PAGE_SIZE, LARGEST_PAGE = 100, 200
+PLAIN_TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 SORT_KEYS: dict[str, Callable[[Snapshot], Any]] = {
     "name": lambda snapshot: snapshot.name,
     "state": lambda snapshot: snapshot.state,
@@ -48,20 +49,12 @@ class SnapshotRoutes:
 
     async def list(self, request: web.Request) -> web.Response:
         query = Fields.of_query(request)
-        page, limit = (
-            query.integer("page", 1, least=1),
-            query.integer("limit", PAGE_SIZE, least=1, most=LARGEST_PAGE),
-        )
+        page = query.integer("page", 1, least=1)
+        limit = query.integer("limit", PAGE_SIZE, least=1, most=LARGEST_PAGE)
         found = ordered([one for one in self._snapshots if matches(one, query)], query)
-        shown = [snapshot_json(snapshot) for snapshot in found[(page - 1) * limit : page * limit]]
-        return answer(
-            {
-                "items": shown,
-                "total": len(found),
-                "page": page,
-                "totalPages": -(-len(found) // limit),
-            }
-        )
+        items = [snapshot_json(snapshot) for snapshot in found[(page - 1) * limit : page * limit]]
+        total, pages = len(found), -(-len(found) // limit)
+        return answer({"items": items, "total": total, "page": page, "totalPages": pages})
 
     async def get(self, request: web.Request) -> web.Response:
         return answer(snapshot_json(self._find(request)))
@@ -107,9 +100,8 @@ class SnapshotRoutes:
     async def activate(self, request: web.Request) -> web.Response:
         snapshot = self._find(request)
         if snapshot.state != "inactive":
-            raise ApiError(
-                400, f"Snapshot {snapshot.name} cannot be activated - it is {snapshot.state}"
-            )
+            message = f"Snapshot {snapshot.name} cannot be activated - it is {snapshot.state}"
+            raise ApiError(400, message)
         self._snapshots.change(snapshot, state="active")
         return answer(snapshot_json(snapshot))
 
@@ -117,14 +109,16 @@ class SnapshotRoutes:
         snapshot = self._find(request)
         self._snapshots.check_removable(snapshot)
         if snapshot.state != "active":
-            raise ApiError(
-                400, f"Snapshot {snapshot.name} cannot be deactivated - it is {snapshot.state}"
-            )
+            message = f"Snapshot {snapshot.name} cannot be deactivated - it is {snapshot.state}"
+            raise ApiError(400, message)
         self._snapshots.change(snapshot, state="inactive")
         return web.Response(status=204)
 
     async def save_sandbox(self, request: web.Request) -> web.Response:
-        """Answers when the copy is whole, so that a failure is told; meanwhile the sandbox is `snapshotting`."""
+        """Answers when the copy is whole, so that a failure is told.
+
+        Meanwhile the sandbox is `snapshotting`.
+        """
         fields = await Fields.of_body(request)
         if fields.boolean("includeMemory"):
             raise ApiError(400, "Container Sandboxes do not support memory snapshots")
@@ -174,12 +168,7 @@ class SnapshotRoutes:
     async def _stream(self, request: web.Request, build_id: str) -> web.StreamResponse:
         """Plain text in chunks, until the build ends when it is followed."""
         output = self._builds.output(build_id, follow=Fields.of_query(request).boolean("follow"))
-        response = web.StreamResponse(
-            headers={
-                "Content-Type": "text/plain; charset=utf-8",
-                "X-Content-Type-Options": "nosniff",
-            }
-        )
+        response = web.StreamResponse(headers=PLAIN_TEXT)
         await response.prepare(request)
         async for chunk in output:
             await response.write(chunk)
@@ -195,16 +184,15 @@ def refuse_other_classes(fields: Fields) -> None:
     if fields.any("gpu") or fields.any("gpuType"):
         raise ApiError(501, "local Daytona has no GPU; use the cloud", code="NOT_IMPLEMENTED")
     if fields.text("sandboxClass", "container") != "container":
-        raise ApiError(
-            501, "local Daytona has containers only; use the cloud", code="NOT_IMPLEMENTED"
-        )
+        message = "local Daytona has containers only; use the cloud"
+        raise ApiError(501, message, code="NOT_IMPLEMENTED")
 
 
 def matches(snapshot: Snapshot, query: Fields) -> bool:
     source = query.text("sourceSandboxId", "")
-    return query.text("name", "").lower() in snapshot.name.lower() and (
-        not source or snapshot.source_sandbox_id == source
-    )
+    if source and snapshot.source_sandbox_id != source:
+        return False
+    return query.text("name", "").lower() in snapshot.name.lower()
 
 
 def ordered(found: list[Snapshot], query: Fields) -> list[Snapshot]:

@@ -1,4 +1,4 @@
-"""The snapshots of this server: Daytona's own three sizes over the host's template, and those that users made."""
+"""The snapshots of this server: Daytona's own three sizes, and those that users made."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ SEEDED_AT = 1767225600.0  # 2026-01-01
 
 @dataclass
 class Snapshot:
-    """One snapshot; `env` and `work_dir` are what its build left for those that start from it. Times are seconds since the epoch."""
+    """One snapshot. Times are seconds since the epoch.
+
+    `env` and `work_dir` are what its build left for those that start from it.
+    """
 
     id: str
     name: str
@@ -80,7 +83,10 @@ class Snapshots:
         return iter([*map(seeded, SEEDED), *self._kept.values()])
 
     def recover(self) -> None:
-        """After a start: a copy that was cut off is gone, a build that was has failed, storage without a record is freed."""
+        """After a start: a cut off copy is gone, a cut off build has failed.
+
+        Storage without a record is freed.
+        """
         for values in self._table:
             snapshot = Snapshot.from_stored(values)
             self._kept[snapshot.id] = snapshot
@@ -88,28 +94,19 @@ class Snapshots:
             if snapshot.state == "snapshotting":  # its request was never answered
                 self.remove(snapshot)
             elif snapshot.state in UNFINISHED:
-                self.change(
-                    snapshot,
-                    state="build_failed",
-                    error_reason="local Daytona ended while it was built",
-                )
-        stored = {
-            snapshot.id
-            for snapshot in self._kept.values()
-            if snapshot.state in ("active", "inactive")
-        }
-        for orphan in self._engine.stored_snapshots() - stored:
+                reason = "local Daytona ended while it was built"
+                self.change(snapshot, state="build_failed", error_reason=reason)
+        whole = [one for one in self._kept.values() if one.state in ("active", "inactive")]
+        for orphan in self._engine.stored_snapshots() - {one.id for one in whole}:
             self._engine.discard_snapshot(orphan)
 
     def find(self, id_or_name: str) -> Snapshot:
         """Raises the 404 that names those there are."""
-        snapshot = self._kept.get(id_or_name) or next(
-            (one for one in self if one.name == id_or_name), None
-        )
+        named = (one for one in self if one.name == id_or_name)
+        snapshot = self._kept.get(id_or_name) or next(named, None)
         if snapshot is None:
-            raise ApiError(
-                404, f"Snapshot {id_or_name} not found: local Daytona has {self._names()}"
-            )
+            message = f"Snapshot {id_or_name} not found: local Daytona has {self._names()}"
+            raise ApiError(404, message)
         return snapshot
 
     def usable(self, id_or_name: str) -> Snapshot:
@@ -121,21 +118,23 @@ class Snapshots:
         if snapshot.state != "active":
             raise ApiError(400, f"Snapshot {snapshot.name} is {snapshot.state}")
         if not snapshot.general and not self._engine.can_start_from(snapshot.id):
-            raise ApiError(
-                400,
-                f"Snapshot {snapshot.name} was made with another kind of storage; make it again",
-            )
+            reason = "was made with another kind of storage; make it again"
+            raise ApiError(400, f"Snapshot {snapshot.name} {reason}")
         return snapshot
 
     def base(self, name: str) -> Snapshot:
-        """What a FROM names: a snapshot, or an image that the operator maps to the template; raises the 400."""
+        """What a FROM names: a snapshot, or an image that the operator maps to the template.
+
+        Raises the 400.
+        """
         if plain_image(name) in map(plain_image, self.images):
             return seeded(DEFAULT)
         if all(one.name != name and one.id != name for one in self):
             raise ApiError(
                 400,
-                f"local Daytona cannot pull the image {name}: it builds on the snapshots it has ({self._names()}); "
-                f"an operator may serve it as this machine's own system: serve --image {name}",
+                f"local Daytona cannot pull the image {name}: it builds on the snapshots it has"
+                f" ({self._names()}); an operator may serve it as this machine's own system:"
+                f" serve --image {name}",
             )
         return self.usable(name)
 
@@ -148,9 +147,8 @@ class Snapshots:
         if not NAME.fullmatch(snapshot.name):
             raise ApiError(400, f"name must match {NAME.pattern}")
         if any(snapshot.name in (one.name, one.id) for one in self):
-            raise ApiError(
-                409, f'Snapshot with name "{snapshot.name}" already exists for this organization'
-            )
+            message = f'Snapshot with name "{snapshot.name}" already exists for this organization'
+            raise ApiError(409, message)
         self._table.save(snapshot.id, snapshot.name, dataclasses.asdict(snapshot))
         self._kept[snapshot.id] = snapshot
 
@@ -177,9 +175,8 @@ class Snapshots:
         if snapshot.general:
             raise ApiError(403, f"Snapshot {snapshot.name} is Daytona's own")
         if snapshot.state == "snapshotting" or self._in_use[snapshot.id] > 0:
-            raise ApiError(
-                409, f"Snapshot {snapshot.name} is in use; try again when its sandbox has started"
-            )
+            message = f"Snapshot {snapshot.name} is in use; try again when its sandbox has started"
+            raise ApiError(409, message)
 
     def remove(self, snapshot: Snapshot) -> None:
         """Record first: storage without a record is freed at the next start."""
@@ -196,7 +193,10 @@ def plain_image(name: str) -> str:
 
 
 def requested_size(fields: Fields, base: Resources) -> Resources:
-    """cpu, memory and disk of a request, those of `base` where it says nothing; raises the 400 beyond the largest."""
+    """cpu, memory and disk of a request, those of `base` where it says nothing.
+
+    Raises the 400 beyond the largest.
+    """
     return Resources(
         cpu=fields.integer("cpu", base.cpu, least=1, most=LARGEST.cpu),
         memory=fields.integer("memory", base.memory, least=1, most=LARGEST.memory),
@@ -205,7 +205,7 @@ def requested_size(fields: Fields, base: Resources) -> Resources:
 
 
 def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
-    """SnapshotDto (wire-protocol, section 2)."""
+    """SnapshotDto (PROTOCOL.md, "Snapshots")."""
     values = {
         "id": snapshot.id,
         "organizationId": "local",

@@ -1,4 +1,4 @@
-"""What time does to sandboxes: ttl, auto-stop, auto-archive, auto-delete; and the server's own end when nobody needs it."""
+"""What time does to sandboxes: ttl, auto-stop, auto-archive, auto-delete; and to an idle server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST_AUTO_ARCHIVE_MIN = 30 * 24 * 60  # what 0 means to Daytona
 async def run(
     sandboxes: Sandboxes, *, last_request: Callable[[], float], exit_server: Callable[[], None]
 ) -> None:
-    """Enforce every deadline, once a second; ends by asking the server to exit when it has been idle long enough."""
+    """Enforce every deadline, once a second, until the server has been idle long enough to exit."""
     idle_since = now()
     while True:
         await asyncio.sleep(sandboxes.minute / TICKS_PER_MINUTE)
@@ -37,7 +37,10 @@ async def run(
 
 
 async def enforce(sandboxes: Sandboxes, entry: Entry) -> None:
-    """Do what is due for one sandbox; a change that is under way (409) is looked at again at the next tick."""
+    """Do what is due for one sandbox.
+
+    During another change (409) it is left for the next tick.
+    """
     record, minute, moment = entry.record, sandboxes.minute, now()
     expires = record.expires_at(minute)
     with contextlib.suppress(ApiError):
@@ -54,36 +57,32 @@ async def enforce(sandboxes: Sandboxes, entry: Entry) -> None:
 
 
 def is_idle(entry: Entry, moment: float, minute: float) -> bool:
-    """Started, no toolbox request under way, and none for the auto-stop interval; background processes do not count."""
+    """Started, no toolbox request under way, and none for the auto-stop interval.
+
+    Background processes do not count.
+    """
     record = entry.record
     interval = record.auto_stop_interval * minute
-    return (
-        record.state == "started"
-        and interval > 0
-        and not entry.in_flight
-        and moment - record.last_activity_at >= interval
-    )
+    may_stop = record.state == "started" and interval > 0 and not entry.in_flight
+    return may_stop and moment - record.last_activity_at >= interval
 
 
 def is_left_stopped(record: Record, moment: float, minute: float) -> bool:
     interval = record.auto_delete_interval * minute
-    return (
-        record.state in ("stopped", "archived")
-        and interval >= 0
-        and moment - record.stopped_at >= interval
-    )
+    may_go = record.state in ("stopped", "archived") and interval >= 0
+    return may_go and moment - record.stopped_at >= interval
 
 
 def is_to_be_archived(record: Record, moment: float, minute: float) -> bool:
     interval = (record.auto_archive_interval or LONGEST_AUTO_ARCHIVE_MIN) * minute
-    return (
-        record.state == "stopped"
-        and not record.ephemeral
-        and moment - record.stopped_at >= interval
-    )
+    may_be = record.state == "stopped" and not record.ephemeral
+    return may_be and moment - record.stopped_at >= interval
 
 
 def is_needed(record: Record) -> bool:
-    """Whether the server must stay for this sandbox: it runs, or a timer of it is pending. Archiving can wait: it frees nothing here."""
+    """Whether the server must stay for this sandbox: it runs, or a timer of it is pending.
+
+    Archiving can wait: it frees nothing here.
+    """
     deletable = record.state in ("stopped", "archived") and record.auto_delete_interval >= 0
     return record.state not in AT_REST or record.ttl_minutes > 0 or deletable

@@ -1,11 +1,12 @@
-"""Everything of Daytona's API that local Daytona leaves to the cloud: one table of 501 answers, each with the way out."""
+"""What of Daytona's API local Daytona leaves to the cloud: a table of 501 answers."""
 
 from __future__ import annotations
 
 import re
 
 ANY = r"[^/]+"
-# (path pattern, sentence), first match wins. A path that is not here is not Daytona's API and answers 404.
+# (path pattern, sentence), first match wins. A path that is not here is not Daytona's API and
+# answers 404.
 REFUSALS: tuple[tuple[str, str], ...] = (
     (
         rf"/api/sandbox/{ANY}/(fork|pause)",
@@ -45,8 +46,8 @@ REFUSALS: tuple[tuple[str, str], ...] = (
         "local Daytona takes no build contexts; use sandbox.fs.upload_file after the create",
     ),
     (
-        r"/api/(health|organizations|users|api-keys|regions|registry|docker-registry|runners|audit|jobs|webhooks|"
-        r"preview|workspace|admin|toolbox|shared-regions|dashboard)(/.*)?",
+        r"/api/(health|organizations|users|api-keys|regions|registry|docker-registry|runners|audit"
+        r"|jobs|webhooks|preview|workspace|admin|toolbox|shared-regions|dashboard)(/.*)?",
         "local Daytona has no organizations, registries or dashboards; use the cloud",
     ),
     (
@@ -59,7 +60,8 @@ REFUSALS: tuple[tuple[str, str], ...] = (
     ),
     (
         rf"/toolbox/{ANY}/env",
-        "local Daytona cannot change a running sandbox's variables; use env= of each call, or env_vars at create",
+        "local Daytona cannot change a running sandbox's variables; use env= of each call,"
+        " or env_vars at create",
     ),
     (
         rf"/toolbox/{ANY}/(port|proxy)(/.*)?",
@@ -75,5 +77,8 @@ _COMPILED = [(re.compile(pattern), sentence) for pattern, sentence in REFUSALS]
 
 
 def refusal(path: str) -> str | None:
-    """The sentence for a path of Daytona's API that this server does not serve; None for a path that is not Daytona's."""
+    """The sentence for a path of Daytona's API that this server does not serve.
+
+    None for a path that is not Daytona's.
+    """
     return next((sentence for pattern, sentence in _COMPILED if pattern.fullmatch(path)), None)

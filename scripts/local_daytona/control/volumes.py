@@ -1,4 +1,4 @@
-"""Volumes: folders that sandboxes share and that outlive them. Their records, their mounts in a create, and their routes."""
+"""Volumes: folders that sandboxes share and that outlive them; records, mounts and routes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Volume:
     last_used_at: float | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """VolumeDto (wire-protocol, section 2)."""
+        """VolumeDto (PROTOCOL.md, "Volumes")."""
         moment = iso(self.created_at)
         return {
             "id": self.id,
@@ -87,9 +87,8 @@ class Volumes:
         try:
             self._engine.make_volume(volume.id)
         except OSError as error:
-            raise ApiError(
-                507, f"local Daytona could not store the volume: {error.strerror or error}"
-            ) from None
+            message = f"local Daytona could not store the volume: {error.strerror or error}"
+            raise ApiError(507, message) from None
         self._table.save(volume.id, volume.name, dataclasses.asdict(volume))
         self._kept[volume.id] = volume
         return volume
@@ -97,10 +96,8 @@ class Volumes:
     def delete(self, volume: Volume) -> None:
         """Raises the 409 while a sandbox has it, in whatever state that is."""
         if self._sandboxes.mounting(volume.id):
-            raise ApiError(
-                409,
-                f"Volume cannot be deleted because it is in use by one or more sandboxes: {volume.name}",
-            )
+            message = "Volume cannot be deleted because it is in use by one or more sandboxes"
+            raise ApiError(409, f"{message}: {volume.name}")
         self._table.forget(volume.id)
         del self._kept[volume.id]
         self._engine.discard_volume(volume.id)
@@ -109,11 +106,8 @@ class Volumes:
     def requested(self, fields: Fields) -> list[dict[str, str]]:
         """The `volumes` of a create request, by volume id; raises the 400 or 404."""
         wanted = fields.any("volumes") or []
-        if (
-            not isinstance(wanted, list)
-            or len(wanted) > MOST_MOUNTS
-            or not all(isinstance(one, dict) for one in wanted)
-        ):
+        is_list = isinstance(wanted, list) and all(isinstance(one, dict) for one in wanted)
+        if not is_list or len(wanted) > MOST_MOUNTS:
             raise ApiError(400, f"volumes must be a list of at most {MOST_MOUNTS} objects")
         mounts = [self._mount(Fields(one)) for one in wanted]
         refuse_nested([mount["mountPath"] for mount in mounts])
@@ -127,10 +121,8 @@ class Volumes:
         except ValueError as error:
             raise ApiError(400, str(error)) from None
         if subpath and not self._engine.can_mount_parts:
-            raise ApiError(
-                501,
-                "this machine's bubblewrap is too old for a volume's subpath; leave it out, or install 0.10 or newer",
-            )
+            message = "this machine's bubblewrap is too old for a volume's subpath"
+            raise ApiError(501, f"{message}; leave it out, or install 0.10 or newer")
         volume.last_used_at = now()
         mount = {"volumeId": volume.id, "mountPath": wanted.text("mountPath").rstrip("/")}
         return {**mount, "subpath": subpath} if subpath else mount
@@ -145,7 +137,7 @@ def refuse_nested(paths: list[str]) -> None:
 
 
 class VolumeRoutes:
-    """HTTP of the volumes (wire-protocol, section 2)."""
+    """HTTP of the volumes."""
 
     def __init__(self, volumes: Volumes) -> None:
         self._volumes = volumes

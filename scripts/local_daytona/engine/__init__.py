@@ -1,1 +1,1 @@
-"""The engine: isolation. Nothing above it knows what bubblewrap is; nothing in it knows what HTTP is."""
+"""The engine: isolation. Nothing above it knows of bubblewrap, nothing in it of Daytona's API."""

@@ -1,4 +1,4 @@
-"""One running sandbox: its bubblewrap process, its control socket, and what the server may ask of it."""
+"""One running sandbox: its bubblewrap process, its control socket, what may be asked of it."""
 
 from __future__ import annotations
 
@@ -39,16 +39,18 @@ FILE_TIMEOUT_S = 120.0
 READ_CHUNK = 256 * 1024
 LIBC = ctypes.CDLL(None, use_errno=True)
 CONNECT_TIMEOUT_S = 5.0
-FIRST_FREE_PORT = 1024  # below it nothing inside may listen: what does is this server's (engine.egress.transparent)
-KERNEL_FILE_SYSTEMS = (
-    0x9FA0,
-    0x62656572,
-)  # PROC_SUPER_MAGIC, SYSFS_MAGIC of include/uapi/linux/magic.h
+# Below it nothing inside may listen: what does is this server's (engine.egress.transparent).
+FIRST_FREE_PORT = 1024
+# PROC_SUPER_MAGIC and SYSFS_MAGIC of include/uapi/linux/magic.h
+KERNEL_FILE_SYSTEMS = (0x9FA0, 0x62656572)
 
 
 @dataclass
 class Running:
-    """A process inside: `pid` is the sandbox's own number; `exited` holds its exit code, or minus the signal."""
+    """A process inside.
+
+    `pid` is the sandbox's own number for it; `exited` holds its exit code, or minus the signal.
+    """
 
     key: str
     pid: int
@@ -66,9 +68,8 @@ class Box:
         self.sandbox_id = sandbox_id
         self.resources = resources
         self.closed = asyncio.Event()
-        self.ended_because: str | None = (
-            None  # why the server ended it on its own account, as a sentence
-        )
+        # Why the server ended it on its own account, as a sentence.
+        self.ended_because: str | None = None
         self.pid = -1  # of its first process, as the host counts
         self._exits: dict[str, asyncio.Future[int]] = {}
         self._control: Control
@@ -86,7 +87,10 @@ class Box:
         resources: Resources,
         mounts: Sequence[Mount] = (),
     ) -> Box:
-        """Start bubblewrap and wait for the agent; raises EngineUnavailable with what bubblewrap said, OSError for a volume."""
+        """Start bubblewrap and wait for the agent.
+
+        Raises EngineUnavailable with what bubblewrap said, OSError for a volume.
+        """
         box = cls(host, folders, sandbox_id=sandbox_id, resources=resources)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         box._control = Control(ours, on_exit=box._on_exit, on_close=box._on_close)
@@ -122,9 +126,10 @@ class Box:
             os.close(info)
 
     def _confine(self, info: int) -> None:
-        """Note the first process and limit it from outside, while its interpreter still starts; raises OSError.
+        """Note the first process and limit it from outside while it starts; raises OSError.
 
-        Nothing hostile runs in it before its first exec, which comes later. When bubblewrap fails there is no process.
+        Nothing hostile runs in it before its first exec, which comes later. When bubblewrap fails
+        there is no process.
         """
         child = child_pid(info)
         if child is None:
@@ -147,7 +152,7 @@ class Box:
         name: str,
         volumes: Sequence[tuple[Mount, int | None]],
     ) -> int:
-        parts = [fd for _, fd in volumes if fd is not None]
+        """Run the command; the read end of its --info-fd, which the caller closes."""
         filter_r, filter_w = os.pipe()
         info_r, info_w = os.pipe()
         try:
@@ -162,18 +167,8 @@ class Box:
                 info=info_w,
                 volumes=volumes,
             )
-            options = {} if self.host.python.hidden else self.host.owner.popen_options()
-            self._process = subprocess.Popen(
-                command,
-                pass_fds=(control.fileno(), filter_r, info_w, *parts),
-                env={},
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=complaints,
-                start_new_session=True,
-                **options,  # type: ignore[call-overload]
-            )
+            parts = [fd for _, fd in volumes if fd is not None]
+            self._popen(command, [control.fileno(), filter_r, info_w, *parts], complaints)
         except BaseException:
             os.close(info_r)
             raise
@@ -181,6 +176,20 @@ class Box:
             os.close(filter_r)
             os.close(info_w)
         return info_r
+
+    def _popen(self, command: Sequence[str], inherited: Sequence[int], complaints: int) -> None:
+        options = {} if self.host.python.hidden else self.host.owner.popen_options()
+        self._process = subprocess.Popen(
+            command,
+            pass_fds=inherited,
+            env={},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=complaints,
+            start_new_session=True,
+            **options,  # type: ignore[call-overload]
+        )
 
     async def _become_ready(self, complaints: int) -> None:
         try:
@@ -209,7 +218,10 @@ class Box:
         return found
 
     def end(self, reason: str) -> None:
-        """End it on the server's own account: callers that wait are told why, and `closed` is set at once."""
+        """End it on the server's own account; callers that wait are told why.
+
+        `closed` is set when this returns.
+        """
         self.ended_because = reason
         self._kill()
         self._control.close(reason)
@@ -227,11 +239,15 @@ class Box:
             await asyncio.to_thread(self._end_processes, self._process)
 
     def _end_processes(self, process: subprocess.Popen[bytes]) -> None:
-        """In a thread. An agent that code inside took over may ignore the end of its socket, so it is killed after a grace."""
+        """Wait for the end, and kill after a grace. In a thread.
+
+        An agent that code inside took over may ignore the end of its socket.
+        """
         if not self._have_ended(process, STOP_GRACE_S):
             self._kill()
             if not self._have_ended(process, KILL_GRACE_S):
-                return  # the kernel still holds it in a system call; the next start of the server looks again
+                # The kernel still holds it in a system call; the server's next start looks again.
+                return
         if self._pid1 >= 0:
             os.close(self._pid1)
             self._pid1 = -1
@@ -240,7 +256,10 @@ class Box:
                 self.host.groups.remove(self.sandbox_id)
 
     def _have_ended(self, process: subprocess.Popen[bytes], seconds: float) -> bool:
-        """Whether the first process has, and with it all others, and bubblewrap too, which may have ended before it."""
+        """Whether the sandbox's first process, and with it all others, and bubblewrap have ended.
+
+        Bubblewrap may end before the first process does.
+        """
         deadline = time.monotonic() + seconds
         if self._pid1 >= 0 and not has_ended(self._pid1, int(seconds * 1000)):
             return False
@@ -282,7 +301,10 @@ class Box:
         environment: Mapping[str, str],
         cwd: str,
     ) -> Running:
-        """Start a process with the given descriptors, which stay the caller's to close; raises FileProblem, SandboxGone."""
+        """Start a process with the given descriptors, which stay the caller's to close.
+
+        Raises FileProblem, SandboxGone.
+        """
         key, exited = self._expect_exit()
         try:
             answer = await self._ask(
@@ -300,7 +322,7 @@ class Box:
             raise
 
     async def _ask(self, op: str, fds: Sequence[int] = (), **values: Any) -> Answer:
-        """A request whose answer is values only: descriptors that come with it all the same are closed."""
+        """A request whose answer is values only; descriptors that come with it are closed."""
         answer = await self._control.request(op, fds, **values)
         close_all(answer.fds)
         return answer
@@ -317,20 +339,25 @@ class Box:
             await self._ask("kill", key=running.key, signal=int(number))
 
     async def open_file(self, path: str, mode: str) -> int:
-        """A descriptor of a regular file, opened inside (`mode` "r" or "w", parents made); raises FileProblem."""
+        """A descriptor of a regular file, opened inside; raises FileProblem.
+
+        `mode` is "r", or "w", which also makes the file and the folders above it.
+        """
         answer = await self._control.request("open", path=path, mode=mode)
         return only_descriptor(answer, is_readable_file if mode == "r" else is_writable_file)
 
     async def fifos(
         self, folder: str, *, readers: Sequence[str], writers: Sequence[str] = ()
     ) -> tuple[int, ...]:
-        """Our ends of new FIFOs inside, never blocking: those we read, then those we write; the caller closes them."""
+        """The server's ends of new FIFOs inside: those it reads, then those it writes.
+
+        They never block; the caller closes them.
+        """
         answer = await self._control.request(
             "fifos", folder=folder, readers=list(readers), writers=list(writers)
         )
-        if len(answer.fds) != len(readers) + len(writers) or not all(
-            stat.S_ISFIFO(os.fstat(fd).st_mode) for fd in answer.fds
-        ):
+        pipes = [fd for fd in answer.fds if stat.S_ISFIFO(os.fstat(fd).st_mode)]
+        if not len(pipes) == len(answer.fds) == len(readers) + len(writers):
             close_all(answer.fds)
             raise SandboxGone("the sandbox answered with something else than pipes")
         for fd in answer.fds:
@@ -340,7 +367,10 @@ class Box:
     async def terminal(
         self, argv: Sequence[str], *, environment: Mapping[str, str], cwd: str
     ) -> tuple[Running, int]:
-        """Start a process on a terminal of its own; the descriptor is the master's side, never blocking, the caller's to close."""
+        """Start a process on a terminal of its own.
+
+        The descriptor is the master's side: it never blocks, and the caller closes it.
+        """
         key, exited = self._expect_exit()
         try:
             answer = await self._control.request(
@@ -360,7 +390,10 @@ class Box:
         return Running(key=key, pid=pid, exited=exited), master
 
     async def connect(self, port: int) -> socket.socket:
-        """A socket connected to a loopback port inside, over IPv4 or else IPv6; raises FileProblem when nothing listens there."""
+        """A socket connected to a loopback port inside, over IPv4 or else IPv6.
+
+        Raises FileProblem when nothing listens there.
+        """
         if port < FIRST_FREE_PORT:
             raise FileProblem(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         try:
@@ -386,7 +419,10 @@ class Box:
         return found
 
     async def listen(self, host: str, port: int) -> socket.socket:
-        """A socket that listens inside and is accepted here; raises FileProblem when the port is taken."""
+        """A socket that listens inside and is accepted from here.
+
+        Raises FileProblem when the port is taken.
+        """
         answer = await self._control.request("listen", host=host, port=port)
         found = socket.socket(fileno=only_descriptor(answer, is_stream_socket))
         if not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
@@ -411,14 +447,12 @@ class Box:
             raise SandboxGone(self.ended_because or "the sandbox was stopped")
         return _file_value(data)
 
-    async def stats(self) -> dict[str, int]:
-        """Bytes of resident memory and number of processes, as the agent sees them."""
-        answer = await self._ask("stats")
-        return {name: number_in(answer, name) for name in ("memory", "processes")}
-
 
 def child_pid(info: int) -> int | None:
-    """What bubblewrap (not the sandbox) wrote to its --info-fd, read to the end; None when it ended before it had a child, or hangs."""
+    """The child's pid, which bubblewrap (not the sandbox) writes to its --info-fd.
+
+    None when bubblewrap ended before it had a child, or hangs.
+    """
     poll, data, deadline = select.poll(), b"", time.monotonic() + START_TIMEOUT_S
     poll.register(info, select.POLLIN)
     while poll.poll(max(0, int((deadline - time.monotonic()) * 1000))):
@@ -433,7 +467,7 @@ def child_pid(info: int) -> int | None:
 
 
 def number_in(answer: Answer, name: str, *opened: int) -> int:
-    """A whole number of an answer; for anything else it closes what was `opened` and raises SandboxGone."""
+    """A whole number of an answer; for anything else closes `opened` and raises SandboxGone."""
     value = answer.values.get(name)
     if isinstance(value, bool) or not isinstance(value, int):
         close_all(opened)
@@ -442,7 +476,10 @@ def number_in(answer: Answer, name: str, *opened: int) -> int:
 
 
 def only_descriptor(answer: Answer, wanted: Callable[[int], bool]) -> int:
-    """The one descriptor of an answer; raises SandboxGone unless it is what was `wanted`: the agent is not believed."""
+    """The one descriptor of an answer; raises SandboxGone unless `wanted` says yes to it.
+
+    The agent is not believed.
+    """
     if len(answer.fds) == 1 and wanted(answer.fds[0]):
         return answer.fds[0]
     close_all(answer.fds)
@@ -476,13 +513,12 @@ def is_stream_socket(fd: int) -> bool:
     if not stat.S_ISSOCK(os.fstat(fd).st_mode):
         return False
     with socket.socket(fileno=os.dup(fd)) as found:
-        return (
-            found.family in (socket.AF_INET, socket.AF_INET6) and found.type == socket.SOCK_STREAM
-        )
+        is_internet = found.family in (socket.AF_INET, socket.AF_INET6)
+        return is_internet and found.type == socket.SOCK_STREAM
 
 
 def is_kernel_file(fd: int) -> bool:
-    """Whether a descriptor is of procfs or sysfs; the agent refuses those too, but is not believed."""
+    """Whether a descriptor is of procfs or sysfs; the agent's own refusal is not believed."""
     answer = ctypes.create_string_buffer(512)  # struct statfs begins with its f_type, a long
     if LIBC.fstatfs(fd, answer) != 0:
         return True
@@ -500,7 +536,10 @@ def _file_value(data: bytes) -> Any:
 
 
 async def read_all(fd: int, *, limit: int, timeout_s: float | None = None) -> bytes:
-    """All of a pipe up to `limit` bytes (the rest is read and dropped); closes it. After `timeout_s` what came until then."""
+    """All of a pipe up to `limit` bytes, the rest read and dropped; closes it.
+
+    After `timeout_s` what came until then.
+    """
     data = bytearray()
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(_collect(fd, data, limit), timeout_s)
@@ -556,32 +595,26 @@ async def writable(fd: int) -> None:
 
 
 def explain(said: str) -> str:
-    """What to type, from bubblewrap's own words (local-isolation, section 7)."""
-    for words, fix in REMEDIES:
-        if words in said:
-            return fix
-    return (
-        "use a Linux machine with user namespaces, or Daytona's cloud (export DAYTONA_API_KEY=...)"
-    )
+    """What to type, from bubblewrap's own words (PROTOCOL.md, "Where namespaces are missing")."""
+    return next((fix for words, fix in REMEDIES if words in said), OTHER_MACHINE)
 
 
+APPARMOR_PROFILE = (
+    "sudo apt install bubblewrap apparmor-profiles"
+    " && sudo cp /usr/share/apparmor/extra-profiles/bwrap-userns-restrict /etc/apparmor.d/"
+    " && sudo apparmor_parser -r /etc/apparmor.d/bwrap-userns-restrict"
+)
+OTHER_MACHINE = (
+    "use a Linux machine with user namespaces, or Daytona's cloud (export DAYTONA_API_KEY=...)"
+)
 REMEDIES = (
-    (
-        "setting up uid map",
-        "sudo apt install bubblewrap apparmor-profiles && sudo cp "
-        "/usr/share/apparmor/extra-profiles/bwrap-userns-restrict /etc/apparmor.d/ && sudo apparmor_parser -r "
-        "/etc/apparmor.d/bwrap-userns-restrict",
-    ),
-    (
-        "Failed RTM_NEWADDR",
-        "sudo apt install bubblewrap apparmor-profiles && sudo cp "
-        "/usr/share/apparmor/extra-profiles/bwrap-userns-restrict /etc/apparmor.d/ && sudo apparmor_parser -r "
-        "/etc/apparmor.d/bwrap-userns-restrict",
-    ),
+    ("setting up uid map", APPARMOR_PROFILE),
+    ("Failed RTM_NEWADDR", APPARMOR_PROFILE),
     ("nesting depth or", "sudo sysctl -w user.max_user_namespaces=10000"),
     (
         "No permissions to creat",
-        "run it outside this container (its seccomp profile forbids namespaces), or use Daytona's cloud",
+        "run it outside this container (its seccomp profile forbids namespaces),"
+        " or use Daytona's cloud",
     ),
     ("Operation not permitted", "run it outside this container, or use Daytona's cloud"),
 )

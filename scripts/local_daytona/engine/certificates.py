@@ -1,4 +1,4 @@
-"""Which certificate authorities a sandbox trusts: the host's, and those that the server's own environment adds."""
+"""Which certificate authorities a sandbox trusts: the host's, and those of our own environment."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-CA_BUNDLE = (
-    "etc/ssl/certs/ca-certificates.crt"  # inside, where OpenSSL, Go and Debian's programs look
-)
+# Inside, where OpenSSL, Go and Debian's programs look.
+CA_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 SYSTEM_BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -18,7 +17,7 @@ SYSTEM_BUNDLES = (
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
     "/etc/ssl/cert.pem",
 )
-VARIABLES = (
+CERTIFICATE_VARIABLES = (
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
     "PIP_CERT",
@@ -26,9 +25,8 @@ VARIABLES = (
     "NODE_EXTRA_CA_CERTS",
     "GIT_SSL_CAINFO",
 )
-CERTIFICATE = re.compile(
-    rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----"
-)  # and no key beside it
+# And no key beside it.
+CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 LARGEST_BUNDLE = 8 * 1024 * 1024
 
 
@@ -36,11 +34,10 @@ def add_certificates(
     template: Path, environment: Mapping[str, str], system: Sequence[str] = SYSTEM_BUNDLES
 ) -> None:
     """Write the template's bundle; without any certificate there is none."""
-    files = [
-        next(filter(None, map(bundle, system)), b""),
-        *(bundle(environment.get(name, "")) for name in VARIABLES),
-    ]
-    certificates = list(dict.fromkeys(CERTIFICATE.findall(b"\n".join(files).replace(b"\r", b""))))
+    hosts = next(filter(None, map(bundle, system)), b"")
+    added = [bundle(environment.get(name, "")) for name in CERTIFICATE_VARIABLES]
+    text = b"\n".join([hosts, *added]).replace(b"\r", b"")
+    certificates = list(dict.fromkeys(CERTIFICATE.findall(text)))
     if not certificates:
         return
     target = template / CA_BUNDLE

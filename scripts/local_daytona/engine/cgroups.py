@@ -1,8 +1,9 @@
-"""Control groups for sandboxes, where this server may make them: one group a sandbox, below the server's own.
+"""Control groups: one a sandbox, below the server's own, where this server may make them.
 
-Only below a group that is the server's to divide: the top of a version 1 hierarchy as it is mounted here, or a version 2 group
-that was delegated to this server. Groups that somebody else made and watches (a login session's, a service manager's) are left
-alone, and the watchdog does their work. Version 2 is written from its documentation and was not tested on a real machine.
+Only below a group that is the server's to divide: the top of a version 1 hierarchy as it is mounted
+here, or a version 2 group that was delegated to this server. Groups that somebody else made and
+watches (a login session's, a service manager's) are left alone, and the watchdog does their work.
+Version 2 is written from its documentation and was not tested on a real machine.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ SERVERS_OWN = "daytona-server"  # version 2 wants no process in a group that is 
 
 @dataclass(frozen=True)
 class Mounted:
-    """One line of mountinfo that is a cgroup hierarchy: where it is, which of its groups is at the top there, its options."""
+    """One line of mountinfo that is a cgroup hierarchy.
+
+    Where it is, which of its groups is at the top there, its kind and its options.
+    """
 
     place: Path
     top: str
@@ -48,9 +52,8 @@ def mounted(mountinfo: str) -> list[Mounted]:
         before, _, after = line.partition(" - ")
         fields, kinds = before.split(), after.split()
         if len(kinds) >= 3 and kinds[0] in ("cgroup", "cgroup2") and "rw" in fields[5].split(","):
-            found.append(
-                Mounted(Path(fields[4]), fields[3], kinds[0], frozenset(kinds[2].split(",")))
-            )
+            options = frozenset(kinds[2].split(","))
+            found.append(Mounted(Path(fields[4]), fields[3], kinds[0], options))
     return found
 
 
@@ -83,7 +86,10 @@ class Groups:
         return f"cgroup v{self.version} ({', '.join(self.controllers)})"
 
     def enter(self, name: str, pid: int, resources: Resources) -> None:
-        """Make a sandbox's groups and put its first process in; raises OSError and then leaves none behind."""
+        """Make a sandbox's groups and put its first process in.
+
+        Raises OSError, and then leaves none behind.
+        """
         try:
             for folder in self._folders(name):
                 folder.mkdir(exist_ok=True)
@@ -101,12 +107,18 @@ class Groups:
                 (parent / (self.prefix + name) / file).write_text(value)
 
     def remove(self, name: str) -> None:
-        """Take a sandbox's groups away; its processes have ended, though the kernel may still be putting them away."""
+        """Take a sandbox's groups away.
+
+        Its processes have ended, though the kernel may still be putting them away.
+        """
         for folder in self._folders(name):
             remove_group(folder)
 
     def clean(self) -> None:
-        """End and remove what a killed server of this state folder left, and empty groups of others that never came back."""
+        """End and remove what a killed server of this state folder left.
+
+        Also remove empty groups of other servers that never came back.
+        """
         for parent in set(self.parents.values()):
             for folder in parent.glob(f"{self.prefix}*"):
                 kill_all(folder)
@@ -137,12 +149,10 @@ def values(version: int, controller: str, resources: Resources) -> dict[str, str
 
 
 def find_groups(state: Path) -> Groups | None:
-    """The groups that this server may use for sandboxes of the folder `state`; None where it may use none."""
+    """The groups that this server may use for sandboxes of the folder `state`; None without any."""
     prefix = f"{PREFIX}{hashlib.sha256(os.fsencode(state)).hexdigest()[:8]}-"
-    hierarchies, own = (
-        mounted(Path("/proc/self/mountinfo").read_text()),
-        own_groups(Path("/proc/self/cgroup").read_text()),
-    )
+    hierarchies = mounted(Path("/proc/self/mountinfo").read_text())
+    own = own_groups(Path("/proc/self/cgroup").read_text())
     parents = first_version(hierarchies, own)
     if parents:
         return Groups(1, parents, prefix)
@@ -155,33 +165,33 @@ def first_version(hierarchies: Iterable[Mounted], own: Mapping[str, str]) -> dic
     found = {}
     for controller in WANTED:
         for hierarchy in hierarchies:
-            is_own = (
-                hierarchy.kind == "cgroup"
-                and controller in hierarchy.options
-                and own.get(controller) == hierarchy.top
-            )
+            is_its = hierarchy.kind == "cgroup" and controller in hierarchy.options
+            is_own = is_its and own.get(controller) == hierarchy.top
             if is_own and os.access(hierarchy.place, os.W_OK):
                 found[controller] = hierarchy.place
     return found
 
 
 def second_version(hierarchies: Iterable[Mounted], own: Mapping[str, str]) -> dict[str, Path]:
-    """All wanted controllers of a version 2 group that was delegated to this server, which then divides it."""
+    """All wanted controllers of a version 2 group that was delegated to this server.
+
+    The server then divides it.
+    """
     for hierarchy in hierarchies:
-        if (
-            hierarchy.kind != "cgroup2"
-            or "" not in own
-            or not own[""].startswith(hierarchy.top.rstrip("/"))
-        ):
+        top = hierarchy.top.rstrip("/")
+        if hierarchy.kind != "cgroup2" or "" not in own or not own[""].startswith(top):
             continue
-        group = hierarchy.place / own[""][len(hierarchy.top.rstrip("/")) :].lstrip("/")
+        group = hierarchy.place / own[""][len(top) :].lstrip("/")
         if os.access(group / "cgroup.subtree_control", os.W_OK) and divided(group):
             return dict.fromkeys(WANTED, group)
     return {}
 
 
 def divided(group: Path) -> bool:
-    """Hand the wanted controllers on to the groups below; False when they are missing, or others live in the group."""
+    """Hand the wanted controllers on to the groups below.
+
+    False when they are missing, or when other processes live in the group.
+    """
     try:
         if not set(WANTED) <= set((group / "cgroup.controllers").read_text().split()):
             return False
@@ -191,9 +201,8 @@ def divided(group: Path) -> bool:
             return False
         (group / SERVERS_OWN).mkdir(exist_ok=True)
         (group / SERVERS_OWN / "cgroup.procs").write_text(str(os.getpid()))
-        (group / "cgroup.subtree_control").write_text(
-            " ".join(f"+{controller}" for controller in WANTED)
-        )
+        wanted = " ".join(f"+{controller}" for controller in WANTED)
+        (group / "cgroup.subtree_control").write_text(wanted)
     except OSError as error:
         log.info("control groups are not used: %s", error)
         return False

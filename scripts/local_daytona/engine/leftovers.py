@@ -1,6 +1,7 @@
-"""Which processes are sandboxes of this state folder, on disk, so that the next server can end what a killed one left.
+"""Which processes are sandboxes of this state folder, noted on disk.
 
-Sandboxes end by themselves with their server. One whose pid 1 was taken over by its own code need not.
+So the next server can end what a killed one left. Sandboxes end by themselves with their server;
+one whose pid 1 was taken over by its own code need not.
 """
 
 from __future__ import annotations
@@ -56,24 +57,32 @@ class Leftovers:
             path.unlink(missing_ok=True)
 
     def end_unborn(self, sandboxes: Path) -> None:
-        """Kill bubblewraps that stopped halfway: the server died before it knew their child, which then waits for ever."""
-        for name in os.listdir("/proc"):
+        """Kill bubblewraps that stopped halfway.
+
+        Their server died before it knew their child, which then waits for ever.
+        """
+        for name in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
-                if name.isdigit() and is_bubblewrap_on(
-                    Path(f"/proc/{name}/cmdline").read_bytes(), sandboxes
-                ):
+                command = Path(f"/proc/{name}/cmdline").read_bytes()
+                if is_bubblewrap_on(command, sandboxes):
                     end(Identity.of(int(name)))
 
 
 def is_bubblewrap_on(command: bytes, sandboxes: Path) -> bool:
-    """Whether a command line is that of bubblewrap with storage below this folder; code inside may only pretend to its own harm."""
+    """Whether a command line is that of bubblewrap with storage below this folder.
+
+    Code inside that pretends to be one harms itself only.
+    """
     program, *words = command.split(b"\0")
     place = os.fsencode(sandboxes) + b"/"
     return os.path.basename(program) == b"bwrap" and any(word.startswith(place) for word in words)
 
 
 def end(process: Identity) -> None:
-    """Kill exactly this process, and with it everything in its pid namespace; raises OSError when it is gone."""
+    """Kill exactly this process, and with it everything in its pid namespace.
+
+    Raises OSError when it is gone.
+    """
     handle = os.pidfd_open(process.pid)
     try:
         if Identity.of(process.pid) != process:

@@ -6,21 +6,21 @@ from dataclasses import dataclass
 
 MIB = 1024**2
 GIB = 1024**3
-PROCESSES_PER_SANDBOX = (
-    512  # the kernel counts them per user namespace, so per sandbox (Linux 5.14 and newer)
-)
+# The kernel counts them per user namespace, so per sandbox (Linux 5.14 and newer).
+PROCESSES_PER_SANDBOX = 512
 OPEN_FILES = 8192  # of one process
 MOST_DESCRIPTORS = 65_536  # of all processes of a sandbox: the host's file table is shared
 MOST_TERMINALS = 1024  # the kernel has 4096 for the whole machine
-MOST_IN_FLIGHT = 512  # descriptors that wait in UNIX sockets: counted by the host's user, whose other programs may have 1024
+# Descriptors that wait in UNIX sockets: the kernel counts them for the host's user, whose programs
+# together may have 1024.
+MOST_IN_FLIGHT = 512
 SOCKET_BUFFERS = 208 * 1024  # bytes that one socket may keep waiting, in nobody's resident memory
 SHARED_MEMORY = 64 * MIB
 RUN_FOLDER = 16 * MIB
 MOST_FILES = 1_000_000  # each takes an inode of the host's disk, also when it is empty
 DEEPEST_FOLDER = 500
-INSIDE_CLEANUP = (
-    64 * MIB
-)  # what a sandbox that is over its disk may still write after a start, to delete and compress
+# What a sandbox that is over its disk may still write after a start, to delete and compress.
+INSIDE_CLEANUP = 64 * MIB
 # The host's last reserve: below these, the sandbox that took the most is ended.
 FREE_MEMORY_FLOOR = 256 * MIB
 FREE_DISK_FLOOR = 128 * MIB

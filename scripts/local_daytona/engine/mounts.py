@@ -1,7 +1,8 @@
-"""Volumes in a sandbox: where they are mounted, and how the path that the user asked for leads there.
+"""Volumes in a sandbox: where they are mounted, and how the path that was asked for leads there.
 
-A mount point never lies on storage that a sandbox wrote (CVE-2026-87766): a volume is mounted on the fresh root file system,
-under the path asked for where that is there, else under /.volumes with a symlink made inside at the path asked for.
+A mount point never lies on storage that a sandbox wrote (CVE-2026-87766): a volume is mounted on
+the fresh root file system, under the path asked for where that is there, else under /.volumes with
+a symlink made inside at the path asked for.
 """
 
 from __future__ import annotations
@@ -18,21 +19,19 @@ from .rootfs import BOUND, HOME
 PLACE = "/.volumes"
 ALLOWED = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]{1,128}){1,16}")
 # Top-level names that the sandbox's own system uses; everything else is free for mount points.
-SYSTEM = tuple(
-    """
-        bin boot dev etc lib lib32 lib64 libx32 proc python run sbin sys usr var
-    """.split()
-)
+SYSTEM = tuple("bin boot dev etc lib lib32 lib64 libx32 proc python run sbin sys usr var".split())
 FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,127}")
-BIND_DESCRIPTOR = (
-    0,
-    10,
-)  # the first bubblewrap that binds an open folder, and checks that it was not swapped meanwhile
+# The first bubblewrap that binds an open folder, and checks that it was not swapped meanwhile.
+BIND_DESCRIPTOR = (0, 10)
 
 
 @dataclass(frozen=True)
 class Mount:
-    """One volume of one sandbox: its storage, the part of it that is shown, the mount point, and the link to it if any."""
+    """One volume of one sandbox.
+
+    The folder of its storage, the part of it that is shown ("" for all), the mount point, and the
+    path that is a link to it, if any.
+    """
 
     volume: Path
     subpath: str
@@ -41,14 +40,18 @@ class Mount:
 
 
 def place_of(path: str, volume_id: str, subpath: str) -> tuple[str, str | None]:
-    """The mount point for a wanted path, and the link that is needed; raises ValueError with the allowed form."""
+    """The mount point for a wanted path, and the link that is needed.
+
+    Raises ValueError with the allowed form.
+    """
     path = path.rstrip("/")
     top = path.split("/")[1] if path.startswith("/") else ""
     taken = top in SYSTEM or top.startswith(".") or path == HOME or path.strip("/") in BOUND
     if taken or not ALLOWED.fullmatch(path):
         allowed = ", ".join(f"/{name}/NAME" for name in BOUND if name != "home")
         raise ValueError(
-            f"mountPath must be like /home/daytona/NAME, {allowed} or a new folder such as /data, of [A-Za-z0-9._-]"
+            f"mountPath must be like /home/daytona/NAME, {allowed}"
+            " or a new folder such as /data, of [A-Za-z0-9._-]"
         )
     if top in BOUND:
         part = ":" + subpath.replace("/", ":") if subpath else ""
@@ -65,7 +68,10 @@ def checked_subpath(subpath: str) -> str:
 
 
 def open_source(mount: Mount, owner: Owner) -> int:
-    """The folder to mount, made if need be; by descriptors, since sandboxes write there. Raises OSError for a link in the way."""
+    """A descriptor of the folder to mount, made if need be; raises OSError for a link in the way.
+
+    By descriptors, since sandboxes write there.
+    """
     fd = open_folder(str(mount.volume), None)
     for name in mount.subpath.split("/"):
         try:
@@ -87,7 +93,8 @@ def open_or_make(beside: int, name: str, owner: Owner) -> int:
     return fd
 
 
-# Run inside: a link or an empty folder at the path gives way, anything else stays and the mount is refused.
+# Run inside: a link or an empty folder at the path gives way; anything else stays, and the mount is
+# refused.
 LINK_SCRIPT = """
 mkdir -p "$(dirname "$2")" || exit 1
 if [ -L "$2" ]; then rm "$2" || exit 1; elif [ -d "$2" ]; then rmdir "$2" || exit 1; fi

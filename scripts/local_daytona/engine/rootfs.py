@@ -1,6 +1,7 @@
-"""A sandbox's file system: the host template it starts from, its own folders on the host, and their removal.
+"""A sandbox's file system: the template it starts from, its own folders on the host, their removal.
 
-Rule that every function here keeps: no mount point ever lies on storage that a sandbox wrote (local-isolation, section 3).
+Rule that every function here keeps: no mount point ever lies on storage that a sandbox wrote
+(PROTOCOL.md, "Mount points and storage").
 """
 
 from __future__ import annotations
@@ -17,21 +18,13 @@ from .copying import Budget, TreeCopy
 from .host import Owner
 
 HOME = "/home/daytona"
-BOUND = (
-    "home",
-    "root",
-    "opt",
-    "srv",
-    "mnt",
-    "media",
-    "tmp",
-)  # one folder of the sandbox's own for each
-LAYERED = (
-    "etc",
-    "var",
-)  # over the template: a copy-on-write layer, or a copy where overlays do not work
+# One folder of the sandbox's own for each.
+BOUND = ("home", "root", "opt", "srv", "mnt", "media", "tmp")
+# Over the template: a copy-on-write layer, or a copy where overlays do not work.
+LAYERED = ("etc", "var")
 
-# An allow list: host configuration that programs need, nothing that can hold a secret. Only what everyone may read is copied.
+# An allow list: host configuration that programs need, nothing that can hold a secret. Only what
+# everyone may read is copied.
 ETC_ALLOWED = tuple(
     """
         alternatives bash.bashrc ca-certificates ca-certificates.conf debian_version
@@ -43,10 +36,21 @@ ETC_ALLOWED = tuple(
     """.split()
 )
 VAR_FOLDERS = ("cache", "lib", "lib/misc", "lib/dpkg", "local", "log", "mail", "opt", "spool")
-PASSWD = f"daytona:x:0:0:daytona:{HOME}:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+PASSWD = (
+    f"daytona:x:0:0:daytona:{HOME}:/bin/bash\n"
+    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+)
 GROUP = "daytona:x:0:\nnogroup:x:65534:\n"
 HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-RESOLVER = "nameserver 127.0.0.53\n"  # engine.egress.namespace listens there where it may; elsewhere nobody does, and lookups fail at once
+# engine.egress.namespace listens there where it may; elsewhere nobody does: lookups fail at once.
+RESOLVER = "nameserver 127.0.0.53\n"
+ETC_WRITTEN = {
+    "passwd": PASSWD,
+    "group": GROUP,
+    "hosts": HOSTS,
+    "machine-id": "",
+    "resolv.conf": RESOLVER,
+}
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class SandboxFolders:
         return self.data / name
 
     def layer(self, name: str, part: str) -> Path:
-        """`part` is `up` (what the sandbox changed), `work` (overlayfs' own) or `copy` (copy mode)."""
+        """`part`: `up` (what the sandbox changed), `work` (of overlayfs) or `copy` (copy mode)."""
         return self.base / part / name
 
     @property
@@ -85,13 +89,7 @@ def make_template(template: Path, owner: Owner) -> None:
     etc = owner.make_folder(template / "etc", 0o755)
     for name in ETC_ALLOWED:
         copy_readable(Path("/etc") / name, etc / name)
-    for name, text in (
-        ("passwd", PASSWD),
-        ("group", GROUP),
-        ("hosts", HOSTS),
-        ("machine-id", ""),
-        ("resolv.conf", RESOLVER),
-    ):
+    for name, text in ETC_WRITTEN.items():
         (etc / name).write_text(text)
         (etc / name).chmod(0o644)
     add_certificates(template, os.environ)
@@ -105,7 +103,7 @@ def make_template(template: Path, owner: Owner) -> None:
 
 
 def copy_readable(source: Path, target: Path) -> None:
-    """Copy what everyone may read below `source`; a symlink stays one, anything special is left out."""
+    """Copy what everyone may read below `source`; symlinks stay, anything special is left out."""
     status = source.lstat() if os.path.lexists(source) else None
     if status is None:
         return
@@ -132,7 +130,7 @@ def give_tree(top: Path, owner: Owner) -> None:
 
 
 def make_folders(base: Path, template: Path, owner: Owner, *, overlay: bool) -> SandboxFolders:
-    """Create a new sandbox's storage; raises OSError (a full disk) and then leaves nothing behind."""
+    """Create a new sandbox's storage; raises OSError (a full disk), then leaves nothing behind."""
     folders = SandboxFolders(base)
     try:
         owner.make_folder(base)
@@ -153,7 +151,10 @@ def kept_parts(*, overlay: bool) -> tuple[str, ...]:
 
 
 def copy_kept(source: Path, target: Path, owner: Owner, budget: Budget, *, overlay: bool) -> None:
-    """Copy what a sandbox (or a snapshot) wrote to the new folder `target`; leaves nothing behind when it raises."""
+    """Copy what a sandbox (or a snapshot) wrote to the new folder `target`.
+
+    Leaves nothing behind when it raises.
+    """
     try:
         owner.make_folder(target)
         for part in kept_parts(overlay=overlay):
@@ -184,9 +185,10 @@ def _make_layers(folders: SandboxFolders, template: Path, owner: Owner, *, overl
 
 
 def remove_tree(top: Path) -> None:
-    """Delete a tree that hostile code wrote: no symlink is followed, no depth overflows the stack, no mode stops it.
+    """Delete a tree that hostile code wrote.
 
-    Every folder found is first moved up to be a direct child of `top`, so nothing is ever more than two levels deep.
+    No symlink is followed, no depth overflows the stack, no mode stops it: every folder found is
+    first moved up to be a direct child of `top`, so nothing is ever more than two levels deep.
     """
     if top.is_symlink() or not os.path.lexists(top):
         return

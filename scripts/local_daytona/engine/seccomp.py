@@ -8,32 +8,21 @@ from __future__ import annotations
 import errno
 import platform
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-LOAD, JUMP_EQ, JUMP_GE, JUMP_SET, RETURN, AND = 0x20, 0x15, 0x35, 0x45, 0x06, 0x54
+LOAD, JUMP_EQ, JUMP_GE, JUMP_SET, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
-NUMBER, ARCH, ARG0, ARG1, ARG2 = (
-    0,
-    4,
-    16,
-    24,
-    32,
-)  # offsets in struct seccomp_data, low words (little endian)
+# Offsets in struct seccomp_data, low words (little endian).
+NUMBER, ARCH, ARG0, ARG1, ARG2 = 0, 4, 16, 24, 32
 
 CLONE_NAMESPACES = 0x7E020080  # NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, NETLINK_ROUTE = 1, 2, 10, 16, 0
-PROTOCOLS = (
-    0,
-    1,
-    6,
-    17,
-    58,
-)  # any, ICMP, TCP, UDP, ICMPv6: others (SCTP, DCCP, MPTCP) would make the host load their modules
+# Any, ICMP, TCP, UDP, ICMPv6: others (SCTP, DCCP, MPTCP) would make the host load their modules.
+PROTOCOLS = (0, 1, 6, 17, 58)
 X32_BIT = 0x40000000
-FIRST_UNKNOWN = (
-    470  # the first number that the kernel's table did not have when ours was made (Linux 6.18)
-)
+# The first number that the kernel's table did not have when ours was made (Linux 6.18).
+FIRST_UNKNOWN = 470
 
 _COMMON = {
     "setns": (308, 268),
@@ -92,8 +81,9 @@ _COMMON = {
     "lsm_set_self_attr": (460, 460),
     "open_tree_attr": (467, 467),
 }
-# Answered as by a kernel or a file system without them, which programs know. What they take is in nobody's resident memory
-# (System V objects, secret memory), is counted for the whole machine (aio), or fills a disk before the watchdog looks (fallocate).
+# Answered as by a kernel or a file system without them, which programs know. What they take is in
+# nobody's resident memory (System V objects, secret memory), is counted for the whole machine
+# (aio), or fills a disk before the watchdog looks (fallocate).
 _ABSENT = {
     "shmget": (29, 194, errno.ENOSYS),
     "semget": (64, 190, errno.ENOSYS),
@@ -125,7 +115,7 @@ class Arch:
     ioctl: int
     socket: int
     socketpair: int
-    x32: bool = field(default=False)
+    x32: bool = False
 
 
 ARCHES = {
@@ -186,18 +176,14 @@ def _clone_body() -> bytes:
 
 
 def _ioctl_body() -> bytes:
-    return (
-        load(ARG1) + refuse(TIOCSTI, errno.EPERM) + refuse(TIOCLINUX, errno.EPERM) + answer(ALLOW)
-    )
+    typing = refuse(TIOCSTI, errno.EPERM) + refuse(TIOCLINUX, errno.EPERM)
+    return load(ARG1) + typing + answer(ALLOW)
 
 
 def _socket_body() -> bytes:
-    """UNIX sockets, IPv4 and IPv6 of the ordinary protocols, and the netlink socket that tells addresses and routes."""
-    internet = (
-        load(ARG2)
-        + b"".join(allow(protocol) for protocol in PROTOCOLS)
-        + answer(ERRNO | errno.EPROTONOSUPPORT)
-    )
+    """UNIX sockets, IPv4 and IPv6 of ordinary protocols, and netlink for addresses and routes."""
+    ordinary = b"".join(allow(protocol) for protocol in PROTOCOLS)
+    internet = load(ARG2) + ordinary + answer(ERRNO | errno.EPROTONOSUPPORT)
     route_only = load(ARG2) + allow(NETLINK_ROUTE) + answer(ERRNO | errno.EAFNOSUPPORT)
     families = when(AF_INET, internet) + when(AF_INET6, internet) + when(AF_NETLINK, route_only)
     return load(ARG0) + allow(AF_UNIX) + families + answer(ERRNO | errno.EAFNOSUPPORT)
@@ -208,26 +194,21 @@ def _socketpair_body() -> bytes:
 
 
 def program(machine: str | None = None) -> bytes:
-    """The filter for `machine` (default: this one), as bubblewrap's --seccomp reads it; raises KeyError if unknown.
+    """The filter for `machine` (default: this one), as bubblewrap's --seccomp reads it.
 
-    A wrong architecture is killed; x32, clone3 and what is newer than this table answer ENOSYS, so that libc falls back to what
-    is older (clone, whose flags can be read).
+    Raises KeyError for an unknown machine.
+
+    A wrong architecture is killed; x32, clone3 and what is newer than this table answer ENOSYS, so
+    that libc falls back to what is older (clone, whose flags can be read).
     """
     arch = ARCHES[machine or platform.machine()]
     head = load(ARCH) + instruction(JUMP_EQ, 1, 0, arch.audit) + answer(KILL) + load(NUMBER)
     if arch.x32:
         head += instruction(JUMP_GE, 0, 1, X32_BIT) + answer(ERRNO | errno.ENOSYS)
-    rules = (
-        instruction(JUMP_GE, 0, 1, FIRST_UNKNOWN)
-        + answer(ERRNO | errno.ENOSYS)
-        + refuse(arch.clone3, errno.ENOSYS)
-    )
+    rules = instruction(JUMP_GE, 0, 1, FIRST_UNKNOWN) + answer(ERRNO | errno.ENOSYS)
+    rules += refuse(arch.clone3, errno.ENOSYS)
     rules += b"".join(refuse(number, code) for number, code in arch.absent)
     rules += b"".join(refuse(number, errno.EPERM) for number in arch.denied)
-    rules += (
-        when(arch.clone, _clone_body())
-        + when(arch.ioctl, _ioctl_body())
-        + when(arch.socket, _socket_body())
-    )
-    rules += when(arch.socketpair, _socketpair_body())
+    rules += when(arch.clone, _clone_body()) + when(arch.ioctl, _ioctl_body())
+    rules += when(arch.socket, _socket_body()) + when(arch.socketpair, _socketpair_body())
     return head + rules + answer(ALLOW)

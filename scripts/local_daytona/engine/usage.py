@@ -1,4 +1,7 @@
-"""What sandboxes use, measured from outside: nothing here asks the sandbox, and nothing here follows a path that it could bend."""
+"""What sandboxes use, measured from outside.
+
+Nothing here asks the sandbox, and nothing here follows a path that it could bend.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ class Process:
 
     @property
     def at_most(self) -> int:
-        """Resident bytes and as many page tables as its address space can have: 4 KiB for each 2 MiB."""
+        """Resident bytes, and the most page tables it can have: 4 KiB for 2 MiB of addresses."""
         return self.resident + self.virtual // 512
 
 
@@ -45,7 +48,10 @@ def all_processes() -> dict[int, Process]:
 
 
 def families(processes: Mapping[int, Process], roots: Iterable[int]) -> dict[int, list[int]]:
-    """The pids below each root, itself included: nothing can leave a pid namespace, orphans become its pid 1's."""
+    """The pids below each root, itself included.
+
+    Nothing can leave a pid namespace: orphans become its pid 1's.
+    """
     children: dict[int, list[int]] = defaultdict(list)
     for pid, process in processes.items():
         children[process.parent].append(pid)
@@ -59,7 +65,10 @@ def families(processes: Mapping[int, Process], roots: Iterable[int]) -> dict[int
 
 
 def memory_of(pids: Iterable[int], processes: Mapping[int, Process], in_files: int) -> int:
-    """Bytes that these processes keep from others; shared pages count once, `in_files` is what memory files of theirs hold."""
+    """Bytes that these processes keep from others; shared pages count once.
+
+    `in_files` is what memory files of theirs hold.
+    """
     private, shared = 0, 0
     for pid in pids:
         try:
@@ -73,7 +82,7 @@ def memory_of(pids: Iterable[int], processes: Mapping[int, Process], in_files: i
 
 
 def page_tables(pid: int) -> int:
-    """Bytes of them: address space that was only read has gigabytes of tables and nothing resident."""
+    """Bytes of them: address space that was only read has gigabytes of tables, none resident."""
     with contextlib.suppress(OSError), open(f"/proc/{pid}/status") as file:
         for line in file:
             if line.startswith("VmPTE:"):
@@ -82,7 +91,10 @@ def page_tables(pid: int) -> int:
 
 
 def small_files(pid: int) -> int:
-    """Bytes that the kernel keeps for the files, however empty, in the memory folders of a sandbox, by its first process."""
+    """Bytes that the kernel keeps for files, however empty, in a sandbox's memory folders.
+
+    `pid` is the sandbox's first process.
+    """
     total = 0
     for folder in MEMORY_FOLDERS:
         with contextlib.suppress(OSError):
@@ -104,15 +116,15 @@ def rollup(pid: int) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Held:
-    """What open descriptors keep: bytes in files without a name, on disk and in memory (memfd); and how many sockets there are."""
+    """What open descriptors keep: bytes in files without a name, and how many sockets there are."""
 
     disk: int = 0
-    memory: int = 0
+    memory: int = 0  # memfd
     sockets: int = 0
 
 
 class Unmeasurable(Exception):
-    """More than anyone would look through: too deep, too many; says which, as a sentence about the sandbox."""
+    """More than can be looked through; the message goes on after "the sandbox"."""
 
 
 def held_by(pids: Iterable[int]) -> Held:
@@ -137,14 +149,12 @@ def held_by(pids: Iterable[int]) -> Held:
 
 
 def is_terminal_master(status: os.stat_result) -> bool:
-    return (
-        stat.S_ISCHR(status.st_mode)
-        and (os.major(status.st_rdev), os.minor(status.st_rdev)) == TERMINAL_MASTER
-    )
+    device = (os.major(status.st_rdev), os.minor(status.st_rdev))
+    return stat.S_ISCHR(status.st_mode) and device == TERMINAL_MASTER
 
 
 def waiting_in(path: str) -> int:
-    """How many descriptors were sent to this socket and not received; kernels before 5.11 do not say."""
+    """How many descriptors were sent to this socket and not received; 0 before Linux 5.11."""
     with contextlib.suppress(OSError), open(path.replace("/fd/", "/fdinfo/"), "rb") as file:
         for line in file:
             if line.startswith(b"scm_fds:"):
@@ -160,7 +170,10 @@ def is_memory_file(path: str) -> bool:
 
 
 def descriptors_of(pids: Iterable[int]) -> Iterator[tuple[str, os.stat_result]]:
-    """Every open descriptor, by its path in /proc; raises Unmeasurable, since nobody may hide one behind a crowd of others."""
+    """Every open descriptor, by its path in /proc.
+
+    Raises Unmeasurable for too many, so that none can hide behind a crowd of others.
+    """
     left = MOST_DESCRIPTORS
     for pid in pids:
         with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
@@ -173,7 +186,10 @@ def descriptors_of(pids: Iterable[int]) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def tree_size(top: Path) -> int:
-    """Bytes that a tree takes on disk; links are not followed, hard links count once. Raises Unmeasurable, OSError."""
+    """Bytes that a tree takes on disk; links are not followed, hard links count once.
+
+    Raises Unmeasurable, OSError.
+    """
     walk = Walk()
     walk.run(os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
     return walk.bytes
@@ -209,7 +225,7 @@ class Walk:
 
     @staticmethod
     def _enter(folder: int, name: str) -> int:
-        """The folder's descriptor; -1 when it is gone, or closed to us (an ordinary user's own, made unreadable)."""
+        """The folder's descriptor; -1 when it is gone, or made unreadable for an ordinary user."""
         try:
             return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
         except OSError:

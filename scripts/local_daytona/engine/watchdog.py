@@ -1,6 +1,7 @@
-"""Ends sandboxes that use more memory or disk than their size, where no control group or quota does; and keeps the host's last reserve.
+"""Ends sandboxes that use more memory or disk than their size, and keeps the host's last reserve.
 
-It looks now and then, so a sandbox can be over its size for a moment: what it took by then is freed with it.
+Memory only where no control group limits it. It looks now and then, so a sandbox can be over its
+size for a moment: what it took by then is freed with it.
 """
 
 from __future__ import annotations
@@ -39,13 +40,16 @@ log = logging.getLogger(__name__)
 MEMORY_EVERY_S = 0.5
 DISK_EVERY_S = 2.0
 DISK_SHARE = 20  # a tree that takes a second to measure is measured every 20 s at most
-Verdict = tuple[Box, str]
+Verdict = tuple[Box, str]  # a sandbox that must end, and why
 WORTH_ENDING = 64 * 1024**2  # the floor ends nothing smaller
 
 
 @dataclass(eq=False)
 class Watched:
-    """A running sandbox and what was last seen of it, in bytes; `stored` counts its volumes too, `before` is of the look before."""
+    """A running sandbox and what was last seen of it, in bytes.
+
+    `stored` counts its volumes too; `before` is what `stored` was at the look before.
+    """
 
     box: Box
     disk_at_start: int
@@ -58,7 +62,7 @@ class Watched:
 
     @property
     def disk_allowed(self) -> int:
-        """Its size; a sandbox that was over it when it started may run a little on, so that files can be deleted."""
+        """Its size, or a little more than it had at its start, so that files can be deleted."""
         return max(self.box.resources.disk * GIB, self.disk_at_start + INSIDE_CLEANUP)
 
 
@@ -71,24 +75,23 @@ class Watchdog:
     def __init__(self, state: Path, *, memory: bool) -> None:
         self._state = state
         self._memory = memory
-        self._threads = ThreadPoolExecutor(
-            2, "watchdog"
-        )  # its own: it must look also when all other threads are busy
+        # Its own: it must look also when all other threads are busy.
+        self._threads = ThreadPoolExecutor(2, "watchdog")
         self._watched: set[Watched] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def watch(self, box: Box, *, stored: int, volumes: Sequence[Path], in_volumes: int) -> None:
-        """Look after a sandbox until it ends; `stored` and `in_volumes` are what was measured before it started."""
+        """Look after a sandbox until it ends.
+
+        `stored` and `in_volumes` are what was measured before it started.
+        """
         at_start = stored + in_volumes
         self._watched.add(Watched(box, stored, volumes, at_start, at_start))
         if not self._tasks:
-            self._tasks = {
-                asyncio.create_task(
-                    self._rounds(lambda boxes: look_at_disk(boxes, self._state), DISK_EVERY_S)
-                )
-            }
+            rounds = [self._rounds(self._look_at_disk, DISK_EVERY_S)]
             if self._memory:
-                self._tasks.add(asyncio.create_task(self._rounds(look_at_memory, MEMORY_EVERY_S)))
+                rounds.append(self._rounds(look_at_memory, MEMORY_EVERY_S))
+            self._tasks = {asyncio.create_task(each) for each in rounds}
 
     def _running(self) -> list[Watched]:
         self._watched = {one for one in self._watched if one.box.is_running}
@@ -97,18 +100,19 @@ class Watchdog:
         return list(self._watched)
 
     async def _rounds(self, look: Look, every_s: float) -> None:
-        mine = asyncio.current_task()
+        mine, loop = asyncio.current_task(), asyncio.get_running_loop()
         while mine in self._tasks:
             await asyncio.sleep(every_s)
             running = self._running()
             try:
-                for box, reason in await asyncio.get_running_loop().run_in_executor(
-                    self._threads, look, running
-                ):
+                for box, reason in await loop.run_in_executor(self._threads, look, running):
                     log.warning("sandbox %s is ended: %s", box.sandbox_id, reason)
                     box.end(reason)
             except Exception:  # whatever it was: without the next look there would be no limits
                 log.exception("the watchdog could not look")
+
+    def _look_at_disk(self, watched: Sequence[Watched]) -> list[Verdict]:
+        return look_at_disk(watched, self._state)
 
 
 def look_at_memory(watched: Sequence[Watched]) -> list[Verdict]:
@@ -118,11 +122,9 @@ def look_at_memory(watched: Sequence[Watched]) -> list[Verdict]:
     for one in watched:
         pids, small = of_box[one.box.pid], small_files(one.box.pid)
         one.memory = sum(processes[pid].at_most for pid in pids) + one.held.memory + small
-        if (
-            one.memory > one.box.resources.memory * GIB
-        ):  # shared pages were counted for each who shares them
+        if is_over_memory(one):  # shared pages were counted for each who shares them
             one.memory = memory_of(pids, processes, one.held.memory) + small
-    over = [one for one in watched if one.memory > one.box.resources.memory * GIB]
+    over = [one for one in watched if is_over_memory(one)]
     if over:
         return [(one.box, too_much("memory", one.memory, one.box.resources.memory)) for one in over]
     if free_memory() < FREE_MEMORY_FLOOR:
@@ -130,15 +132,18 @@ def look_at_memory(watched: Sequence[Watched]) -> list[Verdict]:
     return []
 
 
+def is_over_memory(one: Watched) -> bool:
+    return one.memory > one.box.resources.memory * GIB
+
+
 def look_at_disk(watched: Sequence[Watched], state: Path) -> list[Verdict]:
-    """Who must end for its files; also counts the nameless files that the memory round cannot see."""
+    """Who must end for its files; also counts nameless files, which the memory round cannot see."""
     processes = all_processes()
     of_box = families(processes, [one.box.pid for one in watched])
     verdicts, low = [], free_disk(state) < FREE_DISK_FLOOR
     for one in watched:
-        reason = files_reason(
-            one, of_box[one.box.pid], stored=low or time.monotonic() >= one.disk_due
-        )
+        is_due = low or time.monotonic() >= one.disk_due
+        reason = files_reason(one, of_box[one.box.pid], stored=is_due)
         if reason is not None:
             verdicts.append((one.box, reason))
     if low and not verdicts:
@@ -147,7 +152,7 @@ def look_at_disk(watched: Sequence[Watched], state: Path) -> list[Verdict]:
 
 
 def files_reason(one: Watched, pids: Sequence[int], *, stored: bool) -> str | None:
-    """Why a sandbox must end for what it holds open or, where it is time to look, has stored; None while it need not."""
+    """Why a sandbox must end for what it holds open or, with `stored`, has on disk; else None."""
     try:
         one.held = held_by(pids)
         return disk_reason(one) if stored else None
@@ -178,7 +183,10 @@ def volumes_size(volumes: Sequence[Path]) -> int:
 
 
 def stored_bytes(folder: Path) -> int:
-    """What a sandbox's files take before it starts; what cannot be measured ends it at the first look, as 0 does."""
+    """What a sandbox's files take before it starts; 0 for what cannot be measured.
+
+    The first look after the start measures again, and ends it for that.
+    """
     try:
         return tree_size(folder)
     except (Unmeasurable, OSError):
@@ -194,9 +202,5 @@ def taker(watched: Sequence[Watched], what: str, amount: Callable[[Watched], int
     most = max(watched, key=amount, default=None)
     if most is None or amount(most) < WORTH_ENDING:
         return []
-    return [
-        (
-            most.box,
-            f"this machine ran out of {what}, and the sandbox had taken {mebibytes(amount(most))}",
-        )
-    ]
+    taken = mebibytes(amount(most))
+    return [(most.box, f"this machine ran out of {what}, and the sandbox had taken {taken}")]

@@ -1,1 +1,1 @@
-"""The toolbox: what a client does inside one sandbox, as HTTP on one side and engine calls on the other."""
+"""The toolbox: what a client does in one sandbox; HTTP on one side, engine calls on the other."""

@@ -1,4 +1,4 @@
-"""A WebSocket with a client that may stall or leave at any time, as terminals and interpreters need it."""
+"""A WebSocket with a client that may stall or leave at any time, for terminals and interpreters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from aiohttp import WSMsgType, hdrs, web
 
 from ..wire import DAEMON, ApiError
 
-PATIENCE_S = 30.0  # how long a program waits for a client that takes nothing, before it runs on without that client
+# How long a program waits for a client that takes nothing, before it runs on without that client.
+PATIENCE_S = 30.0
 CLOSE_S = 2.0  # for the client's half of the closing handshake
 HEARTBEAT_S = 30.0
 LARGEST_MESSAGE = 16 * 1024 * 1024
@@ -32,7 +33,10 @@ class Channel:
 
     @classmethod
     async def accept(cls, request: web.Request, *, protocol: str = "") -> Channel:
-        """Upgrade the request, which required() let through; `protocol` is chosen if it was offered, else any that was."""
+        """Upgrade the request, which required() let through.
+
+        `protocol` is chosen if it was offered, else any that was.
+        """
         choices = offered(request)
         socket = web.WebSocketResponse(
             heartbeat=HEARTBEAT_S,
@@ -48,16 +52,20 @@ class Channel:
         """Wait until the client has taken most of what it was sent, within reason."""
         if self.gone.is_set():
             return
-        sending = (
-            self.socket.send_bytes(data) if isinstance(data, bytes) else self.socket.send_str(data)
-        )
+        if isinstance(data, bytes):
+            sending = self.socket.send_bytes(data)
+        else:
+            sending = self.socket.send_str(data)
         try:
             await asyncio.wait_for(sending, PATIENCE_S)
         except (asyncio.TimeoutError, ConnectionError, RuntimeError):
             self.gone.set()
 
     async def listen(self, hear: Callable[[bytes], Awaitable[None]]) -> None:
-        """Hand on what the client sends, until it leaves; someone must read, or its pings stay unanswered."""
+        """Hand on what the client sends, until it leaves.
+
+        Someone must read, or its pings stay unanswered.
+        """
         async for message in self.socket:
             if message.type == WSMsgType.BINARY:
                 await hear(message.data)
@@ -80,7 +88,10 @@ def required(request: web.Request) -> None:
 
 
 def offered(request: web.Request) -> tuple[str, ...]:
-    """The client's subprotocols. Where none of them is chosen, aiohttp logs them all, and some hold variables."""
+    """The client's subprotocols.
+
+    Where none of them is chosen, aiohttp logs them all, and some hold variables.
+    """
     text = ",".join(request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ()))
     return tuple(part.strip() for part in text.split(",") if part.strip())
 

@@ -1,7 +1,8 @@
-"""Charts in the output of code_run: lines that engine/agent/charted.py prints, taken out and made to fit the SDK's models.
+"""Charts in the output of code_run: taken out, and made to fit the SDK's models.
 
-Those lines are a stranger's like all output. A value that does not fit is turned into text or left out, so that no chart can
-make the client fail, which would lose the whole run (wire-protocol, section 3.1).
+engine/agent/charted.py prints them as lines, which are a stranger's like all output. A value that
+does not fit is turned into text or left out, so that no chart can make the client fail, which would
+lose the whole run (PROTOCOL.md, "Charts").
 """
 
 from __future__ import annotations
@@ -55,13 +56,10 @@ def chart(line: str) -> dict[str, Any] | None:
         artifact = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if (
-        not isinstance(artifact, dict)
-        or artifact.get("type") != "chart"
-        or not isinstance(artifact.get("value"), dict)
-    ):
+    if not isinstance(artifact, dict) or artifact.get("type") != "chart":
         return None
-    return {**fitting(artifact["value"], depth=0), "type": kind(artifact["value"])}
+    value = artifact.get("value")
+    return {**fitting(value, depth=0), "type": kind(value)} if isinstance(value, dict) else None
 
 
 def kind(value: dict[str, Any]) -> str:
@@ -70,18 +68,11 @@ def kind(value: dict[str, Any]) -> str:
 
 def fitting(value: dict[str, Any], *, depth: int) -> dict[str, Any]:
     """The fields that the SDK knows, each of the type that it wants."""
-    found: dict[str, Any] = {
-        name: text(value[name]) for name in TEXTS if value.get(name) is not None
-    }
+    found: dict[str, Any] = {}
+    found |= {name: text(value[name]) for name in TEXTS if value.get(name) is not None}
     found |= {name: value[name] for name in NUMBERS if is_number(value.get(name))}
-    found |= {
-        name: [item for item in items(value, name) if is_number(item)]
-        for name in NUMBER_LISTS
-        if name in value
-    }
-    found |= {
-        name: [text(item) for item in items(value, name)] for name in TEXT_LISTS if name in value
-    }
+    found |= {name: numbers(value, name) for name in NUMBER_LISTS if name in value}
+    found |= {name: texts(value, name) for name in TEXT_LISTS if name in value}
     if isinstance(value.get("png"), str) and value["png"].isascii():
         found["png"] = value["png"]
     if "points" in value:
@@ -89,11 +80,8 @@ def fitting(value: dict[str, Any], *, depth: int) -> dict[str, Any]:
     if "type" in value:
         found["type"] = kind(value)
     if "elements" in value and depth < DEEPEST:
-        found["elements"] = [
-            fitting(item, depth=depth + 1)
-            for item in items(value, "elements")
-            if isinstance(item, dict)
-        ]
+        elements = [item for item in items(value, "elements") if isinstance(item, dict)]
+        found["elements"] = [fitting(item, depth=depth + 1) for item in elements]
     return found
 
 
@@ -102,17 +90,22 @@ def items(value: dict[str, Any], name: str) -> list[Any]:
     return found[:MOST_ITEMS] if isinstance(found, list) else []
 
 
+def numbers(value: dict[str, Any], name: str) -> list[float]:
+    return [item for item in items(value, name) if is_number(item)]
+
+
+def texts(value: dict[str, Any], name: str) -> list[str]:
+    return [text(item) for item in items(value, name)]
+
+
 def text(value: Any) -> str:
-    """As UTF-8 can carry it."""
-    return (
-        (value if isinstance(value, str) else str(value))[:LONGEST_TEXT]
-        .encode(errors="replace")
-        .decode()
-    )
+    """As UTF-8 can carry it, and not too long."""
+    full = value if isinstance(value, str) else str(value)
+    return full[:LONGEST_TEXT].encode(errors="replace").decode()
 
 
 def is_number(value: Any) -> bool:
-    """Finite, and neither true nor false; JSON has no other numbers, though Python's reader takes NaN."""
+    """Finite, and neither true nor false; JSON has no NaN, though Python's reader takes it."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     try:

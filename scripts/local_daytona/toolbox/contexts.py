@@ -1,4 +1,7 @@
-"""Interpreter contexts: one long-lived Python inside each, whose variables outlive a run (wire-protocol, section 3.4)."""
+"""Interpreter contexts: one long-lived Python inside each, whose variables outlive a run.
+
+PROTOCOL.md, "Interpreter contexts", has the real daemon's ways.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,10 @@ class Outcome:
 
 
 class Outlet:
-    """What the worker and its children print to one descriptor; read always, passed on while a run has a sink."""
+    """What the worker and its children print to one descriptor.
+
+    It is read always, and passed on while a run has a sink.
+    """
 
     def __init__(self, name: str, fd: int) -> None:
         self.sink: Sink | None = None
@@ -74,7 +80,10 @@ class Outlet:
             await self._pass_on(self._decoder.decode(b"", True))
 
     async def _take(self) -> bool:
-        """What is in the pipe, but no more than fits into one: a program may print without end. False: the end was read."""
+        """Pass on what is in the pipe; False when its end was read.
+
+        No more than fits into a pipe: a program may print without end.
+        """
         left = LARGEST_PIPE
         while left > 0 and self._fd >= 0:
             try:
@@ -93,7 +102,7 @@ class Outlet:
 
 
 class Worker:
-    """One Python process inside and what connects it to the server; nothing that it says is believed."""
+    """One Python process inside, and what connects it to the server; what it says is checked."""
 
     def __init__(self, toolbox: Toolbox) -> None:
         self._toolbox = toolbox
@@ -120,9 +129,8 @@ class Worker:
             for read_end, _ in pipes:
                 os.close(read_end)
             if isinstance(error, FileProblem):
-                raise ApiError(
-                    400, f"no interpreter can start in {cwd}: {error.strerror}", source=DAEMON
-                ) from None
+                message = f"no interpreter can start in {cwd}: {error.strerror}"
+                raise ApiError(400, message, source=DAEMON) from None
             raise
         finally:
             theirs.close()
@@ -139,13 +147,12 @@ class Worker:
     async def run(
         self, code: str, envs: Mapping[str, str], *, sink: Sink, timeout_s: int
     ) -> Outcome:
-        """To its end, or until `timeout_s` (0: never) is over: then SIGINT, a grace, and the end of the worker."""
+        """To its end, or for `timeout_s` (0: for ever): then SIGINT, a grace, the worker's end."""
         self._count += 1
         for outlet in self._outlets:
             outlet.sink = sink
-        answer = asyncio.create_task(
-            self._ask({"id": self._count, "code": code, "envs": dict(envs)})
-        )
+        request = {"id": self._count, "code": code, "envs": dict(envs)}
+        answer = asyncio.create_task(self._ask(request))
         exited = asyncio.ensure_future(asyncio.shield(self._running.exited))
         try:
             done, _ = await asyncio.wait(
@@ -194,7 +201,10 @@ class Worker:
         return Outcome(lost=f"the interpreter ended ({reason}) and its variables are gone")
 
     async def _ask(self, request: Mapping[str, Any]) -> Mapping[str, str] | None:
-        """What the code raised; raises ValueError or ConnectionError when the worker gives no answer."""
+        """What the code raised, if anything.
+
+        Raises ValueError or ConnectionError when the worker gives no answer.
+        """
         if self._connection is None:
             raise ConnectionError("the worker was let go")
         reader, writer = self._connection
@@ -244,7 +254,7 @@ class Context:
         }
 
     async def start(self) -> Worker:
-        """Its worker, a new one with an empty namespace where there is none alive; raises the 400."""
+        """Its worker, a new one with an empty namespace where none is alive; raises the 400."""
         if self._worker is None or not self._worker.is_alive:
             if self._worker is not None:
                 await self._worker.abandon()

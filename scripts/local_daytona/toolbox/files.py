@@ -1,4 +1,4 @@
-"""Files in and out of a sandbox: multipart both ways, listings, folders (wire-protocol, section 3.5)."""
+"""Files in and out of a sandbox: multipart both ways, listings, folders (PROTOCOL.md, "Files")."""
 
 from __future__ import annotations
 
@@ -27,12 +27,16 @@ DOWNLOAD = {
     hdrs.CACHE_CONTROL: "no-store",
 }
 FIELD = re.compile(r"files\[(\d+)\]\.(path|file)")
+NOT_MULTIPART = "the body must be multipart/form-data"
 
 
 async def upload(toolbox: Toolbox, request: web.Request) -> web.Response:
-    """POST /files/bulk-upload: `files[N].path` names where `files[N].file` goes; one failure makes it a 400 that lists all."""
+    """POST /files/bulk-upload: `files[N].path` names where `files[N].file` goes.
+
+    One failure makes it a 400 that lists all.
+    """
     if not request.content_type.startswith("multipart/"):
-        raise ApiError(400, "the body must be multipart/form-data", source=DAEMON)
+        raise ApiError(400, NOT_MULTIPART, source=DAEMON)
     paths: dict[str, str] = {}
     written: list[dict[str, Any]] = []
     errors: list[str] = []
@@ -50,12 +54,13 @@ async def upload(toolbox: Toolbox, request: web.Request) -> web.Response:
 
 
 async def upload_one(toolbox: Toolbox, request: web.Request) -> web.Response:
-    """POST /files/upload-v2?path: the field `file` becomes that path; what signed upload links lead to."""
+    """POST /files/upload-v2?path: the field `file` becomes that path.
+
+    Signed upload links lead here.
+    """
     path = toolbox.absolute(Fields.of_query(request).text("path"))
     if not request.content_type.startswith("multipart/"):
-        raise ApiError(
-            400, "the body must be multipart/form-data with a field named file", source=DAEMON
-        )
+        raise ApiError(400, f"{NOT_MULTIPART} with a field named file", source=DAEMON)
     async for part in await request.multipart():
         if isinstance(part, BodyPartReader) and part.name == "file":
             await write_part(toolbox, path, part)
@@ -64,18 +69,18 @@ async def upload_one(toolbox: Toolbox, request: web.Request) -> web.Response:
 
 
 async def download_one(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
-    """GET /files/download?path: a download for browsers too, never a page that would run as this server's own."""
+    """GET /files/download?path: a download for browsers too.
+
+    Never a page, which would run as this server's own.
+    """
     path = toolbox.absolute(Fields.of_query(request).text("path"))
+    disposition = f"attachment; {file_name(posixpath.basename(path))}"
     async with inside(path):
         fd = await toolbox.box.open_file(path, "r")
     try:
         size = os.fstat(fd).st_size
-        response = web.StreamResponse(
-            headers={
-                **DOWNLOAD,
-                hdrs.CONTENT_DISPOSITION: f"attachment; {file_name(posixpath.basename(path))}",
-            }
-        )
+        headers = {**DOWNLOAD, hdrs.CONTENT_DISPOSITION: disposition}
+        response = web.StreamResponse(headers=headers)
         response.content_length = size
         await response.prepare(request)
         await send_exactly(response, fd, size)
@@ -86,7 +91,7 @@ async def download_one(toolbox: Toolbox, request: web.Request) -> web.StreamResp
 
 
 async def path_of(part: BodyPartReader) -> str:
-    """The field's text; one that no path can be comes back too long, and is refused where it is opened."""
+    """The field's text; cut a little above LONGEST_PATH, which is refused where it is opened."""
     data = b""
     while len(data) <= LONGEST_PATH and (chunk := await part.read_chunk(LONGEST_PATH)):
         data += chunk
@@ -109,7 +114,10 @@ async def receive(
 
 
 async def write_part(toolbox: Toolbox, path: str, part: BodyPartReader) -> int:
-    """The part's bytes as the file at `path`, and how many; raises the ApiError, with whatever was written left there."""
+    """Write the part's bytes to the file at `path`; how many.
+
+    Raises the ApiError, with whatever was written left there.
+    """
     async with inside(path):
         fd = await toolbox.box.open_file(toolbox.absolute(path), "w")
     try:
@@ -125,14 +133,13 @@ async def write_part(toolbox: Toolbox, path: str, part: BodyPartReader) -> int:
 
 
 async def download(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
-    """POST /files/bulk-download: one part a path, files as they are, failures as JSON parts named `error`."""
+    """POST /files/bulk-download: one part a path, failures as JSON parts named `error`."""
     paths = (await Fields.of_body(request)).list_of_texts("paths")
     if not paths or len(paths) > MOST_FILES:
         raise ApiError(400, "paths must name at least one file", source=DAEMON)
     boundary = uuid.uuid4().hex
-    response = web.StreamResponse(
-        headers={hdrs.CONTENT_TYPE: f"multipart/form-data; boundary={boundary}"}
-    )
+    headers = {hdrs.CONTENT_TYPE: f"multipart/form-data; boundary={boundary}"}
+    response = web.StreamResponse(headers=headers)
     await response.prepare(request)
     for path in paths:
         await send_part(toolbox, request, response, path, boundary=boundary)
@@ -154,9 +161,8 @@ async def send_part(
             fd = await toolbox.box.open_file(toolbox.absolute(path), "r")
     except ApiError as error:
         body = json.dumps(error.envelope(request)).encode()
-        await response.write(
-            part_head(boundary, "error", path, "application/json", len(body)) + body + b"\r\n"
-        )
+        head = part_head(boundary, "error", path, "application/json", len(body))
+        await response.write(head + body + b"\r\n")
         return
     try:
         size = os.fstat(fd).st_size
@@ -168,7 +174,10 @@ async def send_part(
 
 
 async def send_exactly(response: web.StreamResponse, fd: int, size: int) -> None:
-    """`size` bytes, as promised in the head; a file that shrank meanwhile ends the connection, so nobody takes it for whole."""
+    """Send `size` bytes, as promised in the head.
+
+    A file that shrank meanwhile ends the connection, so that nobody takes it for whole.
+    """
     left = size
     while left:
         chunk = os.read(fd, min(CHUNK, left))
@@ -189,9 +198,8 @@ def part_head(boundary: str, name: str, path: str, content_type: str, size: int)
 def file_name(path: str) -> str:
     """A header's filename, also where it is not latin-1."""
     plain = re.sub(r"[^ !#-\[\]-~]", "_", path)
-    encoded = urllib.parse.quote(
-        path, safe="", errors="replace"
-    )  # busboy drops a part with a slash in it
+    # busboy, the TypeScript SDK's parser, drops a part with a slash in it.
+    encoded = urllib.parse.quote(path, safe="", errors="replace")
     return f"filename=\"{plain}\"; filename*=utf-8''{encoded}"
 
 
@@ -199,11 +207,8 @@ async def list_folder(toolbox: Toolbox, request: web.Request) -> web.Response:
     query = Fields.of_query(request)
     path = toolbox.absolute(query.text("path", "") or toolbox.work_dir)
     async with inside(path):
-        return answer(
-            await toolbox.box.files(
-                "list", path=path, depth=query.integer("depth", 1, least=1, most=100)
-            )
-        )
+        depth = query.integer("depth", 1, least=1, most=100)
+        return answer(await toolbox.box.files("list", path=path, depth=depth))
 
 
 async def info(toolbox: Toolbox, request: web.Request) -> web.Response:
@@ -223,13 +228,12 @@ async def make_folder(toolbox: Toolbox, request: web.Request) -> web.Response:
 
 
 async def find(toolbox: Toolbox, request: web.Request) -> web.Response:
-    """GET /files/find?path&pattern: literal text in the contents; [] for a path that is not there."""
+    """GET /files/find?path&pattern: literal text in the contents; [] for a missing path."""
     query = Fields.of_query(request)
     path = toolbox.absolute(query.text("path"))
     async with inside(path):
-        return answer(
-            await toolbox.box.files("find", path=path, pattern=required(query, "pattern"))
-        )
+        pattern = required(query, "pattern")
+        return answer(await toolbox.box.files("find", path=path, pattern=pattern))
 
 
 async def search(toolbox: Toolbox, request: web.Request) -> web.Response:
@@ -237,13 +241,8 @@ async def search(toolbox: Toolbox, request: web.Request) -> web.Response:
     query = Fields.of_query(request)
     path = toolbox.absolute(query.text("path"))
     async with inside(path):
-        return answer(
-            {
-                "files": await toolbox.box.files(
-                    "search", path=path, pattern=required(query, "pattern")
-                )
-            }
-        )
+        pattern = required(query, "pattern")
+        return answer({"files": await toolbox.box.files("search", path=path, pattern=pattern)})
 
 
 def required(fields: Fields, name: str) -> str:
@@ -254,13 +253,13 @@ def required(fields: Fields, name: str) -> str:
 
 
 async def replace(toolbox: Toolbox, request: web.Request) -> web.Response:
-    """POST /files/replace: literal text in each of `files`; what fails is told by file, and the answer is a 200."""
+    """POST /files/replace: literal text in each of `files`.
+
+    The answer is a 200 that says for each file whether it failed.
+    """
     fields = await Fields.of_body(request)
-    files, old, new = (
-        fields.list_of_texts("files"),
-        required(fields, "pattern"),
-        fields.text("newValue"),
-    )
+    files = fields.list_of_texts("files")
+    old, new = required(fields, "pattern"), fields.text("newValue")
     if not files or len(files) > MOST_FILES:
         raise ApiError(400, f"files must name 1 to {MOST_FILES} files", source=DAEMON)
     results: list[dict[str, Any]] = []
@@ -301,10 +300,8 @@ def replaced(names: Sequence[str], failures: Any) -> list[dict[str, Any]]:
 async def move(toolbox: Toolbox, request: web.Request) -> web.Response:
     """POST /files/move?source&destination: the destination must not exist, its folder must."""
     query = Fields.of_query(request)
-    source, destination = (
-        toolbox.absolute(query.text("source")),
-        toolbox.absolute(query.text("destination")),
-    )
+    source = toolbox.absolute(query.text("source"))
+    destination = toolbox.absolute(query.text("destination"))
     async with inside(f"{source} to {destination}"):
         await toolbox.box.files("move", path=source, destination=destination)
     return nothing(200)
@@ -313,12 +310,11 @@ async def move(toolbox: Toolbox, request: web.Request) -> web.Response:
 async def permissions(toolbox: Toolbox, request: web.Request) -> web.Response:
     """POST /files/permissions?path&mode&owner&group, what is left out stays."""
     query = Fields.of_query(request)
-    path, mode = toolbox.absolute(query.text("path")), query.text("mode", "")
+    path, text = toolbox.absolute(query.text("path")), query.text("mode", "")
     owner, group = query.text("owner", ""), query.text("group", "")
     async with inside(path):
-        await toolbox.box.files(
-            "permissions", path=path, mode=octal(mode) if mode else None, owner=owner, group=group
-        )
+        mode = octal(text) if text else None
+        await toolbox.box.files("permissions", path=path, mode=mode, owner=owner, group=group)
     return nothing(200)
 
 

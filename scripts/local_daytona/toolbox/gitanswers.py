@@ -1,4 +1,7 @@
-"""git's output as Daytona's answers; a repository decides what stands in it, so whatever cannot be read is left out."""
+"""git's output as Daytona's answers.
+
+A repository decides what stands in that output, so whatever cannot be read is left out.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ WORDS = {
 }
 WORDS_BEFORE_NAME = {"1": 8, "2": 9, "u": 10}  # of git-status(1), "Porcelain Format Version 2"
 COMMIT_FORMAT = "%H%n%an%n%ae%n%aI%n%B"  # names hold no newline
+COMMIT_FIELDS = ("hash", "author", "email", "timestamp", "message")
 DETACHED = "HEAD"  # what Daytona calls a branch that is none
 
 
@@ -52,11 +56,9 @@ def head(line: str) -> dict[str, Any]:
     if name == "branch.upstream":
         return {"upstream": value, "branchPublished": True}
     counts = re.fullmatch(r"\+(\d{1,9}) -(\d{1,9})", value)
-    return (
-        {"ahead": int(counts[1]), "behind": int(counts[2])}
-        if name == "branch.ab" and counts
-        else {}
-    )
+    if name != "branch.ab" or counts is None:
+        return {}
+    return {"ahead": int(counts[1]), "behind": int(counts[2])}
 
 
 def file_status(record: str, more: Iterator[str]) -> dict[str, str] | None:
@@ -76,11 +78,9 @@ def commits(text: str) -> list[dict[str, str]]:
     """GitCommitInfos of `log -z` with COMMIT_FORMAT."""
     found = []
     for record in text.split("\0"):
-        parts = record.split("\n", 4)
-        if len(parts) == 5:
-            found.append(
-                dict(zip(("hash", "author", "email", "timestamp", "message"), parts, strict=True))
-            )
+        parts = record.split("\n", len(COMMIT_FIELDS) - 1)
+        if len(parts) == len(COMMIT_FIELDS):
+            found.append(dict(zip(COMMIT_FIELDS, parts, strict=True)))
     return found
 
 

@@ -1,4 +1,4 @@
-"""What git's words mean: a status and one of Daytona's codes, and nothing in the text that was secret."""
+"""What git's words mean: a status and one of Daytona's codes; no secret stays in the text."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from urllib.parse import quote
 
 from ..wire import DAEMON, ApiError
 
-LOOKED_AT = 4096  # characters at the end: what git died of stands last, and no expression takes long on so few
+# Characters at the end: what git died of stands last, and no expression takes long on so few.
+LOOKED_AT = 4096
 SHOWN = 1500
 IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 # (what git says, status, code), the first match wins; the SDK has a class for each GIT_ code.
 FAILURES: tuple[tuple[str, int, str], ...] = (
-    (
-        r"connect tunnel failed",
-        502,
-        "GIT_TRANSPORT_FAILED",
-    ),  # the sandbox's proxy refused: its 403 is not about a password
+    # The sandbox's proxy refused: its 403 is not about a password.
+    (r"connect tunnel failed", 502, "GIT_TRANSPORT_FAILED"),
     (r"\[remote rejected\]|hook declined", 422, "GIT_REMOTE_REJECTED"),
     (r"\[rejected\]|non-fast-forward|fetch first|stale info", 409, "GIT_PUSH_REJECTED"),
     (
-        r"authentication failed|could not read (username|password)|terminal prompts disabled|invalid username or|permission denied \(publickey"
-        r"|returned error: 401",
+        r"authentication failed|could not read (username|password)|terminal prompts disabled"
+        r"|invalid username or|permission denied \(publickey|returned error: 401",
         401,
         "GIT_AUTH_FAILED",
     ),
@@ -34,39 +32,47 @@ FAILURES: tuple[tuple[str, int, str], ...] = (
     (r"transport '.*' not allowed|unable to find remote helper", 400, "BAD_REQUEST"),
     (r"pathspec '.*' did not match", 404, "FILE_NOT_FOUND"),
     (
-        r"remote branch .* not found|couldn't find remote ref|src refspec .* does not match|invalid reference|unknown revision|bad revision"
-        r"|bad object|ambiguous argument|not a valid object name|branch '.*' not found|does not have any commits|reference is not a tree"
-        r"|not our ref|unadvertised object|could not resolve ('|source)|failed to resolve|not currently on a branch|is not a symbolic ref"
-        r"|upload-pack: not our",
+        r"remote branch .* not found|couldn't find remote ref|src refspec .* does not match"
+        r"|invalid reference|unknown revision|bad revision|bad object|ambiguous argument"
+        r"|not a valid object name|branch '.*' not found|does not have any commits"
+        r"|reference is not a tree|not our ref|unadvertised object"
+        r"|could not resolve ('|source)|failed to resolve|not currently on a branch"
+        r"|is not a symbolic ref|upload-pack: not our",
         404,
         "GIT_BRANCH_NOT_FOUND",
     ),
     (
-        r"not a git repository|does not appear to be a git repository|repository .*not found|repository '.*' does not exist|no such remote"
-        r"|returned error: 404|only be used inside a git repository|must be run in a work tree",
+        r"not a git repository|does not appear to be a git repository|repository .*not found"
+        r"|repository '.*' does not exist|no such remote|returned error: 404"
+        r"|only be used inside a git repository|must be run in a work tree",
         404,
         "GIT_REPO_NOT_FOUND",
     ),
     (
-        r"could not resolve (host|proxy)|failed to connect|couldn't connect|connection (was )?(refused|timed out|reset|closed)|ssl|certificate"
-        r"|gnutls|operation too slow|unable to access|could not read from remote|early eof|hung up|timed out|empty reply|from proxy",
+        r"could not resolve (host|proxy)|failed to connect|couldn't connect"
+        r"|connection (was )?(refused|timed out|reset|closed)|ssl|certificate|gnutls"
+        r"|operation too slow|unable to access|could not read from remote|early eof|hung up"
+        r"|timed out|empty reply|from proxy",
         502,
         "GIT_TRANSPORT_FAILED",
     ),
     (r"a branch named '.*' already exists", 409, "GIT_BRANCH_EXISTS"),
     (r"already exists", 409, "CONFLICT"),
     (
-        r"would be overwritten|commit your changes or stash|unstaged changes|uncommitted changes|not uptodate",
+        r"would be overwritten|commit your changes or stash|unstaged changes"
+        r"|uncommitted changes|not uptodate",
         409,
         "GIT_DIRTY_WORKTREE",
     ),
     (
-        r"not possible to fast-forward|diverging|conflict|unmerged|needs merge|not concluded your merge",
+        r"not possible to fast-forward|diverging|conflict|unmerged|needs merge"
+        r"|not concluded your merge",
         409,
         "GIT_MERGE_CONFLICT",
     ),
     (
-        r"nothing (added )?to commit|no changes added to commit|cannot delete branch|checked out at|used by worktree",
+        r"nothing (added )?to commit|no changes added to commit|cannot delete branch"
+        r"|checked out at|used by worktree",
         409,
         "CONFLICT",
     ),
@@ -76,15 +82,13 @@ FAILURES: tuple[tuple[str, int, str], ...] = (
 
 
 def failure(code: int, said: str, secrets: Iterable[str] = ()) -> ApiError:
-    """The answer for a git that ended with `code`; what no pattern knows is a 400, because the caller asked for it."""
-    lowered = said[-LOOKED_AT:].lower()
+    """The answer for a git that ended with `code`; a 400 for what no pattern knows."""
+    lowered, text = said[-LOOKED_AT:].lower(), complaint(said, secrets)
     for pattern, status, name in FAILURES:
         if re.search(pattern, lowered):
-            return ApiError(status, complaint(said, secrets), code=name, source=DAEMON)
-    text = complaint(said, secrets) or (
-        f"git was ended by signal {-code}" if code < 0 else f"git ended with exit code {code}"
-    )
-    return ApiError(400, text, code="BAD_REQUEST", source=DAEMON)
+            return ApiError(status, text, code=name, source=DAEMON)
+    ended = f"ended with exit code {code}" if code >= 0 else f"was ended by signal {-code}"
+    return ApiError(400, text or f"git {ended}", code="BAD_REQUEST", source=DAEMON)
 
 
 def complaint(said: str, secrets: Iterable[str]) -> str:

@@ -1,9 +1,11 @@
 """Running git inside a sandbox: its settings, its time, and how a credential reaches it.
 
-A credential goes through a FIFO in a private folder on the sandbox's tmpfs. Only git's credential lookup for the one origin that the
-call is about reads it, with a shell's built-in commands. So it is in no file, no argument, no environment and no configuration, and a
-server that redirects elsewhere is told nothing. What runs as the sandbox's user at the same moment can still take it: the
-sandbox has one user. That is why the repository's own hooks and filters do not run while it waits there.
+A credential goes through a FIFO in a private folder on the sandbox's tmpfs. Only git's credential
+lookup for the one origin that the call is about reads it, with a shell's built-in commands. So it
+is in no file, no argument, no environment and no configuration, and a server that redirects
+elsewhere is told nothing. What runs as the sandbox's user at the same moment can still take it: the
+sandbox has one user. That is why the repository's own hooks and filters do not run while it waits
+there.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ LONGEST_CREDENTIAL = 4000  # a pipe takes this in one piece
 COPIES = 4  # a fetch may ask again for a second connection
 RUN_FOLDER = "/run/git"
 PROTOCOLS = "file:git:http:https:ssh"  # never ext, which runs what the address says
+NO_GIT = "there is no git in this sandbox; sudo apt install git on this machine, whose /usr it has"
 ALWAYS = tuple(
     """
         core.hooksPath=/dev/null core.fsmonitor=false core.askPass=
@@ -48,7 +51,10 @@ ALWAYS = tuple(
 
 @dataclass(frozen=True)
 class Credential:
-    """For one origin, such as https://example.com:8443; never in a repr, because tracebacks are logged."""
+    """For one origin, such as https://example.com:8443.
+
+    Never in a repr, because tracebacks are logged.
+    """
 
     origin: str
     username: str = field(repr=False)
@@ -84,14 +90,13 @@ async def git(
     stdin: bytes = b"",
     timeout_s: float = LOCAL_S,
 ) -> Done:
-    """Run git to its end; raises the ApiError for a folder or a git that is not there, and for a call that takes too long."""
+    """Run git to its end.
+
+    Raises the ApiError for a folder or a git that is not there, and for a call that takes too long.
+    """
     async with asked(toolbox, credential) as settings:
-        argv = [
-            "git",
-            *(word for setting in (*ALWAYS, *settings) for word in ("-c", setting)),
-            "--no-pager",
-            *words,
-        ]
+        options = [word for setting in (*ALWAYS, *settings) for word in ("-c", setting)]
+        argv = ["git", *options, "--no-pager", *words]
         if any("\0" in word for word in argv):
             raise ApiError(400, "no value may hold a NUL", source=DAEMON)
         return await run(toolbox, argv, cwd=cwd, stdin=stdin, timeout_s=timeout_s)
@@ -110,13 +115,11 @@ async def checked(
         toolbox, *words, cwd=cwd, credential=credential, stdin=stdin, timeout_s=timeout_s
     )
     if done.code:
-        raise failure(
-            done.code, done.said, [credential.password, credential.username] if credential else ()
-        )
+        secrets = [credential.password, credential.username] if credential else []
+        raise failure(done.code, done.said, secrets)
     if len(done.out) >= OUTPUT_LIMIT:
-        raise ApiError(
-            400, f"git says more than {OUTPUT_LIMIT >> 20} MiB; use sandbox.process", source=DAEMON
-        )
+        message = f"git says more than {OUTPUT_LIMIT >> 20} MiB; use sandbox.process"
+        raise ApiError(400, message, source=DAEMON)
     return done
 
 
@@ -136,10 +139,8 @@ async def run(
         for fd in (stdin_r, out_w, err_w):
             os.close(fd)
     feeder = asyncio.create_task(feed(stdin_w, stdin))
-    out, err = (
-        asyncio.create_task(read_all(out_r, limit=OUTPUT_LIMIT)),
-        asyncio.create_task(read_all(err_r, limit=COMPLAINT_LIMIT)),
-    )
+    out = asyncio.create_task(read_all(out_r, limit=OUTPUT_LIMIT))
+    err = asyncio.create_task(read_all(err_r, limit=COMPLAINT_LIMIT))
     try:
         code = await ended(toolbox, running, timeout_s)
         if (await asyncio.wait({out, err}, timeout=SETTLE_S))[1]:
@@ -153,22 +154,17 @@ async def run(
 async def start(
     toolbox: Toolbox, argv: Sequence[str], *, cwd: str, stdio: tuple[int, int, int]
 ) -> Running:
+    """Raises the 501 where there is no git, the 404 where there is no such folder."""
     async with inside(cwd):
+        variables = environment(toolbox, cwd)
         try:
-            return await toolbox.box.exec(
-                argv, stdio=stdio, environment=environment(toolbox, cwd), cwd=cwd
-            )
+            return await toolbox.box.exec(argv, stdio=stdio, environment=variables, cwd=cwd)
         except FileProblem as error:
             with contextlib.suppress(FileProblem):
                 if (await toolbox.box.files("info", path=cwd))["isDir"]:
-                    raise ApiError(
-                        501,
-                        "there is no git in this sandbox; sudo apt install git on this machine, whose /usr it has",
-                        source=DAEMON,
-                    ) from None
-            raise ApiError(
-                404, f"{cwd}: {error.strerror}", code="GIT_REPO_NOT_FOUND", source=DAEMON
-            ) from None
+                    raise ApiError(501, NO_GIT, source=DAEMON) from None
+            message = f"{cwd}: {error.strerror}"
+            raise ApiError(404, message, code="GIT_REPO_NOT_FOUND", source=DAEMON) from None
 
 
 async def ended(toolbox: Toolbox, running: Running, timeout_s: float) -> int:
@@ -179,19 +175,18 @@ async def ended(toolbox: Toolbox, running: Running, timeout_s: float) -> int:
         await toolbox.box.kill(running, signal.SIGTERM)
         await asyncio.wait({running.exited}, timeout=TERMINATE_S)
         await toolbox.box.kill(running, signal.SIGKILL)
-        raise ApiError(
-            408,
-            f"git took longer than {timeout_s:.0f} seconds",
-            code="REQUEST_TIMEOUT",
-            source=DAEMON,
-        ) from None
+        message = f"git took longer than {timeout_s:.0f} seconds"
+        raise ApiError(408, message, code="REQUEST_TIMEOUT", source=DAEMON) from None
     if not toolbox.box.is_running:
         raise SandboxGone(toolbox.box.ended_because or "the sandbox was stopped while git ran")
     return code
 
 
 def environment(toolbox: Toolbox, cwd: str) -> dict[str, str]:
-    """The sandbox's own, without what would change git's ways; a folder below a repository is none itself."""
+    """The sandbox's own, without what would change git's ways.
+
+    The ceiling says that a folder below a repository is none itself.
+    """
     own = {
         name: value
         for name, value in toolbox.environment({}).items()
@@ -212,7 +207,10 @@ def environment(toolbox: Toolbox, cwd: str) -> dict[str, str]:
 
 @contextlib.asynccontextmanager
 async def asked(toolbox: Toolbox, credential: Credential | None) -> AsyncIterator[Sequence[str]]:
-    """Settings with which git finds the credential, for as long as the block lasts; without one the sandbox's own hold."""
+    """Settings with which git finds the credential, for as long as the block lasts.
+
+    Without a credential the sandbox's own settings hold.
+    """
     if credential is None:
         yield ()
         return
@@ -240,8 +238,13 @@ def pour(fd: int, lines: bytes) -> None:
 
 
 def settings_for(origin: str, fifo: str) -> Sequence[str]:
-    """The empty helpers forget all that a configuration file names; ours answers for one origin, and stores nothing."""
-    script = f'!f() {{ test "$1" = get || exit 0; {{ IFS= read -r u && IFS= read -r p; }} < {fifo} && printf \'%s\\n%s\\n\' "$u" "$p"; }}; f'
+    """The empty helpers forget all that a configuration file names.
+
+    Ours answers for one origin, and stores nothing.
+    """
+    read = f"{{ IFS= read -r u && IFS= read -r p; }} < {fifo}"
+    tell = 'printf \'%s\\n%s\\n\' "$u" "$p"'
+    script = f'!f() {{ test "$1" = get || exit 0; {read} && {tell}; }}; f'
     return (
         "credential.helper=",
         f"credential.{origin}.helper=",
@@ -250,22 +253,20 @@ def settings_for(origin: str, fifo: str) -> Sequence[str]:
 
 
 def credential_for(url: str, username: str, password: str) -> Credential | None:
-    """For http and https only; raises the 400 for what no credential can be. A user name alone is none."""
-    if (
-        re.search(r"[\x00\r\n]", username + password)
-        or len((username + password).encode()) > LONGEST_CREDENTIAL
-    ):
-        raise ApiError(
-            400,
-            f"username and password are one line each, of {LONGEST_CREDENTIAL} bytes at most",
-            source=DAEMON,
-        )
+    """None for what is neither http nor https, and for a user name alone.
+
+    Raises the 400 for what no credential can be.
+    """
+    both = username + password
+    if re.search(r"[\x00\r\n]", both) or len(both.encode()) > LONGEST_CREDENTIAL:
+        bound = f"of {LONGEST_CREDENTIAL} bytes at most"
+        raise ApiError(400, f"username and password are one line each, {bound}", source=DAEMON)
     origin = origin_of(url)
     return Credential(origin, username, password) if password and origin else None
 
 
 def origin_of(url: str) -> str:
-    """https://host:port of an address, "" for one of another kind."""
+    """https://host:port of an address; an empty string for one of another kind."""
     parts = split_url(url)
     if parts is None:
         return ""
@@ -273,7 +274,10 @@ def origin_of(url: str) -> str:
 
 
 def without_password(url: str) -> tuple[str, str, str]:
-    """(the address without user and password, user, password) when it holds a password, else (the address, "", "")."""
+    """(address without user and password, user, password) when it holds a password.
+
+    Else (the address, "", "").
+    """
     parts = split_url(url)
     if parts is None or not parts.password:
         return url, "", ""

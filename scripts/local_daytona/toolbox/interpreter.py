@@ -1,4 +1,7 @@
-"""HTTP and WebSockets of interpreter contexts, /process/interpreter (wire-protocol, section 3.4)."""
+"""/process/interpreter: HTTP and WebSockets of interpreter contexts.
+
+PROTOCOL.md, "Interpreter contexts", has the messages.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,10 @@ class Request:
 
 
 async def execute(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
-    """WS /process/interpreter/execute: one run; the close code tells how it ended. It goes on when the client leaves."""
+    """WS /process/interpreter/execute: one run; the close code tells how it ended.
+
+    The run goes on when the client leaves.
+    """
     channel.required(request)
     client = await Channel.accept(request)
     try:
@@ -68,23 +74,23 @@ async def execute(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
 
 
 async def first_message(toolbox: Toolbox, client: Channel) -> Request | None:
-    """None when the client left; raises the 400 when it sends something else or nothing for too long, SandboxGone."""
-    receiving, closing = (
-        asyncio.ensure_future(client.socket.receive()),
-        asyncio.ensure_future(toolbox.closing.wait()),
-    )
-    await first_of(
-        receiving, closing, asyncio.ensure_future(asyncio.sleep(FIRST_MESSAGE_TIMEOUT_S))
-    )
+    """None when the client left.
+
+    Raises the 400 when it sends something else or nothing for too long, SandboxGone.
+    """
+    receiving = asyncio.ensure_future(client.socket.receive())
+    closing = asyncio.ensure_future(toolbox.closing.wait())
+    timer = asyncio.ensure_future(asyncio.sleep(FIRST_MESSAGE_TIMEOUT_S))
+    await first_of(receiving, closing, timer)
     if receiving.cancelled():
         if closing.cancelled():
             raise ApiError(400, "no request came", source=DAEMON)
         raise SandboxGone(STOPPED)
     message = receiving.result()
-    if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-        return Request.of(
-            message.data if isinstance(message.data, str) else message.data.decode(errors="replace")
-        )
+    if message.type == WSMsgType.TEXT:
+        return Request.of(message.data)
+    if message.type == WSMsgType.BINARY:
+        return Request.of(message.data.decode(errors="replace"))
     return None
 
 
@@ -125,10 +131,8 @@ async def create_context(toolbox: Toolbox, request: web.Request) -> web.Response
     language = fields.text("language", "") or LANGUAGE
     if language != LANGUAGE:
         raise ApiError(400, f"contexts run {LANGUAGE}, not {language[:100]}", source=DAEMON)
-    context = await toolbox.contexts.create(
-        toolbox.absolute(fields.text("cwd", "") or toolbox.work_dir)
-    )
-    return answer(context.as_json())
+    cwd = toolbox.absolute(fields.text("cwd", "") or toolbox.work_dir)
+    return answer((await toolbox.contexts.create(cwd)).as_json())
 
 
 async def list_contexts(toolbox: Toolbox, _request: web.Request) -> web.Response:

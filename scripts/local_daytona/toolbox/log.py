@@ -1,4 +1,4 @@
-"""The log of one session command: both streams in one file on the host, framed by markers, followed while it grows."""
+"""The log of one session command: both streams in one file on the host, framed by markers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import weakref
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-STDOUT, STDERR = b"\x01\x01\x01", b"\x02\x02\x02"  # wire-protocol, section 3.2
+STDOUT, STDERR = b"\x01\x01\x01", b"\x02\x02\x02"  # PROTOCOL.md, "Log frames"
 MARKER = re.compile(STDOUT + b"|" + STDERR)
 LIMIT = 256 * 1024 * 1024  # bytes kept of one command's log; what comes after is read and dropped
 FRAME = 64 * 1024  # bytes of log that one message to a follower carries
@@ -23,16 +23,15 @@ class Log:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        weakref.finalize(
-            self, os.close, self._fd
-        )  # not before the last reader is done: the number may be another file's by then
+        # Not before the last reader is done: the number may be another file's by then.
+        weakref.finalize(self, os.close, self._fd)
         self._size = 0
         self._cut = False
         self._grown = asyncio.Condition()
         self.finished = False
 
     async def append(self, marker: bytes, lines: bytes) -> None:
-        """Add whole lines (or a part of a very long one) of one stream, each with the marker before it."""
+        """Add whole lines (or a part of a very long one) of one stream, each after its marker."""
         if self._cut or not lines:
             return
         ends = lines.endswith(b"\n")
@@ -53,7 +52,7 @@ class Log:
             self._grown.notify_all()
 
     async def follow(self) -> AsyncGenerator[bytes, None]:
-        """The framed log from its start, until it is finished; cut at line ends where there are any."""
+        """The framed log from its start until it is finished, cut at line ends where it has any."""
         place = 0
         while True:
             if place < self._size:
@@ -74,7 +73,10 @@ class Log:
 
 
 def with_one_marker(chunk: bytes) -> bytes:
-    """Lines of one stream with their first marker only: the SDK's demultiplexer takes quadratic time in markers a message."""
+    """Lines of one stream with their first marker only.
+
+    The SDK's demultiplexer takes quadratic time in the markers of a message.
+    """
     for marker, other in ((STDOUT, STDERR), (STDERR, STDOUT)):
         if chunk.startswith(marker) and other not in chunk:
             return marker + chunk[len(marker) :].replace(b"\n" + marker, b"\n")
@@ -82,7 +84,7 @@ def with_one_marker(chunk: bytes) -> bytes:
 
 
 def split(framed: bytes) -> tuple[bytes, bytes]:
-    """(stdout, stderr) of a framed log, in one pass; what stands before the first marker is dropped, as the SDK does."""
+    """(stdout, stderr) of a framed log; what stands before the first marker is dropped."""
     streams = {STDOUT: bytearray(), STDERR: bytearray()}
     current: bytearray | None = None
     place = 0

@@ -1,4 +1,7 @@
-"""exec and code_run: one program, its merged output, its exit code, as the real daemon gives them (wire-protocol, 3.1)."""
+"""exec and code_run: one program, its merged output and its exit code, as the real daemon's.
+
+PROTOCOL.md, "exec and code_run", says what those are.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +20,20 @@ from . import charts
 from .shell import feed, shell
 from .toolbox import Toolbox, inside
 
-OUTPUT_LIMIT = (
-    32 * 1024 * 1024
-)  # the answer is one JSON string held in memory, up to six times as long; more is dropped
+# The answer is one JSON string held in memory, up to six times as long; more is dropped.
+OUTPUT_LIMIT = 32 * 1024 * 1024
 INTERPRETERS = {"python": ("python3", "-u", "-"), "javascript": ("node", "-")}
-WITHOUT_DASH = (
-    "process.argv.splice(1, 1); "  # on the code's own first line, whose number a stack trace shows
-)
+# On the code's own first line, whose number a stack trace shows.
+WITHOUT_DASH = "process.argv.splice(1, 1); "
 COULD_NOT_START = -1
 
 
 @dataclass(frozen=True)
 class Ended:
-    """The exit code as the daemon counts it (-1: could not start, or killed by a signal) and the merged output."""
+    """The exit code and the merged output.
+
+    The code is as the daemon's: -1 for what could not start, or was killed by a signal.
+    """
 
     exit_code: int
     output: str
@@ -54,17 +58,16 @@ async def execute(toolbox: Toolbox, request: web.Request) -> web.Response:
 
 
 async def code_run(toolbox: Toolbox, request: web.Request) -> web.Response:
-    """POST /process/code-run: a fresh interpreter that reads the code from its stdin, and its matplotlib figures as charts."""
+    """POST /process/code-run: a fresh interpreter that reads the code from its stdin.
+
+    Its matplotlib figures come back as charts.
+    """
     fields = await Fields.of_body(request)
     language = fields.text("language", "python")
     interpreter = INTERPRETERS.get(language)
     if interpreter is None:
-        known = " and ".join(INTERPRETERS)
-        raise ApiError(
-            400,
-            f"local Daytona runs {known}, not {language}; compile it first, or use the cloud",
-            source=DAEMON,
-        )
+        runs = f"local Daytona runs {' and '.join(INTERPRETERS)}, not {language}"
+        raise ApiError(400, f"{runs}; compile it first, or use the cloud", source=DAEMON)
     code = (WITHOUT_DASH if language == "javascript" else "") + fields.text("code")
     if language == "python" and charts.draws(code):
         interpreter = charts.RUNNER
@@ -90,7 +93,10 @@ async def run(
     cwd: str,
     timeout_s: int,
 ) -> Ended:
-    """Run to the end of whoever holds the output; raises the 408 after `timeout_s` (0: never), with everything killed."""
+    """Run until nobody holds the output any more.
+
+    Raises the 408 after `timeout_s` (0: never), with everything killed.
+    """
     environment = toolbox.environment(env)
     stdin_r, stdin_w = os.pipe()
     out_r, out_w = os.pipe()
@@ -117,29 +123,22 @@ async def run(
 
 def shown(output: bytes) -> str:
     """As text, cut with a notice where it is too long for one answer."""
+    text = output[:OUTPUT_LIMIT].decode(errors="replace")
     if len(output) <= OUTPUT_LIMIT:
-        return output.decode(errors="replace")
-    return (
-        output[:OUTPUT_LIMIT].decode(errors="replace")
-        + f"\n[local Daytona kept the first {OUTPUT_LIMIT >> 20} MiB of this output]\n"
-    )
+        return text
+    return f"{text}\n[local Daytona kept the first {OUTPUT_LIMIT >> 20} MiB of this output]\n"
 
 
 async def collect(toolbox: Toolbox, running: Running, out: int, *, timeout_s: int) -> Ended:
     reader = asyncio.create_task(read_all(out, limit=OUTPUT_LIMIT + 1))
+    # A program may close its output and run on: the timeout is for both.
+    ending = asyncio.gather(reader, asyncio.shield(running.exited))
     try:
-        # A program may close its output and run on: the timeout is for both.
-        output, code = await asyncio.wait_for(
-            asyncio.gather(reader, asyncio.shield(running.exited)), timeout_s or None
-        )
+        output, code = await asyncio.wait_for(ending, timeout_s or None)
     except asyncio.TimeoutError:
         await toolbox.box.kill(running, signal.SIGKILL)
-        raise ApiError(
-            408,
-            "request timeout: command execution timeout",
-            code="PROCESS_EXECUTION_TIMEOUT",
-            source=DAEMON,
-        ) from None
+        message, reason = "request timeout: command execution timeout", "PROCESS_EXECUTION_TIMEOUT"
+        raise ApiError(408, message, code=reason, source=DAEMON) from None
     finally:
         reader.cancel()
     if not toolbox.box.is_running:

@@ -1,4 +1,4 @@
-"""HTTP and WebSockets of terminals, /process/pty (wire-protocol, section 3.3)."""
+"""/process/pty: HTTP and WebSockets of terminals (PROTOCOL.md, "Terminals")."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from .channel import Channel, first_of
 from .terminals import End, Size, Terminal
 from .toolbox import Toolbox
 
-EXIT_CONTROL = (
-    "X-Daytona-Pty-Exit-Control"  # offered by clients that understand the `exited` message
-)
+EXIT_CONTROL = "X-Daytona-Pty-Exit-Control"  # of clients that understand the `exited` message
 ENVIRONMENT = "X-Daytona-Pty-Envs~"  # then the variables, as base64 of JSON
 
 
@@ -32,12 +30,14 @@ async def create(toolbox: Toolbox, request: web.Request) -> web.Response:
 
 
 async def create_connect(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
-    """WS /process/pty/create-connect?id&cols&rows&cwd: refused by HTTP status, else the client sees the first byte too."""
+    """WS /process/pty/create-connect?id&cols&rows&cwd: refused by HTTP status.
+
+    The client sees the terminal's first byte too.
+    """
     channel.required(request)
     query = Fields.of_query(request)
-    terminal = toolbox.terminals.add(
-        query, cwd=cwd_of(toolbox, query), envs=environment_of(request)
-    )
+    cwd, envs = cwd_of(toolbox, query), environment_of(request)
+    terminal = toolbox.terminals.add(query, cwd=cwd, envs=envs)
     await toolbox.terminals.start(terminal)
     return await attach(terminal, request)
 
@@ -71,7 +71,10 @@ async def kill(toolbox: Toolbox, request: web.Request) -> web.Response:
 
 
 async def attach(terminal: Terminal, request: web.Request) -> web.StreamResponse:
-    """Serve one client until it leaves or the terminal ends; the SDK waits for `connected` for a tenth of a second only."""
+    """Serve one client until it leaves or the terminal ends.
+
+    `connected` goes out first: the synchronous SDK waits for it for a tenth of a second only.
+    """
     tells_exit = EXIT_CONTROL in channel.offered(request)
     try:
         client = await Channel.accept(request, protocol=EXIT_CONTROL)
@@ -79,13 +82,9 @@ async def attach(terminal: Terminal, request: web.Request) -> web.StreamResponse
         terminal.clients.add(client)
     finally:
         terminal.follow()
+    ends = (client.listen(terminal.type), terminal.ended.wait(), client.gone.wait())
     try:
-        await first_of(
-            *map(
-                asyncio.ensure_future,
-                (client.listen(terminal.type), terminal.ended.wait(), client.gone.wait()),
-            )
-        )
+        await first_of(*map(asyncio.ensure_future, ends))
     finally:
         terminal.clients.discard(client)
     return await say_goodbye(client, terminal.end, tells_exit=tells_exit)
@@ -94,16 +93,15 @@ async def attach(terminal: Terminal, request: web.Request) -> web.StreamResponse
 async def say_goodbye(
     client: Channel, end: End | None, *, tells_exit: bool
 ) -> web.WebSocketResponse:
-    """The exit code stands in the close reason, and for those who understand it in a message before."""
+    """The exit code stands in the close reason; where `tells_exit`, in a message before too."""
     if end is None:
         return await client.close(channel.NORMAL)
     if end.exit_code is None:
         return await client.close(channel.GOING_AWAY, end.reason)
     if tells_exit:
         await client.send(json.dumps({"type": "control", "status": "exited", **end.as_json()}))
-    return await client.close(
-        channel.NORMAL if end.exit_code == 0 else channel.FAILED, json.dumps(end.as_json())
-    )
+    code = channel.NORMAL if end.exit_code == 0 else channel.FAILED
+    return await client.close(code, json.dumps(end.as_json()))
 
 
 def cwd_of(toolbox: Toolbox, fields: Fields) -> str:
@@ -112,16 +110,13 @@ def cwd_of(toolbox: Toolbox, fields: Fields) -> str:
 
 def environment_of(request: web.Request) -> dict[str, str]:
     """The variables among the offered subprotocols; raises the 400 for what is none."""
-    found = next(
-        (offer for offer in channel.offered(request) if offer.startswith(ENVIRONMENT)), None
-    )
-    if found is None:
+    found = [offer for offer in channel.offered(request) if offer.startswith(ENVIRONMENT)]
+    if not found:
         return {}
-    text = found[len(ENVIRONMENT) :]
+    text = found[0].removeprefix(ENVIRONMENT)
     try:
         values = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     except (binascii.Error, ValueError, RecursionError):
-        raise ApiError(
-            400, f"{ENVIRONMENT} must be followed by base64 of a JSON object", source=DAEMON
-        ) from None
+        message = f"{ENVIRONMENT} must be followed by base64 of a JSON object"
+        raise ApiError(400, message, source=DAEMON) from None
     return Fields({"envs": values}).texts("envs")

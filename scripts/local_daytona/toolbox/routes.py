@@ -13,7 +13,7 @@ from ..engine.rootfs import HOME
 from ..wire import ApiError, Fields, answer, nothing
 from . import channel, files, git, interpreter, process, pty
 from .channel import Channel
-from .sessions import ENTRYPOINT, Command, logs_json
+from .sessions import ENTRYPOINT, Command, Session, logs_json
 from .toolbox import Toolbox, inside
 
 Operation = Callable[[Toolbox, web.Request], Awaitable[web.StreamResponse]]
@@ -46,13 +46,8 @@ async def create_session(toolbox: Toolbox, request: web.Request) -> web.Response
 
 
 async def list_sessions(toolbox: Toolbox, _request: web.Request) -> web.Response:
-    return answer(
-        [
-            session_json(session.id, session.commands)
-            for session in toolbox.sessions
-            if session.id != ENTRYPOINT
-        ]
-    )
+    listed = [session for session in toolbox.sessions if session.id != ENTRYPOINT]
+    return answer([session_json(session.id, session.commands) for session in listed])
 
 
 async def get_session(toolbox: Toolbox, request: web.Request) -> web.Response:
@@ -94,31 +89,26 @@ async def session_exec(toolbox: Toolbox, request: web.Request) -> web.Response:
     if later:
         return answer({"cmdId": command.id}, status=202)
     await session.wait(command)
-    return answer(
-        {
-            "cmdId": command.id,
-            "exitCode": command.exit_code,
-            **await asyncio.to_thread(logs_json, command),
-        }
-    )
+    logs = await asyncio.to_thread(logs_json, command)
+    return answer({"cmdId": command.id, "exitCode": command.exit_code, **logs})
 
 
 async def get_command(toolbox: Toolbox, request: web.Request) -> web.Response:
-    return answer(found_command(toolbox, request).as_json())
+    _, command = found_command(toolbox, request)
+    return answer(command.as_json())
 
 
 async def send_input(toolbox: Toolbox, request: web.Request) -> web.Response:
     data = (await Fields.of_body(request)).text("data")
-    session, command = toolbox.sessions.find_command(
-        request.match_info["session"], request.match_info["command"]
-    )
+    session, command = found_command(toolbox, request)
     await session.send_input(command, data)
     return nothing(204)
 
 
 async def command_logs(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
-    """JSON of what there is, or with `follow=true` over a WebSocket all there is and all that comes."""
-    return await logs_of(toolbox, found_command(toolbox, request), request)
+    """JSON of what there is; with `follow=true` all there is and that comes, over a WebSocket."""
+    _, command = found_command(toolbox, request)
+    return await logs_of(toolbox, command, request)
 
 
 async def logs_of(toolbox: Toolbox, command: Command, request: web.Request) -> web.StreamResponse:
@@ -133,7 +123,10 @@ async def logs_of(toolbox: Toolbox, command: Command, request: web.Request) -> w
 
 
 async def follow(toolbox: Toolbox, command: Command, socket: web.WebSocketResponse) -> None:
-    """Send until the log ends, the client leaves, or the sandbox does; close code 1000 says that the log is complete."""
+    """Send until the log ends, the client leaves, or the sandbox ends.
+
+    Close code 1000 says that the log is complete.
+    """
     sender = asyncio.create_task(send_log(command, socket))
     receiver = asyncio.create_task(until_closed(socket))
     ended = asyncio.create_task(toolbox.closing.wait())
@@ -159,18 +152,14 @@ async def until_closed(socket: web.WebSocketResponse) -> None:
         pass
 
 
-def found_command(toolbox: Toolbox, request: web.Request) -> Command:
-    _, command = toolbox.sessions.find_command(
-        request.match_info["session"], request.match_info["command"]
-    )
-    return command
+def found_command(toolbox: Toolbox, request: web.Request) -> tuple[Session, Command]:
+    path = request.match_info
+    return toolbox.sessions.find_command(path["session"], path["command"])
 
 
 def session_json(session_id: str, commands: dict[str, Command]) -> dict[str, object]:
-    return {
-        "sessionId": session_id,
-        "commands": [command.as_json() for command in commands.values()],
-    }
+    shown = [command.as_json() for command in commands.values()]
+    return {"sessionId": session_id, "commands": shown}
 
 
 PTY = "/process/pty/{terminal}"

@@ -1,4 +1,7 @@
-"""Sessions: a long-lived shell, commands that run in it one after another, and their logs (wire-protocol, section 3.2)."""
+"""Sessions: a long-lived shell, and the commands that run in it one after another, with their logs.
+
+PROTOCOL.md, "Sessions", has the real daemon's ways.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,10 @@ TYPED_LOG_LIMIT = 16 * 1024 * 1024  # bytes of a log that one JSON answer may ho
 
 @dataclass
 class Command:
-    """One command of a session; `exit_code` is None while it runs, `ended` is set when its log is complete too."""
+    """One command of a session.
+
+    `exit_code` is None while it runs; `ended` is set once its log is complete too.
+    """
 
     id: str
     text: str
@@ -89,12 +95,12 @@ class Session:
         task.add_done_callback(self._tasks.discard)
 
     async def _watch(self) -> None:
-        """When the shell ends by itself (a bare `exit`), commands without an exit code never get one."""
+        """Note when the shell ends by itself (a bare `exit`): no command can follow then."""
         await self._running.exited
         self.over = True
 
     async def run(self, text: str, *, wait: bool, echo: bool) -> Command:
-        """Queue a command behind those that run; it is sourced, so cd, export and functions persist."""
+        """Queue a command behind those that run; sourced, so that cd and export persist."""
         if self.over:
             raise session_ended()
         command_id = str(uuid.uuid4())
@@ -122,26 +128,25 @@ class Session:
     async def _type(self, folder: str, *, has_stdin: bool) -> None:
         stdin = f"{folder}/in" if has_stdin else "/dev/null"
         place = shlex.quote(folder)
-        dot = (
-            "command ." if shell().endswith("/sh") else "."
-        )  # in a plain sh a bad script would end the shell
-        line = f"{{ {dot} {place}/script; }} <{stdin} >{place}/out 2>{place}/err; echo $? >{place}/code\n"
-        await feed(os.dup(self._stdin), line.encode())
+        # In a plain sh, a bad script that is sourced by a bare `.` would end the shell.
+        dot = "command ." if shell().endswith("/sh") else "."
+        source = f"{{ {dot} {place}/script; }} <{stdin} >{place}/out 2>{place}/err"
+        await feed(os.dup(self._stdin), f"{source}; echo $? >{place}/code\n".encode())
 
     async def _follow(
         self, command: Command, folder: str, *, out: int, err: int, code: int
     ) -> None:
-        """Pump both streams into the log and learn the exit code; the shell's own end ends the waiting."""
+        """Pump both streams into the log and read the exit code, until the shell's end at most."""
         pumps = asyncio.gather(pump(command.log, STDOUT, out), pump(command.log, STDERR, err))
         answer = asyncio.create_task(read_all(code, limit=64))
         shell_ended = asyncio.ensure_future(asyncio.shield(self._running.exited))
         try:
             await asyncio.wait((answer, shell_ended), return_when=asyncio.FIRST_COMPLETED)
+            # A shell that ended may leave children that hold the output; one that answered has
+            # closed its own ends.
+            patience = None if answer.done() else KILL_GRACE_S
             with contextlib.suppress(asyncio.TimeoutError):
-                # A shell that ended may leave children that hold the output; one that answered has closed its own ends.
-                await asyncio.wait_for(
-                    asyncio.shield(pumps), None if answer.done() else KILL_GRACE_S
-                )
+                await asyncio.wait_for(asyncio.shield(pumps), patience)
             await asyncio.wait((answer,), timeout=SETTLE_S)
             command.exit_code = exit_code(answer)
             command.lost = command.exit_code is None
@@ -167,14 +172,13 @@ class Session:
             raise session_ended()
 
     async def send_input(self, command: Command, data: str) -> None:
-        """Text for a running asynchronous command's stdin, with a newline at its end; raises the 410 when it has ended."""
+        """Text for a running asynchronous command's stdin, with a newline at its end.
+
+        Raises the 410 when it has ended, the 409 when it does not read.
+        """
         if command.ended.is_set() or command.stdin is None:
-            raise ApiError(
-                410,
-                "the command takes no more input",
-                code="COMMAND_ALREADY_COMPLETED",
-                source=DAEMON,
-            )
+            message, code = "the command takes no more input", "COMMAND_ALREADY_COMPLETED"
+            raise ApiError(410, message, code=code, source=DAEMON)
         text = (data if data.endswith("\n") else data + "\n").encode()
         if command.echo:
             await command.log.append(STDOUT, text)
@@ -184,7 +188,10 @@ class Session:
             raise ApiError(409, "the command does not read its input", source=DAEMON) from None
 
     async def close(self) -> None:
-        """SIGTERM to the shell and all that it started, a grace, SIGKILL; every log ends, every stream closes."""
+        """SIGTERM to the shell and all that it started, a grace, SIGKILL.
+
+        Every log ends, every stream closes.
+        """
         await self._toolbox.box.kill(self._running, signal.SIGTERM)
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(asyncio.shield(self._running.exited), KILL_GRACE_S)
@@ -224,12 +231,8 @@ class Sessions:
                 400, "sessionId must be 1 to 200 characters without a slash", source=DAEMON
             )
         if session_id in self._sessions or session_id in self._opening:
-            raise ApiError(
-                409,
-                f"session {session_id} already exists",
-                code="SESSION_ALREADY_EXISTS",
-                source=DAEMON,
-            )
+            message = f"session {session_id} already exists"
+            raise ApiError(409, message, code="SESSION_ALREADY_EXISTS", source=DAEMON)
         session = Session(self._toolbox, session_id)
         self._opening.add(session_id)
         try:
@@ -242,7 +245,10 @@ class Sessions:
         self._sessions[session_id] = session
 
     async def run_entrypoint(self, argv: Sequence[str]) -> None:
-        """The snapshot's own program, in a session of its own; one that cannot start is no reason to have no sandbox."""
+        """The snapshot's own program, in a session of its own.
+
+        One that cannot start is no reason to have no sandbox.
+        """
         with contextlib.suppress(FileProblem, SandboxGone):
             await self.create(ENTRYPOINT)
             await self.find(ENTRYPOINT).run(shlex.join(argv), wait=False, echo=False)
@@ -255,18 +261,16 @@ class Sessions:
     def find(self, session_id: str) -> Session:
         session = self._sessions.get(session_id)
         if session is None:
-            raise ApiError(
-                404, f"session {session_id} not found", code="SESSION_NOT_FOUND", source=DAEMON
-            )
+            message = f"session {session_id} not found"
+            raise ApiError(404, message, code="SESSION_NOT_FOUND", source=DAEMON)
         return session
 
     def find_command(self, session_id: str, command_id: str) -> tuple[Session, Command]:
         session = self.find(session_id)
         command = session.commands.get(command_id)
         if command is None:
-            raise ApiError(
-                404, f"command {command_id} not found", code="COMMAND_NOT_FOUND", source=DAEMON
-            )
+            message = f"command {command_id} not found"
+            raise ApiError(404, message, code="COMMAND_NOT_FOUND", source=DAEMON)
         return session, command
 
     async def delete(self, session_id: str) -> None:
@@ -281,7 +285,7 @@ class Sessions:
 
 
 async def pump(log: Log, marker: bytes, fd: int) -> None:
-    """Pass a stream on line by line; a last line without a newline gains one, as in the real daemon."""
+    """Pass a stream on line by line; a last line without a newline gains one, as the daemon's."""
     rest = b""
     async for chunk in chunks(fd):
         data = rest + chunk
@@ -295,7 +299,10 @@ async def pump(log: Log, marker: bytes, fd: int) -> None:
 
 
 def exit_code(answer: asyncio.Task[bytes]) -> int | None:
-    """What the shell wrote as the command's exit code; None when it ended before it could, or wrote something else."""
+    """What the shell wrote as the command's exit code.
+
+    None when it ended before it could, or wrote something else.
+    """
     text = answer.result().strip() if answer.done() else b""
     return int(text) if text.isdigit() and len(text) < 4 else None
 
@@ -308,7 +315,5 @@ def logs_json(command: Command) -> dict[str, str]:
     """SessionCommandLogsResponse: the raw framed log, and its two streams."""
     framed = command.log.read()[:TYPED_LOG_LIMIT]
     out, err = split(framed)
-    return {
-        name: data.decode(errors="replace")
-        for name, data in (("output", framed), ("stdout", out), ("stderr", err))
-    }
+    parts = {"output": framed, "stdout": out, "stderr": err}
+    return {name: data.decode(errors="replace") for name, data in parts.items()}

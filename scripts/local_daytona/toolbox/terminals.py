@@ -1,4 +1,4 @@
-"""Terminals: shells on a pseudo-terminal that outlive their clients (wire-protocol, section 3.3)."""
+"""Terminals: shells on a pseudo-terminal that outlive their clients (PROTOCOL.md, "Terminals")."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 TERM = "xterm-256color"
 MOST_CELLS = 1000
 READ_SIZE = 16 * 1024
-LAST_WORDS = (
-    64 * READ_SIZE
-)  # bytes read after the shell's end, which children that hold the terminal may go on producing
-INPUT_TIMEOUT_S = 5.0  # a program that does not read for so long loses what is typed; a client's pings must be answered in time
+# Bytes read after the shell's end, which children that hold the terminal may go on producing.
+LAST_WORDS = 64 * READ_SIZE
+# A program that does not read for so long loses what is typed: a client's pings must be answered.
+INPUT_TIMEOUT_S = 5.0
 KILL_TIMEOUT_S = 10.0
 
 
@@ -84,7 +84,7 @@ class End:
 
 
 class Terminal:
-    """One shell on its terminal. Whoever is attached gets its output; what comes while nobody is, is dropped."""
+    """One shell on its terminal; its output goes to who is attached, and without any is dropped."""
 
     def __init__(
         self,
@@ -127,7 +127,10 @@ class Terminal:
         }
 
     async def start(self) -> None:
-        """Start the shell, once; nothing is read of it before follow(). Raises the 400 when it cannot start there."""
+        """Start the shell, once; nothing is read of it before follow().
+
+        Raises the 400 when it cannot start there.
+        """
         async with self._starting:
             if self._running is not None:
                 return
@@ -138,9 +141,8 @@ class Terminal:
                     [shell(), "-i", "-l"], environment=self._environment, cwd=self.cwd
                 )
             except FileProblem as error:
-                raise ApiError(
-                    400, f"no terminal can start in {self.cwd}: {error.strerror}", source=DAEMON
-                ) from None
+                message = f"no terminal can start in {self.cwd}: {error.strerror}"
+                raise ApiError(400, message, source=DAEMON) from None
             self.size.apply(self._master)
 
     def follow(self) -> None:
@@ -187,7 +189,7 @@ class Terminal:
             size.apply(self._master)
 
     async def kill(self) -> None:
-        """End the shell and all that it started; raises the 409 when they have not ended in time."""
+        """End the shell and all that it started; raises the 409 when they do not end in time."""
         async with self._starting:
             if self._running is None:
                 self._finish(End.of(-signal.SIGKILL))
@@ -231,9 +233,8 @@ class Terminals:
         """A terminal that has not started; raises the 400 or, for a taken id, the 409."""
         terminal_id = fields.text("id", "")
         if not SESSION_ID.fullmatch(terminal_id):
-            raise ApiError(
-                400, "id is required, without slashes and at most 200 characters", source=DAEMON
-            )
+            message = "id is required, without slashes and at most 200 characters"
+            raise ApiError(400, message, source=DAEMON)
         if terminal_id in self._terminals:
             raise ApiError(409, f"PTY session {terminal_id} already exists", source=DAEMON)
         lazy = fields.boolean("lazyStart")

@@ -22,7 +22,11 @@ ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Toolbox:
-    """A box, the variables and the folder that its processes start with, and the sessions, terminals and interpreters that live in it."""
+    """A box with what its processes start with, and the long-lived programs in it.
+
+    `env` and `work_dir` are what they start with; sessions, terminals and interpreter contexts live
+    until the box ends.
+    """
 
     def __init__(self, box: Box, *, env: Mapping[str, str], work_dir: str = HOME) -> None:
         self.box = box
@@ -34,14 +38,20 @@ class Toolbox:
         self.closing = asyncio.Event()
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
-        """Base, the sandbox's own, then the request's variables; raises the 400 for a name or value no process can have."""
+        """Base, the sandbox's own, then the request's variables, the last winning.
+
+        Raises the 400 for a name or value that no process can have.
+        """
         for name, value in more.items():
             if not ENV_NAME.fullmatch(name) or "\0" in value:
                 raise ApiError(400, f"invalid environment variable: {name!r}", source=DAEMON)
         return self.box.environment(self.env, more)
 
     def absolute(self, path: str) -> str:
-        """A path as the sandbox's programs see it: relative ones lie in the working directory, `~` is only a name."""
+        """A path as the sandbox's programs see it: relative ones lie in the working directory.
+
+        `~` is only a name. Raises the 400.
+        """
         if not path or "\0" in path:
             raise ApiError(
                 400, "a path is required, without NUL", code="INVALID_FILE_PATH", source=DAEMON
@@ -59,20 +69,23 @@ class Toolbox:
             os.close(fd)
 
     async def close(self) -> None:
-        """End sessions, terminals, interpreters and every stream of this sandbox; the processes end with the box."""
+        """End sessions, terminals, interpreters and every stream of this sandbox.
+
+        The processes end with the box.
+        """
         self.closing.set()
         await asyncio.gather(self.sessions.close(), self.terminals.close(), self.contexts.close())
 
 
 def write_all(fd: int, data: bytes | bytearray) -> None:
-    """Write the whole of `data` to a regular file; raises OSError when the disk or the size limit ends it."""
+    """Write the whole of `data` to a regular file; raises OSError, of a full disk for example."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
 
 
 def problem(error: FileProblem, path: str) -> ApiError:
-    """The daemon's status and code for an errno from inside (wire-protocol, section 3.5)."""
+    """The daemon's status and code for an errno from inside (PROTOCOL.md, "Errors")."""
     status, code = ERRORS.get(error.errno or 0, (500, "FILE_READ_FAILED"))
     return ApiError(status, f"{path}: {error.strerror}", code=code, source=DAEMON)
 

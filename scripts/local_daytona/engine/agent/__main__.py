@@ -1,7 +1,8 @@
 """Pid 1 of a sandbox: hands descriptors to the server over one control socket, and ends with it.
 
-The agent runs inside the sandbox under the sandbox's own limits, with the standard library of whatever python3 the host
-has (3.8 or newer). One SOCK_SEQPACKET message is one JSON object of at most 128 KiB with the descriptors it speaks of.
+The agent runs inside the sandbox under the sandbox's own limits, with the standard library of
+whatever python3 the host has (3.8 or newer). One SOCK_SEQPACKET message is one JSON object of at
+most 128 KiB with the descriptors it speaks of.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     Values = dict[str, Any]
-    Reply = tuple[dict[str, Any], Sequence[int]]
+    Reply = tuple[Values, Sequence[int]]
 
 MAX_MESSAGE = 128 * 1024
 MAX_FDS = 4
+# What a request that makes no sense raises; it ends no sandbox.
+SENSELESS = (ValueError, TypeError, LookupError, OverflowError)
 
 
 class Agent:
@@ -47,11 +50,13 @@ class Agent:
             "connect": self.connect,
             "listen": self.listen,
             "terminal": self.terminal,
-            "stats": self.stats,
         }
 
     def serve(self) -> None:
-        """Answer until the server closes its end; then the kernel ends every process of this pid namespace."""
+        """Answer until the server closes its end.
+
+        Then the kernel ends every process of this pid namespace.
+        """
         wakeup_r, wakeup_w = os.pipe()
         os.set_blocking(wakeup_r, False)
         os.set_blocking(wakeup_w, False)
@@ -98,12 +103,7 @@ class Agent:
             reply.update(values)
         except OSError as error:
             reply.update(error=error.errno or 0, message=error.strerror or str(error))
-        except (
-            ValueError,
-            TypeError,
-            LookupError,
-            OverflowError,
-        ) as error:  # a request that makes no sense ends no sandbox
+        except SENSELESS as error:
             reply.update(error=errno.EINVAL, message=str(error))
         try:
             self.send(reply, out)
@@ -120,13 +120,14 @@ class Agent:
         return {"pid": self.processes.spawn(request, fds)}, []
 
     def kill(self, request: Values, _fds: list[int]) -> Reply:
-        return {"killed": self.processes.kill(request["key"], request["signal"])}, []
+        self.processes.kill(request["key"], request["signal"])
+        return {}, []
 
     def open(self, request: Values, _fds: list[int]) -> Reply:
         return {}, [files.open_regular(request)]
 
     def files(self, request: Values, fds: list[int]) -> Reply:
-        """Run a file operation that may take long in a child, which writes its answer to the pipe it was given."""
+        """Run a file operation in a child, which writes its answer to the pipe it was given."""
         self.processes.fork(request["key"], lambda: files.run(request, fds[0], keep=(fds[0],)))
         return {}, []
 
@@ -140,7 +141,7 @@ class Agent:
         return {}, [sockets.listen(request)]
 
     def terminal(self, request: Values, _fds: list[int]) -> Reply:
-        """Start a program on a new terminal of the sandbox's own; the server gets the master's side."""
+        """Start a program on a new terminal inside; the server gets the master's side."""
         master, slave = os.openpty()
         try:
             pid = self.processes.spawn(request, [slave, slave, slave])
@@ -150,9 +151,6 @@ class Agent:
         finally:
             os.close(slave)
         return {"pid": pid}, [master]
-
-    def stats(self, _request: Values, _fds: list[int]) -> Reply:
-        return processes.stats(), []
 
 
 def drain(fd: int) -> None:

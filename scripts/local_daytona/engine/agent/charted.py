@@ -1,7 +1,10 @@
-"""`python3 -u charted.py ARGV < code` runs code as `python3 -u - ARGV` does, and prints a line for each figure it shows.
+"""Runs code as `python3 -u -` does, and prints a line for each matplotlib figure that it shows.
 
-Each such line is MARKER and one JSON object, see described() below; the server takes it out of the output, checks it and
-trusts nothing in it. Whatever goes wrong here, the code runs: a chart may be lost, never a run.
+Usage: python3 -u charted.py ARGV < code
+
+Each such line is MARKER and one JSON object, see described() below; the server takes it out of the
+output, checks it and trusts nothing in it. Whatever goes wrong here, the code runs: a chart may be
+lost, never a run.
 """
 
 from __future__ import annotations
@@ -50,7 +53,10 @@ class Figures:
         self.pyplot.close("all")
 
     def tell(self, figure: Any) -> None:
-        """One line, unless there was the same before; a figure that cannot be described still has its picture."""
+        """Print its line, unless there was the same before.
+
+        A figure that cannot be described still has its picture.
+        """
         attempt(make_bearable, figure)
         chart = attempt(described, figure) or {"type": "unknown"}
         chart["png"] = attempt(png, figure)
@@ -83,7 +89,10 @@ def make_bearable(figure: Any) -> None:
 
 
 def png(figure: Any) -> str | None:
-    """The picture in base64, coarser when it is too large or takes too much memory; None when even that fails."""
+    """The picture in base64, coarser when it is too large or takes too much memory.
+
+    None when even that fails.
+    """
     for fraction in (1, 2, 4):
         picture = attempt(saved, figure, figure.dpi / fraction)
         if picture and len(picture) <= LARGEST_PNG:
@@ -99,9 +108,8 @@ def saved(figure: Any, dots: float) -> bytes:
 
 def described(figure: Any) -> dict[str, Any]:
     """The chart of one figure; several axes are one composite chart."""
-    getattr(
-        figure, "draw_without_rendering", figure.canvas.draw
-    )()  # ticks have their labels only then
+    draw = getattr(figure, "draw_without_rendering", figure.canvas.draw)
+    draw()  # ticks have their labels only then
     found = [axes for axes in figure.axes if axes.get_label() != COLOR_BAR]
     charts = [attempt(chart, axes) or {"type": "unknown"} for axes in found[:MOST_ELEMENTS]]
     if len(charts) == 1:
@@ -111,7 +119,7 @@ def described(figure: Any) -> dict[str, Any]:
 
 
 def chart(axes: Any) -> dict[str, Any]:
-    """Title, axes and elements; the kind that comes first in KINDS and has elements names the chart."""
+    """Title, axes and elements; the first kind of KINDS that has elements names the chart."""
     found: dict[str, Any] = {
         "title": axes.get_title(),
         "x_label": axes.get_xlabel(),
@@ -156,26 +164,29 @@ def wedges(axes: Any) -> list[dict[str, Any]]:
 
 
 def bars(axes: Any) -> list[dict[str, Any]]:
-    """Each bar with the text of the tick it stands on, or the number where there is none, and its container as group."""
+    """Each bar with its length as value, and its container as group.
+
+    Its label is the text of the tick it stands on, or the number where there is none.
+    """
     found = []
     for container in axes.containers:
         if type(container).__name__ != "BarContainer":
             continue
         flat = getattr(container, "orientation", "vertical") == "horizontal"
         ticks = tick_texts(axes.yaxis if flat else axes.xaxis)
+        group = container.get_label()
         for bar in container.patches:
-            place = (
-                bar.get_y() + bar.get_height() / 2 if flat else bar.get_x() + bar.get_width() / 2
-            )
+            place, length = middle_and_length(bar, flat)
             label = ticks.get(round(float(place), 6), "%g" % place)
-            found.append(
-                {
-                    "label": label,
-                    "value": str(bar.get_width() if flat else bar.get_height()),
-                    "group": container.get_label(),
-                }
-            )
+            found.append({"label": label, "value": str(length), "group": group})
     return found
+
+
+def middle_and_length(bar: Any, flat: bool) -> tuple[Any, Any]:
+    """Where a bar stands on its axis, and how far it reaches; `flat` ones lie on their side."""
+    if flat:
+        return bar.get_y() + bar.get_height() / 2, bar.get_width()
+    return bar.get_x() + bar.get_width() / 2, bar.get_height()
 
 
 def tick_texts(axis: Any) -> dict[float, str]:
@@ -214,7 +225,8 @@ def points(pairs: Any) -> list[Any]:
     return found
 
 
-# By what a figure of that kind holds and others do not: box plots have lines too, bars with a curve are bars.
+# By what a figure of that kind holds and others do not: box plots have lines too, bars with a
+# curve are bars.
 KINDS: tuple[tuple[str, Callable[[Any], list[dict[str, Any]]]], ...] = (
     ("box_and_whisker", boxes),
     ("pie", wedges),
@@ -225,12 +237,12 @@ KINDS: tuple[tuple[str, Callable[[Any], list[dict[str, Any]]]], ...] = (
 
 
 def numbered(places: Any, stats: list[dict[str, Any]]) -> list[tuple[float, dict[str, Any]]]:
-    """Each box with its place; sandboxes have Python 3.8, whose zip() is not strict."""
+    """Each box with its place; a sandbox may have Python 3.8, whose zip() is not strict."""
     return [(round(float(places[index]), 6), box) for index, box in enumerate(stats)]
 
 
 def hook() -> None:
-    """Make pyplot tell; without matplotlib there is nothing to do. Raises whatever its import does."""
+    """Make pyplot's show() print charts; raises whatever the import of matplotlib does."""
     os.environ.setdefault("MPLBACKEND", "Agg")
     pyplot: Any = importlib.import_module("matplotlib.pyplot")
     axes_class: Any = importlib.import_module("matplotlib.axes").Axes
@@ -272,7 +284,8 @@ def main() -> None:
     sys.modules["__main__"] = module
     linecache.cache[TARGET] = (len(code), None, code.splitlines(True), TARGET)
     try:
-        exec(compile(code, TARGET, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 (running code is the purpose)
+        program = compile(code, TARGET, "exec", dont_inherit=True)
+        exec(program, module.__dict__)  # noqa: S102 (running code is the purpose)
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:  # noqa: BLE001 (as the interpreter itself would)

@@ -1,4 +1,4 @@
-"""The file system as seen from inside the sandbox: every path is resolved here, never on the host."""
+"""The file system as seen from inside the sandbox: paths are resolved here, never on the host."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ WRITE_CHUNK = 64 * 1024
 TIME_LIMIT_S = 100  # less than the server waits, so that it gets a reason
 LARGEST_REPLACED = 64 * 1024 * 1024  # bytes of a file that is rewritten in memory
 LISTED = 80_000  # entries of one answer; the server takes 32 MiB
+# What a request that makes no sense raises, or a tree that makes none.
+SENSELESS = (ValueError, OverflowError, RecursionError)
+# What became of a folder while it was read, or is too deep for a path.
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 def open_regular(request: Values) -> int:
-    """A descriptor of a regular file; a FIFO, device or folder is refused without being waited for."""
+    """A descriptor of a regular file; FIFO, device and folder are refused without a wait."""
     path = request["path"]
     if request["mode"] == "r":
         return open_plain(path, os.O_RDONLY)
@@ -41,15 +45,15 @@ def open_regular(request: Values) -> int:
 
 
 def make_fifos(folder: str, readers: Sequence[str], writers: Sequence[str]) -> list[int]:
-    """Ends of new FIFOs in the new private `folder`: one to read from each of `readers`, one to write to each of `writers`.
+    """Ends of new FIFOs in the new private `folder`: to read from `readers`, to write to `writers`.
 
-    A writer is opened for both directions: that never blocks, and keeps the FIFO open for the program that reads it.
+    A writer is opened for both directions: that never blocks, and keeps the FIFO open for the
+    program that reads it.
     """
     os.makedirs(folder, mode=0o700, exist_ok=True)
     opened = []
-    for name, flags in [(name, os.O_RDONLY) for name in readers] + [
-        (name, os.O_RDWR) for name in writers
-    ]:
+    ends = [(name, os.O_RDONLY) for name in readers] + [(name, os.O_RDWR) for name in writers]
+    for name, flags in ends:
         path = os.path.join(folder, name)
         os.mkfifo(path, 0o600)
         opened.append(os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC))
@@ -57,7 +61,10 @@ def make_fifos(folder: str, readers: Sequence[str], writers: Sequence[str]) -> l
 
 
 def run(request: Values, answer: int, *, keep: Sequence[int]) -> None:
-    """In a child of the agent: do the named operation and write {"value": …} or {"error", "message"} to `answer`."""
+    """In a child of the agent: do the operation and write its outcome to `answer`.
+
+    As JSON: {"value": …}, or {"error": errno, "message": …}.
+    """
     signal.set_wakeup_fd(-1)  # the agent's; its number may soon be another file's
     leave_only(keep)
     signal.signal(signal.SIGALRM, out_of_time)
@@ -68,11 +75,7 @@ def run(request: Values, answer: int, *, keep: Sequence[int]) -> None:
         reply = {"error": error.errno or 0, "message": error.strerror or str(error)}
     except MemoryError:
         reply = {"error": errno.ENOMEM, "message": "the sandbox has not enough memory for this"}
-    except (
-        ValueError,
-        OverflowError,
-        RecursionError,
-    ) as error:  # a request that makes no sense, or a tree that does not
+    except SENSELESS as error:
         reply = {"error": errno.EINVAL, "message": str(error)}
     data = json.dumps(reply).encode()
     signal.alarm(0)
@@ -81,14 +84,15 @@ def run(request: Values, answer: int, *, keep: Sequence[int]) -> None:
 
 
 def out_of_time(_number: int, _frame: object) -> None:
-    raise OSError(
-        errno.ETIMEDOUT,
-        "this took too long; name a smaller folder, or use the sandbox's own programs",
-    )
+    reason = "this took too long; name a smaller folder, or use the sandbox's own programs"
+    raise OSError(errno.ETIMEDOUT, reason)
 
 
 def leave_only(keep: Sequence[int]) -> None:
-    """Close what the agent held, above all the control socket: this child must not keep the sandbox alive."""
+    """Close what the agent held but `keep`.
+
+    Above all the control socket: this child must not keep the sandbox alive.
+    """
     for name in os.listdir("/proc/self/fd"):
         if int(name) not in keep:
             try:
@@ -102,7 +106,10 @@ def info(request: Values) -> Values:
 
 
 def list_folder(request: Values) -> list[Values]:
-    """The folder's entries, `depth` levels down, each with its full path; symlinked folders are not entered."""
+    """The folder's entries, `depth` levels down, each with its full path.
+
+    Symlinked folders are not entered.
+    """
     entries: list[Values] = []
 
     def visit(folder: str, depth: int) -> None:
@@ -114,10 +121,8 @@ def list_folder(request: Values) -> list[Values]:
                 continue
             entries.append(entry)
             if len(entries) > LISTED:
-                raise OSError(
-                    errno.E2BIG,
-                    "more than %d entries; name a smaller folder, or less depth" % LISTED,
-                )
+                reason = "more than %d entries; name a smaller folder, or less depth" % LISTED
+                raise OSError(errno.E2BIG, reason)
             if depth > 1 and entry["isDir"] and not os.path.islink(path):
                 try:
                     visit(path, depth - 1)
@@ -132,7 +137,7 @@ def list_folder(request: Values) -> list[Values]:
 
 
 def describe(path: str) -> Values:
-    """FileInfo of the toolbox API (wire-protocol 3.5): owner and group numeric, permissions as in `0644`."""
+    """FileInfo of the toolbox API (PROTOCOL.md, "Files")."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -182,7 +187,7 @@ def delete(request: Values) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Depth first, by changing into each folder: a tree may be deeper than any path or call stack."""
+    """Depth first, by changing into each folder: a tree may be deeper than path or call stack."""
     levels = [("", enter(path), emptied())]
     while levels:
         name, _, folders = levels[-1]
@@ -209,7 +214,7 @@ def enter(folder: str) -> tuple[int, int]:
 
 
 def leave_to(parent: tuple[int, int]) -> None:
-    """Change to the folder above, if it still is the one we came from: somebody may have moved ours away."""
+    """Change to the folder above; raises OSError when it is not `parent`, since ours was moved."""
     os.chdir("..")
     if identity(os.stat(".")) != parent:
         raise OSError(errno.EBUSY, "the folder was moved while it was deleted")
@@ -269,7 +274,10 @@ def remove(path: str) -> None:
 
 
 def set_permissions(request: Values) -> None:
-    """Mode, owner and group, each only where it was given; names are those of the sandbox's own passwd and group."""
+    """Mode, owner and group, each only where it was given.
+
+    Names are those of the sandbox's own passwd and group.
+    """
     path = request["path"]
     if request["owner"] or request["group"]:
         os.chown(path, user_id(request["owner"]), group_id(request["group"]))
@@ -311,7 +319,10 @@ def replace(request: Values) -> list[str | None]:
 
 
 def replace_in(path: str, old: bytes, new: bytes) -> None:
-    """In place, so that mode, owner and links stay; room is taken first, so that a full disk changes nothing."""
+    """Replace in place, so that mode, owner and links stay.
+
+    Room is taken first, so that a full disk changes nothing.
+    """
     fd = open_plain(path, os.O_RDWR)
     with open(fd, "r+b") as file:
         if os.fstat(fd).st_size > LARGEST_REPLACED:
@@ -331,7 +342,11 @@ def replace_in(path: str, old: bytes, new: bytes) -> None:
 
 
 def take_room(fd: int, size: int) -> None:
-    """By writing, since fallocate is not to be had here (engine.seccomp); a libc that does not write by itself takes none."""
+    """Make the file at least `size` bytes on disk; raises OSError when there is no room.
+
+    The filter refuses fallocate (engine.seccomp), so libc does it by writing. A libc that does not
+    write by itself takes no room.
+    """
     try:
         os.posix_fallocate(fd, 0, size)
     except OSError as error:
@@ -339,11 +354,6 @@ def take_room(fd: int, size: int) -> None:
             raise
 
 
-GONE = (
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.ENAMETOOLONG,
-)  # what became of a folder while it was read, or is too deep for a path
 OPERATIONS: dict[str, Callable[[Values], object]] = {
     "info": info,
     "list": list_folder,

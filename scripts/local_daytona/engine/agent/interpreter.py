@@ -1,7 +1,8 @@
-"""The worker of one interpreter context: runs one piece of code after another in namespaces that live on.
+"""The worker of one interpreter context: runs code after code in a namespace that lives on.
 
-The server holds the other end of the socket at descriptor 0. One request and one answer is one line of JSON; what the code
-prints goes to the pipes at 1 and 2, which carry nothing else, so no program can break the framing by printing.
+The server holds the other end of the socket at descriptor 0. One request and one answer is one line
+of JSON; what the code prints goes to the pipes at 1 and 2, which carry nothing else, so no program
+can break the framing by printing.
 """
 
 from __future__ import annotations
@@ -21,9 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LONGEST_NAME = 1000
-LONGEST_VALUE = (
-    20_000  # characters; JSON makes up to six bytes of one, and a line has its limit in the server
-)
+# Characters; JSON makes up to six bytes of one, and a line has its limit in the server.
+LONGEST_VALUE = 20_000
 LONGEST_TRACEBACK = 100_000
 OWN_FRAMES = 2  # `run` and `execute` below
 
@@ -35,9 +35,8 @@ class Worker:
         self.requests = channel.makefile("rb")
         self.channel = channel
         self.module = types.ModuleType("__main__")
-        sys.modules["__main__"] = (
-            self.module
-        )  # what pickle and dataclasses look their classes up in
+        # pickle and dataclasses look their classes up there.
+        sys.modules["__main__"] = self.module
         self.pid = os.getpid()
         self.count = 0
 
@@ -51,7 +50,7 @@ class Worker:
             self.channel.sendall(json.dumps({"id": request["id"], "error": error}).encode() + b"\n")
 
     def run(self, code: str, envs: Mapping[str, str]) -> dict[str, str] | None:
-        """Run it with these variables laid over the environment; what it raised, SystemExit left out."""
+        """Run it with `envs` laid over the environment; what it raised, SystemExit left out."""
         before = dict(os.environ)
         os.environ.update(envs)
         try:
@@ -74,7 +73,8 @@ class Worker:
         self.count += 1
         name = "<cell %d>" % self.count
         linecache.cache[name] = (len(code), None, code.splitlines(True), name)
-        exec(compile(code, name, "exec", dont_inherit=True), self.module.__dict__)  # noqa: S102 (running code is the purpose)
+        program = compile(code, name, "exec", dont_inherit=True)
+        exec(program, self.module.__dict__)  # noqa: S102 (running code is the purpose)
 
 
 def ignore(_number: int, _frame: types.FrameType | None) -> None:
@@ -100,7 +100,7 @@ def flush() -> None:
 
 
 def described(error: BaseException) -> dict[str, str]:
-    """Name, value and traceback of the code's own frames; an exception that cannot be printed is still one."""
+    """Name, value and traceback of the code's own frames, also of what cannot be printed."""
     name, value, shown = type(error).__name__, "", ""
     try:
         value = str(error)
@@ -134,9 +134,8 @@ def main() -> None:
     os.close(null)
     for stream in (sys.stdout, sys.stderr):
         assert isinstance(stream, io.TextIOWrapper)
-        stream.reconfigure(
-            line_buffering=True, write_through=False
-        )  # a message a line, not one for its text and one for its end
+        # A message a line, not one for its text and one for its end.
+        stream.reconfigure(line_buffering=True, write_through=False)
     signal.signal(signal.SIGINT, ignore)
     sys.argv = [""]
     if sys.path[0] == os.path.dirname(os.path.abspath(__file__)):

@@ -8,7 +8,10 @@ import stat
 
 
 def refuse_unless_plain(fd: int) -> None:
-    """Only regular files on storage: /proc checks the writer, and the server that gets this descriptor may be root."""
+    """Raises OSError for all but regular files on storage.
+
+    /proc checks the writer, and the server that gets this descriptor may be root.
+    """
     status = os.fstat(fd)
     code = 0
     if stat.S_ISDIR(status.st_mode):

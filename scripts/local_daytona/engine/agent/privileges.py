@@ -1,4 +1,4 @@
-"""What the agent gives up before it starts anything: capabilities, dumpability, and the right to gain any back."""
+"""What the agent gives up before it starts anything: capabilities, dumpability, new privileges."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 CAPABILITY_VERSION_3 = 0x20080522
 LAST_POSSIBLE_CAPABILITY = 63
-NAMESPACE_LIMITS = (
-    ("max_inotify_instances", 32),
-    ("max_inotify_watches", 16384),
-)  # the host's own default is 128 instances in all
+CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+# The host's own default is 128 inotify instances for all processes of a user.
+NAMESPACE_LIMITS = (("max_inotify_instances", 32), ("max_inotify_watches", 16384))
 
 
 class NotConfined(RuntimeError):
@@ -22,7 +21,10 @@ class NotConfined(RuntimeError):
 
 
 def limit_namespace() -> None:
-    """Bound what the kernel counts by the host's user, who has other sandboxes, where this process may still do so."""
+    """Bound what the kernel counts by the host's user, who has other sandboxes.
+
+    Only where this process may still do so.
+    """
     for name, most in NAMESPACE_LIMITS:
         try:
             with open("/proc/sys/user/" + name, "w") as limit:
@@ -46,15 +48,16 @@ def drop_everything() -> None:
 
 
 def verify() -> None:
-    """Read back from the kernel that this process holds nothing and is filtered; raises NotConfined."""
+    """Read back from the kernel that this process holds nothing and is filtered.
+
+    Raises NotConfined.
+    """
     status = {}
     with open("/proc/self/status") as lines:
         for line in lines:
             name, _, value = line.partition(":")
             status[name] = value.strip()
-    held = [
-        name for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb") if int(status[name], 16)
-    ]
+    held = [name for name in CAPABILITY_SETS if int(status[name], 16)]
     if held or status["NoNewPrivs"] != "1" or status["Seccomp"] != "2":
         raise NotConfined(
             f"held {held}, no_new_privs {status['NoNewPrivs']}, seccomp {status['Seccomp']}"

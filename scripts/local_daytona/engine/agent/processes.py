@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
     Values = dict[str, Any]
 
-MARKER = "DAYTONA_EXEC"  # in every environment: finds the children that left their session and their parent
+# In every environment: finds the children that left their session and their parent.
+MARKER = "DAYTONA_EXEC"
 KILL_ROUNDS = 20
+DEFAULT_INSIDE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD)
 LIMITS = {
     "processes": resource.RLIMIT_NPROC,
     "data": resource.RLIMIT_DATA,
@@ -34,7 +36,10 @@ class Processes:
         self.keys: dict[int, str] = {}
 
     def spawn(self, request: Values, fds: Sequence[int]) -> int:
-        """Start request["argv"] with the three given descriptors as stdio; its pid. Raises OSError as exec does."""
+        """Start request["argv"] with the three descriptors as stdio; its pid.
+
+        Raises OSError as exec does.
+        """
         failed_r, failed_w = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -61,7 +66,10 @@ class Processes:
         self.keys[pid] = key
 
     def reap(self) -> list[tuple[str, int]]:
-        """Every (key, code) that ended; code is the exit code, or minus the signal. Orphans are reaped silently."""
+        """(key, code) of each that ended; code is the exit code, or minus the signal.
+
+        Orphans are reaped too, and not told.
+        """
         ended: list[tuple[str, int]] = []
         while True:
             try:
@@ -74,38 +82,33 @@ class Processes:
             if key is not None:
                 ended.append((key, decode(status)))
 
-    def kill(self, key: str, number: int) -> int:
-        """Signal all that `key` started, double-forked children included; how many were signalled.
+    def kill(self, key: str, number: int) -> None:
+        """Signal all that `key` started, double-forked children included.
 
-        SIGKILL is repeated until a look at /proc finds none, because a process may fork while it is being read.
+        SIGKILL is repeated until a look at /proc finds none, because a process may fork while it
+        is being read.
         """
         roots = {pid for pid, known in self.keys.items() if known == key}
-        signalled: set[int] = set()
         for _ in range(KILL_ROUNDS if number == signal.SIGKILL else 1):
             found = family(roots, key)
             if not found:
-                break
+                return
             for pid in found:
                 send_signal(pid, number)
-            signalled |= found
-        return len(signalled)
 
 
 def become(request: Values, fds: Sequence[int], failed: int) -> None:
-    """In the child: stdio, session, limits, then exec; the errno goes to `failed`, which a good exec closes."""
+    """In the child: stdio, session, limits, then exec.
+
+    The errno of a failure goes to `failed`, which a good exec closes.
+    """
     try:
         os.setsid()
         for target, fd in enumerate(fds[:3]):
             os.dup2(fd, target)
         if request["op"] == "terminal":
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        for number in (
-            signal.SIGINT,
-            signal.SIGTERM,
-            signal.SIGHUP,
-            signal.SIGPIPE,
-            signal.SIGCHLD,
-        ):
+        for number in DEFAULT_INSIDE:
             signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
         limit(request.get("limits", {}))
@@ -125,9 +128,8 @@ def limit(limits: dict[str, int]) -> None:
     except OSError:  # a container may have begun with more, which nobody in it may lower
         pass
     for name, value in limits.items():
-        _, most = resource.getrlimit(
-            LIMITS[name]
-        )  # the server's own user may have less already, and nobody here may raise it
+        # The server's own user may have less already, and nobody here may raise it.
+        _, most = resource.getrlimit(LIMITS[name])
         allowed = value if most == resource.RLIM_INFINITY else min(value, most)
         resource.setrlimit(LIMITS[name], (allowed, allowed))
 
@@ -153,7 +155,10 @@ def send_signal(pid: int, number: int) -> None:
 
 
 def family(roots: Iterable[int], key: str) -> set[int]:
-    """Pids that descend from `roots`, share a session with one, or carry the marker of `key`; zombies left out."""
+    """Pids that descend from `roots`, share a session with one, or carry the marker of `key`.
+
+    Zombies are left out.
+    """
     marker, table = f"{MARKER}={key}".encode(), process_table()
     found: set[int] = set()
     for pid, (_, session) in table.items():
@@ -189,17 +194,3 @@ def environment_of(pid: int) -> list[bytes]:
             return environ.read().split(b"\0")
     except OSError:
         return []
-
-
-def stats() -> dict[str, int]:
-    """Resident bytes and number of the sandbox's processes, the agent left out."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    resident, count = 0, 0
-    for pid in process_table():
-        try:
-            with open(f"/proc/{pid}/statm") as statm:
-                resident += int(statm.read().split()[1]) * page
-        except OSError:
-            continue
-        count += 1
-    return {"memory": resident, "processes": count}

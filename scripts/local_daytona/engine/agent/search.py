@@ -32,15 +32,15 @@ class Answers:
         self.found.append(item)
         self._size += size
         if len(self.found) > MOST_FOUND or self._size > LARGEST_ANSWER:
-            raise OSError(
-                errno.E2BIG,
-                "more than %d matches; name a smaller folder, or a longer pattern"
-                % len(self.found),
-            )
+            many = "more than %d matches" % len(self.found)
+            raise OSError(errno.E2BIG, many + "; name a smaller folder, or a longer pattern")
 
 
 def walk(top: str) -> Iterator[os.DirEntry[str]]:
-    """Everything below a folder in the order of the names, without symlinks followed, without recursion, without /proc."""
+    """Everything below a folder, sorted by name; symlinks and /proc are not entered.
+
+    Without recursion: a tree may be deeper than the call stack.
+    """
     kernel = kernel_device()
     waiting = [iter(entries_of(top))]
     while waiting:
@@ -49,15 +49,17 @@ def walk(top: str) -> Iterator[os.DirEntry[str]]:
             waiting.pop()
             continue
         yield entry
-        try:
-            inside = (
-                entry.is_dir(follow_symlinks=False)
-                and entry.stat(follow_symlinks=False).st_dev != kernel
-            )
-        except OSError:
-            inside = False
-        if inside:
+        if is_folder_outside(kernel, entry):
             waiting.append(iter(entries_of(entry.path)))
+
+
+def is_folder_outside(device: int, entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, no link to one, and not of this device."""
+    try:
+        is_folder = entry.is_dir(follow_symlinks=False)
+        return is_folder and entry.stat(follow_symlinks=False).st_dev != device
+    except OSError:
+        return False
 
 
 def entries_of(folder: str) -> list[os.DirEntry[str]]:
@@ -72,7 +74,10 @@ def entries_of(folder: str) -> list[os.DirEntry[str]]:
 
 
 def find(request: Values) -> list[Values]:
-    """Lines with a literal text, in all text files below a folder or in one file; none for a path that is not there."""
+    """Lines with a literal text, in all text files below a folder or in one file.
+
+    None for a path that is not there.
+    """
     top, wanted = request["path"], request["pattern"].encode()
     answers = Answers()
     if not os.path.isdir(top):
@@ -98,9 +103,8 @@ def find_in(path: str, wanted: bytes, answers: Answers) -> None:
         file.seek(0)
         for number, line in matching_lines(file, wanted):
             text = line.decode(errors="replace")
-            answers.add(
-                {"file": shown(path), "line": number, "content": text}, len(path) + len(text) + 64
-            )
+            found = {"file": shown(path), "line": number, "content": text}
+            answers.add(found, len(path) + len(text) + 64)
 
 
 def matching_lines(file: Any, wanted: bytes) -> Iterator[tuple[int, bytes]]:
@@ -121,7 +125,10 @@ def matching_lines(file: Any, wanted: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def search(request: Values) -> list[str]:
-    """Paths whose base name matches a glob, the folder's own included; raises OSError for a glob that is none."""
+    """Paths whose base name matches a glob, the folder's own included.
+
+    Raises OSError for a glob that is none.
+    """
     top, pattern = request["path"], parse_glob(request["pattern"])
     answers = Answers()
     os.lstat(top)
@@ -134,7 +141,10 @@ def search(request: Values) -> list[str]:
 
 
 def parse_glob(text: str) -> list[str | tuple[bool, str]]:
-    """Go's filepath.Match in parts: "*", "?", `=x` for one letter, (negated, letters and ranges) for a class."""
+    """Go's filepath.Match in parts: "*", "?", `=x` for the letter x, a tuple for a class.
+
+    A class is (negated, its letters as pairs of a range's ends).
+    """
     parts: list[str | tuple[bool, str]] = []
     place = 0
     while place < len(text):
@@ -155,7 +165,7 @@ def parse_glob(text: str) -> list[str | tuple[bool, str]]:
 
 
 def parse_class(text: str, place: int) -> tuple[bool, str, int]:
-    """(negated, its letters as pairs of a range's ends, the place behind it) of what follows a `[`."""
+    """(negated, letters as pairs of a range's ends, the place behind it) of what follows a `[`."""
     negated = text[place : place + 1] == "^"
     place += negated
     ends = ""

@@ -12,14 +12,15 @@ if TYPE_CHECKING:
     Values = dict[str, Any]
 
 BACKLOG = 512
-PENDING = (
-    0,
-    errno.EINPROGRESS,
-)  # the server waits for a connection that is under way, the agent never does
+# The server waits for a connection that is under way, the agent never does.
+PENDING = (0, errno.EINPROGRESS)
 
 
 def connect(request: Values) -> int:
-    """A stream socket that is connected, or is being connected, to request["host"]:request["port"]; raises OSError."""
+    """A stream socket connected, or being connected, to the request's host and port.
+
+    Raises OSError.
+    """
     family = socket.AF_INET6 if ":" in request["host"] else socket.AF_INET
     found = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -34,7 +35,7 @@ def connect(request: Values) -> int:
 
 
 def listen(request: Values) -> int:
-    """A listening stream socket at request["host"]:request["port"]; raises OSError."""
+    """A listening stream socket at the request's host and port; raises OSError."""
     found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,5 @@
-"""What a sandbox may reach outside: an HTTP(S) proxy that listens inside its network namespace and is accepted by the server.
+"""What a sandbox may reach outside: an HTTP(S) proxy that listens inside, and is served from here.
 
-The sandbox has no interface and no route of its own, so what `policy` refuses is not reachable in any other way.
+It listens in the sandbox's network namespace, which has no interface and no route of its own. So
+what `policy` refuses is not reachable in any other way.
 """

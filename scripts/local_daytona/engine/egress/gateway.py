@@ -1,4 +1,4 @@
-"""The ways out of one sandbox: accepts inside its namespace, decides by the rules that hold now, and cuts what they forbid later."""
+"""The ways out of one sandbox: accepts in its namespace, decides by its rules, cuts off by them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ MOST_CONNECTIONS = 256
 MOST_LOOKUPS = 4  # at once: each holds a thread for as long as the name servers take
 HEAD_TIMEOUT_S = 20.0
 PARENT_TIMEOUT_S = 60.0
-BUSY_PAUSE_S = (
-    0.05  # at most 20 refusals a second; whoever else connects waits in the sandbox's own queue
-)
+# At most 20 refusals a second; whoever else connects waits in the sandbox's own queue.
+BUSY_PAUSE_S = 0.05
 MOST_QUESTIONS = 32  # answered at once; then others are served, and a flood waits
 LOGGED_REFUSALS = 20  # of one sandbox; then those whose number is a power of two
 LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
@@ -36,6 +35,8 @@ CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 OTHER_LANGUAGES = (22, 443)  # to their clients an HTTP answer would be garbage; a reset is none
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER
 PARENT_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})")
+# What a full machine answers to accept(), and a client that left already.
+PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED)
 
 
 Answer = Callable[[socket.socket], Awaitable[None]]
@@ -43,14 +44,20 @@ Answer = Callable[[socket.socket], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Route:
-    """A decision: the target, its checked addresses (none when only the parent can resolve it), and the parent, if any."""
+    """A decision: the target, its checked addresses, and the parent, if any.
+
+    There are no addresses when only the parent can resolve the target.
+    """
 
     target: Target
     addresses: tuple[Address, ...]
     parent: Parent | None
 
     def named(self, rules: Rules) -> str:
-        """What the parent is asked for: the name, by which proxies decide; under a CIDR list the address that was checked."""
+        """What the parent is asked for: the name, by which proxies decide.
+
+        Under a CIDR list it is the address that was checked.
+        """
         return str(Target(str(self.addresses[0]), self.target.port) if rules.cidrs else self.target)
 
 
@@ -90,7 +97,7 @@ class Gateway:
                 task.cancel()
 
     def _listen_or_not(self) -> None:
-        """When all is blocked, connections are refused by the sandbox's own kernel: programs then see it at once."""
+        """When all is blocked, the sandbox's own kernel refuses, which programs see at once."""
         if not self._rules.block_all:
             self._may_listen.set()
             return
@@ -120,14 +127,11 @@ class Gateway:
             await relay.end(list(self._connections))
 
     def _loops(self) -> list[Coroutine[Any, Any, None]]:
-        caught = self._caught
-        more = (
-            [self._accept_while_allowed(each) for each in caught.listeners]
-            + [self._name_all(caught.names)]
-            if caught
-            else []
-        )
-        return [self._accept_all(self._listener, self._answer), *more]
+        loops = [self._accept_all(self._listener, self._answer)]
+        if self._caught:
+            loops += [self._accept_while_allowed(each) for each in self._caught.listeners]
+            loops.append(self._name_all(self._caught.names))
+        return loops
 
     async def _accept_while_allowed(self, listener: socket.socket) -> None:
         while True:
@@ -149,13 +153,7 @@ class Gateway:
         try:
             client, _ = await loop.sock_accept(listener)
         except OSError as error:
-            if error.errno not in (
-                errno.EMFILE,
-                errno.ENFILE,
-                errno.ENOBUFS,
-                errno.ENOMEM,
-                errno.ECONNABORTED,
-            ):
+            if error.errno not in PASSING:
                 raise
             await asyncio.sleep(BUSY_PAUSE_S)
             return
@@ -167,13 +165,10 @@ class Gateway:
         task.add_done_callback(lambda done: self._connections.pop(done, None))
 
     async def _turn_away(self, client: socket.socket) -> None:
+        refusal = Refused(503, f"{MOST_CONNECTIONS} connections of this sandbox are open")
         with client, contextlib.suppress(OSError):
             if not was_reset(client):
-                client.send(
-                    messages.refusal(
-                        Refused(503, f"{MOST_CONNECTIONS} connections of this sandbox are open")
-                    )
-                )
+                client.send(messages.refusal(refusal))
         await asyncio.sleep(BUSY_PAUSE_S)
 
     async def _serve(self, client: socket.socket, answer: Answer) -> None:
@@ -194,9 +189,8 @@ class Gateway:
             return
         self.refused += 1
         if self.refused <= LOGGED_REFUSALS or self.refused & (self.refused - 1) == 0:
-            log.info(
-                "egress of sandbox %s, refusal %d: %s", self._name, self.refused, refusal.reason
-            )
+            words = "egress of sandbox %s, refusal %d: %s"
+            log.info(words, self._name, self.refused, refusal.reason)
 
     async def _answer(self, client: socket.socket) -> None:
         incoming = relay.Incoming(client)
@@ -207,16 +201,14 @@ class Gateway:
             if request.is_tunnel:
                 await self._tunnel(route, (incoming, client), server, CONNECTED)
                 return
-            absolute, more = (
-                (route.named(self._rules), route.parent.headers()) if route.parent else ("", [])
-            )
-            await asyncio.get_running_loop().sock_sendall(
-                server, request.head(absolute=absolute, more=more)
-            )
+            absolute = route.named(self._rules) if route.parent else ""
+            more = route.parent.headers() if route.parent else []
+            head = request.head(absolute=absolute, more=more)
+            await asyncio.get_running_loop().sock_sendall(server, head)
             await relay.exchange(incoming, client, server, body=request.body or 0)
 
     async def _answer_caught(self, client: socket.socket) -> None:
-        """A connection that was meant for the address at which it arrived: what a CONNECT to it would be."""
+        """A connection meant for the address at which it arrived, as by a CONNECT to that."""
         route = await self._decide(self._names.target(*client.getsockname()), tunnel=True)
         self._keep(route)
         with await self._connect(route) as server:
@@ -241,17 +233,14 @@ class Gateway:
             if question.wants_address:
                 self._note(refusal)
             return question.no_such_name()
-        return question.answer(
-            self._names.stand_in(target.host)
-            if question.wants_address and target.address is None
-            else None
-        )
+        if not question.wants_address or target.address is not None:
+            return question.answer()
+        return question.answer(self._names.stand_in(target.host))
 
     async def _head(self, incoming: relay.Incoming) -> bytes:
+        reading = incoming.until(b"\r\n\r\n", relay.LARGEST_HEAD)
         try:
-            return await asyncio.wait_for(
-                incoming.until(b"\r\n\r\n", relay.LARGEST_HEAD), HEAD_TIMEOUT_S
-            )
+            return await asyncio.wait_for(reading, HEAD_TIMEOUT_S)
         except asyncio.TimeoutError:
             raise Refused(408, "the request did not come") from None
 
@@ -270,7 +259,7 @@ class Gateway:
         return Route(target, tuple(self._rules.admitted(found)), parent)
 
     async def _look_up(self, target: Target, parent: Parent | None) -> list[Address]:
-        """Resolved once. Behind a parent a name may be one that only the parent resolves: then no address is known."""
+        """Resolved once; no address for a name that only the parent resolves."""
         async with self._lookups:
             try:
                 found = await self._outside.addresses(target.host)
@@ -286,10 +275,8 @@ class Gateway:
         for address in route.addresses:
             word = self._outside.filter.denies(address)
             if word is not None:
-                raise Refused(
-                    403,
-                    f"{route.target} refused: {'' if address == route.target.address else f'{address} is a '}{word} address",
-                )
+                which = "" if address == route.target.address else f"{address} is a "
+                raise Refused(403, f"{route.target} refused: {which}{word} address")
         if self._rules.cidrs and not self._rules.admitted(list(route.addresses)):
             raise Refused(403, f"{route.target} refused: not on networkAllowList")
 
@@ -319,30 +306,26 @@ class Gateway:
         self, parent: Parent, named: str, answers: relay.Incoming, server: socket.socket
     ) -> None:
         """Ask the parent for a tunnel; raises Refused with its status."""
-        lines = [
-            f"CONNECT {named} HTTP/1.1",
-            f"Host: {named}",
-            *(f"{name}: {value}" for name, value in parent.headers()),
-        ]
-        await asyncio.get_running_loop().sock_sendall(
-            server, ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-        )
+        lines = [f"CONNECT {named} HTTP/1.1", f"Host: {named}"]
+        lines += [f"{name}: {value}" for name, value in parent.headers()]
+        question = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        await asyncio.get_running_loop().sock_sendall(server, question)
+        reading = answers.until(b"\r\n\r\n", relay.LARGEST_HEAD)
         try:
-            head = await asyncio.wait_for(
-                answers.until(b"\r\n\r\n", relay.LARGEST_HEAD), PARENT_TIMEOUT_S
-            )
+            head = await asyncio.wait_for(reading, PARENT_TIMEOUT_S)
         except (asyncio.TimeoutError, EOFError, OSError, Refused):
             head = b""
         match = PARENT_STATUS.match(head)
         if match is None or not match[1].startswith(b"2"):
-            raise Refused(
-                502,
-                f"the server's own proxy {parent} answered {match[1].decode() if match else 'nothing'} for {named}",
-            )
+            said = match[1].decode() if match else "nothing"
+            raise Refused(502, f"the server's own proxy {parent} answered {said} for {named}")
 
 
 def was_reset(client: socket.socket) -> bool:
-    """Whether the client's protocol has no words for a refusal, so that closing must be its answer; now it will."""
+    """Prepare a reset where the client's protocol has no words for a refusal; whether it has none.
+
+    Closing the connection then is the answer.
+    """
     if client.getsockname()[1] not in OTHER_LANGUAGES:
         return False
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)

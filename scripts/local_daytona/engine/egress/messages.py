@@ -1,4 +1,7 @@
-"""The heads of proxy requests: read strictly, written anew, so that the next server sees what was checked. No socket is used here."""
+"""The heads of proxy requests: read strictly and written anew. No socket is used here.
+
+So the next server sees what was checked, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -38,17 +41,17 @@ class Request:
         return self.method == "CONNECT"
 
     def head(self, *, absolute: str = "", more: Sequence[tuple[str, str]] = ()) -> bytes:
-        """The head to send on: to the server itself, or with `absolute` (the host to name) to another proxy."""
+        """The head to send on: to the server itself, or to another proxy.
+
+        `absolute` is the host to name to a proxy; `more` are headers for it.
+        """
         host = without_default_port(str(self.target))
         framing = [] if self.body is None else [("Content-Length", str(self.body))]
         if self.body == CHUNKED:
             framing = [("Transfer-Encoding", "chunked")]
         uri = f"http://{without_default_port(absolute)}{self.path}" if absolute else self.path
-        lines = [f"{self.method} {uri} HTTP/1.1", f"Host: {host}"]
-        lines += [
-            f"{name}: {value}"
-            for name, value in (*self.headers, *framing, *more, ("Connection", "close"))
-        ]
+        headers = [("Host", host), *self.headers, *framing, *more, ("Connection", "close")]
+        lines = [f"{self.method} {uri} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
@@ -69,14 +72,9 @@ def parse(head: bytes) -> Request:
     absolute = ABSOLUTE.fullmatch(uri)
     if absolute is None:
         raise Refused(400, "this is a proxy: it takes CONNECT host:port and http:// addresses only")
+    target = authority(absolute[1], default_port=HTTP_PORT)
     path = absolute[2] if absolute[2].startswith("/") else "/" + absolute[2]
-    return Request(
-        method,
-        authority(absolute[1], default_port=HTTP_PORT),
-        path,
-        _passed_on(headers),
-        body_length(headers),
-    )
+    return Request(method, target, path, _passed_on(headers), body_length(headers))
 
 
 def _header(line: str) -> tuple[str, str]:
@@ -97,17 +95,16 @@ def authority(text: str, *, default_port: int | None) -> Target:
 
 def _passed_on(headers: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """Without what concerns this hop only, and what is written anew."""
-    named = {
-        word.strip().lower()
-        for name, value in headers
-        if name.lower() == "connection"
-        for word in value.split(",")
-    }
+    lists = [value for name, value in headers if name.lower() == "connection"]
+    named = {word.strip().lower() for value in lists for word in value.split(",")}
     return tuple((name, value) for name, value in headers if name.lower() not in HOP_BY_HOP | named)
 
 
 def body_length(headers: list[tuple[str, str]]) -> int | None:
-    """Bytes that follow the head, or CHUNKED, or None. Whatever two servers could read differently raises Refused (400)."""
+    """Bytes that follow the head, or CHUNKED, or None.
+
+    Raises Refused (400) for whatever two servers could read differently.
+    """
     codings = [value.lower() for name, value in headers if name.lower() == "transfer-encoding"]
     lengths = {value for name, value in headers if name.lower() == "content-length"}
     if codings:
@@ -123,10 +120,14 @@ def body_length(headers: list[tuple[str, str]]) -> int | None:
 
 
 def refusal(error: Refused) -> bytes:
-    """The whole answer; the reason also stands in the status line, because most clients show nothing else of a refused CONNECT."""
+    """The whole answer, with the reason in the status line too.
+
+    Most clients show nothing else of a refused CONNECT.
+    """
     line = " ".join(error.reason.encode("ascii", "replace").decode().split())[:300]
     body = f"local Daytona: {line}\n"
     return (
-        f"HTTP/1.1 {error.status} local Daytona: {line}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
+        f"HTTP/1.1 {error.status} local Daytona: {line}\r\n"
+        f"Content-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
         f"Connection: close\r\n\r\n{body}"
     ).encode()

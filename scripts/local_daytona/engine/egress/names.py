@@ -1,6 +1,7 @@
-"""Names as a sandbox resolves them: each gets an address that means nothing outside, by which the server knows the name again.
+"""Names as a sandbox resolves them: each gets an address that means nothing outside.
 
-Nothing is resolved here. A question that left this machine would carry data out, whatever the answer.
+By that address the server knows the name again. Nothing is resolved here: a question that left this
+machine would carry data out, whatever the answer.
 """
 
 from __future__ import annotations
@@ -12,14 +13,19 @@ from dataclasses import dataclass
 from .policy import Refused, Target
 
 STAND_INS = ipaddress.IPv4Network("198.18.0.0/15")  # benchmarking: no host of the world has one
-MOST_NAMES = 4096  # of one sandbox, about 2 MB at the worst; the one that was not used for the longest time is forgotten first
+# Of one sandbox, about 2 MB at the worst; the one that was not used for the longest time is
+# forgotten first.
+MOST_NAMES = 4096
 LARGEST_QUERY = 512
-LIFE_S = 60  # how long a program may keep an answer: an address goes to another name only after 131,000 new names
+# How long a program may keep an answer: an address goes to another name only after 131,000 new
+# names.
+LIFE_S = 60
 HEADER = struct.Struct("!6H")
 TYPE_A, CLASS_IN = 1, 1
 QUERY_BITS, ONE_QUESTION = 0xF800, 1  # answer bit and kind of query
 ANSWER, NO_SUCH_NAME = 0x8180, 3
 NAME_OF_QUESTION = 0xC00C
+LONGEST_LABEL = 63
 
 
 class Names:
@@ -46,7 +52,10 @@ class Names:
                 return self._last
 
     def target(self, host: str, port: int) -> Target:
-        """What a connection to an address is meant for; raises Refused (403) for a stand-in of nothing."""
+        """What a connection to an address is meant for.
+
+        Raises Refused (403) for a stand-in of nothing.
+        """
         address = ipaddress.IPv4Address(host)
         if address not in STAND_INS:
             return Target(host, port, address)
@@ -82,25 +91,18 @@ class Question:
             kind, family = struct.unpack_from("!2H", data, place + 1)
         except (struct.error, IndexError, UnicodeDecodeError):
             return None
-        if (
-            flags & QUERY_BITS
-            or count != ONE_QUESTION
-            or family != CLASS_IN
-            or max(map(len, labels), default=64) > 63
-        ):
+        is_plain = not flags & QUERY_BITS and count == ONE_QUESTION and family == CLASS_IN
+        if not is_plain or not labels or max(map(len, labels)) > LONGEST_LABEL:
             return None
         return cls(number, ".".join(labels), kind, data[HEADER.size : place + 5])
 
     def answer(self, address: ipaddress.IPv4Address | None = None) -> bytes:
-        """With one address, or with none: the name is there and has nothing of that kind (IPv6, say)."""
+        """With one address, or with none: the name has nothing of that kind (IPv6, say)."""
         head = HEADER.pack(self.number, ANSWER, 1, 1 if address else 0, 0, 0) + self.said
-        return (
-            head
-            + struct.pack("!3HIH", NAME_OF_QUESTION, TYPE_A, CLASS_IN, LIFE_S, 4)
-            + address.packed
-            if address
-            else head
-        )
+        if address is None:
+            return head
+        record = struct.pack("!3HIH", NAME_OF_QUESTION, TYPE_A, CLASS_IN, LIFE_S, 4)
+        return head + record + address.packed
 
     def no_such_name(self) -> bytes:
         return HEADER.pack(self.number, ANSWER | NO_SUCH_NAME, 1, 0, 0, 0) + self.said

@@ -1,8 +1,11 @@
-"""A program beside the server: opens, in a sandbox's network namespace, the sockets that every address there leads to.
+"""Opens, in a sandbox's network namespace, the sockets that every address there leads to.
 
-It runs on the host as the sandboxes' owner, who is root of every namespace they have, so that nothing inside ever holds a
-capability: /etc/ld.so.preload is the sandbox's own, and what it names runs in pid 1 before a line of the agent does.
-Usage: namespace.py FD UID GID PORT...   Each message on FD brings a namespace; the answer brings the listeners and the DNS socket.
+Usage: namespace.py FD UID GID PORT...
+
+A program beside the server. Each message on FD brings a namespace; the answer brings the listeners
+and the DNS socket. It runs on the host as the sandboxes' owner, who is root of every namespace they
+have, so that nothing inside ever holds a capability: /etc/ld.so.preload is the sandbox's own, and
+what it names runs in pid 1 before a line of the agent does.
 """
 
 from __future__ import annotations
@@ -38,24 +41,13 @@ def enter(network: int) -> None:
 
 
 def route_message(first: int) -> bytes:
-    """The half of all IPv4 addresses that begins at `first`.0.0.0 becomes the loopback device's own."""
-    message = struct.pack(
-        "=8BI", socket.AF_INET, 1, 0, 0, RT_TABLE_LOCAL, RTPROT_STATIC, RT_SCOPE_HOST, RTN_LOCAL, 0
-    )
-    message += struct.pack("=HH4B", 8, RTA_DST, first, 0, 0, 0) + struct.pack(
-        "=HHI", 8, RTA_OIF, socket.if_nametoindex("lo")
-    )
-    return (
-        struct.pack(
-            "=IHHII",
-            16 + len(message),
-            RTM_NEWROUTE,
-            NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE,
-            1,
-            0,
-        )
-        + message
-    )
+    """Make the IPv4 addresses from `first`.0.0.0 on, half of all, the loopback device's own."""
+    kind = (RT_TABLE_LOCAL, RTPROT_STATIC, RT_SCOPE_HOST, RTN_LOCAL)
+    message = struct.pack("=8BI", socket.AF_INET, 1, 0, 0, *kind, 0)
+    message += struct.pack("=HH4B", 8, RTA_DST, first, 0, 0, 0)
+    message += struct.pack("=HHI", 8, RTA_OIF, socket.if_nametoindex("lo"))
+    flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE
+    return struct.pack("=IHHII", 16 + len(message), RTM_NEWROUTE, flags, 1, 0) + message
 
 
 def make_everything_local() -> None:
@@ -69,7 +61,7 @@ def make_everything_local() -> None:
 
 
 def sockets(ports: Sequence[int]) -> list[socket.socket]:
-    """A listener for each port of any address, and last the name server's socket; raises OSError."""
+    """A listener on each port of any address, and last the name server's; raises OSError."""
     found = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in ports]
     for listener, port in zip(found, ports, strict=True):
         listener.bind(("", port))  # the namespace has the loopback device only
@@ -83,9 +75,8 @@ def serve_one(server: socket.socket, network: int, ports: Sequence[int]) -> None
     """Answer with the sockets, or with the reason why there are none."""
     try:
         enter(network)
-        opened = sockets(
-            ports
-        )  # first: with the routes and no listeners, less would work than without both
+        # First: with the routes and no listeners, less would work than without both.
+        opened = sockets(ports)
         make_everything_local()
     except OSError as error:
         server.send(str(error.strerror or error).encode())

@@ -1,4 +1,4 @@
-"""The server's own way out: resolving names, dialling checked addresses, and the proxy that the server itself must use."""
+"""The server's own way out: resolving names, dialling checked addresses, the server's own proxy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Dial = Callable[[Address, int], Awaitable[socket.socket]]
 
 
 class SystemResolver:
-    """getaddrinfo in threads of its own: names that hang must not stop the server's other threads."""
+    """getaddrinfo in threads of its own: names that hang must not stop the server's others."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="egress-resolver")
@@ -33,9 +33,8 @@ class SystemResolver:
     async def __call__(self, name: str) -> list[Address]:
         """The addresses of a name in the system's order; raises OSError."""
         texts = await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, name)
-        return [
-            unmapped(ipaddress.ip_address(text.partition("%")[0])) for text in dict.fromkeys(texts)
-        ][:MOST_ADDRESSES]
+        plain = [text.partition("%")[0] for text in dict.fromkeys(texts)]
+        return [unmapped(ipaddress.ip_address(text)) for text in plain][:MOST_ADDRESSES]
 
     @staticmethod
     def _ask(name: str) -> list[str]:
@@ -45,17 +44,14 @@ class SystemResolver:
 
 async def dial(address: Address, port: int) -> socket.socket:
     """A connected socket to an address, never a name; raises OSError."""
-    connection = socket.socket(
-        socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_STREAM
-    )
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    connection = socket.socket(family, socket.SOCK_STREAM)
     try:
         connection.setblocking(False)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await asyncio.wait_for(
-            asyncio.get_running_loop().sock_connect(connection, (str(address), port)),
-            DIAL_TIMEOUT_S,
-        )
+        connecting = asyncio.get_running_loop().sock_connect(connection, (str(address), port))
+        await asyncio.wait_for(connecting, DIAL_TIMEOUT_S)
     except BaseException:
         connection.close()
         raise
@@ -80,12 +76,10 @@ class Parent:
         parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
         if not parts.hostname:
             raise ValueError("the proxy's address names no host")
-        user, password = (
-            urllib.parse.unquote(text or "") for text in (parts.username, parts.password)
-        )
-        return cls(
-            parts.scheme, parts.hostname, parts.port or 80, f"{user}:{password}" if user else ""
-        )
+        user = urllib.parse.unquote(parts.username or "")
+        password = urllib.parse.unquote(parts.password or "")
+        credentials = f"{user}:{password}" if user else ""
+        return cls(parts.scheme, parts.hostname, parts.port or 80, credentials)
 
     def headers(self) -> list[tuple[str, str]]:
         token = base64.b64encode(self.credentials.encode()).decode()
@@ -94,7 +88,10 @@ class Parent:
 
 @dataclass(frozen=True)
 class Parents:
-    """Which parent is used for tunnels (`https`) and for plain requests (`http`), and for which hosts none is (NO_PROXY)."""
+    """Which parent is used for tunnels (`https`) and for plain requests (`http`).
+
+    `bypass` names the hosts for which none is, as NO_PROXY does.
+    """
 
     http: Parent | None = None
     https: Parent | None = None
@@ -102,7 +99,10 @@ class Parents:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Parents:
-        """As curl and Python read it: the scheme's own variable, else ALL_PROXY; raises ValueError for one that is no address."""
+        """As curl and Python read it: the scheme's own variable, else ALL_PROXY.
+
+        Raises ValueError for one that is no address.
+        """
 
         def value(name: str) -> str:
             return environment.get(name) or environment.get(name.upper()) or ""
@@ -114,7 +114,7 @@ class Parents:
         return cls(parent("http_proxy"), parent("https_proxy"), value("no_proxy"))
 
     def for_target(self, target: Target, *, tunnel: bool) -> Parent | None:
-        """The proxy to go through; raises Refused (502) for one that this server cannot speak to."""
+        """The proxy to go through, if any; raises Refused (502) for one that is not http://."""
         parent = self.https if tunnel else self.http
         bypasses = urllib.request.proxy_bypass_environment  # type: ignore[attr-defined]
         if parent is None or bypasses(str(target), {"no": self.bypass}):
@@ -122,7 +122,8 @@ class Parents:
         if parent.scheme != "http":
             raise Refused(
                 502,
-                f"the server's own proxy is {parent.scheme}://, and only http:// proxies are supported",
+                f"the server's own proxy is {parent.scheme}://,"
+                " and only http:// proxies are supported",
             )
         return parent
 
@@ -132,7 +133,7 @@ class Parents:
 
 @dataclass(frozen=True)
 class Outside:
-    """What every sandbox's gateway shares. Tests give a resolver and a dialler of their own, and keep the filter."""
+    """What every sandbox's gateway shares: the filter, and how to resolve and dial."""
 
     filter: Filter = field(default_factory=Filter)
     resolve: Resolve = field(default_factory=SystemResolver)

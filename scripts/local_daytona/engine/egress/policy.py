@@ -1,6 +1,7 @@
 """Which names and addresses a sandbox may reach: pure decisions, no socket is opened here.
 
-Python's `is_global` is not used: it also refuses documentation ranges, which some networks use for their package mirrors.
+Python's `is_global` is not used: it also refuses documentation ranges, which some networks use for
+their package mirrors.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ NUMBER = r"(?:0x[0-9a-f]*|[0-9]+)"
 NUMERIC = re.compile(rf"{NUMBER}(?:\.{NUMBER}){{0,3}}")
 ENDS_IN_NUMBER = re.compile(rf"(?:.*\.)?{NUMBER}")
 
-# Never reachable, whatever the operator opens: this machine itself, its cloud's metadata, and what is no single host.
+# Never reachable, whatever the operator opens: this machine itself, its cloud's metadata, and what
+# is no single host.
 CLOSED = {
     "0.0.0.0/8": "this machine",
     "127.0.0.0/8": "loopback",
@@ -76,7 +78,10 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """What a client asked for: a host in lower case, the address when the host is one in any spelling, and the port."""
+    """What a client asked for: a host in lower case, and the port.
+
+    `address` is set when the host is one in any spelling.
+    """
 
     host: str
     port: int
@@ -87,7 +92,7 @@ class Target:
 
     @classmethod
     def parse(cls, host: str, port: int) -> Target:
-        """From a host without brackets; raises Refused (400) for what is neither a name nor an address."""
+        """From a host without brackets; raises Refused (400) for no name and no address."""
         if not 1 <= port <= 65535:
             raise Refused(400, "the port must be from 1 to 65535")
         address = parse_address(host)
@@ -100,7 +105,10 @@ class Target:
 
 
 def parse_address(host: str) -> Address | None:
-    """An address in any spelling that a resolver takes for one (0x7f000001, 2130706433, 0177.1); None for a name."""
+    """An address in any spelling that a resolver takes for one; None for a name.
+
+    Such as 0x7f000001, 2130706433, 0177.1.
+    """
     text = host.lower().removesuffix(".")
     try:
         return unmapped(ipaddress.ip_address(text)) if "%" not in text else None
@@ -116,9 +124,8 @@ def parse_address(host: str) -> Address | None:
 
 def unmapped(address: Address) -> Address:
     """::ffff:1.2.3.4 is another spelling of 1.2.3.4, and dialled as that."""
-    return (
-        (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
-    )
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
 
 
 def meanings(address: Address) -> list[Address]:
@@ -133,7 +140,10 @@ def meanings(address: Address) -> list[Address]:
 
 
 def is_own(address: Address) -> bool:
-    """Whether the host would take a connection to it for its own. (With ip_nonlocal_bind set it says yes to all: nothing is reachable.)"""
+    """Whether the host would take a connection to it for its own.
+
+    With ip_nonlocal_bind set it says yes to all: nothing is reachable then.
+    """
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -145,25 +155,23 @@ def is_own(address: Address) -> bool:
 
 @dataclass(frozen=True)
 class Filter:
-    """The deny list of this server, the same for every sandbox; `opened` are the operator's ranges."""
+    """The deny list of this server, for every sandbox; `opened` are the operator's ranges."""
 
     opened: tuple[Network, ...] = ()
     is_own: Callable[[Address], bool] = is_own
 
     def denies(self, address: Address) -> str | None:
         """Which kind of address it is that nobody may reach; None when it may be reached."""
-        return next(
-            (word for meaning in meanings(address) if (word := self._denies(meaning))), None
-        )
+        return next(filter(None, map(self._denies, meanings(address))), None)
 
     def _denies(self, address: Address) -> str | None:
         if word := kind(address, CLOSED_RANGES):
             return word
         if any(address in network for network in self.opened):
             return None
-        return kind(address, PRIVATE_RANGES) or (
-            "this machine's own" if self.is_own(address) else None
-        )
+        if word := kind(address, PRIVATE_RANGES):
+            return word
+        return "this machine's own" if self.is_own(address) else None
 
 
 def kind(address: Address, ranges: Ranges) -> str | None:
@@ -179,29 +187,32 @@ class Rules:
     domains: tuple[str, ...] = ()
 
     def refuse_name(self, target: Target) -> None:
-        """Raises Refused (403) before anything is resolved: a name that is not allowed must not leave as a DNS query either."""
+        """Raises Refused (403) for a target whose name or spelling is not allowed.
+
+        Before anything is resolved: such a name must not leave as a DNS query either.
+        """
         if self.block_all:
             raise Refused(403, f"{target} refused: networkBlockAll is on")
-        if self.domains and (
-            target.address is not None
-            or not any(covers(domain, target.host) for domain in self.domains)
-        ):
+        if self.domains and not self._lists(target):
             raise Refused(403, f"{target} refused: not on domainAllowList")
+
+    def _lists(self, target: Target) -> bool:
+        """Whether a domain list names it; no address is on one."""
+        is_name = target.address is None
+        return is_name and any(covers(domain, target.host) for domain in self.domains)
 
     def admitted(self, addresses: list[Address]) -> list[Address]:
         """Those of `addresses` that a CIDR list admits; all without one."""
-        return (
-            [address for address in addresses if any(address in network for network in self.cidrs)]
-            if self.cidrs
-            else addresses
-        )
+        if not self.cidrs:
+            return addresses
+        return [each for each in addresses if any(each in network for network in self.cidrs)]
 
 
 def covers(domain: str, name: str) -> bool:
     """`*.example.com` covers example.com and everything below it, as Daytona's does."""
-    return name == domain or (
-        domain.startswith("*.") and (name == domain[2:] or name.endswith(domain[1:]))
-    )
+    if domain.startswith("*."):
+        return name == domain[2:] or name.endswith(domain[1:])
+    return name == domain
 
 
 def entries(text: str) -> list[str]:
@@ -223,7 +234,8 @@ def _cidr(entry: str) -> ipaddress.IPv4Network:
         except ValueError:
             pass
     raise ValueError(
-        f"networkAllowList: {entry[:100]!r} is not an IPv4 network such as 203.0.113.0/24; names belong in domainAllowList"
+        f"networkAllowList: {entry[:100]!r} is not an IPv4 network such as 203.0.113.0/24;"
+        " names belong in domainAllowList"
     )
 
 
@@ -239,13 +251,14 @@ def _domain(entry: str) -> str:
     name = entry.lower().removesuffix(".")
     if len(name) > LONGEST_NAME or not DOMAIN.fullmatch(name) or ENDS_IN_NUMBER.fullmatch(name):
         raise ValueError(
-            f"domainAllowList: {entry[:100]!r} is not a name such as example.com or *.example.com (no scheme, port, path or address)"
+            f"domainAllowList: {entry[:100]!r} is not a name such as example.com or *.example.com"
+            " (no scheme, port, path or address)"
         )
     return name
 
 
 def parse_range(text: str) -> Network:
-    """A range that the operator opens; raises ValueError for one that holds addresses which stay closed."""
+    """A range that the operator opens; raises ValueError when it holds what stays closed."""
     network = ipaddress.ip_network(text)
     for closed, word in CLOSED_RANGES:
         if closed.version == network.version and closed.overlaps(network):

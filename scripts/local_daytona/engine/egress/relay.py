@@ -1,4 +1,4 @@
-"""Moving bytes between two sockets with flat memory: heads with a bound, bodies of a known length, tunnels with half-close."""
+"""Moving bytes between two sockets with flat memory: bounded heads, bodies, half-closed tunnels."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ class Incoming:
         return data
 
     async def until(self, end: bytes, limit: int) -> bytes:
-        """All up to and including `end`; raises Refused (431) when it is longer than `limit`, EOFError when it never comes."""
+        """All up to and including `end`.
+
+        Raises Refused (431) when it is longer than `limit`, EOFError when `end` never comes.
+        """
         data = bytearray()
         while (place := data.find(end)) < 0:
             if len(data) > limit:
@@ -67,7 +70,7 @@ class Pipe:
             self._sink.shutdown(socket.SHUT_WR)
 
     async def send(self, data: bytes) -> None:
-        """Also gives way: sockets that are always ready would otherwise keep the loop for themselves."""
+        """Send all, and give way: sockets that are always ready would block the loop."""
         await self._loop.sock_sendall(self._sink, data)
         self.moved += len(data)
         await asyncio.sleep(0)
@@ -120,7 +123,10 @@ async def tunnel(
 async def exchange(
     client: Incoming, client_socket: socket.socket, server_socket: socket.socket, *, body: int
 ) -> None:
-    """One request's body out and its answer back. What a client sends after the body ends it: it would be another request."""
+    """One request's body out and its answer back.
+
+    What a client sends after the body ends it: that would be another request, which nobody checked.
+    """
     pipe = Pipe(Incoming(server_socket), client_socket)
     answer = asyncio.create_task(pipe.run())
     question = asyncio.create_task(_question(client, server_socket, body))
@@ -160,7 +166,10 @@ async def end(tasks: Sequence[asyncio.Task[Any]]) -> None:
 
 
 async def say_goodbye(client: socket.socket, data: bytes) -> None:
-    """Send a last answer so that it arrives: closing with unread bytes would reset the connection before it is read."""
+    """Send a last answer so that it arrives.
+
+    Closing with unread bytes would reset the connection before the answer is read.
+    """
     with contextlib.suppress(OSError, asyncio.TimeoutError):
         await asyncio.wait_for(_say_and_drain(client, data), LINGER_S)
 

@@ -1,4 +1,4 @@
-"""Egress of all sandboxes of a server: opens a gateway in each, changes its rules, and tells `status` about it."""
+"""Egress of all sandboxes of a server: opens a gateway in each, changes its rules, describes it."""
 
 from __future__ import annotations
 
@@ -36,13 +36,8 @@ class Egress:
             raise EngineUnavailable(
                 f"the sandbox's proxy does not listen: {error}", fix="create the sandbox again"
             ) from error
-        gateway = Gateway(
-            listener,
-            self._outside,
-            rules,
-            name=box.sandbox_id,
-            caught=await self._catcher.catch(box),
-        )
+        caught = await self._catcher.catch(box)
+        gateway = Gateway(listener, self._outside, rules, name=box.sandbox_id, caught=caught)
         self._gateways[box.sandbox_id] = gateway
         task = asyncio.create_task(self._run(box, gateway))
         self._tasks.add(task)
@@ -64,7 +59,7 @@ class Egress:
                 del self._gateways[box.sandbox_id]
 
     def apply(self, sandbox_id: str, rules: Rules) -> None:
-        """New rules for a sandbox, at once; nothing to do for one that does not run."""
+        """Enforce new rules at once; nothing to do for a sandbox that does not run."""
         gateway = self._gateways.get(sandbox_id)
         if gateway is not None:
             gateway.apply(rules)

@@ -1,4 +1,4 @@
-"""Asks `namespace.py` for the sockets to which every address of a sandbox leads, where this host lets it."""
+"""Asks `namespace.py` for the sockets to which every address of a sandbox leads."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from ..box import Box
 from ..host import Owner
 
 log = logging.getLogger(__name__)
-PORTS = (
-    22,
-    80,
-    443,
-)  # git over ssh, and the web; below 1024, where nothing inside may listen anyway
+# git over ssh, and the web; below 1024, where nothing inside may listen anyway.
+PORTS = (22, 80, 443)
 ANSWER_TIMEOUT_S = 10.0
 LONGEST_REASON = 500
 
 
 @dataclass(frozen=True)
 class Caught:
-    """The sockets of one sandbox, never blocking: what connects to `listeners` meant the address that it reached."""
+    """The sockets of one sandbox, never blocking.
+
+    What connects to `listeners` meant the address that it reached; `names` gets DNS questions.
+    """
 
     listeners: Sequence[socket.socket]
     names: socket.socket
@@ -41,7 +41,7 @@ class Caught:
 
 
 class Catcher:
-    """The helper program of one server, started when it is first needed; it ends with the server."""
+    """The helper program of one server: started when first needed, ended with the server."""
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
@@ -50,7 +50,10 @@ class Catcher:
         self.problem: str | None = "not tried yet"
 
     async def catch(self, box: Box) -> Caught | None:
-        """To be called before anything runs in it; None where this host refuses, and `problem` says why."""
+        """To be called before anything runs in it.
+
+        None where this host refuses; then `problem` says why.
+        """
         try:
             caught = await asyncio.to_thread(self._catch, box)
         except (OSError, subprocess.SubprocessError) as error:
@@ -93,20 +96,19 @@ class Catcher:
         if not said:
             self._forget()
         if len(fds) != len(PORTS) + 1:
-            raise OSError(
-                said.decode(errors="replace") or "the program that opens its sockets ended"
-            )
+            reason = said.decode(errors="replace")
+            raise OSError(reason or "the program that opens its sockets ended")
         return [socket.socket(fileno=fd) for fd in fds]
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         numbers = (theirs.fileno(), self._owner.uid, self._owner.gid, *PORTS)
-        program = Path(__file__).with_name("namespace.py")
+        program = str(Path(__file__).with_name("namespace.py"))
         ours.settimeout(ANSWER_TIMEOUT_S)
         with theirs, contextlib.ExitStack() as unless_started:
             unless_started.callback(ours.close)
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-B", str(program), *map(str, numbers)],
+                [sys.executable, "-I", "-S", "-B", program, *map(str, numbers)],
                 pass_fds=(theirs.fileno(),),
                 env={},
                 cwd="/",
