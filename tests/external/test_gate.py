@@ -43,7 +43,8 @@ NO_RESULTS = tuple(
     docs/_templates/layout.html x.egg-info/entry_points.txt node_modules/x/index.js
     a.csv.py hooks.json x.ipynb docker-compose.yml git~1.csv a.csv:x.csv invoke.json
     opencode.json test_x.txt inventory/results.json lib-1.0.tar.gz results.tf.json
-    library/setup.log scripts/x.log report/report.json about.html fake.png page.html
+    library/setup.log scripts/x.log about.html fake.png page.html results/page.html
+    results/run.log results/all.zip results/__mocks__/data.json data.json data/a.csv
 """.split()
 )
 ROWS = (
@@ -103,14 +104,14 @@ ROWS = (
         (
             (
                 "{run} --command 'mkdir o; "
-                "touch o/r.csv o/results.json o/report.txt o/r.png o/r.pdf o/r.zip' "
+                "touch o/r.csv o/results.json o/r.png o/r.pdf o/r.xlsx o/r.wav' "
                 "--download o:results/kinds"
             ),
             "{run} --command 'mkdir o; echo 1 >o/a.csv; echo 1 >o/conftest.py' --download o:report",
         ),
         (
             *(f"{{run}} --command 'echo 1 >x' --download x:{name}" for name in NO_RESULTS),
-            "{run} --command 'echo \">>> import os\" >x' --download x:test_output.txt",
+            "{run} --command 'echo \">>> import os\" >x' --download x:table.csv",
             "{run} --command 'echo \"{{{{ 1 }}}}\" >x' --download x:results.csv",
         ),
     ),
@@ -528,10 +529,10 @@ ATTACKS = (
                 (
                     PROJECT,
                     (
-                        "        return cls(folder, why_closed(folder, home_folders()), "
-                        "root in (None, folder))"
+                        "        return cls(folder, closed, "
+                        "root == folder or not controlled, root is not None)"
                     ),
-                    "        return cls(folder, None, True)",
+                    "        return cls(folder, None, True, True)",
                 ),
             ),
         ),
@@ -557,8 +558,11 @@ ATTACKS = (
                 ),
                 (
                     "scripts/sandbox_kit/archive/unpacking.py",
-                    "            self._force\n            and os.path.lexists(path)\n",
-                    "            True or os.path.lexists(path)\n",
+                    (
+                        "        if not (self._force "
+                        "and self._access.is_as_written(path, self._written)):"
+                    ),
+                    "        if False:",
                 ),
             ),
         ),
@@ -585,19 +589,16 @@ ATTACKS = (
             (
                 (
                     CONTENTS,
-                    (
-                        '        return "scripts, templates or tests have such marks" '
-                        "if marked else None"
-                    ),
+                    "        return OF_TEMPLATES if odd or has_marks(beginning, content) else None",
                     "        return None",
                 ),
             ),
         ),
         (
             "{run} --command 'echo \">>> import os; _ = os.system(0)\" >x' "
-            "--download x:results/output.txt"
+            "--download x:results/table.csv"
         ),
-        lambda user, _: (user.project / "results" / "output.txt").exists(),
+        lambda user, _: (user.project / "results" / "table.csv").exists(),
     ),
     Attack(
         Wall(
@@ -605,8 +606,11 @@ ATTACKS = (
             (
                 (
                     RESULTS,
-                    "    if kind.named and (not says_result(stem)",
-                    "    if kind.named and (False",
+                    (
+                        "    if kind.named and not says_result("
+                        "stem, RESULT_WORDS if folders else TOP_WORDS):"
+                    ),
+                    "    if False:",
                 ),
             ),
         ),
@@ -621,10 +625,16 @@ ATTACKS = (
     Attack(
         Wall(
             "folders for results",
-            ((RESULTS, "    if folders and not says_result(folders[0]):", "    if False:"),),
+            (
+                (
+                    RESULTS,
+                    "    if folders and not is_folder_for_results(folders[0]):",
+                    "    if False:",
+                ),
+            ),
         ),
-        "{run} --command 'echo 1 >x' --download x:neu/x.log",
-        text_of("neu/x.log"),
+        "{run} --command 'echo 1 >x' --download x:neu/x.csv",
+        text_of("neu/x.csv"),
     ),
     Attack(
         Wall(
