@@ -186,6 +186,8 @@ def test_folders_above_the_project_count_too() -> None:
         ("results.json", b'{"ApiVersion": "v1", "Kind": "x"}', False),
         ("a.jsonl", b'{"a": "\\u007b"}\n{"a": "b\\u007d"}\n', True),
         ("a.jsonl", b'{"a": 1}\n{"a": "\\u007b{"}\n', False),
+        ("scan.sarif", b'{"$schema": "x", "runs": []}', True),
+        ("results.json", b'{"$schema": "x"}', False),
         ("a.csv", b"x,y\n1,2\n", True),
         ("a.csv", b"x,y\r\n1,2\r\n", True),
         ("a.csv", b"#!/bin/sh\n", False),
