@@ -21,40 +21,12 @@ from .keys import looks_like_a_key
 SYSTEM_TREES = tuple(
     map(
         Path,
-        (
-            "/bin",
-            "/boot",
-            "/dev",
-            "/etc",
-            "/lib",
-            "/lib32",
-            "/lib64",
-            "/libx32",
-            "/proc",
-            "/run",
-            "/sbin",
-            "/snap",
-            "/sys",
-            "/usr",
-            "/nix",
-            "/var/backups",
-            "/var/cache",
-            "/var/lib",
-            "/var/log",
-            "/var/mail",
-            "/var/run",
-            "/var/spool",
-            "/Applications",
-            "/private/etc",
-            "/private/var/db",
-            "/private/var/log",
-            "/System",
-            "/Library",
-            "C:/Windows",
-            "C:/Program Files",
-            "C:/Program Files (x86)",
-            "C:/ProgramData",
-        ),
+        """
+        /bin /boot /dev /etc /lib /lib32 /lib64 /libx32 /proc /run /sbin /snap /sys /usr /nix
+        /var/backups /var/cache /var/lib /var/log /var/mail /var/run /var/spool /Applications
+        /private/etc /private/var/db /private/var/log /System /Library
+        """.split()
+        + ["C:/Windows", "C:/Program Files", "C:/Program Files (x86)", "C:/ProgramData"],
     )
 )
 # Hidden folders of macOS and Windows; the second one is no name of a project's, also where another
@@ -119,7 +91,7 @@ def why_closed(folder: Path, homes: Iterable[Path]) -> str | None:
 
 
 def why_hidden(folder: Path, home: Path | None) -> str | None:
-    """Below a hidden folder, one of tools, or one of git's; worktrees of clients are none of these."""
+    """Below a hidden folder, one of tools or of git's; a client's worktree is none of these."""
     root = next(
         (
             path
