@@ -21,12 +21,14 @@ from .keys import looks_like_a_key
 SYSTEM_TREES = tuple(
     map(
         Path,
-        """
+        [
+            *"""
         /bin /boot /dev /etc /lib /lib32 /lib64 /libx32 /proc /run /sbin /snap /sys /usr /nix
         /var/backups /var/cache /var/lib /var/log /var/mail /var/run /var/spool /Applications
         /private/etc /private/var/db /private/var/log /System /Library
-        """.split()
-        + ["C:/Windows", "C:/Program Files", "C:/Program Files (x86)", "C:/ProgramData"],
+        """.split(),
+            *("C:/Windows", "C:/Program Files", "C:/Program Files (x86)", "C:/ProgramData"),
+        ],
     )
 )
 # Hidden folders of macOS and Windows; the second one is no name of a project's, also where another
