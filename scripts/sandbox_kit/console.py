@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 MARK = "[sandbox]"
+PIECE = 512  # bytes: POSIX promises that a pipe which takes any takes so many
+LOOK_S, LONGEST_STALL_S = 0.2, 300.0  # seconds of a reader that stands still
 LONGEST_LINE = 2000  # characters of one line of ours, whoever gave us the words
 
 
@@ -62,13 +64,62 @@ def write_quietly(stream: TextIO | None, text: str) -> None:
     if stream is None:  # closed before we began: `2>&-`
         return
     try:
-        stream.write(text)
-        stream.flush()
-        OpenLine.after(text)
+        write_bounded(stream, text)
     except ValueError:  # it is closed already
         pass
     except OSError:  # its reader went away, the disk is full
         silence_stream(stream)
+
+
+class Interrupted:
+    """Whether a signal has come: a reader that stands still is not waited for any more."""
+
+    seen = False
+
+
+def write_bounded(stream: TextIO, text: str) -> None:
+    """Write and flush; raises OSError for a reader that is gone or stands still.
+
+    A full pipe would hold the whole run, its deadline and its signals with it.
+    """
+    descriptor = pipe_of(stream)
+    if descriptor is None:
+        stream.write(text)
+        stream.flush()
+    else:
+        stream.flush()
+        write_to_pipe(descriptor, text.encode("utf-8", "replace"))
+    OpenLine.after(text)
+
+
+def pipe_of(stream: TextIO) -> int | None:
+    """The descriptor of a pipe or a terminal; None for whatever takes all that is written to it."""
+    import os
+    import stat
+
+    try:
+        descriptor = stream.fileno()
+        mode = os.fstat(descriptor).st_mode
+    except (OSError, ValueError):
+        return None
+    waits = stat.S_ISFIFO(mode) or (stat.S_ISCHR(mode) and os.isatty(descriptor))
+    return descriptor if waits and os.name == "posix" else None
+
+
+def write_to_pipe(descriptor: int, data: bytes) -> None:
+    """In pieces that a pipe takes whole when it takes any."""
+    import os
+    import select
+
+    place, waited = 0, 0.0
+    while place < len(data):
+        if select.select([], [descriptor], [], LOOK_S)[1]:
+            place += os.write(descriptor, data[place : place + PIECE])
+            waited = 0.0
+            continue
+        waited += LOOK_S
+        if Interrupted.seen or waited >= LONGEST_STALL_S:
+            raise TimeoutError("nobody reads it")
 
 
 def silence_stream(stream: TextIO) -> None:
@@ -92,7 +143,7 @@ def prepare_streams() -> None:
     Otherwise a character that a Windows console's code page does not have ends a run, and so does
     a pipe that is full for a moment.
     """
-    OpenLine.open = False
+    OpenLine.open = Interrupted.seen = False
     for stream in (sys.stdout, sys.stderr):
         make_blocking(stream)
         reconfigure = getattr(stream, "reconfigure", None)

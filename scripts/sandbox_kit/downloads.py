@@ -14,7 +14,7 @@ from .charts import archive_charts
 from .console import quote_path
 from .defaults import LARGEST_TRANSFER, UNPACK_TIMEOUT_S
 from .errors import Failure
-from .host_access.held import LEFT_BEHIND, HeldFile, HeldResults
+from .host_access.held import LEFT_BEHIND, HeldFile, HeldResults, most_telling_first
 from .host_access.written import WrittenRecord
 from .remote_process import ignore_failure
 from .request import RunRequest
@@ -143,7 +143,7 @@ class Downloads:
         """Names are anybody's, reasons are ours."""
         told = [
             f"{self._status.clean(quote_path(file.path))} ({file.reason.removeprefix(LEFT_BEHIND)})"
-            for file in files[:NAMES_SHOWN]
+            for file in sorted(files, key=most_telling_first)[:NAMES_SHOWN]
         ]
         more = f" and {len(files) - NAMES_SHOWN} more" if len(files) > NAMES_SHOWN else ""
         return ", ".join(told) + more

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from .console import Interrupted
 from .errors import SIGNAL_BASE, Failure
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # not every system has them all
@@ -57,10 +58,12 @@ class Interrupts:
             # After a signal the process is about to end; one more Ctrl-C must not make a traceback.
             signal.signal(number, before if self.number is None else signal.SIG_IGN)
 
+        def receive(got: int, _frame: object) -> None:
+            Interrupted.seen = True
+            loop.call_soon_threadsafe(self._receive, got, task)
+
         try:
-            before = signal.signal(
-                number, lambda got, _frame: loop.call_soon_threadsafe(self._receive, got, task)
-            )
+            before = signal.signal(number, receive)
         except ValueError:  # not the main thread: a test, or somebody else's program
             return lambda: None
         return restore

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from .console import MARK, OpenLine, silence_stream
+from .console import MARK, silence_stream, write_bounded
 from .errors import TOOL_FAILED, Failure
 from .plain_text import ESCAPE, find_unfinished_escape, is_plain_text, strip_controls
 from .request import Display
@@ -212,15 +212,13 @@ class StandardStream:
         if self._broken or self._stream is None:
             return
         try:
-            self._stream.write(text)
-            self._stream.flush()
-            OpenLine.after(text)
+            write_bounded(self._stream, text)
         except OSError as error:
             self._broken = True
             silence_stream(self._stream)
             why = (
                 "nobody reads the output any more"
                 if isinstance(error, BrokenPipeError)
-                else f"the output cannot be written: {error.strerror}"
+                else f"the output cannot be written: {error.strerror or error}"
             )
             raise Failure("interrupted", why, exit_code=TOOL_FAILED) from None

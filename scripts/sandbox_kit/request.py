@@ -155,7 +155,7 @@ def read_run_request(given: argparse.Namespace, access: HostAccess) -> RunReques
         or any("=" not in text for text in given.env),
         deadlines=Deadlines.of_run(given),
         labels=dict(split_assignment(text) for text in given.label),
-        secrets=dict(split_assignment(text) for text in given.secret),
+        secrets=read_vault_names(given, access),
         display=Display(given.json, given.max_output, given.quiet, given.verbose, given.debug),
     )
 
@@ -173,6 +173,12 @@ def read_environment(given: argparse.Namespace, access: HostAccess) -> dict[str,
         found |= read_env_file(file, access)
     found |= {name: access.variable(name) for name in given.env if "=" not in name}
     return found | dict(split_assignment(text) for text in given.env if "=" in text)
+
+
+def read_vault_names(given: argparse.Namespace, access: HostAccess) -> dict[str, str]:
+    """Variable -> name in the vault: whatever the organization stored there, for any sandbox."""
+    pairs = [split_assignment(text) for text in given.secret]
+    return {variable: access.vault_secret(name) for variable, name in pairs}
 
 
 def read_env_file(file: str, access: HostAccess) -> dict[str, str]:

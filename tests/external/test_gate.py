@@ -68,10 +68,10 @@ ROWS = (
     Row(
         "write where",
         (
-            "{run} --command 'echo 1 >a.csv' --download a.csv",
+            "{run} --command 'touch a.png' --download a.png",
             "{run} --command 'echo 1 >a.csv' --download a.csv:results/deep/",
             "cd src && {run} --command 'touch a.png' --download a.png:results/here.png",
-            "cd .claude/worktrees/task && {run} --command 'echo 1 >a.csv' --download a.csv",
+            "cd .claude/worktrees/task && {run} --command 'touch b.png' --download b.png",
         ),
         (
             "{run} --command 'echo 1 >a.csv' --download a.csv:../a.csv",
@@ -91,6 +91,7 @@ ROWS = (
             "{run} --code 1 --charts ..",
             "{run} --code 1 --charts .git/hooks",
             "cd .config/forged && {run} --command 'echo 1 >a.csv' --download a.csv",
+            "{run} --command 'echo 1 >a.csv' --download a.csv",
             "{run} --command 'echo 1 >a.csv' --download a.csv:src/a.csv",
             "{run} --command 'echo 1 >a.csv' --download a.csv:src/results/a.csv",
             "{run} --command 'echo 1 >a.csv' --download a.csv:neu/a.csv",
@@ -118,12 +119,13 @@ ROWS = (
     Row(
         "overwrite",
         (
-            "{run} --command 'echo 1 >o.csv' --download o.csv",
-            "{run} --command 'echo 2 >o.csv' --download o.csv --force",
+            "{run} --command 'echo 1 >o.csv' --download o.csv:out/o.csv",
+            "{run} --command 'echo 2 >o.csv' --download o.csv:out/o.csv --force",
         ),
         (
             "{run} --command 'echo 1 >x' --download x:mine.csv",
-            "{run} --command 'echo 1 >x' --download x:mine.csv --force",
+            "{run} --command 'touch x' --download x:mine.png",
+            "{run} --command 'touch x' --download x:mine.png --force",
             "{run} --command 'mkdir o; echo 1 >o/mine.csv' --download o:. --force",
             "{run} --command 'echo 1 >x' --download x:src/main.py --force",
             "{run} --command 'echo 1 >x' --download x:alias.csv --force",
@@ -212,6 +214,7 @@ def furnish(user: Installed) -> None:
     for name, text in (
         ("src/main.py", "print('main')\n"),
         ("mine.csv", "mine\n"),
+        ("mine.png", "mine\n"),
         ("empty.csv", ""),
         ("output/mine.txt", "mine"),
         (".env", f"A='{SECRET}'\n"),
@@ -528,11 +531,8 @@ ATTACKS = (
             (
                 (
                     PROJECT,
-                    (
-                        "        return cls(folder, closed, "
-                        "root == folder or not controlled, root is not None)"
-                    ),
-                    "        return cls(folder, None, True, True)",
+                    "        return cls(folder, closed, root == folder or not controlled)",
+                    "        return cls(folder, None, True)",
                 ),
             ),
         ),
@@ -566,8 +566,8 @@ ATTACKS = (
                 ),
             ),
         ),
-        "{run} --command 'echo 1 >x' --download x:mine.csv --force",
-        text_of("mine.csv"),
+        "{run} --command 'touch x' --download x:mine.png --force",
+        lambda user, _: (user.project / "mine.png").read_bytes() == b"",
     ),
     Attack(
         Wall(
@@ -606,21 +606,18 @@ ATTACKS = (
             (
                 (
                     RESULTS,
-                    (
-                        "    if kind.named and not says_result("
-                        "stem, RESULT_WORDS if folders else TOP_WORDS):"
-                    ),
+                    "    if kind.named and not says_result(stem):",
                     "    if False:",
                 ),
             ),
         ),
-        "{run} --command 'echo 1 >x' --download x:invoke.json",
-        text_of("invoke.json"),
+        "{run} --command 'echo 1 >x' --download x:results/invoke.json",
+        text_of("results/invoke.json"),
     ),
     Attack(
         Wall("one ending", ((RESULTS, "        or has_more_endings(name)\n", ""),)),
-        "{run} --command 'echo 1 >x' --download x:results.tf.json",
-        text_of("results.tf.json"),
+        "{run} --command 'echo 1 >x' --download x:results/results.tf.json",
+        text_of("results/results.tf.json"),
     ),
     Attack(
         Wall(
@@ -633,13 +630,23 @@ ATTACKS = (
                 ),
             ),
         ),
-        "{run} --command 'echo 1 >x' --download x:neu/x.csv",
-        text_of("neu/x.csv"),
+        "{run} --command 'touch x' --download x:neu/x.png",
+        lambda user, _: (user.project / "neu" / "x.png").exists(),
     ),
     Attack(
         Wall(
             "no folders of people",
-            ((GATE, "            or self._why_misplaced(real, written)\n", ""),),
+            (
+                (GATE, "            or self._why_misplaced(real, written)\n", ""),
+                (
+                    "scripts/sandbox_kit/archive/unpacking.py",
+                    (
+                        "                if for_results "
+                        "and not self._written.made_folder(folder, status):"
+                    ),
+                    "                if False:",
+                ),
+            ),
         ),
         "{run} --command 'echo 1 >x' --download x:output/results.json",
         text_of("output/results.json"),

@@ -398,17 +398,15 @@ def test_nothing_is_executable_or_belongs_to_the_sender(work: Path) -> None:
 @pytest.mark.parametrize("force", [False, True])
 def test_a_file_of_the_users_is_never_overwritten(work: Path, force: bool) -> None:
     """The new one beside it comes; that one is held, whatever flags the line has."""
-    (work / "b.csv").write_text("mine")
-    _, held = arrive(
-        archive(work, ("./a.csv", b"1"), ("./b.csv", b"theirs")),
-        ".",
-        HostAccess.of({}, work),
-        force=force,
-    )
+    access = HostAccess.of({}, work)
+    arrive(archive(work, ("./z.csv", b"0")), "results/", access)
+    (work / "results" / "b.csv").write_text("mine")
+    path = archive(work, ("./a.csv", b"1"), ("./b.csv", b"theirs"))
+    _, held = arrive(path, "results", access, force=force)
 
-    assert list(held) == ["b.csv"]
-    assert (work / "a.csv").read_text() == "1"
-    assert (work / "b.csv").read_text() == "mine"
+    assert list(held) == ["results/b.csv"]
+    assert (work / "results" / "a.csv").read_text() == "1"
+    assert (work / "results" / "b.csv").read_text() == "mine"
 
 
 def test_force_replaces_what_a_run_wrote_and_leaves_its_other_names(work: Path) -> None:
@@ -437,20 +435,21 @@ def test_a_file_that_comes_or_changes_meanwhile_is_not_overwritten(
 ) -> None:
     """If somebody was quicker between the look and the last byte, what came is held, not lost."""
     access = HostAccess.of({}, work)
-    if force:
-        arrive(archive(work, ("a.csv", b"old")), "a.csv", access)
+    first = "a.csv" if force else "z.csv"
+    arrive(archive(work, (first, b"old")), "results/", access)
     real = write_whole
 
     def late(*arguments: object, **options: object) -> object:
-        (work / "a.csv").write_text("mine")
+        (work / "results" / "a.csv").write_text("mine")
         return real(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr("sandbox_kit.archive.unpacking.write_whole", late)
-    saved, held = arrive(archive(work, ("a.csv", b"theirs")), "a.csv", access, force=force)
+    path = archive(work, ("a.csv", b"theirs"))
+    saved, held = arrive(path, "results/", access, force=force)
 
-    assert (saved, held) == ([], {"a.csv": "there already"})
-    assert (work / "a.csv").read_text() == "mine"
-    assert list(work.iterdir()) == [work / "a.csv"]
+    assert (saved, held) == ([], {"results/a.csv": "there already"})
+    assert (work / "results" / "a.csv").read_text() == "mine"
+    assert {path.name for path in (work / "results").iterdir()} == {"a.csv", first}
 
 
 def test_half_a_file_is_none(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -511,3 +510,16 @@ def test_a_download_that_cannot_be_is_refused(work: Path, text: str) -> None:
     """Before anything is created."""
     with pytest.raises(Failure):
         read_download(text, HostAccess.of({}, work), force=False)
+
+
+def test_a_run_does_not_replace_what_it_wrote_itself(work: Path) -> None:
+    """Two downloads to one place: the second is held, --force or not, and none is lost."""
+    access, run_id = HostAccess.of({}, work), f"20261126-010203-{next(NUMBERS):08x}"
+    held, written = HeldResults(run_id), WrittenRecord(run_id)
+    for text in (b"first", b"second"):
+        path = archive(work, ("./a.csv", text))
+        arrival = ArrivedDownload(path, "there", "results/", force=True)
+        unpack_download(arrival, access, held=held, written=written)
+
+    assert (work / "results" / "a.csv").read_text() == "first"
+    assert [file.path for file in held.files] == ["results/a.csv"]

@@ -218,7 +218,8 @@ def why(gate: HostAccess, given: str, *, force: bool = False) -> str | None:
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ("new.csv", None),
+        ("new.png", None),
+        ("new.csv", "not straight"),
         ("results/er/new.csv", None),
         ("../new.csv", "outside"),
         ("/tmp/new.csv", "outside"),
@@ -229,7 +230,8 @@ def why(gate: HostAccess, given: str, *, force: bool = False) -> str | None:
         ("conftest.py", "code"),
         ("CLAUDE.md", "code"),
         ("Makefile", "code"),
-        ("package.json", "obey"),
+        ("package.json", "not straight"),
+        ("results/package.json", "obey"),
         ("templates/x.csv", "obey"),
         ("src/new.csv", "src"),
         ("src/new/new.csv", "src"),
@@ -237,7 +239,6 @@ def why(gate: HostAccess, given: str, *, force: bool = False) -> str | None:
         ("there.csv/x.csv", "odd name"),
         ("output/x.csv", "output"),
         ("credentials.csv", "key"),
-        ("there.csv", "there already"),
         ("there.png", "there already"),
         ("x" * 300 + ".csv", "odd name"),
         ("a\0b.csv", "not a path"),
@@ -269,7 +270,7 @@ def test_text_does_not_go_into_a_folder_that_people_made(project: Path) -> None:
     (project / "output").mkdir()
     written.note_folder(project / "output", (project / "output").stat())
 
-    for name in ("new.csv", "new.png", "results/new.csv", "results/new.xlsx"):
+    for name in ("new.png", "results/new.csv", "results/new.xlsx"):
         assert "only pictures" in str(why(below, name))
     assert why(below, "results/new.png") is None
     reason = access(project).why_not_written(
@@ -306,7 +307,7 @@ def test_the_users_variable_opens_where_not_what(project: Path) -> None:
     more.mkdir()
     gate = access(project / ".hidden", **{MORE_PATHS: str(more)})
 
-    assert why(gate, str(more / "new.csv")) is None
+    assert why(gate, str(more / "new.png")) is None
     assert "code" in str(why(gate, str(more / "new.py")))
 
 
@@ -428,21 +429,12 @@ def test_source_that_sounds_like_a_key_is_source(project: Path, name: str) -> No
     assert access(project).read("--file", name, limit=LIMIT) == b"x"
 
 
-def test_data_beside_a_page_of_the_users_is_held(project: Path) -> None:
-    """Site generators read it as the page's settings; a table of that name is nobody's page."""
-    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
-    (project / "report.md").write_text("# mine")
-    (project / "results.csv").write_text("1")
-
-    assert "page and its data" in str(why(access(project), "report.json"))
-    assert why(access(project), "results.json") is None
-
-
-def test_json_lies_in_the_top_folder_of_a_git_project_only(project: Path) -> None:
-    """A folder of a tool's own (conda-meta, targets of a monitor) is under no version control."""
-    assert "without git" in str(why(access(project), "results.json"))
+def test_text_lies_below_a_folder_for_results_only(project: Path) -> None:
+    """Straight in the top folder tools look for tables and JSON of their own, by any name."""
+    for name in ("results.json", "results.csv", "partitions.csv"):
+        assert "not straight" in str(why(access(project), name))
     assert why(access(project), "results/results.json") is None
-    assert why(access(project), "results.csv") is None
+    assert why(access(project), "chart.png") is None
 
 
 @pytest.mark.parametrize("mark", [".hg", ".svn", ".jj", ".git"])
@@ -456,9 +448,9 @@ def test_below_another_version_control_only_pictures_are_written(project: Path, 
 
 def test_a_link_in_the_way_is_not_written_through(project: Path) -> None:
     """A dangling one would make a file of another name."""
-    (project / "out.csv").symlink_to("newtop.csv")
+    (project / "out.png").symlink_to("newtop.png")
 
-    assert "link" in str(why(access(project), "out.csv"))
+    assert "link" in str(why(access(project), "out.png"))
 
 
 @pytest.mark.parametrize("name", ["secrets", "credentials", "my-secret-files"])
@@ -491,3 +483,13 @@ def test_a_folder_that_people_made_below_one_of_ours_is_theirs(project: Path) ->
 
     assert "mine" in str(reason("results/mine/a.csv"))
     assert reason("results/new/a.csv") is None
+
+
+def test_a_secret_of_the_vault_is_the_users_to_open(project: Path) -> None:
+    """Whatever the organization stored there: a sandbox with a network could send it anywhere."""
+    with pytest.raises(Failure) as caught:
+        access(project).vault_secret("prod-db")
+
+    assert caught.value.kind == "host_access"
+    assert f"export {PASSED_NAMES}=prod-db" in caught.value.fix
+    assert access(project, **{PASSED_NAMES: "prod-db"}).vault_secret("prod-db") == "prod-db"

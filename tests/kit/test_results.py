@@ -33,11 +33,12 @@ ZIPPED, WORKBOOK = (
 )
 WANTED = tuple(
     """
-    results.json test-results.json metrics.json coverage.json report-2026-11-26.json
-    results2.json analysis.json statistics.json data.csv sales_2025.csv größe.csv
-    2026-11-26.csv chart-1.png plot.webp photo.jpg table.parquet book.xlsx report.pdf
-    results/anything.csv out/deep/er/a.csv charts/chart-1.png output/benchmark.jsonl
-    results/prices.json results/results.json test-results/test-results.json
+    results/results.json results/test-results.json output/metrics.json results/coverage.json
+    reports/report-2026-11-26.json results/results2.json results/analysis.json
+    results/statistics.json results/data.csv results/sales_2025.csv results/größe.csv
+    results/2026-11-26.csv results/table.parquet chart-1.png plot.webp photo.jpg book.xlsx
+    report.pdf results/anything.csv out/deep/er/a.csv charts/chart-1.png
+    output/benchmark.jsonl results/prices.json test-results/test-results.json
     results/places.geojson results/scan.sarif output/sound.wav output/demo.mp4
     results/figure.gif plots/figure.png reports/scan.pdf sandbox-results/a.csv
     Results/Report.PDF results_2/a.csv downloads/a.csv
@@ -50,6 +51,7 @@ HELD = tuple(
     results/site.zip results/results.tar.gz results/rows.csv.gz output/build.log
     results/transcript.txt results/output.txt data/a.csv coverage/a.csv data.json prices.json
     results/__mocks__/form-data.json results/_data/results.json results/x_/a.csv
+    results.json data.csv partitions.csv amplify_outputs.json webpack-stats.json table.parquet
     """.split()
 )
 OBEYED = tuple(
@@ -157,7 +159,7 @@ def test_folders_above_the_project_count_too() -> None:
     """`cd templates` is no way round."""
     assert why_no_result(PurePosixPath("a.csv"), above=("work", "templates")) is not None
     assert why_no_result(PurePosixPath("results/a.csv"), above=("work", "inventory")) is not None
-    assert why_no_result(PurePosixPath("a.csv"), above=("work", "reports")) is None
+    assert why_no_result(PurePosixPath("a.png"), above=("work", "reports")) is None
 
 
 @pytest.mark.parametrize(
@@ -214,7 +216,9 @@ def test_folders_above_the_project_count_too() -> None:
         ("a.png", b"[all:vars]\nx=1", False),
         ("a.jpg", b"module.exports", False),
         ("a.pdf", b"%PDF-" + ZIPPED, False),
-        ("a.pdf", b"%PDF-1.7 {{", True),
+        ("a.pdf", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3 {{", True),
+        ("a.pdf", b"%PDF-1.7\n>>> import os\n", False),
+        ("a.pdf", b"%PDF-1.7\n" + "漢".encode() * 30_000, False),
         ("a.xlsx", ZIPPED, False),
         ("a.xlsx", WORKBOOK, True),
         ("a.docx", b"PK\x03\x04cut", False),
@@ -224,8 +228,9 @@ def test_folders_above_the_project_count_too() -> None:
             False,
         ),
         ("a.xlsx", ZIPPED + WORKBOOK, False),
-        ("a.webp", b"RIFF0000WEBPVP8", True),
-        ("a.mp4", b"0000ftypisom", True),
+        ("a.webp", b"RIFF0000WEBPVP8\xff", True),
+        ("a.webp", b"RIFF0000WEBPVP8", False),
+        ("a.mp4", b"0000ftypisom\xff", True),
         ("a.png", b"", True),
     ],
     ids=lambda value: ascii(value)[:30],

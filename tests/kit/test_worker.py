@@ -43,7 +43,7 @@ def arrived(work: Path, content: bytes | None = None) -> ArrivedDownload:
         archive.add(work.parent / "a.csv", "a.csv")
     if content is not None:
         path.write_bytes(content)
-    return ArrivedDownload(path, "out/a.csv", "a.csv", force=False)
+    return ArrivedDownload(path, "out/a.csv", "results/", force=False)
 
 
 def unpack(arrival: ArrivedDownload, work: Path) -> tuple[list[str], HeldResults]:
@@ -60,9 +60,9 @@ def test_what_it_wrote_and_held_is_known_here(work: Path) -> None:
         worker.unpack_in_worker(arrived(work), HostAccess.of({}, work), held=held, written=written)
     )
 
-    assert [found.path for found in saved] == ["a.csv"]
-    assert list(written.made) == [str(work / "a.csv")]
-    assert (work / "a.csv").read_text() == "1"
+    assert [found.path for found in saved] == ["results/a.csv"]
+    assert list(written.made) == [str(work / "results"), str(work / "results" / "a.csv")]
+    assert (work / "results" / "a.csv").read_text() == "1"
 
 
 def test_what_is_no_archive_is_kept_as_it_is(work: Path) -> None:

@@ -14,7 +14,7 @@ from typing import IO
 from ..errors import Failure
 from ..host_access.contents import why_no_content
 from ..host_access.folders import NEW, OpenFolder
-from ..host_access.gate import HostAccess, has_page_beside
+from ..host_access.gate import HostAccess
 from ..host_access.held import (
     LEADS_OUT,
     LEFT_BEHIND,
@@ -214,8 +214,6 @@ class ResultWriter:
 
     def _may_replace(self, path: Path) -> bool:
         """Asked when the new file is whole, which takes a while: an edit meanwhile stays."""
-        if has_page_beside(path):
-            raise FileExistsError("a page and its data must not lie together")
         if not os.path.lexists(path):
             return False
         if not (self._force and self._access.is_as_written(path, self._written)):

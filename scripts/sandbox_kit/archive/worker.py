@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -28,6 +29,7 @@ from .pairs import Upload
 from .unpacking import ArrivedDownload, SavedFile, unpack_download
 
 DEADLINE_S = 300.0
+GRACE_S = 1.0
 MOST_MEMORY = 2 << 30  # bytes of address space; the interpreter itself takes a tenth of it
 START = (
     "import sys; sys.path.insert(0, sys.argv[1]);"
@@ -118,10 +120,7 @@ async def ask_worker(verb: str, task: dict[str, Any]) -> dict[str, Any]:
     except asyncio.TimeoutError:
         raise WorkerLost(f"it took longer than {DEADLINE_S:.0f} s") from None
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        await end_worker(process)
     try:
         answer: dict[str, Any] = json.loads(said)
     except ValueError:
@@ -129,6 +128,19 @@ async def ask_worker(verb: str, task: dict[str, Any]) -> dict[str, Any]:
     if "failure" in answer:
         raise Failure(**answer["failure"])
     return answer
+
+
+async def end_worker(process: asyncio.subprocess.Process) -> None:
+    """By SIGTERM first, so that no part of a file stays; what answers no signal writes nothing."""
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(process.wait(), GRACE_S)
+            return
+        process.kill()
+    await process.wait()
 
 
 def worker_environment() -> dict[str, str]:
@@ -147,6 +159,7 @@ def access_as_json(access: HostAccess) -> dict[str, Any]:
 def main() -> int:
     """The worker: one task on stdin, one answer on stdout."""
     limit_resources()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     verb, task = sys.argv[2], json.load(sys.stdin)
     tasks: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
         "pack": pack_here,
@@ -190,7 +203,11 @@ def unpack_here(task: dict[str, Any]) -> dict[str, Any]:
     held, written = HeldResults(task["run_id"]), WrittenRecord(task["run_id"], task["made"])
     held.downloads = [HeldDownload(**found) for found in task["downloads"]]
     arrival = ArrivedDownload(**{**task["arrival"], "archive": Path(task["arrival"]["archive"])})
-    saved = unpack_download(arrival, access_here(task), held=held, written=written)
+    try:
+        saved = unpack_download(arrival, access_here(task), held=held, written=written)
+    finally:  # also of a run that ends meanwhile: its files are no strangers
+        with contextlib.suppress(OSError):
+            written.save()
     return {
         "saved": [asdict(found) for found in saved],
         "files": [asdict(found) for found in held.files],

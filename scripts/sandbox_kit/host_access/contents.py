@@ -6,6 +6,7 @@ is linear in what it reads.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import zipfile
@@ -16,6 +17,7 @@ from .results import DATA, LINES_OF_JSON, TABLE, ZIP, ResultKind, kind_of
 
 CHUNK = 1 << 20
 BEGINNING = 512  # bytes by which a kind is told
+LOOK = 64 << 10  # bytes in which what is no text shows that
 # Marks of templates, directives and tests in a table, which engines find in files of any ending.
 # Whatever ends a line for some reader but LF and CRLF, or is no text at all, is a mark as well: the
 # lines after it would be seen by a tool and not by this. So are long blanks, which hide the rest.
@@ -51,6 +53,8 @@ def why_no_content(name: str, content: IO[bytes], size: int) -> str | None:
         return None
     if kind.begins and not beginning[kind.at :].startswith(kind.begins):
         return f"it does not begin as {kind.what} does"
+    if kind.begins and is_text(beginning + content.read(LOOK)):
+        return f"it can be read as text, which {kind.what} cannot"
     if kind.what == DATA:
         data = beginning + content.read(LARGEST_JSON)
         ending = name.lower().rpartition(".")[2]
@@ -83,6 +87,16 @@ def why_not_this_zip(content: IO[bytes]) -> str | None:
 def why_a_zip_too(kind: ResultKind, content: IO[bytes]) -> str | None:
     """A picture with a zip at its end is both."""
     return f"it is an archive as well as {kind.what}" if ZIP_END in read_end(content) else None
+
+
+def is_text(data: bytes) -> bool:
+    """Whether a reader of text would take it: one that looks for tests in any file, for one."""
+    decoder = codecs.getincrementaldecoder("utf-8")()  # the last character may be cut
+    try:
+        decoder.decode(data)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def read_end(content: IO[bytes]) -> bytes:

@@ -9,7 +9,6 @@ variables open more.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import re
@@ -31,7 +30,7 @@ from .folders import (
 from .held import CHANGED, TAKEN
 from .keys import KEY_LOOK, holds_a_key, is_plain_path
 from .project import Project, ProtectedFolders, home_folders
-from .results import DATA, FIX, fold_name, kind_of, split_ending, why_no_result
+from .results import kind_of, why_no_result
 from .written import WrittenRecord
 
 OWN_FOLDERS = "lies in this skill's own folders"
@@ -244,11 +243,7 @@ class HostAccess:
         for folder in self._folders_for_results(real):
             if os.path.lexists(folder) and not written.made_folder(folder):
                 return f"tools may read what lies in {quote_path(folder.name)}: name a new folder"
-        at_the_top = first is None and self._base(real) == self.folder
-        is_data = kind is not None and kind.what == DATA
-        if at_the_top and is_data and not self.project.in_work_tree:
-            return f"tools may read JSON that lies in a folder without git: {FIX}"
-        return "a page and its data must not lie together" if has_page_beside(real) else None
+        return None
 
     def first_folder(self, real: Path) -> Path | None:
         """The open tree's own folder on the way to `real`; None when `real` lies straight in it."""
@@ -331,6 +326,17 @@ class HostAccess:
             )
         return self.environ[name]
 
+    def vault_secret(self, name: str) -> str:
+        """The name of a vault's secret; raises Failure host_access unless the user opened it."""
+        opened = name in self.names
+        if not opened:
+            raise Failure(
+                "host_access",
+                f"--secret would pass on {quote_path(name)} of your organization's vault",
+                fix=f"the user may allow it by export {PASSED_NAMES}={name} before the session",
+            )
+        return name
+
     def git_token(self, name: str, url: str) -> str:
         """A token for the host of `url`.
 
@@ -371,21 +377,6 @@ def is_unchanged(before: os.stat_result, after: os.stat_result) -> bool:
         after.st_size,
         after.st_mtime_ns,
     )
-
-
-def has_page_beside(real: Path) -> bool:
-    """Whether JSON has a page of its name beside it: site generators obey the two together."""
-    stem, ending = split_ending(fold_name(real.name))
-    if ending != ".json":
-        return False
-    with contextlib.suppress(OSError):
-        return any(is_page_of(name, stem) for name in os.listdir(real.parent) if name != real.name)
-    return False
-
-
-def is_page_of(name: str, stem: str) -> bool:
-    """Any file of that name which is not surely something else."""
-    return fold_name(name).partition(".")[0] == stem and kind_of(name) is None
 
 
 def access_refused(flag: str, given: str, why: str) -> Failure:

@@ -49,7 +49,6 @@ class Project:
     folder: Path
     closed: str | None
     is_root: bool  # no folder above it is under version control
-    in_work_tree: bool  # of git
 
     @classmethod
     def around(cls, folder: Path) -> Project:
@@ -63,7 +62,7 @@ class Project:
             if parent not in above_homes
         )
         closed = why_closed(folder, homes) or why_key_like(folder, root, homes)
-        return cls(folder, closed, root == folder or not controlled, root is not None)
+        return cls(folder, closed, root == folder or not controlled)
 
 
 def home_folders() -> tuple[Path, ...]:

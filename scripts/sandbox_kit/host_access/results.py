@@ -7,8 +7,9 @@ what tools obey is ever whole, so this one says what is a result, not what is no
 
 - its name is plain words and one known ending; no shell, make or other tool reads more into it;
 - it is what its ending says, by its beginning, its structure, or by being parsed (`contents`);
-- its place: straight in the project's top folder, or below a folder there that says so by its name
-  (results, output, report) and that runs made; pictures and PDF in a new folder elsewhere too.
+- its place: below a folder that says so by its name (results, output, report), that runs made, and
+  that stands in the project's top folder; pictures and documents also straight in that one, and
+  pictures and PDF in a new folder elsewhere.
 
 Text that holds what its writer likes (pages, reports, logs) and archives of files are no results:
 engines find templates, directives and tests in files of any ending. They are held, and one `fetch`
@@ -31,18 +32,12 @@ LONGEST_PATH, DEEPEST = 400, 8  # characters and folders below the open tree
 # What a folder for results is called, in the singular; the second row takes pictures only.
 FOLDER_WORDS = frozenset("result report output out download".split())
 PICTURE_WORDS = frozenset("chart plot figure picture graph".split())
-# Of these words the name of JSON must have one, in the singular; straight in the top folder, where
-# policies and generators look for data, one of the first.
-TOP_WORDS = frozenset(
+# Of these words the name of JSON must have one, in the singular.
+RESULT_WORDS = frozenset(
     """
-    result report output summary metric stat statistic benchmark coverage analysis prediction
-    score measurement timing evaluation comparison
-    """.split()
-)
-RESULT_WORDS = TOP_WORDS | frozenset(
-    """
-    out data dataset answer response finding eval table value sample count record row event
-    transaction price transcript listing
+    result report output out summary metric stat statistic benchmark coverage analysis data
+    dataset answer response prediction score measurement timing finding eval evaluation
+    comparison table value sample count record row event transaction price transcript listing
     """.split()
 )
 # And none of these, which tools of all kinds put into the names of their settings.
@@ -83,9 +78,9 @@ RESULTS = (
     ResultKind("a picture", (".gif",), (b"GIF87a", b"GIF89a")),
     ResultKind(DOCUMENT, (".pdf",), (b"%PDF-",), top=True, inert=True),
     ResultKind(DOCUMENT, (".xlsx", ".docx", ".pptx", ".odt", ".ods", ".odp"), ZIP, top=True),
-    ResultKind(TABLE, (".csv", ".tsv"), top=True),
-    ResultKind(TABLE, (".parquet",), (b"PAR1",), top=True),
-    ResultKind(DATA, (".json",), named=True, top=True),
+    ResultKind(TABLE, (".csv", ".tsv")),
+    ResultKind(TABLE, (".parquet",), (b"PAR1",)),
+    ResultKind(DATA, (".json",), named=True),
     ResultKind(DATA, (".geojson", ".sarif", *LINES_OF_JSON)),
     ResultKind("sound", (".wav",), (b"RIFF",)),
     ResultKind("sound", (".mp3",), (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2")),
@@ -147,10 +142,10 @@ def why_no_result(path: PurePath, above: Iterable[str] = ()) -> str | None:
 
 def why_by_name(kind: ResultKind, folders: Sequence[str], stem: str) -> str | None:
     """Of what is in a good place, or in the project's top folder."""
-    if kind.named and not says_result(stem, RESULT_WORDS if folders else TOP_WORDS):
-        return "tools may obey a file of that name: call it results, output or report"
     if not folders and not kind.top:
         return f"not straight in the project's folder: {FIX}"
+    if kind.named and not says_result(stem):
+        return "tools may obey a file of that name: call it results, output or report"
     if folders and not kind.inert and not words_of(folders[0]) & FOLDER_WORDS:
         return f"such a folder is for pictures: {FIX}"
     return None
@@ -177,11 +172,11 @@ def is_folder_for_results(name: str) -> bool:
     return bool(words & (FOLDER_WORDS | PICTURE_WORDS)) and not words & OBEYED_WORDS
 
 
-def says_result(stem: str, wanted: frozenset[str]) -> bool:
+def says_result(stem: str) -> bool:
     """Whether the words of a name are a result's and no setting's."""
     words = words_of(stem)
     with_plurals = words | {f"{word}s" for word in words}  # analysis ends with an s
-    return bool(with_plurals & wanted) and not words & OBEYED_WORDS
+    return bool(with_plurals & RESULT_WORDS) and not words & OBEYED_WORDS
 
 
 def words_of(stem: str) -> set[str]:

@@ -64,8 +64,10 @@ class WrittenRecord:
             write_private(self._path, json.dumps(self.made).encode())
 
     def wrote(self, path: Path, stream: IO[bytes]) -> bool:
-        """Whether a run wrote exactly the file that is open as `stream`."""
-        return self._has(path, f"{digest_of(stream)} {os.fstat(stream.fileno()).st_ino}")
+        """Whether an earlier run wrote exactly the file that is open as `stream`."""
+        return str(path) not in self.made and self._has(
+            path, f"{digest_of(stream)} {os.fstat(stream.fileno()).st_ino}"
+        )
 
     def made_folder(self, path: Path, status: os.stat_result | None = None) -> bool:
         """Whether a run made the folder that is there under this path, or is open as `status`."""
