@@ -142,7 +142,7 @@ class Downloads:
     def _list(self, files: Sequence[HeldFile]) -> str:
         """Names are anybody's, reasons are ours."""
         told = [
-            f"{self._status.clean(quote_path(file.path))} ({file.reason.removeprefix(LEFT_BEHIND)})"
+            self._status.clean(f"{quote_path(file.path)} ({file.reason.removeprefix(LEFT_BEHIND)})")
             for file in sorted(files, key=most_telling_first)[:NAMES_SHOWN]
         ]
         more = f" and {len(files) - NAMES_SHOWN} more" if len(files) > NAMES_SHOWN else ""

@@ -280,8 +280,8 @@ def test_what_is_here_is_never_overwritten(
     run: Script, server: LocalServer, scripts_environment: Path
 ) -> None:
     """Refused before anything is created; with --force it is held, and the user may fetch it."""
-    (scripts_environment / "r.csv").write_text("mine")
-    argv = ("--local", "--json", "--command", "echo theirs > r.csv", "--download", "r.csv")
+    (scripts_environment / "r.png").write_text("mine")
+    argv = ("--local", "--json", "--command", "echo theirs > r", "--download", "r:r.png")
     refused, held = run(*argv), run(*argv, "--force")
 
     assert refused.json()["error"]["kind"] == "host_access"
@@ -289,30 +289,30 @@ def test_what_is_here_is_never_overwritten(
     assert held.code == 0
     assert held.json()["held"] == [
         {
-            "path": "r.csv",
+            "path": "r.png",
             "reason": "there already, and not as a run wrote it",
             "bytes": 7,
             "exists": True,
         }
     ]
-    assert held.json()["fetch"].endswith("/r.csv --force")
-    assert (scripts_environment / "r.csv").read_text() == "mine"
+    assert held.json()["fetch"].endswith("/r.png --force")
+    assert (scripts_environment / "r.png").read_text() == "mine"
 
 
 def test_what_a_run_wrote_is_replaced_by_force_until_somebody_changes_it(
     run: Script, server: LocalServer, scripts_environment: Path
 ) -> None:
     """A table can be made again; an edit of the user's is never lost."""
-    argv = ("--local", "--json", "--download", "t.csv", "--force", "--command")
+    argv = ("--local", "--json", "--download", "t.csv:out/t.csv", "--force", "--command")
     run(*argv, "echo 1 > t.csv")
     again = run(*argv, "echo 2 > t.csv")
-    second = (scripts_environment / "t.csv").read_text()
-    (scripts_environment / "t.csv").write_text("edited")
+    second = (scripts_environment / "out/t.csv").read_text()
+    (scripts_environment / "out/t.csv").write_text("edited")
     held = run(*argv, "echo 3 > t.csv")
 
     assert (again.json()["held"], second) == ([], "2\n")
-    assert [file["path"] for file in held.json()["held"]] == ["t.csv"]
-    assert (scripts_environment / "t.csv").read_text() == "edited"
+    assert [file["path"] for file in held.json()["held"]] == ["out/t.csv"]
+    assert (scripts_environment / "out/t.csv").read_text() == "edited"
 
 
 def test_what_is_no_result_is_held_until_it_is_fetched(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import tarfile
 from pathlib import Path
 
@@ -89,21 +88,22 @@ def test_a_worker_that_hangs_is_killed_at_its_deadline(
 
 def test_a_signal_ends_it_at_once(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run is cancelled, and no process is left that would write on."""
-    monkeypatch.setattr(worker, "START", f"open({str(work / 'pid')!r}, 'w').write('x'); {HANG}")
+    note = f"import os; open({str(work / 'pid')!r}, 'w').write(str(os.getpid()))"
+    monkeypatch.setattr(worker, "START", f"{note}; {HANG}")
 
     async def cancel() -> None:
         task = asyncio.ensure_future(worker.ask_worker("unpack", {}))
-        await asyncio.to_thread(until, (work / "pid").exists)
+        await asyncio.to_thread(until, lambda: (work / "pid").exists() and read_pid(work))
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
     asyncio.run(cancel())
-    until(lambda: not children())
+    assert not Path(f"/proc/{read_pid(work)}").exists()
 
 
-def children() -> list[str]:
-    return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+def read_pid(work: Path) -> str:
+    return (work / "pid").read_text()
 
 
 def test_an_upload_that_cannot_be_packed_is_told(
