@@ -18,6 +18,7 @@ from ..host_access.folders import open_folder, open_regular_file
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # dulwich's translation, piece by piece: a star, folders between two names, folders before a name.
 FLAGS, STAR, FOLDERS = b"(?ms)", b"[^/]*", b"(?:[^/]+/)*"
+ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 FOLDERS_BEFORE = (b"(.*/)?", b"(?:.*/)??")
 
 
@@ -42,11 +43,13 @@ def read_ignore_lines(text: bytes, *, ignore_case: bool = False) -> list[IgnoreL
     for line in read_ignore_patterns(io.BytesIO(text.removeprefix(BYTE_ORDER_MARK))):
         keeps = line.startswith(b"!")
         pattern = line[1:] if keeps else line
-        name = pattern.rstrip(b"/")
+        # An escaped slash is a slash, and dulwich takes the two apart.
+        name = ESCAPED.sub(lambda found: b"/" if found[1] == b"/" else found[0], pattern)
+        name = name.rstrip(b"/")
         if not name:
             continue
         # A slash at the end binds a line to folders, but to no place.
-        folders_only = len(name) < len(pattern)
+        folders_only = pattern.endswith(b"/")
         try:
             regex = re.compile(
                 without_backtracking(translate(name)), re.IGNORECASE if ignore_case else 0
