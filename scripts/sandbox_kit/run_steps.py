@@ -122,7 +122,7 @@ class RunSteps:
             await self._show_preview(request.preview)
 
     async def _detach(self) -> None:
-        await self._dir.start(len(self._request.setup))
+        await self._dir.start_lasting(len(self._request.setup))
         self._report.detached = True
         local = ["--local"] if self._request.local else []
         logs, wait = (
@@ -229,7 +229,7 @@ class RunSteps:
         request, server = self._request, None
         if request.server is not None:
             number = len(self._uploaded_programs()) - 1
-            server = (self._dir.session, await self._dir.start(number))
+            server = await self._dir.start_lasting(number)
         self._status.say(f"waiting for port {port}")
         try:
             with self._status.waiting(f"waiting for port {port}"):
