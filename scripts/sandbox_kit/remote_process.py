@@ -34,6 +34,14 @@ LATE_OUTPUT_S = 2.0  # after a kill, for what the server still has
 # In a subshell, because a bare `exit` would end the session; a server that swallowed the upload
 # must not look like a program's failure.
 START = "(test -r {folder}/launch-{number} || exit 125; exec sh {folder}/launch-{number})"
+# Also notes its first process and who listened before, and marks all that it starts.
+START_LASTING = (
+    "(test -r {folder}/launch-{number} || exit 125;"
+    " cat /proc/net/tcp /proc/net/tcp6 >{folder}/listening-{number} 2>/dev/null;"
+    " export {mark};"
+    " exec sh -c 'echo $$ >{folder}/pid-{number}; exec sh {folder}/launch-{number}')"
+)
+MARK = "DAYTONA_SANDBOX_JOB"
 NOT_THERE = 125
 STEPS, LASTING = "run-", "job-"  # how the names of our sessions begin, before the run's id
 NUMBER = re.compile(r"/launch-(\d+)")
@@ -84,6 +92,28 @@ class ProgramEnd:
     exit_code: int | None
     timed_out: bool
     seconds: float
+
+
+@dataclass(frozen=True)
+class LastingProgram:
+    """What --detach or --serve started: where it is found, and what tells its processes."""
+
+    session: str
+    command: str
+    folder: str
+    number: int
+
+    @property
+    def mark(self) -> str:
+        return f"{MARK}={self.session}"
+
+    @property
+    def pid_file(self) -> str:
+        return f"{self.folder}/pid-{self.number}"
+
+    @property
+    def listening_before(self) -> str:
+        return f"{self.folder}/listening-{self.number}"
 
 
 @dataclass
@@ -161,19 +191,18 @@ class RemoteRunDir:
         """Start program `number` in the background; its command id."""
         return await self._start_in(self.session, number)
 
-    async def start_lasting(self, number: int) -> tuple[str, str]:
-        """Start program `number` in a session of its own, by which it is found again.
+    async def start_lasting(self, number: int) -> LastingProgram:
+        """Start program `number` in a session of its own, by which it is found again."""
+        session = self.lasting_session
+        command = await self._start_in(session, number, START_LASTING)
+        return LastingProgram(session, command, self.folder, number)
 
-        That session and the command's id.
-        """
-        return self.lasting_session, await self._start_in(self.lasting_session, number)
-
-    async def _start_in(self, session: str, number: int) -> str:
+    async def _start_in(self, session: str, number: int, line: str = START) -> str:
         if session not in self._sessions:
             self._sessions.append(session)
             await self._sandbox.create_session(session)
-        line = START.format(folder=self.folder, number=number)
-        return await self._sandbox.start_command(session, line)
+        text = line.format(folder=self.folder, number=number, mark=f"{MARK}={session}")
+        return await self._sandbox.start_command(session, text)
 
     async def run(self, number: int, *, timeout_s: int, follower: OutputFollower) -> ProgramEnd:
         """Run program `number` to its end or the deadline; raises Failure."""
