@@ -237,14 +237,18 @@ async def ask_inside(
     if from_link:
         lines.append(f"Origin: {parts.scheme}://{parts.netloc}")
     request = "\r\n".join([*lines, "Connection: close", "", ""])
-    script = ASK.format(
+    _, answer = await sandbox.exec(page_script(link.port, request), timeout_s=ANSWER_S + 5)
+    return answer.replace("\r\n", "\n")
+
+
+def page_script(port: int, request: str) -> str:
+    """For a plain sh: the beginning of the answer to a request, by what the image has."""
+    return ASK.format(
         python=shlex.quote(PYTHON_ASKS.format(seconds=ANSWER_S)),
-        port=link.port,
+        port=port,
         request=shlex.quote(request),
         seconds=ANSWER_S,
     )
-    _, answer = await sandbox.exec(script, timeout_s=ANSWER_S + 5)
-    return answer.replace("\r\n", "\n")
 
 
 def read_status(answer: str) -> int | None:
