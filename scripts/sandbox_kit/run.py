@@ -121,7 +121,7 @@ class Run:
         if times.given_ttl_min is not None:
             await self._set_time("--ttl", sandbox.set_ttl, times.given_ttl_min)
             if sandbox.info.expires_at == before.expires_at:
-                self._status.tell(f"{before.name} exists already: --ttl changes nothing")
+                self._status.tell(f"{before.name} exists already, so --ttl changes nothing")
         if auto_stop is not None and auto_stop != before.auto_stop_min:
             await self._set_time("--auto-stop", sandbox.set_auto_stop, auto_stop)
 
