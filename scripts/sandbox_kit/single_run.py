@@ -15,6 +15,7 @@ from .errors import Failure, UsageFailure, as_failure, with_local_fix
 from .host_access import HostAccess
 from .interrupts import Interrupts
 from .ownership import RunIdentity, this_user
+from .redaction import SHORTEST_SECRET
 from .report import RunReport
 from .request import RunRequest, refuse_foreign_account
 from .run import Run, create_spec
@@ -91,6 +92,11 @@ class SingleRun:
         self._status.hide(settings.secrets)
         if not request.dry_run:
             self._status.tell(f"engine: {settings.describe()}")
+            if short := request.too_short_to_hide:
+                self._status.tell(
+                    f"shown if the program prints it, being shorter than {SHORTEST_SECRET}"
+                    f" characters: the value of {', '.join(short)}"
+                )
         refuse_foreign_account(request, settings)
         if settings.engine == "local" and any(
             program.language == "typescript" for program in request.programs
