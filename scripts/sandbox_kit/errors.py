@@ -139,7 +139,7 @@ class Failure(Exception):
     exit_code: int
     status: int | None  # of HTTP
     sandbox_id: str | None  # of a sandbox that exists all the same
-    unsent: bool  # the request never left this machine
+    unsent: bool  # the request never reached the server, or only its cashier
 
     def __init__(
         self,
@@ -234,6 +234,7 @@ BY_WORDS: tuple[tuple[str, Kind, str | None], ...] = (
     (r"entered error state|failed to start", "create_failed", None),
 )
 PROXY_REFUSED, CAPTIVE_PORTAL = 407, 511
+NOTHING_DONE = {402, PROXY_REFUSED, CAPTIVE_PORTAL}
 # Errors of a request that never reached the server: no connection, or none through the proxy.
 NEVER_SENT = {"ClientConnectorError", "ClientHttpProxyError", "InvalidURL"}
 CERTIFICATE_FIXES = (
@@ -299,7 +300,7 @@ def translate_error(error: BaseException, doing: str) -> Failure:
         fix=fix,
         status=status,
         sandbox_id=getattr(error, "sandbox_id", None),
-        unsent=bool(class_names(error) & NEVER_SENT) or status == PROXY_REFUSED,
+        unsent=bool(class_names(error) & NEVER_SENT) or status in NOTHING_DONE,
     )
     failure.__cause__ = error
     return failure
@@ -335,6 +336,16 @@ def trouble_here(error: BaseException) -> Failure | None:
     return None
 
 
+def output_lost(why: str | None) -> Failure:
+    """Nobody got what was printed, so nothing of the run is known to whoever started it."""
+    return Failure(
+        "interrupted",
+        f"the output cannot be written: {why}",
+        fix="free the place that stdout goes to, or name another one, and run it again",
+        exit_code=TOOL_FAILED,
+    )
+
+
 def fullest_place() -> str:
     """Of the places that we write to, the one with the least space: the error does not say."""
     import os
@@ -344,7 +355,12 @@ def fullest_place() -> str:
     import skill_env
 
     free: dict[str, int] = {}
-    for find in (tempfile.gettempdir, lambda: str(skill_env.client_state_dir()), os.getcwd):
+    temporary = os.environ.get("TMPDIR")  # a full one is not what gettempdir finds
+    for find in (
+        lambda: temporary or tempfile.gettempdir(),
+        lambda: str(skill_env.client_state_dir()),
+        os.getcwd,
+    ):
         try:
             place = find()
             free[place] = shutil.disk_usage(place).free

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .console import MARK, OpenLine, silence_stream
-from .errors import TOOL_FAILED, Failure
+from .errors import TOOL_FAILED, Failure, output_lost
 from .plain_text import ESCAPE, find_unfinished_escape, is_plain_text, strip_controls
 from .redaction import Redactor
 from .request import Display
@@ -239,9 +239,8 @@ class StandardStream:
         except OSError as error:
             self._broken = True
             silence_stream(self._stream)
-            why = (
-                "nobody reads the output any more"
-                if isinstance(error, BrokenPipeError)
-                else f"the output cannot be written: {error.strerror}"
-            )
-            raise Failure("interrupted", why, exit_code=TOOL_FAILED) from None
+            if not isinstance(error, BrokenPipeError):
+                raise output_lost(error.strerror) from None
+            raise Failure(
+                "interrupted", "nobody reads the output any more", exit_code=TOOL_FAILED
+            ) from None

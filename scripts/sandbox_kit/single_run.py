@@ -10,8 +10,8 @@ from typing import Any
 
 from .archive.packing import PackedUpload, temporary_tar
 from .archive.worker import pack_in_worker
-from .console import write_quietly
-from .errors import Failure, UsageFailure, as_failure, with_local_fix
+from .console import LostOutput, write_quietly
+from .errors import Failure, UsageFailure, as_failure, output_lost, with_local_fix
 from .host_access import HostAccess
 from .interrupts import Interrupts
 from .ownership import RunIdentity, this_user
@@ -53,6 +53,8 @@ class SingleRun:
         elif self._request.display.json:
             answer = self._report.as_json(self._run.output if self._run else None)
             write_quietly(sys.stdout, json.dumps(self._without_secrets(answer)) + "\n")
+        if LostOutput.why is not None:
+            self._report.failure = output_lost(LostOutput.why)
         self._say_last_line()
         return self._report.choose_exit_code()
 

@@ -207,6 +207,7 @@ class Sandbox:
 
         with translating_errors("downloading"):
             await (await self._tools()).download(path, take, timeout_s=TRANSFER_TIMEOUT_S)
+            target.flush()  # a full disk here is known before the next step
 
     async def remove_folder(self, path: str) -> None:
         with translating_errors("removing the run's files"):
