@@ -139,7 +139,7 @@ class Failure(Exception):
     exit_code: int
     status: int | None  # of HTTP
     sandbox_id: str | None  # of a sandbox that exists all the same
-    unsent: bool  # the request never reached the server, or only its cashier
+    unsent: bool  # nothing can have been made: not sent, or refused before the server's work
 
     def __init__(
         self,
@@ -355,16 +355,12 @@ def fullest_place() -> str:
     import skill_env
 
     free: dict[str, int] = {}
-    temporary = os.environ.get("TMPDIR")  # a full one is not what gettempdir finds
-    for find in (
-        lambda: temporary or tempfile.gettempdir(),
-        lambda: str(skill_env.client_state_dir()),
-        os.getcwd,
-    ):
+    state = str(skill_env.client_state_dir())
+    # A full TMPDIR is not what gettempdir finds.
+    for place in (os.environ.get("TMPDIR") or tempfile.gettempdir(), state, "."):
         try:
-            place = find()
             free[place] = shutil.disk_usage(place).free
-        except OSError:  # not there, or not made yet
+        except OSError:  # not made yet
             continue
     return min(free, key=lambda place: free[place], default="here")
 

@@ -1,4 +1,4 @@
-"""A run whose requests do not get through: the line that helps, at once, and nothing left behind."""
+"""A run whose requests do not get through: the line that helps, at once, nothing left behind."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_broken_proxy_beside_a_host_that_needs_none_is_nobodys_business(
 def proxy(status: int) -> Iterator[str]:
     """One that answers everything with a page of its own."""
 
-    class Refusing(http.server.BaseHTTPRequestHandler):
+    class Page(http.server.BaseHTTPRequestHandler):
         def refuse(self) -> None:
             self.send_response(status, "No")
             self.send_header("Content-Type", "text/html")
@@ -119,12 +119,12 @@ def proxy(status: int) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(b"<html>Blocked</html>"[:18])
 
-        do_CONNECT = do_GET = do_POST = refuse
-
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as site:
+    for method in ("CONNECT", "GET", "POST"):
+        setattr(Page, f"do_{method}", Page.refuse)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as site:
         thread = threading.Thread(target=site.serve_forever)
         thread.start()
         yield f"127.0.0.1:{site.server_port}"
@@ -280,3 +280,16 @@ def test_a_missing_key_leads_to_the_user_and_not_to_this_machine(
 
     assert result.fix.startswith("ask the user for a key")
     assert "for untrusted code only after the user's yes" in result.fix
+
+
+def test_a_password_of_a_netrc_does_not_stand_in_for_the_key(
+    run: Script, server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`default` fits every host, and libraries put it beside the key or before it."""
+    (tmp_path / ".netrc").write_text("default login a password b\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("NETRC", raising=False)
+    monkeypatch.setenv("DAYTONA_API_KEY", server.api_key)
+    monkeypatch.setenv("DAYTONA_API_URL", server.api_url)
+
+    assert run("--command", "echo it works").stdout == "it works\n"
