@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from .charts import IMPORT_PATH, chart_files
 from .errors import Failure
 from .languages import find_language
 from .request import Program
@@ -33,9 +34,9 @@ LATE_OUTPUT_S = 2.0  # after a kill, for what the server still has
 START = "(test -r {folder}/launch-{number} || exit 125; exec sh {folder}/launch-{number})"
 NOT_THERE = 125
 LAUNCH = """\
-chmod 600 {folder}/*
+chmod -R go= {folder}
 . {folder}/environment
-{cd}set -- {arguments}
+{cd}{import_path}set -- {arguments}
 {run}
 """
 RUN_COMMAND = """\
@@ -59,12 +60,15 @@ def files_of_program(
         folder=folder,
         arguments=shlex.join(program.arguments),
         cd=f"cd -- {shlex.quote(cwd)} || exit 126\n" if cwd else "",
+        import_path=IMPORT_PATH.format(folder=folder) if program.saves_charts else "",
         run=run.format(folder=folder, name=name, stdin=stdin),
     )
     files = {
         f"{folder}/{name}": encode_text(program.text),
         f"{folder}/launch-{number}": encode_text(launch),
     }
+    if program.saves_charts:
+        files |= chart_files(folder)
     return files if program.stdin is None else {**files, stdin: program.stdin}
 
 

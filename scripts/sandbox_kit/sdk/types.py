@@ -58,15 +58,6 @@ class SandboxInfo:
     disk: int | None = None
 
 
-@dataclass(frozen=True)
-class CodeRun:
-    """What code_run gave: both streams in one text, and the charts as base64 PNG."""
-
-    exit_code: int
-    output: str
-    charts: tuple[str, ...]
-
-
 def info_of(sandbox: Any) -> SandboxInfo:
     """Of the generated `Sandbox` or `SandboxListItem`, checked.
 
