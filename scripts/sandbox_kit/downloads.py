@@ -91,7 +91,7 @@ class Downloads:
     async def _bring_charts(self, there: str, here: str) -> None:
         """In the order of their numbers; whatever else lies there is a file like any other."""
         held = len(self._held.files)
-        download = Download("charts", here.rstrip("/") or "/")
+        download = Download("charts", (here or ".").rstrip("/") or "/")
         saved = await self._transfer("charts", there, download) or []
         charts = sorted((found for found in saved if chart_number(found.path)), key=by_number)
         self._report.charts = [found.path for found in charts]

@@ -22,14 +22,18 @@ HEADLESS = "agg"  # what matplotlib takes by itself where there is no display
 
 
 class PyplotFinder:
-    """Finds pyplot as the others do, once, and has it draw with our backend."""
+    """Finds pyplot as the others do, and has it draw with our backend."""
 
     def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> Any:
         if name != PYPLOT:
             return None
         sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        attempt(hook_after_load, spec)
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            sys.meta_path.insert(0, self)
+        if spec is not None:
+            attempt(hook_after_load, spec)
         return spec
 
 
@@ -45,14 +49,15 @@ def hook_after_load(spec: Any) -> None:
 
 def hook_pyplot(pyplot: Any) -> None:
     """Every choice of a backend is ours from here on, and keeps the name that was chosen."""
-    switch = pyplot.switch_backend
+    switch, switched = pyplot.switch_backend, False
     atexit.register(save_at_exit)  # after pyplot's own, so it runs before all figures are closed
 
     def switch_backend(newbackend: Any) -> None:
-        if not getattr(pyplot, "daytona_charts", False):
+        nonlocal switched
+        if not switched:
             load_backend()
             switch("module://" + BACKEND)
-            pyplot.daytona_charts = True
+            switched = True
         is_named = isinstance(newbackend, str) and newbackend.lower() != "auto"
         pyplot.rcParams["backend"] = newbackend if is_named else HEADLESS
 
