@@ -33,6 +33,10 @@ class FigureManagerBase:
 class FigureCanvasAgg:
     def __init__(self, figure):
         self.figure = figure
+        figure.canvas = self
+
+    def draw(self):
+        pass
 """,
     "pyplot.py": """
 import importlib

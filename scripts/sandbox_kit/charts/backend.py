@@ -89,8 +89,11 @@ def draw_png(figure: Any) -> bytes:
     dots = matplotlib.rcParams["savefig.dpi"]
     dots = float(figure.dpi if dots == "figure" else dots)
     width, height = figure.get_size_inches()
+    bearable = (MOST_PIXELS / (width * height)) ** 0.5
+    if figure.dpi <= bearable:
+        figure.canvas.draw()  # as on a screen, where animations begin
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=min(dots, (MOST_PIXELS / (width * height)) ** 0.5))
+    figure.savefig(picture, format="png", dpi=min(dots, bearable))
     return picture.getvalue()
 
 
