@@ -125,11 +125,10 @@ def test_a_refused_look_while_it_starts_does_not_leave_it(
 
 def test_a_server_that_is_gone_while_it_starts_is_looked_for() -> None:
     """The last request never left, but the create did."""
-    failure = Failure("network", "no connection")
-    failure.unsent = True
+    failure = Failure("network", "no connection", unsent=True)
+
     assert not may_have_made_one(failure)
-    failure.sandbox_id = "an id"
-    assert may_have_made_one(failure)
+    assert may_have_made_one(failure.replaced(sandbox_id="an id"))
 
 
 @pytest.mark.parametrize("action", [500, 502, 503, "drop-before", "garbage"])

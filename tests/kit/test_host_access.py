@@ -471,3 +471,23 @@ def test_a_folder_of_keys_is_closed_from_within_too(project: Path, name: str) ->
     assert "looks like" in refusal(access(folder), "db.txt").message
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     assert access(folder).read("--file", "db.txt", limit=LIMIT) == b"db=x"
+
+
+def test_a_bare_repository_is_no_project(project: Path) -> None:
+    """A table below refs/heads would be a branch, and break every clone."""
+    subprocess.run(["git", "init", "-q", "--bare", "store"], cwd=project, check=True)
+
+    assert "repository" in str(why(access(project / "store" / "refs" / "heads"), "a.csv"))
+
+
+def test_a_folder_that_people_made_below_one_of_ours_is_theirs(project: Path) -> None:
+    """`results` may be a run's, and what somebody put into it is not."""
+    written = WrittenRecord("20261126-010203-0123abcd")
+    (project / "results" / "mine").mkdir(parents=True)
+    written.note_folder(project / "results", (project / "results").stat())
+
+    def reason(name: str) -> str | None:
+        return access(project).why_not_written("--download", name, force=False, written=written)
+
+    assert "mine" in str(reason("results/mine/a.csv"))
+    assert reason("results/new/a.csv") is None

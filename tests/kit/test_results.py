@@ -36,7 +36,7 @@ WANTED = tuple(
     results.json test-results.json metrics.json coverage.json report-2026-11-26.json
     results2.json analysis.json statistics.json data.csv sales_2025.csv größe.csv
     2026-11-26.csv chart-1.png plot.webp photo.jpg table.parquet book.xlsx report.pdf
-    results/anything.csv output/deep/er/a.csv charts/chart-1.png output/benchmark.jsonl
+    results/anything.csv out/deep/er/a.csv charts/chart-1.png output/benchmark.jsonl
     results/prices.json results/results.json test-results/test-results.json
     results/places.geojson results/scan.sarif output/sound.wav output/demo.mp4
     results/figure.gif plots/figure.png reports/scan.pdf sandbox-results/a.csv
@@ -48,7 +48,7 @@ HELD = tuple(
     """
     report/index.html htmlcov/index.html results/junit.xml reports/coverage.xml report/plot.svg
     results/site.zip results/results.tar.gz results/rows.csv.gz output/build.log
-    results/transcript.txt results/output.txt data/a.csv out/a.csv data.json prices.json
+    results/transcript.txt results/output.txt data/a.csv coverage/a.csv data.json prices.json
     results/__mocks__/form-data.json results/_data/results.json results/x_/a.csv
     """.split()
 )
@@ -186,6 +186,8 @@ def test_folders_above_the_project_count_too() -> None:
         ("results.json", b'{"ApiVersion": "v1", "Kind": "x"}', False),
         ("a.jsonl", b'{"a": "\\u007b"}\n{"a": "b\\u007d"}\n', True),
         ("a.jsonl", b'{"a": 1}\n{"a": "\\u007b{"}\n', False),
+        ("scan.sarif", b'{"$schema": "x", "runs": []}', True),
+        ("results.json", b'{"$schema": "x"}', False),
         ("a.csv", b"x,y\n1,2\n", True),
         ("a.csv", b"x,y\r\n1,2\r\n", True),
         ("a.csv", b"#!/bin/sh\n", False),

@@ -233,7 +233,9 @@ class ResultWriter:
                 """One that a run made, none that came since the first look."""
                 if made:
                     self._written.note_folder(folder, status)
-                elif folder == first and not self._written.made_folder(folder, status):
+                    return
+                for_results = first is not None and folder.is_relative_to(first)
+                if for_results and not self._written.made_folder(folder, status):
                     raise FileExistsError("somebody else made that folder meanwhile")
 
             self._folder = self._access.open_folder(

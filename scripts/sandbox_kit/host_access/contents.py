@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import IO, Any
 
 from .results import DATA, LINES_OF_JSON, TABLE, ZIP, ResultKind, kind_of
@@ -33,7 +33,7 @@ LONGEST_MARK = 512  # bytes that two chunks share
 ODD_BEGINNINGS = (b"#!", b"***", b"---", b"%YAML")  # how no table begins
 TEMPLATE = re.compile(r"\{\{|\{%|<%|<\?|#\{|\\x7[bB]|\\u007[bB]")  # in a string of JSON
 LARGEST_JSON = 16 << 20  # bytes that are parsed
-KEYS_OF_TOOLS = ("apiVersion", "AWSTemplateFormatVersion", "$schema", "scripts", "plugins")
+KEYS_OF_TOOLS = {"apiVersion", "AWSTemplateFormatVersion", "$schema", "scripts", "plugins"}
 WORDS_OF_TOOLS = ("permalink", "eleventyComputed", "templateEngineOverride")  # of any object
 ZIP64 = (b"PK\x06\x06", b"PK\x06\x07")  # a second end, that not every reader looks at
 ZIP_END, LONGEST_ZIP_END = b"PK\x05\x06", 66_000  # where it may stand, in bytes from a file's end
@@ -53,7 +53,9 @@ def why_no_content(name: str, content: IO[bytes], size: int) -> str | None:
         return f"it does not begin as {kind.what} does"
     if kind.what == DATA:
         data = beginning + content.read(LARGEST_JSON)
-        return why_no_data(data, size, lines=name.lower().endswith(LINES_OF_JSON))
+        ending = name.lower().rpartition(".")[2]
+        allowed = {"$schema"} if ending == "sarif" else set[str]()
+        return why_no_data(data, size, lines=f".{ending}" in LINES_OF_JSON, allowed=allowed)
     if kind.what == TABLE and not kind.begins:
         odd = beginning.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(ODD_BEGINNINGS)
         return OF_TEMPLATES if odd or has_marks(beginning, content) else None
@@ -99,7 +101,9 @@ def has_marks(beginning: bytes, content: IO[bytes]) -> bool:
     return False
 
 
-def why_no_data(data: bytes, size: int, *, lines: bool) -> str | None:
+def why_no_data(
+    data: bytes, size: int, *, lines: bool, allowed: Collection[str] = ()
+) -> str | None:
     """Why JSON is none, or some tool's: strings are read as they are meant, not as spelt."""
     if size > LARGEST_JSON:
         return f"JSON of more than {LARGEST_JSON >> 20} MB is not looked through"
@@ -109,7 +113,7 @@ def why_no_data(data: bytes, size: int, *, lines: bool) -> str | None:
     except (ValueError, RecursionError):
         return "it cannot be read as JSON"
     if any(
-        isinstance(value, dict) and not value.keys().isdisjoint(KEYS_OF_TOOLS) for value in values
+        isinstance(value, dict) and value.keys() & KEYS_OF_TOOLS - set(allowed) for value in values
     ):
         return OF_TOOLS
     for part in walk_json(values):

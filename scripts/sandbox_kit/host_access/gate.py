@@ -241,8 +241,9 @@ class HostAccess:
             and not (first is not None and kind is not None and kind.inert)
         ):
             return "below the project's top folder only pictures are written: go there, or fetch it"
-        if first is not None and os.path.lexists(first) and not written.made_folder(first):
-            return f"tools may read what lies in {quote_path(first.name)}: name a new folder"
+        for folder in self._folders_for_results(real):
+            if os.path.lexists(folder) and not written.made_folder(folder):
+                return f"tools may read what lies in {quote_path(folder.name)}: name a new folder"
         at_the_top = first is None and self._base(real) == self.folder
         is_data = kind is not None and kind.what == DATA
         if at_the_top and is_data and not self.project.in_work_tree:
@@ -254,6 +255,11 @@ class HostAccess:
         base = self._base(real)
         parts = real.relative_to(base).parts if real != base else ()
         return base / parts[0] if len(parts) > 1 else None
+
+    def _folders_for_results(self, real: Path) -> list[Path]:
+        """The first folder of the open tree on the way to `real`, and those below it."""
+        first = self.first_folder(real)
+        return [path for path in real.parents if first and path.is_relative_to(first)][::-1]
 
     def _base(self, real: Path) -> Path:
         """The innermost open tree around a path; for a file that the user named, its folder."""

@@ -21,45 +21,19 @@ from .keys import looks_like_a_key
 SYSTEM_TREES = tuple(
     map(
         Path,
-        (
-            "/bin",
-            "/boot",
-            "/dev",
-            "/etc",
-            "/lib",
-            "/lib32",
-            "/lib64",
-            "/libx32",
-            "/proc",
-            "/run",
-            "/sbin",
-            "/snap",
-            "/sys",
-            "/usr",
-            "/nix",
-            "/var/backups",
-            "/var/cache",
-            "/var/lib",
-            "/var/log",
-            "/var/mail",
-            "/var/run",
-            "/var/spool",
-            "/Applications",
-            "/private/etc",
-            "/private/var/db",
-            "/private/var/log",
-            "/System",
-            "/Library",
-            "C:/Windows",
-            "C:/Program Files",
-            "C:/Program Files (x86)",
-            "C:/ProgramData",
-        ),
+        [
+            *"""
+        /bin /boot /dev /etc /lib /lib32 /lib64 /libx32 /proc /run /sbin /snap /sys /usr /nix
+        /var/backups /var/cache /var/lib /var/log /var/mail /var/run /var/spool /Applications
+        /private/etc /private/var/db /private/var/log /System /Library
+        """.split(),
+            *("C:/Windows", "C:/Program Files", "C:/Program Files (x86)", "C:/ProgramData"),
+        ],
     )
 )
 # Hidden folders of macOS and Windows; the second one is no name of a project's, also where another
 # system's homes are mounted.
-TOOLS_FOLDERS = ("Library", "AppData")
+TOOLS_FOLDERS = ("Library", "AppData", "snap", "Maildir")
 VERSION_CONTROL = (".git", ".hg", ".svn", ".jj", "_darcs", ".fslckout")
 PROJECTS_IN_THEM = tuple(map(Path, ("/usr/src", "/usr/local/src", "/run/media")))
 LONGEST_GIT_FILE = 4096
@@ -107,15 +81,19 @@ def why_closed(folder: Path, homes: Iterable[Path]) -> str | None:
     """Why nothing in `folder` is a project's; None for a project."""
     below = next((home for home in homes if folder.is_relative_to(home)), None)
     if any(home.is_relative_to(folder) for home in homes):
-        return (
-            "is the home folder itself" if folder in homes else "is a folder above the home folder"
-        )
-    if any(folder.is_relative_to(tree) for tree in SYSTEM_TREES) and not any(
-        folder.is_relative_to(tree) for tree in PROJECTS_IN_THEM
-    ):
+        if folder in homes:
+            return "is the home folder itself"
+        return "is a folder above the home folder"
+    in_them = any(folder.is_relative_to(tree) for tree in PROJECTS_IN_THEM)
+    if any(folder.is_relative_to(tree) for tree in SYSTEM_TREES) and not in_them:
         return "is the machine's, not a project's"
     if below is None and is_in_anothers_home(folder):
         return "is another user's"
+    return why_hidden(folder, below)
+
+
+def why_hidden(folder: Path, home: Path | None) -> str | None:
+    """Below a hidden folder, one of tools or of git's; a client's worktree is none of these."""
     root = next(
         (
             path
@@ -124,21 +102,20 @@ def why_closed(folder: Path, homes: Iterable[Path]) -> str | None:
         ),
         None,
     )
-    judged = folder.relative_to(root or below or folder.anchor)
-    hidden = next(
-        (
-            part
-            for part in judged.parts
-            if part.startswith(".")
-            or part == "AppData"
-            or (part in TOOLS_FOLDERS and below is not None)
-        ),
-        None,
-    )
-    return (
-        f"lies in {hidden}, a {'hidden folder' if hidden.startswith('.') else 'folder of tools'}"
-        if hidden
-        else None
+    for part in folder.relative_to(root or home or folder.anchor).parts:
+        if part.startswith("."):
+            return f"lies in {part}, a hidden folder"
+        if part == "AppData" or (part in TOOLS_FOLDERS and home is not None):
+            return f"lies in {part}, a folder of tools"
+    if any(is_bare_repository(path) for path in (folder, *folder.parents)):
+        return "lies in a repository of git's own"
+    return None
+
+
+def is_bare_repository(folder: Path) -> bool:
+    """Where a file below `refs` is a branch."""
+    return (folder / "HEAD").is_file() and all(
+        (folder / name).is_dir() for name in ("objects", "refs")
     )
 
 

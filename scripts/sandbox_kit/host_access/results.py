@@ -29,7 +29,7 @@ from ..plain_text import UNSEEN
 LONGEST_NAME = 200  # bytes: file systems take 255, and a part's own name is longer
 LONGEST_PATH, DEEPEST = 400, 8  # characters and folders below the open tree
 # What a folder for results is called, in the singular; the second row takes pictures only.
-FOLDER_WORDS = frozenset("result report output download".split())
+FOLDER_WORDS = frozenset("result report output out download".split())
 PICTURE_WORDS = frozenset("chart plot figure picture graph".split())
 # Of these words the name of JSON must have one, in the singular; straight in the top folder, where
 # policies and generators look for data, one of the first.
