@@ -20,6 +20,7 @@ MOMENT = re.compile(
 STATE = re.compile(r"[a-z][a-z_]{0,40}")
 LINK = re.compile(r"https?://[A-Za-z0-9._~:/?#@%&=+,\[\]-]{1,1500}")
 LONGEST_NAME = 200
+LONGEST_REASON = 500
 LAST_EXIT_CODE = 255
 
 
@@ -44,6 +45,11 @@ def checked_moment(value: object) -> str | None:
     """ISO 8601, else None: a moment that cannot be read is not known."""
     text = str(value)
     return text if MOMENT.fullmatch(text) else None
+
+
+def checked_words(value: object) -> str | None:
+    """A reason in the server's words, as one bounded line; None when it gave none."""
+    return one_line(str(value), LONGEST_REASON) or None if value else None
 
 
 def checked_state(value: object) -> str:

@@ -22,11 +22,16 @@ from .errors import UsageFailure
 
 @dataclass(frozen=True)
 class Deadlines:
-    """Seconds for a step, minutes for the sandbox, idle minutes until it is stopped (0: never)."""
+    """Seconds for a step, minutes for the sandbox, idle minutes until it is stopped (0: never).
+
+    The `given` ones are the user's own, for a sandbox that exists already.
+    """
 
     timeout_s: int = DEFAULT_TIMEOUT_S
     ttl_min: int = DEFAULT_TTL_MIN
     auto_stop_min: int = AUTO_STOP_MIN
+    given_ttl_min: int | None = None
+    given_auto_stop_min: int | None = None
 
     @classmethod
     def of_run(cls, given: argparse.Namespace) -> Deadlines:
@@ -35,6 +40,8 @@ class Deadlines:
             timeout_s=given.timeout or DEFAULT_TIMEOUT_S,
             ttl_min=choose_ttl(given),
             auto_stop_min=choose_auto_stop(given),
+            given_ttl_min=given.ttl,
+            given_auto_stop_min=given.auto_stop,
         )
 
 

@@ -11,8 +11,9 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import skill_env
@@ -20,13 +21,20 @@ import skill_env
 from .errors import Failure
 from .local import run_local_command
 from .plain_text import strip_controls
-from .settings import DEFAULT_ENDPOINT, Settings, endpoint_from, settings_from_environment
+from .settings import (
+    CREDENTIALS,
+    DEFAULT_ENDPOINT,
+    Settings,
+    endpoint_from,
+    settings_from_environment,
+)
 from .status_log import StatusLog
 
 READY, LOCAL_ONLY, CLI_ONLY, NOT_READY = "READY", "LOCAL ONLY", "CLI ONLY", "NOT READY"
 EXIT = {READY: 0, LOCAL_ONLY: 3, CLI_ONLY: 4, NOT_READY: 5}
 CLI_TIMEOUT_S = 15
 PING_TIMEOUT_S = 20
+PROXY_STATUSES = (403, 407, 502, 503)
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,10 @@ class HealthCheck:
     ok: bool
     detail: str
     fix: str | None = None
+    absent: bool = False  # nothing of it is there, so nothing of it is wrong
+
+    def as_json(self) -> dict[str, object]:
+        return {"name": self.name, "ok": self.ok, "detail": self.detail, "fix": self.fix}
 
 
 def install_environment(*, as_json: bool) -> int:
@@ -64,7 +76,7 @@ def install_environment(*, as_json: bool) -> int:
 def report_health(*, as_json: bool) -> int:
     """All checks, the verdict, and what to do first."""
     checks = run_checks()
-    verdict = verdict_of({check.name: check.ok for check in checks})
+    verdict = verdict_of(checks)
     engine = "local" if verdict == LOCAL_ONLY else None
     if verdict == READY:
         engine = settings_from_environment().engine
@@ -74,7 +86,7 @@ def report_health(*, as_json: bool) -> int:
                 {
                     "verdict": verdict,
                     "engine": engine,
-                    "checks": [asdict(check) for check in checks],
+                    "checks": [check.as_json() for check in checks],
                 }
             ),
             flush=True,
@@ -102,14 +114,17 @@ ADVICE = {
 }
 
 
-def verdict_of(ok: dict[str, bool]) -> str:
-    """The first that holds; a key that works comes before local Daytona, the CLI last."""
-    usable = ok["interpreter"] and ok["sdk"]
-    if usable and ok["key"] and ok["request"]:
+def verdict_of(checks: Sequence[HealthCheck]) -> str:
+    """What the user would say; a key that does not work is to be mended, not gone around."""
+    found = {check.name: check for check in checks}
+    usable = found["interpreter"].ok and found["sdk"].ok
+    if usable and found["key"].ok and found["request"].ok:
         return READY
-    if usable and ok["local engine"]:
-        return LOCAL_ONLY
-    return CLI_ONLY if ok["cli"] else NOT_READY
+    if not found["key"].absent:
+        return NOT_READY
+    if found["cli"].ok:
+        return CLI_ONLY
+    return LOCAL_ONLY if usable and found["local engine"].ok else NOT_READY
 
 
 def run_checks() -> list[HealthCheck]:
@@ -153,13 +168,24 @@ def check_key() -> tuple[Settings | None, HealthCheck]:
     try:
         settings = settings_from_environment()
     except Failure as failure:
-        return None, HealthCheck("key", ok=False, detail=failure.message, fix=failure.fix)
+        if failure.kind == "no_credentials" and os.environ.get("DAYTONA_JWT_TOKEN"):
+            return None, HealthCheck(
+                "key",
+                ok=False,
+                detail="DAYTONA_JWT_TOKEN stands alone",
+                fix="export DAYTONA_ORGANIZATION_ID beside it, or DAYTONA_API_KEY instead",
+            )
+        absent = failure.kind == "no_credentials"
+        return None, HealthCheck(
+            "key", ok=False, detail=failure.message, fix=failure.fix, absent=absent
+        )
     except ImportError:
         return None, HealthCheck(
             "key",
             ok=False,
             detail="not read: python-dotenv is missing",
             fix=skill_env.install_command(),
+            absent=not any(os.environ.get(name) for name in CREDENTIALS),
         )
     kind = "API key" if settings.api_key else "JWT"
     return settings, HealthCheck("key", ok=True, detail=f"{kind} from {settings.key_source}")
@@ -200,42 +226,41 @@ def diagnose_request(failure: Failure, settings: Settings) -> HealthCheck:
 
     A wrong key, no network, a wrong path and a server that is not Daytona's look alike at first.
     """
-    message = failure.message
+    message, endpoint = failure.message, settings.endpoint
     for secret in settings.secrets:
         message = message.replace(secret, "[redacted]")
+    mend_address = f"export DAYTONA_API_URL={DEFAULT_ENDPOINT}"
+    detail, fix = message, failure.fix
     if failure.kind == "unauthorized":
-        return HealthCheck(
-            "request",
-            ok=False,
-            detail=f"the key from {settings.key_source} is refused",
-            fix="make a new key in the Daytona dashboard and export DAYTONA_API_KEY",
-        )
-    if failure.kind == "not_found":
-        return HealthCheck(
-            "request",
-            ok=False,
-            detail=f"{settings.endpoint} is not the API's address (404)",
-            fix=f"export DAYTONA_API_URL={DEFAULT_ENDPOINT}",
-        )
-    if failure.kind == "network":
-        return HealthCheck(
-            "request",
-            ok=False,
-            detail=f"{settings.endpoint} cannot be reached: {message}",
-            fix=failure.fix,
-        )
-    if failure.status is None and failure.kind in ("server_error", "internal"):
-        return HealthCheck(
-            "request",
-            ok=False,
-            detail=f"{settings.endpoint} answers, but not as Daytona does",
-            fix=f"export DAYTONA_API_URL={DEFAULT_ENDPOINT}",
-        )
-    return HealthCheck("request", ok=False, detail=message, fix=failure.fix)
+        detail = f"the key from {settings.key_source} is refused"
+        fix = "make a new key in the Daytona dashboard and export DAYTONA_API_KEY"
+    elif failure.status in PROXY_STATUSES and not is_daytonas(failure.__cause__):
+        detail = f"something before {endpoint} answered {failure.status}: {message}"
+        fix = "let the proxy allow that host and take its login: HTTPS_PROXY, NO_PROXY"
+    elif failure.kind == "not_found":
+        detail, fix = f"{endpoint} is not the API's address (404)", mend_address
+    elif failure.kind == "network":
+        detail = f"{endpoint} cannot be reached: {message}"
+    elif failure.status is None and failure.kind in ("server_error", "internal"):
+        detail, fix = f"{endpoint} answers, but not as Daytona does", mend_address
+    return HealthCheck("request", ok=False, detail=detail, fix=fix)
+
+
+def is_daytonas(error: BaseException | None) -> bool:
+    """Whether an error's body is Daytona's: a proxy's is a page, or there is none."""
+    try:
+        said = json.loads(getattr(error, "body", None) or "")
+    except (TypeError, ValueError):
+        return False
+    return isinstance(said, dict) and bool({"statusCode", "message", "error"} & set(said))
 
 
 def check_cli() -> HealthCheck:
-    """Whether the daytona CLI is logged in; its `list` never opens a browser."""
+    """Whether the daytona CLI is logged in; its `list` never opens a browser.
+
+    Before 0.205 it reads the `.env` of its folder, which may send a key to a stranger; with a SHELL
+    it adds completion to that shell's files.
+    """
     program = skill_env.find_program("daytona")
     if program is None:
         return HealthCheck(
@@ -243,14 +268,16 @@ def check_cli() -> HealthCheck:
         )
     line = [program, "list", "-f", "json", "-l", "1"]
     try:
-        done = subprocess.run(
-            line,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=CLI_TIMEOUT_S,
-            check=False,
-            cwd=os.sep,
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run(
+                line,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=CLI_TIMEOUT_S,
+                check=False,
+                cwd=folder,
+                env=environment_of_cli(os.environ, folder),
+            )
     except (OSError, subprocess.TimeoutExpired):
         return HealthCheck(
             "cli", ok=False, detail=f"`daytona list` did not answer within {CLI_TIMEOUT_S} s"
@@ -263,6 +290,16 @@ def check_cli() -> HealthCheck:
         detail="the daytona CLI is not logged in",
         fix="the user runs: daytona login",
     )
+
+
+def environment_of_cli(variables: Mapping[str, str], folder: str) -> dict[str, str]:
+    """What it needs to find its own login: no key, no endpoint, no shell to set up."""
+    kept = {
+        name: value
+        for name, value in variables.items()
+        if not name.upper().startswith("DAYTONA_") and name != "OLDPWD"
+    }
+    return {**kept, "PWD": folder, "SHELL": ""}
 
 
 def check_local(sdk_ok: bool) -> HealthCheck:

@@ -24,9 +24,10 @@ from .lease import delete_until_accepted
 from .output import HeadAndTail
 from .ownership import MANAGED_BY, MANAGER, RUN_ID, YOURS, User, owner_of, require_yours, this_user
 from .plain_text import strip_controls
-from .remote_process import keep_awake
+from .remote_process import exit_code_by_now, find_program, keep_awake
 from .request import SandboxesRequest
-from .sdk import Client, Sandbox, SandboxInfo
+from .sandbox_end import BROKEN, STARTED, SandboxEnd, find_end, may_be_an_end
+from .sdk import Client, Sandbox, SandboxInfo, SessionCommand
 from .settings import local_settings, settings_from_environment
 from .status_log import StatusLog
 
@@ -113,12 +114,14 @@ class SandboxVerbs:
                     else value
                 )
                 print_listing(f"{name}: {text}")
-        return [info], 0, {"size": {"cpu": info.cpu, "memory": info.memory, "disk": info.disk}}
+        size = {"cpu": info.cpu, "memory": info.memory, "disk": info.disk}
+        return [info], 0, {"size": size, "error_reason": info.error_reason}
 
     async def _logs(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
-        """Both streams of the latest program that this skill started there."""
-        sandbox, session, command, code = await self._latest(client)
-        out, err = await sandbox.logs(session, command)
+        """Both streams of what runs on there, or of the last program of a run."""
+        sandbox, program = await self._find_program(client)
+        code = program.exit_code
+        out, err = await sandbox.logs(program.session, program.id)
         texts = [bound_output(text, self._request.max_output) for text in (out, err)]
         if self._request.json:
             return [sandbox.info], 0, {"stdout": texts[0], "stderr": texts[1], "exit_code": code}
@@ -133,13 +136,18 @@ class SandboxVerbs:
 
     async def _wait(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
         """Until it ends; 124 when that takes too long, and it runs on."""
-        sandbox, session, command, code = await self._latest(client)
+        sandbox, program = await self._find_program(client)
+        code = program.exit_code
         awake = asyncio.create_task(keep_awake(sandbox, self._status))
         try:
             with self._status.waiting("waiting"), contextlib.suppress(asyncio.TimeoutError):
                 code = await asyncio.wait_for(
-                    wait_until_ended(sandbox, session, command), self._request.timeout_s
+                    wait_until_ended(sandbox, program), self._request.timeout_s
                 )
+            if code is None:  # our clock ran on if this machine slept
+                code = await exit_code_by_now(sandbox, program.session, program.id)
+        except Failure as failure:
+            raise await self._with_its_end(sandbox, failure) from failure
         finally:
             awake.cancel()
         if code is None:
@@ -152,25 +160,43 @@ class SandboxVerbs:
         self._status.say(f"the program ended with exit code {code}")
         return [sandbox.info], code, {"exit_code": code}
 
-    async def _latest(self, client: Client) -> tuple[Sandbox, str, str, int | None]:
+    async def _find_program(self, client: Client) -> tuple[Sandbox, SessionCommand]:
         sandbox = await self._owned(client, self._request.targets[0])
-        if sandbox.info.state != "started":
-            raise Failure(
-                "conflict",
-                f"{strip_controls(sandbox.info.name)} is {sandbox.info.state}:"
-                " its programs and their output are gone",
-                fix="files are kept:"
-                " run_in_sandbox.py --sandbox ID --command 'ls -la' looks at them",
-            )
-        commands = [found for found in await sandbox.commands() if found[0].startswith("run-")]
-        if not commands:
+        if sandbox.info.state != STARTED:
+            raise self._over(SandboxEnd(sandbox.info))
+        try:
+            program = find_program(await sandbox.commands())
+        except Failure as failure:
+            raise await self._with_its_end(sandbox, failure) from failure
+        if program is None:
             raise Failure(
                 "not_found",
                 f"{strip_controls(sandbox.info.name)} has no program that this skill started",
                 fix="run_in_sandbox.py --detach starts one",
             )
-        session, command, code = commands[-1]
-        return sandbox, session, command, code
+        return sandbox, program
+
+    def _over(self, end: SandboxEnd) -> Failure:
+        """Why there is no program to look at any more."""
+        words = (
+            "--sandbox",
+            end.info.id,
+            "--command",
+            "ls -la",
+            *["--local"] * self._request.local,
+        )
+        look = f"its files are kept: {skill_env.command('run_in_sandbox.py', *words)}"
+        return Failure(
+            "exec_failed" if end.info.state in BROKEN or end.is_gone else "conflict",
+            f"{strip_controls(end.info.name)} does not run: {end.describe()};"
+            " its programs and their output are gone",
+            fix="run it again, with a longer --ttl if that ended it" if end.is_gone else look,
+        )
+
+    async def _with_its_end(self, sandbox: Sandbox, failure: Failure) -> Failure:
+        """The sandbox's own end, where that is what is behind a failure."""
+        end = await find_end(sandbox) if may_be_an_end(failure) else None
+        return failure if end is None else self._over(end)
 
     async def _stop(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
         async def stop(sandbox: Sandbox) -> None:
@@ -307,9 +333,9 @@ async def list_managed(client: Client) -> list[SandboxInfo]:
     )
 
 
-async def wait_until_ended(sandbox: Sandbox, session: str, command: str) -> int:
+async def wait_until_ended(sandbox: Sandbox, program: SessionCommand) -> int:
     while True:
-        code = await sandbox.exit_code(session, command)
+        code = await sandbox.exit_code(program.session, program.id)
         if code is not None:
             return code
         await asyncio.sleep(POLL_S)

@@ -8,6 +8,7 @@ that fail, the server's ttl still ends it, and the user is told.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from .errors import TOOL_FAILED, Failure
@@ -18,6 +19,7 @@ CREATE_TIMEOUT_S = 120.0
 BUILD_TIMEOUT_S = 1800.0
 CREATE_GRACE_S = 30.0  # after a signal a create under way may still tell us its id
 CLEANUP_LIMIT_S = 60.0
+LAST_LOOK_S = 5.0
 DELETE_PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 LOOK_PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0)
 # These say that the server refused the create before it made anything.
@@ -43,6 +45,8 @@ class Lease:
         self._spec = spec
         self._status = status
         self._how_to_delete = how_to_delete
+        self.deleted = False  # the server accepted it
+        self.left: Failure | None = None  # what may be left, and why
 
     async def create(self) -> Sandbox:
         """A started sandbox; after a Failure none is left, or it says which one and until when."""
@@ -125,9 +129,10 @@ class Lease:
             await delete_until_accepted(self._client, sandbox_id)
         except Failure as failure:
             raise self._left_behind(sandbox_id, failure) from failure
+        self.deleted = True
 
     def _left_behind(self, id_or_name: str, cause: Failure) -> Failure:
-        return Failure(
+        self.left = Failure(
             cause.kind,
             f"sandbox {id_or_name} (name {self._spec.name}) may be left behind: {cause.message};"
             f" the server deletes it by itself within {self._spec.ttl_min} minutes of its creation",
@@ -135,6 +140,15 @@ class Lease:
             exit_code=TOOL_FAILED,
             sandbox_id=id_or_name,
         )
+        return self.left
+
+    async def _look_once_more(self, id_or_name: str) -> None:
+        """The time may have passed while this machine slept; raises Failure unless it is gone."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            self.deleted = await asyncio.wait_for(is_gone(self._client, id_or_name), LAST_LOOK_S)
+        if not self.deleted:
+            slow = Failure("network", "the cleanup did not end in time")
+            raise self._left_behind(id_or_name, slow)
 
     async def _finish(self, work: Awaitable[None], id_or_name: str) -> None:
         """Run cleanup to its end, also when this task is cancelled meanwhile; bounded in time."""
@@ -150,14 +164,7 @@ class Lease:
         try:
             task.result()
         except asyncio.TimeoutError:
-            raise Failure(
-                "network",
-                f"sandbox {id_or_name} may be left behind: the cleanup did not end in time;"
-                " the server deletes it by its ttl",
-                fix=self._how_to_delete(id_or_name),
-                exit_code=TOOL_FAILED,
-                sandbox_id=id_or_name,
-            ) from None
+            await self._look_once_more(id_or_name)
         if cancelled:
             raise asyncio.CancelledError
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import shlex
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .errors import Failure
 from .languages import find_language
 from .request import Program
-from .sdk import Sandbox
+from .sdk import Sandbox, SessionCommand
 from .status_log import StatusLog
 
 KEEP_AWAKE_S = 300.0
@@ -27,11 +28,23 @@ USEFUL_CONNECTION_S = 10.0
 RECONNECT_PAUSE_S = 0.2
 WORTH_RECONNECTING = ("network", "server_error")
 POLL_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+LAST_LOOK_S = 5.0  # for the exit code, before a timeout is told
+LAST_OUTPUT_S = 30.0  # of a program that ended in time, when our clock did not
 LATE_OUTPUT_S = 2.0  # after a kill, for what the server still has
 # In a subshell, because a bare `exit` would end the session; a server that swallowed the upload
 # must not look like a program's failure.
 START = "(test -r {folder}/launch-{number} || exit 125; exec sh {folder}/launch-{number})"
+# Also notes its first process and who listened before, and marks all that it starts.
+START_LASTING = (
+    "(test -r {folder}/launch-{number} || exit 125;"
+    " cat /proc/net/tcp /proc/net/tcp6 >{folder}/listening-{number} 2>/dev/null;"
+    " export {mark};"
+    " exec sh -c 'echo $$ >{folder}/pid-{number}; exec sh {folder}/launch-{number}')"
+)
+MARK = "DAYTONA_SANDBOX_JOB"
 NOT_THERE = 125
+STEPS, LASTING = "run-", "job-"  # how the names of our sessions begin, before the run's id
+NUMBER = re.compile(r"/launch-(\d+)")
 LAUNCH = """\
 chmod 600 {folder}/*
 . {folder}/environment
@@ -81,6 +94,28 @@ class ProgramEnd:
     seconds: float
 
 
+@dataclass(frozen=True)
+class LastingProgram:
+    """What --detach or --serve started: where it is found, and what tells its processes."""
+
+    session: str
+    command: str
+    folder: str
+    number: int
+
+    @property
+    def mark(self) -> str:
+        return f"{MARK}={self.session}"
+
+    @property
+    def pid_file(self) -> str:
+        return f"{self.folder}/pid-{self.number}"
+
+    @property
+    def listening_before(self) -> str:
+        return f"{self.folder}/listening-{self.number}"
+
+
 @dataclass
 class OutputFollower:
     """Passes both streams on, skipping what an earlier connection already brought.
@@ -127,16 +162,18 @@ class OutputFollower:
 
 
 class RemoteRunDir:
-    """A private folder in the sandbox with all programs of a run, and their session.
+    """A private folder in the sandbox with all programs of a run, and their sessions.
 
-    They run in it one after another.
+    They run in one of them one after another; what outlives the run has another of its own.
     """
 
     def __init__(
         self, sandbox: Sandbox, status: StatusLog, *, run_id: str, cwd: str | None
     ) -> None:
         self.folder = f"/tmp/daytona-sandbox-{run_id}"
-        self.session = f"run-{run_id}"
+        self.session = f"{STEPS}{run_id}"
+        self.lasting_session = f"{LASTING}{run_id}"
+        self._sessions: list[str] = []
         self._sandbox = sandbox
         self._status = status
         self._cwd = cwd
@@ -149,12 +186,23 @@ class RemoteRunDir:
         for number, program in enumerate(programs):
             files |= files_of_program(program, folder=self.folder, number=number, cwd=self._cwd)
         await self._sandbox.upload(files)
-        await self._sandbox.create_session(self.session)
 
     async def start(self, number: int) -> str:
         """Start program `number` in the background; its command id."""
-        line = START.format(folder=self.folder, number=number)
-        return await self._sandbox.start_command(self.session, line)
+        return await self._start_in(self.session, number)
+
+    async def start_lasting(self, number: int) -> LastingProgram:
+        """Start program `number` in a session of its own, by which it is found again."""
+        session = self.lasting_session
+        command = await self._start_in(session, number, START_LASTING)
+        return LastingProgram(session, command, self.folder, number)
+
+    async def _start_in(self, session: str, number: int, line: str = START) -> str:
+        if session not in self._sessions:
+            self._sessions.append(session)
+            await self._sandbox.create_session(session)
+        text = line.format(folder=self.folder, number=number, mark=f"{MARK}={session}")
+        return await self._sandbox.start_command(session, text)
 
     async def run(self, number: int, *, timeout_s: int, follower: OutputFollower) -> ProgramEnd:
         """Run program `number` to its end or the deadline; raises Failure."""
@@ -180,11 +228,27 @@ class RemoteRunDir:
         return ProgramEnd(exit_code=code, timed_out=code is None, seconds=time.monotonic() - began)
 
     async def end_programs(self) -> None:
-        await ignore_failure(self._sandbox.delete_session(self.session))
+        for session in self._sessions:
+            await ignore_failure(self._sandbox.delete_session(session))
 
     async def tidy(self) -> None:
         """Remove what was uploaded, for a sandbox that lives on."""
         await ignore_failure(self._sandbox.remove_folder(self.folder))
+
+
+def find_program(commands: Iterable[SessionCommand]) -> SessionCommand | None:
+    """The program to follow: what --detach or --serve started last, else the last of a run.
+
+    A daemon lists commands in no order; a run's id begins with its time.
+    """
+    found = [each for each in commands if each.session.startswith((STEPS, LASTING))]
+    return max(found, key=order_of_start, default=None)
+
+
+def order_of_start(command: SessionCommand) -> tuple[bool, str, int]:
+    number = NUMBER.search(command.text)
+    kind, _, run_id = command.session.partition("-")
+    return kind + "-" == LASTING, run_id, int(number[1]) if number else -1
 
 
 async def follow_until_deadline(
@@ -195,6 +259,10 @@ async def follow_until_deadline(
     try:
         return await asyncio.wait_for(asyncio.shield(waiting), timeout_s)
     except asyncio.TimeoutError:
+        code = await exit_code_by_now(sandbox, session, command)
+        if code is not None:
+            await asyncio.wait((waiting,), timeout=LAST_OUTPUT_S)
+            return code
         await ignore_failure(sandbox.delete_session(session))
         await asyncio.wait((waiting,), timeout=LATE_OUTPUT_S)
         return None
@@ -202,6 +270,21 @@ async def follow_until_deadline(
         waiting.cancel()
         with contextlib.suppress(asyncio.CancelledError, Failure):
             await waiting
+
+
+async def exit_code_by_now(sandbox: Sandbox, session: str, command: str) -> int | None:
+    """Asked before a timeout is told: our own clock ran on while this machine slept.
+
+    None for a program that runs, or when no answer comes; raises Failure when it is not there.
+    """
+    try:
+        return await asyncio.wait_for(sandbox.exit_code(session, command), LAST_LOOK_S)
+    except asyncio.TimeoutError:
+        return None
+    except Failure as failure:
+        if failure.kind in WORTH_RECONNECTING:
+            return None
+        raise
 
 
 async def follow_to_end(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 
 import skill_env
 
@@ -15,7 +16,8 @@ from .report import RunReport
 from .request import RunRequest
 from .run_context import RunContext, RunRecord
 from .run_steps import RunSteps, refuse_looser_rule
-from .sdk import CreateSpec, Sandbox
+from .sandbox_end import BROKEN, STARTED, SandboxEnd, find_end, may_be_an_end
+from .sdk import CreateSpec, Sandbox, SandboxInfo
 
 
 class Run:
@@ -32,6 +34,9 @@ class Run:
         self.record = RunRecord(self.identity, self.report, self.output)
         self._request = request
         self._client = context.client
+        self._sandbox: Sandbox | None = None
+        self._lease: Lease | None = None  # None in a sandbox that was there before
+        self._end: SandboxEnd | None = None  # of a sandbox that ended under this run
         self._context = context
         self._status = context.status
 
@@ -50,7 +55,9 @@ class Run:
     async def _run_in_new(self) -> None:
         """Create, run, delete: whatever happens between the first and the last."""
         spec = create_spec(self._request, self.identity)
-        lease = Lease(self._client, spec, self._status, how_to_delete=self._delete_command)
+        lease = self._lease = Lease(
+            self._client, spec, self._status, how_to_delete=self._delete_command
+        )
         self._status.say(
             f"creating sandbox {spec.name}"
             f" (the server deletes it within {spec.ttl_min} min whatever happens)"
@@ -76,11 +83,59 @@ class Run:
             self._status.tell(
                 f"{sandbox.info.name} exists already, so {', '.join(late)} changes nothing"
             )
-        if sandbox.info.state != "started":
-            self._status.say(f"starting {sandbox.info.name} (it is {sandbox.info.state})")
-            await sandbox.start(CREATE_TIMEOUT_S)
+        if sandbox.info.state != STARTED:
+            await self._start(sandbox)
             self._require_usable(sandbox)
+        await self._set_lifetime(sandbox)
         await self._work_in(sandbox)
+
+    async def _start(self, sandbox: Sandbox) -> None:
+        """A stopped one, or one that the server ended in error and can start again."""
+        info = sandbox.info
+        if info.state not in BROKEN:
+            self._status.say(f"starting {info.name} (it is {info.state})")
+            await sandbox.start(CREATE_TIMEOUT_S)
+            return
+        reason = f" ({info.error_reason})" if info.error_reason else ""
+        refused = ""
+        if info.recoverable:
+            self._status.tell(f"{info.name} ended in {info.state}{reason}: starting it again")
+            try:
+                await sandbox.recover(CREATE_TIMEOUT_S)
+            except Failure as failure:
+                refused = f"; {failure.message}"
+            else:
+                return
+        raise Failure(
+            "exec_failed",
+            f"{info.name} is broken, state {info.state}{reason}, and cannot be started{refused}",
+            fix=f"{self._delete_command(info.id)}; then repeat it (the files are gone)",
+        )
+
+    async def _set_lifetime(self, sandbox: Sandbox) -> None:
+        """What the user chose of --ttl and --auto-stop, which the create gave it before."""
+        times, before = self._request.deadlines, sandbox.info
+        auto_stop = times.given_auto_stop_min
+        if auto_stop is None and self._goes_on and before.expires_at and before.auto_stop_min:
+            auto_stop = 0  # what goes on by itself must not be stopped as idle: its ttl ends it
+        if times.given_ttl_min is not None:
+            await self._set_time("--ttl", sandbox.set_ttl, times.given_ttl_min)
+            if sandbox.info.expires_at == before.expires_at:
+                self._status.tell(f"{before.name} exists already, so --ttl changes nothing")
+        if auto_stop is not None and auto_stop != before.auto_stop_min:
+            await self._set_time("--auto-stop", sandbox.set_auto_stop, auto_stop)
+
+    async def _set_time(
+        self, flag: str, change: Callable[[int], Awaitable[None]], minutes: int
+    ) -> None:
+        try:
+            await change(minutes)
+        except Failure as failure:
+            self._status.tell(f"{flag} {minutes} was refused: {failure.message}")
+
+    @property
+    def _goes_on(self) -> bool:
+        return self._request.detach or self._request.preview is not None
 
     async def _run_in_named(self) -> None:
         """Get or create; a create that lost a race against another uses that one's sandbox."""
@@ -115,19 +170,34 @@ class Run:
         began = time.monotonic()
         try:
             await RunSteps(sandbox, self._request, self._context, self.record).do()
+        except Failure as failure:
+            self._end = await find_end(sandbox) if may_be_an_end(failure) else None
+            if self._end is None:
+                raise
+            raise self._as_failure(self._end) from failure
         finally:
             self._tell_the_size(sandbox, time.monotonic() - began)
             if self._keep():
-                self._tell_what_is_kept(sandbox)
+                self.output.finish()
+
+    def _as_failure(self, end: SandboxEnd) -> Failure:
+        again = self._request.sandbox or self._request.name
+        delete = None if end.is_gone or again is None else self._delete_command(end.info.id)
+        return Failure(
+            "exec_failed",
+            f"the sandbox {end.info.name} ended under the run: {end.describe()}",
+            fix=end.suggest(ttl_min=self._request.deadlines.ttl_min, delete=delete),
+        )
 
     def _keep(self) -> bool:
         """Whether the sandbox stays: for a link or detached program, not for an attempt at one."""
         report = self.report
-        report.kept = self._request.stays or report.detached or report.preview is not None
+        stays = self._request.stays or report.detached or report.preview is not None
+        report.kept = stays and not (self._end and self._end.is_gone)
         return report.kept
 
     def _note_sandbox(self, sandbox: Sandbox) -> None:
-        info = sandbox.info
+        self._sandbox, info = sandbox, sandbox.info
         self.report.sandbox_id, self.report.sandbox_name = info.id, info.name
         self.report.expires_at = info.expires_at
         self._status.say(f"running in {info.name} ({info.id})")
@@ -143,18 +213,36 @@ class Run:
                 f" for {seconds:.0f} s{' so far' if self._keep() else ''}"
             )
 
-    def _tell_what_is_kept(self, sandbox: Sandbox) -> None:
-        try:
-            self.output.finish()
-        finally:
-            info = sandbox.info
-            self._status.tell(f"kept: {info.name} ({info.id}); {self._describe_end()}")
-            self._status.tell_own(f"delete it with: {self._delete_command(info.id)}")
-            if not self.identity.user.stored:
-                self._status.tell(
-                    "this user's id could not be stored, so it has to be adopted before it is"
-                    " used or deleted by these scripts"
-                )
+    def tell_outcome(self) -> None:
+        """What became of the sandbox: one line, without those words that a secret could take out.
+
+        Nothing when there never was one.
+        """
+        left = self._lease.left if self._lease else None
+        if left is not None:
+            name = self._status.show(left.sandbox_id or "")
+            self._status.tell_own(f"may be left: {name}; delete it with: {left.fix}")
+        elif self._lease and self._lease.deleted:
+            name = self._sandbox.info.name if self._sandbox else self.identity.name
+            self._status.say(f"deleted: {name}")
+        elif self._sandbox is not None:
+            self._tell_what_is_kept(self._sandbox.info)
+
+    def _tell_what_is_kept(self, info: SandboxInfo) -> None:
+        name = self._status.show(f"{info.name} ({info.id})")
+        if self._end is not None and self._end.is_gone:
+            self._status.tell_own(f"deleted: {name}, and not by this run")
+            return
+        if not self.identity.user.stored:
+            self._status.tell(
+                "this user's id could not be stored, so it has to be adopted before it is"
+                " used or deleted by these scripts"
+            )
+        state = "" if self._end is None else f", which is {info.state}"
+        self._status.tell_own(
+            f"kept: {name}{state}; {self._describe_end()};"
+            f" delete it with: {self._delete_command(info.id)}"
+        )
 
     def _describe_end(self) -> str:
         """When the server ends a kept sandbox, as far as it is known."""

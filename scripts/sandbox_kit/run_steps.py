@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
 
 import skill_env
 
@@ -18,8 +17,16 @@ from .defaults import SNAPSHOTS, UNPACK_TIMEOUT_S
 from .downloads import Downloads
 from .errors import Failure
 from .network_rule import NetworkRule
-from .preview import make_preview_link, wait_for_port
-from .remote_process import OutputFollower, ProgramEnd, RemoteRunDir, keep_awake
+from .preview import (
+    SETTLE_S,
+    FirstAnswer,
+    PreviewLink,
+    look_at_first_page,
+    make_preview_link,
+    require_alive,
+    wait_for_port,
+)
+from .remote_process import LastingProgram, OutputFollower, ProgramEnd, RemoteRunDir, keep_awake
 from .report import PROGRAM, SETUP
 from .request import Program, RunRequest
 from .run_context import RunContext, RunRecord
@@ -122,7 +129,7 @@ class RunSteps:
             await self._show_preview(request.preview)
 
     async def _detach(self) -> None:
-        await self._dir.start(len(self._request.setup))
+        await self._dir.start_lasting(len(self._request.setup))
         self._report.detached = True
         local = ["--local"] if self._request.local else []
         logs, wait = (
@@ -226,29 +233,42 @@ class RunSteps:
 
     async def _show_preview(self, port: int) -> None:
         """Start the server, wait for its port, make the link; show what it printed if it dies."""
-        request, server = self._request, None
-        if request.server is not None:
+        server = None
+        if self._request.server is not None:
             number = len(self._uploaded_programs()) - 1
-            server = (self._dir.session, await self._dir.start(number))
+            server = await self._dir.start_lasting(number)
         self._status.say(f"waiting for port {port}")
         try:
-            with self._status.waiting(f"waiting for port {port}"):
-                await wait_for_port(
-                    self._sandbox, port, timeout_s=request.deadlines.timeout_s, server=server
-                )
+            link, answer = await self._wait_for_preview(port, server)
         except Failure:
             await self._show_server_output(server)
             raise
-        found = await make_preview_link(self._sandbox, port)
-        self._report.preview = found.as_json()
-        until = f" (until {found.expires_at})" if found.expires_at else ""
-        self._status.tell(f"preview: {found.url}{until}")
+        self._report.preview = link.as_json(answer)
+        self._status.tell(
+            f"preview: {link.url} (until {link.expires_at}); first answer: {answer.describe()}"
+        )
+        if not answer.is_page:
+            advice = answer.advice or "the link works, the page does not: see the server's output"
+            self._status.tell(advice)
 
-    async def _show_server_output(self, server: Sequence[str] | None) -> None:
+    async def _wait_for_preview(
+        self, port: int, server: LastingProgram | None
+    ) -> tuple[PreviewLink, FirstAnswer]:
+        """A link that leads to this run's server, which lives after its first answer."""
+        timeout_s = self._request.deadlines.timeout_s
+        with self._status.waiting(f"waiting for port {port}"):
+            await wait_for_port(self._sandbox, port, timeout_s=timeout_s, server=server)
+            link = await make_preview_link(self._sandbox, port)
+            answer = await look_at_first_page(self._sandbox, link)
+            if server is not None:
+                await asyncio.sleep(SETTLE_S)
+                await require_alive(self._sandbox, server, f"after it listened on port {port}")
+        return link, answer
+
+    async def _show_server_output(self, server: LastingProgram | None) -> None:
         if server is not None:
-            session, command = server
             with contextlib.suppress(Failure):
-                out, err = await self._sandbox.logs(session, command)
+                out, err = await self._sandbox.logs(server.session, server.command)
                 self._output.stdout.feed(out)
                 self._output.stderr.feed(err)
 

@@ -132,6 +132,8 @@ class SingleRun:
     def _say_last_line(self) -> None:
         """Whose the exit code is; last, because a program can print any line of ours before."""
         report, code = self._report, self._report.choose_exit_code()
+        if self._run is not None:
+            self._run.tell_outcome()
         if report.failure is not None:
             self._status.fail(
                 report.failure.message,

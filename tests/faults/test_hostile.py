@@ -415,3 +415,25 @@ def test_what_may_still_appear_is_told_with_its_name_also_when_quiet(
 
     assert re.search(r"run-\d{8}-\d{6}-[0-9a-f]{8} is not there", line)
     assert re.search(r'sandboxes.py" delete run-', line)
+
+
+@pytest.mark.parametrize("recoverable", [True, False])
+def test_a_named_sandbox_that_is_broken_for_good_is_told_with_its_reason_and_what_to_type(
+    run: Script, hostile: Hostile, ours: dict[str, str], recoverable: bool
+) -> None:
+    """Its start would be refused with words about a state."""
+    hostile.found = {
+        "name": "work",
+        "labels": ours,
+        "state": "error",
+        "errorReason": "runner lost",
+        "recoverable": recoverable,
+    }
+    hostile.answers = {"/recover": (400, {"message": "no runner"})}
+    result = run("--json", "--name", "work", "--command", "true")
+
+    assert (result.code, result.json()["error"]["kind"]) == (125, "exec_failed")
+    assert "work is broken, state error (runner lost)" in result.json()["error"]["message"]
+    assert ("no runner" in result.json()["error"]["message"]) == recoverable
+    assert f"delete {ID}" in result.fix
+    assert hostile.asked("POST", "/start") == []

@@ -433,3 +433,61 @@ def test_a_dry_run_is_the_request_of_the_run(run: Script, proxy: Proxy) -> None:
 
     assert len(proxy.created) == 1
     assert shown == sent
+
+
+@pytest.mark.parametrize("action", [403, "ignored"])
+def test_a_ttl_that_an_existing_sandbox_does_not_take_is_told(
+    run: Script, proxy: Proxy, server: LocalServer, ours: dict[str, str], action: int | str
+) -> None:
+    """Refused, or accepted and not set: the run goes on, and says that it changes nothing."""
+    server.create(name="old", labels=ours, ttlMinutes=30)
+    proxy.faults.append(Fault("POST", "/api/sandbox/.*/ttl/2880", action))
+    result = run("--name", "old", "--ttl", "2880", "--command", "echo fine")
+
+    assert (result.code, result.stdout) == (0, "fine\n")
+    assert "--ttl changes nothing" in result.stderr
+
+
+def test_a_sandbox_that_may_be_left_is_named_in_a_line_of_its_own(
+    run: Script, proxy: Proxy, server: LocalServer
+) -> None:
+    """Before the last words, also with --quiet."""
+    proxy.faults.append(Fault(*DELETE, 503))
+    result = run("--quiet", "--command", "true")
+    (left,) = server.sandboxes()
+
+    assert result.stderr.splitlines()[-3].startswith(f"[sandbox] may be left: {left['id']}; delete")
+
+
+def test_a_cleanup_that_was_slept_through_is_looked_at_before_it_is_called_left(
+    run: Script, proxy: Proxy, server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The delete arrived, its answer came too late for our clock."""
+    from sandbox_kit import lease
+
+    monkeypatch.setattr(lease, "CLEANUP_LIMIT_S", 0.2)
+    monkeypatch.setattr(lease, "DELETE_PAUSES_S", (0.0, 5.0))
+    proxy.faults.append(Fault(*DELETE, "drop-after"))
+    result = run("--command", "true")
+
+    assert server.sandboxes() == []
+    assert result.code == 0
+    assert "deleted: run-" in result.stderr
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_create_that_was_slept_through_is_looked_at_before_it_is_given_up(
+    run: Script, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, started: bool
+) -> None:
+    """Our clock ran on while the server made it."""
+    from sandbox_kit.sdk import Sandbox
+
+    async def sleep_on(_sandbox: Sandbox) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(Sandbox, "wait_for_start", sleep_on)
+    if not started:
+        proxy.faults.append(Fault(*GET, 503))
+    result = run("--json", "--command", "true")
+
+    assert result.code == (0 if started else 125)

@@ -210,3 +210,124 @@ def test_the_number_of_requests_does_not_grow_with_the_account(
         server.request("DELETE", f"/api/sandbox/many-{number}")
 
     assert (result.code, len(asked)) == (0, 1)
+
+
+RECORD = """#!/bin/sh
+{{ pwd -P; ls -A; env; echo "argv: $*"; }} >'{noted}'
+"""
+
+
+@pytest.fixture
+def recording_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A `daytona` on PATH that is logged in, and notes folder, variables and arguments.
+
+    The home holds its folder: what lies elsewhere in the home is the user's own.
+    """
+    (tmp_path / "bin").mkdir()
+    program, noted = tmp_path / "bin" / "daytona", tmp_path / "noted"
+    program.write_text(RECORD.format(noted=noted))
+    program.chmod(0o755)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    return noted
+
+
+def test_the_cli_gets_no_key_no_folder_of_the_users_and_no_shell(
+    healthcheck: Script,
+    recording_cli: Path,
+    scripts_environment: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before 0.205 it reads `.env` where it stands: a planted address got the exported key.
+
+    With a SHELL its first run writes to that shell's files.
+    """
+    (scripts_environment / ".env").write_text("DAYTONA_API_URL=http://evil.example/api\n")
+    monkeypatch.setenv("DAYTONA_API_KEY", "dtn_exported_key")
+    monkeypatch.setenv("DAYTONA_API_URL", "http://127.0.0.1:9/api")
+    monkeypatch.setenv("SHELL", "/bin/bash")
+    healthcheck("--json")
+    folder, *noted = recording_cli.read_text().splitlines()
+
+    assert "argv: list -f json -l 1" in noted
+    assert not Path(folder).is_relative_to(scripts_environment.parent)
+    assert ".env" not in noted
+    assert not [line for line in noted if line.startswith("DAYTONA_") or "dtn_exported" in line]
+    assert "SHELL=" in noted
+    assert f"HOME={scripts_environment.parent}" in noted
+    assert f"PWD={folder}" in noted
+
+
+@pytest.fixture
+def gateway() -> Iterator[str]:
+    """A company's proxy in the way: 403 and a page, whatever is asked."""
+
+    class Gateway(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(403, "Blocked by policy")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Gateway) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("login", [False, True], ids=["no login", "login"])
+@pytest.mark.parametrize("wrong", ["key", "unreachable", "gateway", "proxy", "path", "address"])
+def test_a_key_that_does_not_work_is_not_ready_whatever_else_would(
+    healthcheck: Script,
+    server: LocalServer,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    gateway: str,
+    wrong: str,
+    login: bool,
+) -> None:
+    """LOCAL ONLY would send untrusted code to this machine for a typing error in a key."""
+    if login:
+        request.getfixturevalue("recording_cli")
+    urls = {
+        "key": server.api_url,
+        "unreachable": "http://127.0.0.1:9/api",
+        "gateway": f"{gateway}/api",
+        "proxy": "http://daytona.test/api",
+        "path": f"{server.url}/wrong",
+        "address": "app.daytona.io/api",
+    }
+    if wrong == "proxy":
+        monkeypatch.setenv("HTTP_PROXY", gateway)
+        monkeypatch.setenv("http_proxy", gateway)
+    key = "dtn_wrong_key_value" if wrong == "key" else None
+    cloud(server, monkeypatch, key=key, url=urls[wrong])
+    result = healthcheck("--json")
+    check = row(result.json(), "key" if wrong == "address" else "request")
+
+    assert (result.code, result.json()["verdict"]) == (5, "NOT READY")
+    assert check["fix"]
+    if wrong in ("gateway", "proxy"):
+        assert "403" in check["detail"]
+        assert "proxy" in check["fix"]
+
+
+def test_half_a_login_is_not_local_only(
+    healthcheck: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token whose organization was forgotten is a credential to be mended."""
+    monkeypatch.setenv("DAYTONA_JWT_TOKEN", "a.b.c")
+    result = healthcheck("--json")
+
+    assert (result.code, result.json()["verdict"]) == (5, "NOT READY")
+    assert "DAYTONA_ORGANIZATION_ID" in row(result.json(), "key")["fix"]
+
+
+def test_a_clis_login_comes_before_local_daytona(healthcheck: Script, recording_cli: Path) -> None:
+    """Whoever is logged in meant the cloud."""
+    result = healthcheck("--json")
+
+    assert (result.code, result.json()["verdict"]) == (4, "CLI ONLY")
+    assert row(result.json(), "local engine")["ok"] is True  # type: ignore[comparison-overlap]

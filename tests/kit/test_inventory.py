@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
+
+from sandbox_kit.remote_process import find_program
+from sandbox_kit.sdk import SessionCommand
 from tests.local_server import LocalServer
 
 from .script_runner import Script
@@ -144,3 +150,57 @@ def test_wait_gives_up_without_ending_the_program(
 
     assert (waited.code, waited.json()["error"]["kind"]) == (124, "timeout")
     assert logs["exit_code"] is None
+
+
+@pytest.mark.parametrize("setup", [[], ["--setup", "true"]], ids=["alone", "after a setup"])
+def test_logs_and_wait_follow_what_was_detached_whatever_ran_since(
+    run: Script, sandboxes_script: Script, server: LocalServer, setup: list[str]
+) -> None:
+    """`wait` would end at once, with another program's exit code, while the job runs."""
+    job = "echo the job; sleep 3; exit 5"
+    run("--local", "--name", "j", *setup, "--detach", "--command", job)
+    run("--local", "--name", "j", "--command", "echo another")
+    logs = sandboxes_script("logs", "j", "--local", "--json").json()
+    waited = sandboxes_script("wait", "j", "--local")
+    server.request("DELETE", "/api/sandbox/j")
+
+    assert logs["stdout"] == "the job\n"
+    assert waited.code == 5
+
+
+def test_logs_show_the_server_that_a_link_leads_to(
+    run: Script, sandboxes_script: Script, server: LocalServer
+) -> None:
+    """That is the program that lives on, not the one before it."""
+    serve = "echo serving; exec python3 -m http.server 8000"
+    words = ("--command", "echo built", "--serve", serve, "--preview", "8000")
+    run("--local", "--name", "shown", *words)
+    run("--local", "--name", "shown", "--command", "echo later")
+    logs = sandboxes_script("logs", "shown", "--local", "--json").json()
+    server.request("DELETE", "/api/sandbox/shown")
+
+    assert logs["stdout"] == "serving\n"
+    assert logs["exit_code"] is None
+
+
+def test_programs_are_found_in_whatever_order_a_daemon_lists_them() -> None:
+    """The real one lists them from a map: by name, by time of the run, by number in it."""
+
+    def made(session: str, number: int) -> SessionCommand:
+        return SessionCommand(session, f"{session}.{number}", f"exec sh /tmp/x/launch-{number}", 0)
+
+    runs = [made("run-20261126-01", number) for number in range(12)]
+    later = [*runs, made("run-20261126-02", 0)]
+    jobs = [*later, made("job-20261125-01", 3), made("job-20261125-02", 1)]
+    others = [SessionCommand("entrypoint", "e", "sleep infinity", None)]
+    for found, wanted in (
+        (runs, "run-20261126-01.11"),
+        (later, "run-20261126-02.0"),
+        (jobs, "job-20261125-02.1"),
+    ):
+        for seed in range(5):
+            shuffled = random.Random(seed).sample(found + others, len(found) + 1)
+            program = find_program(shuffled)
+            assert program is not None
+            assert program.id == wanted
+    assert find_program(others) is None

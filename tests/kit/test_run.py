@@ -757,3 +757,78 @@ def test_streams_that_take_nothing_end_in_no_traceback_and_leave_nothing(
     assert done.returncode in ((code, 3) if json_flag else (code,))
     assert "Traceback" not in done.stdout + done.stderr
     assert server.sandboxes() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "last"),
+    [
+        (["--command", "true"], "deleted: run-"),
+        (["--command", "exit 3"], "deleted: run-"),
+        (["--quiet", "--command", "true"], "engine: "),
+        (["--keep", "--command", "true"], "kept: run-"),
+        (["--quiet", "--keep", "--command", "true"], "kept: run-"),
+        (["--timeout", "1", "--command", "sleep 9"], "deleted: run-"),
+        (["--snapshot", "nope", "--command", "true"], "looking whether run-"),
+    ],
+    ids=" ".join,
+)
+def test_a_run_says_what_became_of_its_sandbox_before_its_last_words(
+    run: Script, server: LocalServer, words: list[str], last: str
+) -> None:
+    """One line, so that nobody has to look; where none was made, none is spoken of."""
+    result = run("--local", *words)
+    for item in server.sandboxes():
+        server.request("DELETE", f"/api/sandbox/{item['id']}")
+    lines = result.stderr.splitlines()
+    ours = lines[:-1] if lines[-1].startswith("fix: ") else lines
+
+    assert ours[-1].startswith("[sandbox] exit code ")
+    assert ours[-2].startswith(f"[sandbox] {last}")
+    assert ("delete it with: python3 -I" in ours[-2]) == last.startswith("kept")
+
+
+def test_a_pause_of_this_machine_is_no_timeout_of_a_program_that_ended(
+    server: LocalServer, scripts_environment: Path
+) -> None:
+    """Ctrl-Z, or a lid that was closed: our clock ran on, the program was done in time."""
+    process = start_script("--local", "--timeout", "3", "--command", "echo on; sleep 1; echo done")
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(4)
+    process.send_signal(signal.SIGCONT)
+    out, err = process.communicate(timeout=60)
+
+    assert (first, out, process.returncode) == ("on\n", "done\n", 0)
+    assert "killed" not in err
+
+
+def test_ttl_and_idle_time_of_a_sandbox_that_exists_are_set(
+    run: Script, server: LocalServer
+) -> None:
+    """The second time `--ttl 2880` was ignored without a word: gone after 240 minutes."""
+    run("--local", "--name", "x", "--command", "true")
+    before = server.get("x")
+    late = run("--local", "--name", "x", "--ttl", "2880", "--auto-stop", "0", "--command", "true")
+    found = server.get("x")
+    server.request("DELETE", "/api/sandbox/x")
+
+    assert late.code == 0
+    assert before is not None
+    assert found is not None
+    assert (before["autoStopInterval"], found["autoStopInterval"]) == (15, 0)
+    assert 2870 * 60 < seconds_between(found["createdAt"], found["autoDestroyAt"]) < 2890 * 60
+    assert f"the server deletes it at {found['autoDestroyAt']}" in late.stderr
+
+
+def test_what_goes_on_in_a_sandbox_that_exists_is_not_stopped_as_idle(
+    run: Script, server: LocalServer
+) -> None:
+    """As in a new one, where --detach switches it off; without its ttl it could stay for ever."""
+    run("--local", "--name", "x", "--command", "true")
+    run("--local", "--name", "x", "--detach", "--command", "sleep 60")
+    found = server.get("x")
+    server.request("DELETE", "/api/sandbox/x")
+
+    assert found is not None
+    assert found["autoStopInterval"] == 0

@@ -158,6 +158,15 @@ CALLS: dict[str, tuple[Ours, Theirs]] = {
     ),
     "start": (lambda _, handle: handle.start(60.0), lambda _, sandbox: sandbox.start()),
     "stop": (lambda _, handle: stopped(handle), lambda _, sandbox: sandbox.stop()),
+    "recover": (lambda _, handle: handle.recover(60.0), lambda _, sandbox: sandbox.recover()),
+    "ttl": (
+        lambda _, handle: handle.set_ttl(90),
+        lambda _, sandbox: refreshed(sandbox, sandbox.set_ttl(90)),
+    ),
+    "auto-stop": (
+        lambda _, handle: handle.set_auto_stop(0),
+        lambda _, sandbox: refreshed(sandbox, sandbox.set_autostop_interval(0)),
+    ),
     "refresh": (lambda _, handle: handle.refresh(), lambda _, sandbox: sandbox.refresh_data()),
     "delete": (lambda _, handle: handle.delete(), lambda _, sandbox: sandbox.delete()),
     "delete by id": (

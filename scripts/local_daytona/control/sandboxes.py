@@ -244,13 +244,16 @@ class Sandboxes:
             return
         entry.record.error_reason = box.ended_because or "the sandbox ended by itself"
         log.warning("sandbox %s is over: %s", entry.record.id, entry.record.error_reason)
-        if box.ended_because is None or entry.record.ephemeral:
+        if box.ended_because is None:
             await self.stop(entry)
         else:
             await self._fail(entry)
 
     async def _fail(self, entry: Entry) -> None:
-        """End what used too much in `error`; its files stay, and `recover` starts it again."""
+        """End what used too much in `error`; its files stay, and `recover` starts it again.
+
+        An ephemeral one is deleted a minute later (timers), so that its client can ask why.
+        """
         await self.set_state(entry, "stopping")
         await self.halt(entry)
         entry.record.stopped_at = now()

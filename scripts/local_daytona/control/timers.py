@@ -70,6 +70,8 @@ def is_idle(entry: Entry, moment: float, minute: float) -> bool:
 def is_left_stopped(record: Record, moment: float, minute: float) -> bool:
     interval = record.auto_delete_interval * minute
     may_go = record.state in ("stopped", "archived") and interval >= 0
+    if record.state == "error" and record.ephemeral:
+        may_go, interval = True, minute  # long enough for its client to ask why
     return may_go and moment - record.stopped_at >= interval
 
 
@@ -85,4 +87,5 @@ def is_needed(record: Record) -> bool:
     Archiving can wait: it frees nothing here.
     """
     deletable = record.state in ("stopped", "archived") and record.auto_delete_interval >= 0
+    deletable = deletable or (record.state == "error" and record.ephemeral)
     return record.state not in AT_REST or record.ttl_minutes > 0 or deletable

@@ -7,6 +7,6 @@ when a connection closes without an answer, so that a command can run four times
 
 from .client import Client
 from .sandbox import Sandbox
-from .types import CodeRun, CreateSpec, SandboxInfo
+from .types import CodeRun, CreateSpec, SandboxInfo, SessionCommand
 
-__all__ = ["Client", "CodeRun", "CreateSpec", "Sandbox", "SandboxInfo"]
+__all__ = ["Client", "CodeRun", "CreateSpec", "Sandbox", "SandboxInfo", "SessionCommand"]

@@ -25,6 +25,7 @@ STARTED = "started"
 WAITING_FOR_BUILD = "pending_build"
 BUILD_PAUSE_S = 0.2
 MOST_PAGES = 1000  # of a list
+LAST_LOOK_S = 5.0
 LOG_GRACE_S = 3.0  # a build may be over before its log was read
 
 
@@ -61,6 +62,8 @@ class Client:
         try:
             await asyncio.wait_for(self._create(spec, made, timeout_s, on_build_log), timeout_s)
         except asyncio.TimeoutError:
+            if made and await is_started(made[0]):  # meanwhile: this machine may have slept
+                return made[0]
             failure = Failure(
                 "create_timeout", f"the sandbox was not ready within {timeout_s:.0f} s"
             )
@@ -173,6 +176,14 @@ class Client:
     async def request_of(self, spec: CreateSpec) -> dict[str, Any]:
         """The body that `create` would send."""
         return create_request(spec, self._transport.target).to_dict()
+
+
+async def is_started(sandbox: Sandbox) -> bool:
+    """What the server says now; False when it does not say in time."""
+    with contextlib.suppress(Failure, asyncio.TimeoutError):
+        await asyncio.wait_for(sandbox.refresh(), LAST_LOOK_S)
+        return sandbox.info.state == STARTED
+    return False
 
 
 def create_request(spec: CreateSpec, target: str | None) -> CreateSandbox:

@@ -18,6 +18,7 @@ from .types import (
     LANGUAGE_LABEL,
     CodeRun,
     SandboxInfo,
+    SessionCommand,
     info_of,
     network_of,
     network_settings,
@@ -93,6 +94,34 @@ class Sandbox:
                 )
             )
             await asyncio.wait_for(self._wait({"started"}, FAILED | GONE), timeout_s)
+
+    async def recover(self, timeout_s: float) -> None:
+        """Start one that ended in error again, with its files, and wait until it is started."""
+        with translating_errors("recovering the sandbox"):
+            self._take(
+                require_sandbox(
+                    await self._transport.sandboxes.recover_sandbox(
+                        self._model.id, _request_timeout=timeout_s
+                    )
+                )
+            )
+            await asyncio.wait_for(self._wait({"started"}, FAILED | GONE), timeout_s)
+
+    async def set_ttl(self, minutes: int) -> None:
+        """Its life from now on; and read back."""
+        with translating_errors("setting the sandbox's ttl"):
+            await self._transport.sandboxes.set_ttl(
+                self._model.id, minutes, _request_timeout=REQUEST_TIMEOUT_S
+            )
+            await self._refresh()
+
+    async def set_auto_stop(self, minutes: int) -> None:
+        """Idle minutes until it is stopped, 0 for never; and read back."""
+        with translating_errors("setting the sandbox's auto-stop"):
+            await self._transport.sandboxes.set_autostop_interval(
+                self._model.id, minutes, _request_timeout=REQUEST_TIMEOUT_S
+            )
+            await self._refresh()
 
     async def wait_for_start(self) -> None:
         """After a create; without a limit of its own."""
@@ -357,17 +386,18 @@ class Sandbox:
             )
             await self._refresh()
 
-    async def commands(self) -> list[tuple[str, str, int | None]]:
-        """(session, command, exit code or None) of every command of every session, oldest first."""
+    async def commands(self) -> list[SessionCommand]:
+        """Every command of every session, in no order: the daemon lists them from a map."""
         with translating_errors("looking for programs"):
             sessions = await (await self._tools()).process.list_sessions(
                 _request_timeout=REQUEST_TIMEOUT_S
             )
         return [
-            (
-                checked_id(session.session_id),
-                checked_id(found.id),
-                None if found.exit_code is None else checked_exit_code(found.exit_code),
+            SessionCommand(
+                session=checked_id(session.session_id),
+                id=checked_id(found.id),
+                text=str(found.command or ""),
+                exit_code=None if found.exit_code is None else checked_exit_code(found.exit_code),
             )
             for session in sessions
             for found in session.commands or []

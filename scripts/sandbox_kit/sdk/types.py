@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from ..checked import checked_id, checked_moment, checked_name, checked_state
+from ..checked import checked_id, checked_moment, checked_name, checked_state, checked_words
 from ..network_rule import NetworkRule
 from ..ownership import RunIdentity
 
@@ -56,6 +56,19 @@ class SandboxInfo:
     cpu: int | None = None
     memory: int | None = None
     disk: int | None = None
+    error_reason: str | None = None  # why the server ended it, in the server's words
+    recoverable: bool = False  # the server can start it again with its files
+    auto_stop_min: int | None = None
+
+
+@dataclass(frozen=True)
+class SessionCommand:
+    """A command of a session; `exit_code` is None while it runs."""
+
+    session: str
+    id: str
+    text: str
+    exit_code: int | None
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,9 @@ def info_of(sandbox: Any) -> SandboxInfo:
         cpu=whole_number(sandbox, "cpu"),
         memory=whole_number(sandbox, "memory"),
         disk=whole_number(sandbox, "disk"),
+        error_reason=checked_words(getattr(sandbox, "error_reason", None)),
+        recoverable=bool(getattr(sandbox, "recoverable", False)),
+        auto_stop_min=whole_number(sandbox, "auto_stop_interval"),
     )
 
 
