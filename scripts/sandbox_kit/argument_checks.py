@@ -207,11 +207,6 @@ def check_charts(given: argparse.Namespace) -> None:
         raise UsageFailure(
             "--charts saves matplotlib's charts", fix="use python, or save a file and --download it"
         )
-    if given.stdin is not None:
-        raise UsageFailure(
-            "--charts and --stdin exclude each other",
-            fix="--upload the data and open it in the code",
-        )
 
 
 def check_existing_sandbox(given: argparse.Namespace) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import asdict
 
 from .archive.packing import NAMES_SHOWN, readable_size, temporary_tar
 from .archive.pairs import Download
 from .archive.unpacking import ArrivedDownload, SavedFile
 from .archive.worker import unpack_in_worker
-from .charts import archive_charts
+from .charts import chart_number
 from .console import quote_path
 from .defaults import LARGEST_TRANSFER, UNPACK_TIMEOUT_S
 from .errors import Failure
@@ -30,6 +30,10 @@ PACK = (
 )
 
 
+def by_number(chart: SavedFile) -> int:
+    return chart_number(chart.path)
+
+
 class Downloads:
     """Of one run, from its sandbox to this machine."""
 
@@ -45,36 +49,38 @@ class Downloads:
         self._held = HeldResults(self._run_id)
         self._written = WrittenRecord(self._run_id)
 
-    async def bring_all(self) -> None:
+    async def bring_all(self, *, charts: str) -> None:
         """Each is tried, also after a failed program: its reports are what one wants then.
 
-        Its exit code stays the run's; after one that went well the first failure is the run's.
+        `charts` is their folder in the sandbox. A failed program's exit code stays the run's; after
+        one that went well the first failure is the run's.
         """
-        failures = []
-        for number, download in enumerate(self._request.downloads):
-            try:
-                await self._bring(number, download)
-            except Failure as failure:
-                failures.append(failure)
-                missing = HeldFile(
-                    download.here, LEFT_BEHIND + self._status.clean(failure.message), 0
-                )
-                self._held.files.append(missing)
+        request, failures = self._request, list[Failure]()
+        for number, download in enumerate(request.downloads):
+            await self._try(self._bring(number, download), download.here, failures)
+        if request.charts is not None:
+            await self._try(self._bring_charts(charts, request.charts), request.charts, failures)
         self.tell_what_is_held()
         if failures and self._report.exit_code in (0, None) and self._report.failure is None:
             raise failures[0]
 
+    async def _try(self, work: Awaitable[None], here: str, failures: list[Failure]) -> None:
+        try:
+            await work
+        except Failure as failure:
+            failures.append(failure)
+            reason = LEFT_BEHIND + self._status.clean(failure.message)
+            self._held.files.append(HeldFile(here, reason, 0))
+
     async def _bring(self, number: int, download: Download) -> None:
-        archive = f"/tmp/daytona-sandbox-{self._run_id}.out-{number}.tar"
-        await self._pack(download.there, archive)
-        with temporary_tar() as path:
-            with self._status.waiting("downloading"), path.open("wb") as file:
-                await self._sandbox.download_file(archive, file, limit=LARGEST_TRANSFER)
-            saved = await self._unpack(
-                ArrivedDownload(path, download.there, download.here, self._request.force)
+        saved = await self._transfer(f"out-{number}", download.there, download)
+        if saved is None:
+            raise Failure(
+                "not_found",
+                f"--download {quote_path(download.there)}: the sandbox has no such file or folder",
+                fix="add `; ls -la` to the command to see what is there;"
+                " patterns such as *.csv are not expanded",
             )
-        if self._request.keeps:
-            await ignore_failure(self._sandbox.remove_folder(archive))
         self._report.files += [asdict(found) for found in saved]
         total = readable_size(sum(found.bytes for found in saved))
         self._status.say(
@@ -82,23 +88,45 @@ class Downloads:
             f" to {quote_path(download.here)}"
         )
 
-    async def _pack(self, there: str, archive: str) -> None:
+    async def _bring_charts(self, there: str, here: str) -> None:
+        """In the order of their numbers; whatever else lies there is a file like any other."""
+        held = len(self._held.files)
+        download = Download("charts", (here or ".").rstrip("/") or "/")
+        saved = await self._transfer("charts", there, download) or []
+        charts = sorted((found for found in saved if chart_number(found.path)), key=by_number)
+        self._report.charts = [found.path for found in charts]
+        self._report.files += [asdict(found) for found in saved if not chart_number(found.path)]
+        if charts:
+            self._status.say(f"saved {', '.join(self._report.charts)}")
+        elif len(self._held.files) == held:
+            self._status.say("no chart: no figure of pyplot's was shown, or open at the end")
+
+    async def _transfer(self, name: str, there: str, download: Download) -> list[SavedFile] | None:
+        """What was written; None when the sandbox has nothing at `there`."""
+        archive = f"/tmp/daytona-sandbox-{self._run_id}.{name}.tar"
+        if not await self._pack(there, archive):
+            return None
+        with temporary_tar() as path:
+            with self._status.waiting("downloading"), path.open("wb") as file:
+                await self._sandbox.download_file(archive, file, limit=LARGEST_TRANSFER)
+            arrival = ArrivedDownload(path, download.there, download.here, self._request.force)
+            saved = await self._unpack(arrival)
+        if self._request.keeps:
+            await ignore_failure(self._sandbox.remove_folder(archive))
+        return saved
+
+    async def _pack(self, there: str, archive: str) -> bool:
+        """False when nothing is there."""
         command = PACK.format(there=shlex.quote(there), archive=archive, no_such=NO_SUCH)
         code, said = await self._sandbox.exec(command, timeout_s=UNPACK_TIMEOUT_S)
-        if code == NO_SUCH:
-            raise Failure(
-                "not_found",
-                f"--download {quote_path(there)}: the sandbox has no such file or folder",
-                fix="add `; ls -la` to the command to see what is there;"
-                " patterns such as *.csv are not expanded",
-            )
-        if code:
+        if code not in (0, NO_SUCH):
             raise Failure(
                 "exec_failed",
                 f"the sandbox could not pack {quote_path(there)}:"
                 f" {quote_path(said.strip()[-300:])}",
                 fix="fetch less, or look with --keep",
             )
+        return code == 0
 
     async def _unpack(self, arrival: ArrivedDownload) -> list[SavedFile]:
         """What was written is on record before anything else happens."""
@@ -114,16 +142,6 @@ class Downloads:
                     "no record of what was written, so --force will not replace it:"
                     f" {error.strerror}"
                 )
-
-    async def save_charts(self, images: Sequence[str]) -> None:
-        """Through the same gate as a download."""
-        here = (self._request.charts or ".").rstrip("/") or "/"
-        with temporary_tar() as path:
-            archive_charts(images, path)
-            saved = await self._unpack(ArrivedDownload(path, "charts", here, self._request.force))
-        self._report.charts = [found.path for found in saved]
-        none = "no chart: only figures that the code shows (plt.show()) come back"
-        self._status.say(f"saved {', '.join(self._report.charts) or none}")
 
     def tell_what_is_held(self) -> None:
         """What was not written, and the command that brings it, which the client asks about."""

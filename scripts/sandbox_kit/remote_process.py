@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from .charts import IMPORT_PATH, chart_files
 from .errors import Failure
 from .languages import find_language
 from .request import Program
@@ -46,9 +47,9 @@ NOT_THERE = 125
 STEPS, LASTING = "run-", "job-"  # how the names of our sessions begin, before the run's id
 NUMBER = re.compile(r"/launch-(\d+)")
 LAUNCH = """\
-chmod 600 {folder}/*
+chmod -R go= {folder}
 . {folder}/environment
-{cd}set -- {arguments}
+{cd}{import_path}set -- {arguments}
 {run}
 """
 RUN_COMMAND = """\
@@ -72,12 +73,15 @@ def files_of_program(
         folder=folder,
         arguments=shlex.join(program.arguments),
         cd=f"cd -- {shlex.quote(cwd)} || exit 126\n" if cwd else "",
+        import_path=IMPORT_PATH.format(folder=folder) if program.saves_charts else "",
         run=run.format(folder=folder, name=name, stdin=stdin),
     )
     files = {
         f"{folder}/{name}": encode_text(program.text),
         f"{folder}/launch-{number}": encode_text(launch),
     }
+    if program.saves_charts:
+        files |= chart_files(folder)
     return files if program.stdin is None else {**files, stdin: program.stdin}
 
 

@@ -34,7 +34,6 @@ class RunReport:
     fetch: str | None = None  # the command that brings it
     preview: dict[str, Any] | None = None
     detached: bool = False
-    combined: bool = False  # both streams came as one
     request: dict[str, Any] | None = None  # of --dry-run
     failure: Failure | None = None
 
@@ -56,7 +55,7 @@ class RunReport:
             "seconds": round(self.seconds, 3),
             "stdout": "".join(output.out) if output else "",
             "stderr": "".join(output.err) if output else "",
-            "streams": "combined" if self.combined else "split",
+            "streams": "split",
             "truncated": output.truncated if output else False,
             "log": output.log_path if output else None,
             "steps": self.steps,

@@ -11,7 +11,7 @@ import io
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from . import languages
@@ -38,6 +38,7 @@ class Program:
     arguments: tuple[str, ...] = ()
     stdin: bytes | None = field(default=None, repr=False)
     file: str | None = None  # of this machine, where it was read from
+    saves_charts: bool = False
 
     @property
     def label(self) -> str:
@@ -215,7 +216,12 @@ def read_programs(given: argparse.Namespace, access: HostAccess) -> tuple[Progra
     if given.stdin is not None:
         stdin = access.read("--stdin", given.stdin, limit=LARGEST_TRANSFER)
     return tuple(
-        Program(program.text, program.language, given.arguments, stdin, program.file)
+        replace(
+            program,
+            arguments=given.arguments,
+            stdin=stdin,
+            saves_charts=given.charts is not None,
+        )
         for program in found
     )
 

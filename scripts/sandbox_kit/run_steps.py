@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 
 import skill_env
 
 from .archive.packing import PackedUpload
+from .charts import SAVED
 from .console import quote_path
 from .defaults import SNAPSHOTS, UNPACK_TIMEOUT_S
 from .downloads import Downloads
@@ -26,7 +26,7 @@ from .preview import (
     require_alive,
     wait_for_port,
 )
-from .remote_process import LastingProgram, OutputFollower, ProgramEnd, RemoteRunDir, keep_awake
+from .remote_process import LastingProgram, OutputFollower, ProgramEnd, RemoteRunDir
 from .report import PROGRAM, SETUP
 from .request import Program, RunRequest
 from .run_context import RunContext, RunRecord
@@ -83,8 +83,8 @@ class RunSteps:
     def _uploaded_programs(self) -> list[Program]:
         """In the order of their numbers; the server of --serve last."""
         request = self._request
-        programs = [] if request.charts is not None else list(request.programs)
-        return [*request.setup, *programs, *([request.server] if request.server else [])]
+        servers = [request.server] if request.server else []
+        return [*request.setup, *request.programs, *servers]
 
     async def _clone(self) -> None:
         repo = self._request.repo
@@ -122,9 +122,9 @@ class RunSteps:
         if request.detach:
             await self._detach()
             return
-        done = await (self._run_charts() if request.charts is not None else self._run_programs())
-        if request.downloads:
-            await self._downloads.bring_all()
+        done = await self._run_programs()
+        if request.downloads or request.charts is not None:
+            await self._downloads.bring_all(charts=f"{self._dir.folder}/{SAVED}")
         if done and request.preview is not None:
             await self._show_preview(request.preview)
 
@@ -203,33 +203,6 @@ class RunSteps:
         if rule.normalized() != self._sandbox.info.network.normalized():
             await self._sandbox.restrict(rule)
         self._status.say(f"{rule.describe()} from here on")
-
-    async def _run_charts(self) -> bool:
-        """By code_run, whose two streams come as one at its end."""
-        request, program = self._request, self._request.programs[0]
-        self._report.combined = True
-        began = time.monotonic()
-        awake = asyncio.create_task(keep_awake(self._sandbox, self._status))
-        try:
-            done = await self._sandbox.run_code(
-                program.text,
-                arguments=program.arguments,
-                env=request.env,
-                timeout_s=request.deadlines.timeout_s,
-            )
-        except Failure as failure:
-            if failure.kind != "timeout":
-                raise
-            seconds = time.monotonic() - began
-            self._note_end(program, ProgramEnd(None, timed_out=True, seconds=seconds))
-            return False
-        finally:
-            awake.cancel()
-        self._output.stdout.feed(done.output)
-        seconds = time.monotonic() - began
-        self._note_end(program, ProgramEnd(done.exit_code, timed_out=False, seconds=seconds))
-        await self._downloads.save_charts(done.charts)
-        return done.exit_code == 0
 
     async def _show_preview(self, port: int) -> None:
         """Start the server, wait for its port, make the link; show what it printed if it dies."""

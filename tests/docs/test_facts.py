@@ -186,4 +186,4 @@ def test_labels_and_folders_in_the_prose_are_the_codes() -> None:
 
     assert f"{MANAGED_BY}={MANAGER}" in readme
     assert f"`{RUN_ID}`" in readme
-    assert LAUNCH.startswith("chmod 600")
+    assert LAUNCH.startswith("chmod -R go= {folder}\n")

@@ -32,7 +32,6 @@ BODIES = {
     "create": "CreateSandbox",
     "exec": "ExecuteRequest",
     "restrict": "UpdateSandboxNetworkSettings",
-    "run code": "CodeRunRequest",
     "session": "CreateSessionRequest",
     "start a command": "SessionExecuteRequest",
 }

@@ -109,7 +109,6 @@ REPO = [*RUN, "--repo", "https://example.org/a/b.git"]
             "matplotlib's charts",
             "--download",
         ),
-        (["--code", "x", "--charts", "d", "--stdin", "f"], "exclude each other", "--upload"),
         ([*RUN, "--secret", "NAME"], "takes ENV=NAME", "--secret API_TOKEN=my-token"),
         ([*RUN, "--secret", "1A=x"], "takes ENV=NAME", "--secret API_TOKEN=my-token"),
         ([*RUN, "--label", "team"], "takes K=V", "--label team=web"),

@@ -17,7 +17,6 @@ import pytest
 from daytona import (
     AsyncDaytona,
     AsyncSandbox,
-    CodeRunParams,
     CreateSandboxFromImageParams,
     CreateSandboxFromSnapshotParams,
     DaytonaConfig,
@@ -172,16 +171,6 @@ CALLS: dict[str, tuple[Ours, Theirs]] = {
     "delete by id": (
         lambda client, handle: client.delete(handle.info.id),
         lambda _, sandbox: sandbox.delete(),
-    ),
-    "run code": (
-        lambda _, handle: handle.run_code("print()", arguments=["a"], env={"A": "b"}, timeout_s=5),
-        lambda _, sandbox: sandbox.process.code_run(
-            "print()", CodeRunParams(argv=["a"], env={"A": "b"}), timeout=5
-        ),
-    ),
-    "run code alone": (
-        lambda _, handle: handle.run_code("print()", arguments=[], env={}, timeout_s=5),
-        lambda _, sandbox: sandbox.process.code_run("print()", timeout=5),
     ),
     "folder": (
         lambda _, handle: handle.make_private_folder("a b/c"),

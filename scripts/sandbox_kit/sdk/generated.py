@@ -20,7 +20,6 @@ from daytona_toolbox_api_client_async.api.file_system_api import FileSystemApi
 from daytona_toolbox_api_client_async.api.process_api import ProcessApi
 from daytona_toolbox_api_client_async.api_client import ApiClient as ToolboxApiClient
 from daytona_toolbox_api_client_async.configuration import Configuration as ToolboxConfiguration
-from daytona_toolbox_api_client_async.models.code_run_request import CodeRunRequest
 from daytona_toolbox_api_client_async.models.create_session_request import CreateSessionRequest
 from daytona_toolbox_api_client_async.models.execute_request import ExecuteRequest
 from daytona_toolbox_api_client_async.models.session_execute_request import SessionExecuteRequest
@@ -28,7 +27,6 @@ from daytona_toolbox_api_client_async.models.session_execute_request import Sess
 __all__ = [
     "ApiClient",
     "ApiException",
-    "CodeRunRequest",
     "Configuration",
     "CreateBuildInfo",
     "CreateSandbox",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -15,8 +15,6 @@ from ..request import Repository
 from .loading import translating_errors
 from .session_log import Demultiplexer
 from .types import (
-    LANGUAGE_LABEL,
-    CodeRun,
     SandboxInfo,
     SessionCommand,
     info_of,
@@ -300,31 +298,6 @@ class Sandbox:
                 request, _request_timeout=timeout_s + HTTP_GRACE_S
             )
         return checked_exit_code(answer.exit_code), str(answer.result or "")
-
-    async def run_code(
-        self, code: str, *, arguments: Sequence[str], env: Mapping[str, str], timeout_s: int
-    ) -> CodeRun:
-        """By code_run: the only call that brings matplotlib's charts back."""
-        from .generated import CodeRunRequest
-
-        language = self.info.labels.get(LANGUAGE_LABEL) or "python"
-        request = CodeRunRequest(
-            code=code,
-            language=language,
-            argv=list(arguments) or None,
-            envs=dict(env) or None,
-            timeout=timeout_s,
-        )
-        with translating_errors("running the code"):
-            answer = await (await self._tools()).process.code_run(
-                request, _request_timeout=timeout_s + HTTP_GRACE_S
-            )
-        found = (answer.artifacts.charts if answer.artifacts else None) or []
-        return CodeRun(
-            checked_exit_code(answer.exit_code),
-            str(answer.result or ""),
-            tuple(chart.png for chart in found if chart.png),
-        )
 
     async def restrict(self, rule: NetworkRule) -> None:
         """Apply a network rule and read it back.

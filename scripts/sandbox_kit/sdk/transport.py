@@ -36,9 +36,9 @@ HEARTBEAT_S = 20.0
 LONGEST_REFUSAL = 2000  # characters
 LARGEST_REFUSAL = 64 << 10  # bytes of an error's body that are read
 LARGEST_ANSWER = 16 << 20  # bytes
-# A session's whole log may be as long as a server keeps it; charts come in a code run's answer.
+# A session's whole log may be as long as a server keeps it.
 LARGEST_OUTPUT = 512 << 20
-OUTPUTS = re.compile(r"/logs(\?|$)|/code-run$")
+OUTPUTS = re.compile(r"/logs(\?|$)")
 PAUSES_S = (0.25, 0.5)
 IDEMPOTENT = {"DELETE", "GET", "HEAD", "OPTIONS", "PUT"}
 

@@ -71,15 +71,6 @@ class SessionCommand:
     exit_code: int | None
 
 
-@dataclass(frozen=True)
-class CodeRun:
-    """What code_run gave: both streams in one text, and the charts as base64 PNG."""
-
-    exit_code: int
-    output: str
-    charts: tuple[str, ...]
-
-
 def info_of(sandbox: Any) -> SandboxInfo:
     """Of the generated `Sandbox` or `SandboxListItem`, checked.
 

@@ -5,10 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-import subprocess
-import sys
-import tarfile
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,56 +13,15 @@ import pytest
 
 from local_daytona.toolbox import charts
 from tests.local_server import LocalServer
+from tests.matplotlib_site import SITE, packed_site
 
-SITE = "/home/daytona/site"
-UNUSED = ("tests", "__pycache__", "include", "sample_data")
-INSTALL_TIMEOUT_S = 600
 PNG = b"\x89PNG\r\n\x1a\n"
 START = "import matplotlib.pyplot as plt\n"
 
 
-def pip() -> list[str]:
-    """Some interpreter's pip on this host: uv's environments have none."""
-    for python in (sys.executable, "/usr/bin/python3", "python3"):
-        command = [python, "-m", "pip"]
-        asked = subprocess.run([*command, "--version"], capture_output=True, check=False)
-        if asked.returncode == 0:
-            return command
-    pytest.fail("no Python of this host has pip, which installs matplotlib for the sandbox")
-
-
 @pytest.fixture(scope="module")
 def packed(server: LocalServer) -> Iterator[Path]:
-    """matplotlib for the Python that sandboxes have, installed by the host, as one archive."""
-    sandbox = server.create(ephemeral=True)["id"]
-    version = server.exec(
-        sandbox, "python3 -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])'"
-    )["result"].strip()
-    server.request("DELETE", f"/api/sandbox/{sandbox}")
-    options = [
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-compile",
-        "--only-binary",
-        ":all:",
-        "--python-version",
-        version,
-    ]
-    with (
-        tempfile.TemporaryDirectory() as folder
-    ):  # not pytest's, which would keep some hundred MiB for three runs
-        site, archive = Path(folder, "site"), Path(folder, "site.tar")
-        subprocess.run(
-            [*pip(), "install", *options, "--target", str(site), "matplotlib"],
-            timeout=INSTALL_TIMEOUT_S,
-            check=True,
-        )
-        with tarfile.open(archive, "w") as tar:
-            tar.add(
-                site,
-                "site",
-                filter=lambda entry: None if Path(entry.name).name in UNUSED else entry,
-            )
+    with packed_site(server, "matplotlib") as archive:
         yield archive
 
 
