@@ -37,7 +37,7 @@ def check_program(given: argparse.Namespace) -> None:
         *(text for text in (given.code, given.file) if text is not None),
     ]
     if not texts and given.serve is None:
-        raise UsageFailure("nothing to run", fix='--command "...", --code "..." or --file PATH')
+        check_nothing_to_run(given)
     if any(
         not text.strip()
         for text in [*texts, *given.setup, *([given.serve] if given.serve is not None else [])]
@@ -47,6 +47,18 @@ def check_program(given: argparse.Namespace) -> None:
         )
     if texts.count("-") > 1:
         raise UsageFailure("only one program can be read from stdin", fix="write the others out")
+
+
+def check_nothing_to_run(given: argparse.Namespace) -> None:
+    """Fetching from a sandbox that exists is work enough; raises UsageFailure otherwise."""
+    if given.sandbox is not None and given.download and not given.detach:
+        return
+    fix = '--command "...", --code "..." or --file PATH'
+    if given.name is not None and given.download:
+        fix = f"--sandbox {given.name} in the place of --name fetches from it"
+    elif given.keep or given.name is not None:
+        fix = "--command true makes the sandbox and runs nothing in it"
+    raise UsageFailure("nothing to run", fix=fix)
 
 
 def check_stdin_and_arguments(given: argparse.Namespace) -> None:
@@ -101,7 +113,8 @@ def check_repository(given: argparse.Namespace) -> None:
         raise UsageFailure("--branch and --commit exclude each other", fix="a commit is enough")
     if given.commit and not re.fullmatch(r"[0-9a-fA-F]{7,40}", given.commit):
         raise UsageFailure(
-            "--commit takes 7 to 40 hexadecimal digits", fix="--branch NAME for a branch or tag"
+            "--commit takes 7 to 40 hexadecimal digits",
+            fix="--branch NAME for a branch; the commit of a tag: git ls-remote --tags URL",
         )
     if given.branch and given.branch.startswith("-"):
         raise UsageFailure("--branch is not a branch's name", fix="--branch main")

@@ -123,7 +123,7 @@ RUN_FLAGS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
             Flag(
                 "--stdin",
                 "PATH",
-                "file for the program's stdin (else empty)",
+                "file for the program's stdin (else empty); - takes ours",
                 check=checks.check_stdin_and_arguments,
             ),
             Flag("--setup", "CMD", "run before, still with the network", many=True),

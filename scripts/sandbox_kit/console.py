@@ -29,6 +29,12 @@ class OpenLine:
             cls.open = not text.endswith("\n")
 
 
+class LostOutput:
+    """Why stdout took nothing any more, a reader that went away apart; None while it does."""
+
+    why: str | None = None
+
+
 def print_status(text: str) -> None:
     """A line of ours, on a line of its own."""
     write_quietly(sys.stderr, "\n" * OpenLine.open + f"{text}\n")
@@ -67,7 +73,9 @@ def write_quietly(stream: TextIO | None, text: str) -> None:
         write_bounded(stream, text)
     except ValueError:  # it is closed already
         pass
-    except OSError:  # its reader went away, the disk is full
+    except OSError as error:  # its reader went away, the disk is full
+        if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+            LostOutput.why = error.strerror
         silence_stream(stream)
 
 
@@ -144,6 +152,7 @@ def prepare_streams() -> None:
     a pipe that is full for a moment.
     """
     OpenLine.open = Interrupted.seen = False
+    LostOutput.why = None
     for stream in (sys.stdout, sys.stderr):
         make_blocking(stream)
         reconfigure = getattr(stream, "reconfigure", None)

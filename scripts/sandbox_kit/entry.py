@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from .console import prepare_streams, print_failure, silence_stream, write_quietly
+from .console import LostOutput, prepare_streams, print_failure, silence_stream, write_quietly
 from .errors import SIGNAL_BASE, TOOL_FAILED, Failure
 
 TYPE_CHECKING = False  # as typing has it
@@ -30,7 +30,8 @@ def quiet_at_the_end(main: Main) -> Main:
 
     def run(argv: Sequence[str] | None = None) -> int:
         try:
-            return main(argv)
+            code = main(argv)
+            return code or print_lost_output() or code
         except KeyboardInterrupt:
             return SIGNAL_BASE + SIGINT
         except BrokenPipeError:  # `… | head -1`
@@ -40,7 +41,7 @@ def quiet_at_the_end(main: Main) -> Main:
         except Exception as error:  # noqa: BLE001
             from .errors import as_failure
 
-            return print_and_exit_code(as_failure(error))
+            return print_lost_output() or print_and_exit_code(as_failure(error))
 
     run.__doc__ = main.__doc__
     return run
@@ -99,13 +100,38 @@ def healthcheck(argv: Sequence[str] | None = None) -> int:
         if given.install:
             return install_environment(as_json=given.json)
         enter_environment_if_there()
-        return report_health(as_json=given.json)
+        try:
+            return report_health(as_json=given.json)
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # of its prints: each look has its own row for what fails
+            from .errors import output_lost
+
+            silence_stream(sys.stdout)
+            raise output_lost(error.strerror) from None
     except Failure as failure:
         if "--json" in words:
             print_json(
                 {"verdict": "NOT READY", "engine": None, "checks": [], "error": failure.as_json()}
             )
         return print_and_exit_code(failure)
+
+
+def print_lost_output() -> int | None:
+    """The exit code where stdout took nothing, as a full disk does; None where it took all."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except ValueError:  # it is closed already
+        pass
+    except OSError as error:
+        LostOutput.why = error.strerror
+        silence_stream(sys.stdout)
+    if LostOutput.why is None:
+        return None
+    from .errors import output_lost
+
+    return print_and_exit_code(output_lost(LostOutput.why))
 
 
 def read_words(argv: Sequence[str] | None) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from .console import one_line
+from .console import one_line, quote_path
 
 TYPE_CHECKING = False  # as typing has it
 if TYPE_CHECKING:
@@ -69,7 +69,9 @@ KINDS: Mapping[Kind, KindRow] = {
     "sdk_missing": KindRow(TOOL_FAILED, "python3 {scripts}/healthcheck.py --install"),
     "sdk_version": KindRow(TOOL_FAILED, "python3 {scripts}/healthcheck.py --install"),
     "no_credentials": KindRow(
-        TOOL_FAILED, "export DAYTONA_API_KEY=... (from the Daytona dashboard), or add --local"
+        TOOL_FAILED,
+        "ask the user for a key from the Daytona dashboard: export DAYTONA_API_KEY=...;"
+        " --local needs none, for untrusted code only after the user's yes",
     ),
     "unauthorized": KindRow(
         TOOL_FAILED,
@@ -89,8 +91,8 @@ KINDS: Mapping[Kind, KindRow] = {
     ),
     "tier_network": KindRow(
         TOOL_FAILED,
-        "leave the network options out, or raise the organization's tier:"
-        " this tier's network cannot be changed",
+        "stop and tell the user that this organization's tier takes no network rule;"
+        " only what the user trusts may run without the network flags",
     ),
     "rate_limited": KindRow(TOOL_FAILED, "wait a minute and repeat it"),
     "invalid_request": KindRow(TOOL_FAILED, "change what the message names"),
@@ -137,7 +139,7 @@ class Failure(Exception):
     exit_code: int
     status: int | None  # of HTTP
     sandbox_id: str | None  # of a sandbox that exists all the same
-    unsent: bool  # the request never left this machine
+    unsent: bool  # nothing can have been made: not sent, or refused before the server's work
 
     def __init__(
         self,
@@ -210,21 +212,51 @@ def with_local_fix(failure: Failure) -> Failure:
     )
 
 
-# The server's words decide between kinds that share a status, first match wins. Patterns of `re`,
-# in any case; not compiled here, which would cost each --help a millisecond.
-BY_WORDS: tuple[tuple[str, Kind], ...] = (
-    (r"network access is restricted", "tier_network"),
-    (r"limit exceeded|exceeds maximum allowed|quota", "quota"),
+# The server's words decide between kinds that share a status, first match wins; a fix of None is
+# the kind's own. Patterns of `re`, in any case; not compiled here, which would cost each --help a
+# millisecond.
+BY_WORDS: tuple[tuple[str, Kind, str | None], ...] = (
+    (
+        r"organization is suspended|depleted credits|payment (method )?(is )?required"
+        r"|verify your (e-?mail|account|organization)",
+        "forbidden",
+        "stop and tell the user, who pays or verifies the account in the Daytona dashboard:"
+        " the key is fine",
+    ),
+    (r"network access is restricted", "tier_network", None),
+    (r"limit exceeded|exceeds maximum allowed|quota", "quota", None),
     (
         r"snapshot .{0,200}(not found|inactive|not available)|cannot pull the image"
         r"|pull access denied|manifest unknown|invalid image|image .{0,200}(not found|must|tag)",
         "image",
+        None,
     ),
-    (r"entered error state|failed to start", "create_failed"),
+    (r"entered error state|failed to start", "create_failed", None),
 )
+PROXY_REFUSED, CAPTIVE_PORTAL = 407, 511
+NOTHING_DONE = {402, PROXY_REFUSED, CAPTIVE_PORTAL}
+# Errors of a request that never reached the server: no connection, or none through the proxy.
+NEVER_SENT = {"ClientConnectorError", "ClientHttpProxyError", "InvalidURL"}
+CERTIFICATE_FIXES = (
+    (
+        r"certificate has expired|certificate is not yet valid",
+        "check this machine's clock, and the certificate of DAYTONA_API_URL",
+    ),
+    (
+        r"hostname mismatch|ip address mismatch|certificate is not valid for",
+        "check DAYTONA_API_URL: the certificate there is another host's",
+    ),
+    (
+        r"certificate.?verify.?failed|self.signed certificate|unable to get (local )?issuer",
+        "a company's own authority signs this connection: ask the user for its certificate,"
+        " then export SSL_CERT_FILE=/path/to/authority.pem",
+    ),
+)
+NO_TEMPORARY_FOLDER = "No usable temporary directory"
 BY_STATUS: Mapping[int, Kind] = {
     400: "invalid_request",
     401: "unauthorized",
+    402: "forbidden",
     403: "forbidden",
     404: "not_found",
     408: "timeout",
@@ -258,13 +290,17 @@ def translate_error(error: BaseException, doing: str) -> Failure:
     if isinstance(error, Failure):
         return error
     status = status_of(error)
+    here = trouble_here(error)
+    if here is not None:
+        return here
+    kind, fix = kind_and_fix(error, status)
     failure = Failure(
-        kind_of_error(error, status),
-        f"{doing}: {read_error_line(error)}",
-        fix=retry_after_fix(error, status),
+        kind,
+        f"{doing}: {describe_proxy_refusal(error, status) or read_error_line(error)}",
+        fix=fix,
         status=status,
         sandbox_id=getattr(error, "sandbox_id", None),
-        unsent="ClientConnectorError" in {cls.__name__ for cls in type(error).__mro__},
+        unsent=bool(class_names(error) & NEVER_SENT) or status in NOTHING_DONE,
     )
     failure.__cause__ = error
     return failure
@@ -274,7 +310,59 @@ def as_failure(error: Exception) -> Failure:
     """What nobody expected, as a failure of our own."""
     if isinstance(error, Failure):
         return error
-    return Failure("internal", f"{type(error).__name__}: {error}")
+    return trouble_here(error) or Failure("internal", f"{type(error).__name__}: {error}")
+
+
+def trouble_here(error: BaseException) -> Failure | None:
+    """A full place of this machine, or no temporary folder, which is nobody's bug."""
+    if not isinstance(error, OSError):
+        return None
+    import errno
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Failure(
+            "host_access",
+            f"{quote_path(str(error.filename or fullest_place()))}: no space is left on this"
+            " machine",
+            fix="free some space there; temporary files go where TMPDIR says:"
+            " export TMPDIR=/a/folder/with/space",
+        )
+    if NO_TEMPORARY_FOLDER in str(error):
+        return Failure(
+            "host_access",
+            "no folder for temporary files on this machine takes any",
+            fix="export TMPDIR=/a/folder/that/takes/files",
+        )
+    return None
+
+
+def output_lost(why: str | None) -> Failure:
+    """Nobody got what was printed, so nothing of the run is known to whoever started it."""
+    return Failure(
+        "interrupted",
+        f"the output cannot be written: {why}",
+        fix="free the place that stdout goes to, or name another one, and run it again",
+        exit_code=TOOL_FAILED,
+    )
+
+
+def fullest_place() -> str:
+    """Of the places that we write to, the one with the least space: the error does not say."""
+    import os
+    import shutil
+    import tempfile
+
+    import skill_env
+
+    free: dict[str, int] = {}
+    state = str(skill_env.client_state_dir())
+    # A full TMPDIR is not what gettempdir finds.
+    for place in (os.environ.get("TMPDIR") or tempfile.gettempdir(), state, "."):
+        try:
+            free[place] = shutil.disk_usage(place).free
+        except OSError:  # not made yet
+            continue
+    return min(free, key=lambda place: free[place], default="here")
 
 
 def status_of(error: BaseException) -> int | None:
@@ -286,19 +374,24 @@ def status_of(error: BaseException) -> int | None:
     return None
 
 
-def kind_of_error(error: BaseException, status: int | None) -> Kind:
+def kind_and_fix(error: BaseException, status: int | None) -> tuple[Kind, str | None]:
+    """The kind, and what to type where that is more than the kind's own fix."""
     text = read_error_words(error)
-    if status is None or status in (400, 403, 422):
-        for words, kind in BY_WORDS:
+    if is_proxys(error, status):
+        return "network", proxy_fix(status)
+    if status is None or status in (400, 402, 403, 422):
+        for words, kind, fix in BY_WORDS:
             if re.search(words, text, re.IGNORECASE):
-                return kind
+                return kind, fix
     if status is not None:
-        return BY_STATUS.get(status, "server_error" if status >= 500 else "invalid_request")
-    return kind_without_status(error, text)
+        kind = BY_STATUS.get(status, "server_error" if status >= 500 else "invalid_request")
+        return kind, retry_after_fix(error, status)
+    kind = kind_without_status(error, text)
+    return kind, network_fix(error, text) if kind == "network" else None
 
 
 def kind_without_status(error: BaseException, text: str) -> Kind:
-    names = {cls.__name__ for cls in type(error).__mro__}
+    names = class_names(error)
     if names & NETWORK_CLASSES or re.search(NETWORK_WORDS, text, re.IGNORECASE):
         return "network"
     if names & {"DaytonaTimeoutError", "TimeoutError"}:
@@ -306,6 +399,58 @@ def kind_without_status(error: BaseException, text: str) -> Kind:
     if re.search(NOT_DAYTONA, text, re.IGNORECASE):
         return "server_error"
     return "server_error" if names & {"DaytonaError", "OpenApiException"} else "internal"
+
+
+def class_names(error: BaseException) -> set[str]:
+    """By name, so that none of their modules is imported."""
+    return {cls.__name__ for cls in type(error).__mro__}
+
+
+def is_proxys(error: BaseException, status: int | None) -> bool:
+    """Whether something between us and Daytona answered: Daytona's own refusals are JSON."""
+    if "ClientHttpProxyError" in class_names(error) or status in (PROXY_REFUSED, CAPTIVE_PORTAL):
+        return True
+    return status in (401, 403) and is_page(getattr(error, "body", None))
+
+
+def is_page(body: object) -> bool:
+    return isinstance(body, str) and body.lstrip("\ufeff \t\r\n")[:1] == "<"
+
+
+def describe_proxy_refusal(error: BaseException, status: int | None) -> str | None:
+    """In our words: the error's own hold the proxy's address, with a password perhaps."""
+    if not is_proxys(error, status):
+        return None
+    if status == PROXY_REFUSED:
+        return f"the proxy of {proxy_variable()} wants a user and a password (407)"
+    return f"a proxy answered with {status}, and not Daytona"
+
+
+def proxy_fix(status: int | None) -> str:
+    if status == PROXY_REFUSED:
+        return f"export {proxy_variable()}=http://USER:PASSWORD@HOST:PORT"
+    return (
+        "the proxy on the way has to let Daytona's host through;"
+        f" {proxy_variable()} names another one, NO_PROXY=HOST goes without"
+    )
+
+
+def network_fix(error: BaseException, text: str) -> str | None:
+    """By what the connection failed at; None for what the kind's own fix fits."""
+    if "ClientProxyConnectionError" in class_names(error):
+        return f"check {proxy_variable()}: the proxy that it names cannot be reached"
+    for words, fix in CERTIFICATE_FIXES:
+        if re.search(words, text, re.IGNORECASE):
+            return fix
+    return None
+
+
+def proxy_variable() -> str:
+    """The one that is set: the lower-case spelling wins, as in Python's own urllib."""
+    import os
+
+    names = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY")
+    return next((name for name in names if os.environ.get(name)), "HTTPS_PROXY")
 
 
 def read_error_line(error: BaseException) -> str:

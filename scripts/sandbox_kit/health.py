@@ -106,7 +106,10 @@ def print_checks(verdict: str, checks: Sequence[HealthCheck]) -> None:
 
 ADVICE = {
     READY: "run run_in_sandbox.py as it is",
-    LOCAL_ONLY: "add --local (weaker than the cloud: it shares this machine's kernel)",
+    LOCAL_ONLY: (
+        "add --local (weaker than the cloud: it shares this machine's kernel);"
+        " for untrusted code only after the user's yes"
+    ),
     CLI_ONLY: (
         "the daytona CLI is logged in, the SDK has no key: export DAYTONA_API_KEY, or use the CLI"
     ),

@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from .archive.worker import fetch_in_worker
 from .console import LONGEST_LINE, one_line, write_quietly
 from .errors import TIMED_OUT, Failure, as_failure, with_local_fix
 from .lease import delete_until_accepted
-from .output import HeadAndTail
+from .output import OutputStream
 from .ownership import MANAGED_BY, MANAGER, RUN_ID, YOURS, User, owner_of, require_yours, this_user
 from .plain_text import strip_controls
 from .remote_process import exit_code_by_now, find_program, keep_awake
@@ -44,6 +45,7 @@ def run_verb(request: SandboxesRequest) -> int:
         if request.debug:
             status.trace(error)
         failure = as_failure(error)
+        failure = failure.replaced(message=status.show(failure.message))
         raise (with_local_fix(failure) if request.local else failure) from None
 
 
@@ -54,6 +56,7 @@ class SandboxVerbs:
         self._request = request
         self._status = status
         self._user = this_user()
+        self._secrets: tuple[str, ...] = ()
 
     async def act(self) -> int:
         """The exit code; raises Failure."""
@@ -64,7 +67,8 @@ class SandboxVerbs:
             if self._request.local
             else settings_from_environment()
         )
-        self._status.hide(settings.secrets)
+        self._secrets = settings.secrets
+        self._status.hide(self._secrets)
         self._status.tell(f"engine: {settings.describe()}")
         actions: dict[
             str, Callable[[Client], Awaitable[tuple[list[SandboxInfo], int, dict[str, Any]]]]
@@ -121,12 +125,20 @@ class SandboxVerbs:
         """Both streams of what runs on there, or of the last program of a run."""
         sandbox, program = await self._find_program(client)
         code = program.exit_code
-        out, err = await sandbox.logs(program.session, program.id)
-        texts = [bound_output(text, self._request.max_output) for text in (out, err)]
+        shown: tuple[list[str], list[str]] = ([], [])
+        writers = [parts.append for parts in shown]
+        if not self._request.json:
+            writers = [partial(write_quietly, stream) for stream in (sys.stdout, sys.stderr)]
+        out, err = (
+            OutputStream(write, limit=self._request.max_output, secrets=self._secrets)
+            for write in writers
+        )
+        await sandbox.logs(program.session, program.id, out.feed, err.feed)
+        out.finish()
+        err.finish()
         if self._request.json:
+            texts = ["".join(parts) for parts in shown]
             return [sandbox.info], 0, {"stdout": texts[0], "stderr": texts[1], "exit_code": code}
-        write_quietly(sys.stdout, texts[0])
-        write_quietly(sys.stderr, texts[1])
         self._status.say(
             "the program is still running"
             if code is None
@@ -348,23 +360,6 @@ def is_before(created_at: str | None, moment: datetime.datetime) -> bool:
     except ValueError:
         return False
     return (created if created.tzinfo else created.replace(tzinfo=datetime.timezone.utc)) < moment
-
-
-def bound_output(text: str, limit: int) -> str:
-    """As a run shows it: without escapes, head and tail; all and raw with 0."""
-    if not limit:
-        return text
-    parts: list[str] = []
-    out = HeadAndTail(
-        limit,
-        parts.append,
-        notice=lambda left_out: (
-            f"\n[sandbox] {left_out} characters left out; --max-output 0 shows all\n"
-        ),
-    )
-    out.feed(strip_controls(text))
-    out.finish()
-    return "".join(parts)
 
 
 def sandbox_as_json(info: SandboxInfo, user: User) -> dict[str, Any]:

@@ -52,3 +52,38 @@ def find_language(name: str) -> Language:
 def language_of_ending(ending: str) -> str | None:
     """The name of the language whose files end so; None for no language's."""
     return next((found.name for found in LANGUAGES if ending in found.endings), None)
+
+
+# Of files that are no language of ours: what starts them in a sandbox that has it.
+OTHER_PROGRAMS = {
+    ".go": "go run",
+    ".java": "java",
+    ".jl": "julia",
+    ".lua": "lua",
+    ".php": "php",
+    ".pl": "perl",
+    ".r": "Rscript",
+    ".rb": "ruby",
+}
+NOTEBOOK = ".ipynb"
+RUN_NOTEBOOK = "jupyter nbconvert --to notebook --execute --stdout"
+INSTALL_NOTEBOOK = "pip install nbconvert ipykernel"
+SHELL = "shell"
+# What a first line names: of a file without an ending that says more.
+INTERPRETERS = (
+    (r"python[\d.]*", "python"),
+    (r"node(js)?", "javascript"),
+    (r"ts-node", "typescript"),
+    (r"(ba|da|a)?sh", SHELL),
+)
+
+
+def language_of_shebang(text: str) -> str | None:
+    """A language's name or SHELL by `#!/usr/bin/env NAME` or `#!/bin/NAME`; None for others."""
+    import re
+
+    match = re.match(r"#! ?\S*/(?:env +(?:-\S+ +)*)?(\S+)", text)
+    if match is None:
+        return None
+    name = match[1].rpartition("/")[2]
+    return next((found for words, found in INTERPRETERS if re.fullmatch(words, name)), None)

@@ -18,6 +18,7 @@ from .errors import Failure
 
 START_TIMEOUT_S = 60
 ANSWER_TIMEOUT_S = 5
+OTHER_STATE = "export DAYTONA_LOCAL_STATE=/an/absolute/folder that this user can write"
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,12 @@ def run_local_command(command: str) -> dict[str, Any]:
 
 
 def read_complaint(stderr: str) -> Failure:
-    """Its two lines, reason and fix, as ours."""
+    """Its two lines, reason and fix, as ours: its own flags are not the scripts'."""
     lines = [line for line in stderr.splitlines() if line.strip()]
     fixes = [line.partition("fix: ")[2] for line in lines if line.startswith("fix: ")]
     reasons = [line for line in lines if not line.startswith("fix: ")]
     return Failure(
         "local_unavailable",
         reasons[-1] if reasons else "local Daytona did not start",
-        fix=fixes[-1] if fixes else None,
+        fix=OTHER_STATE if fixes and "--state-dir" in fixes[-1] else fixes[-1] if fixes else None,
     )

@@ -2,68 +2,32 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .console import MARK, silence_stream, write_bounded
-from .errors import TOOL_FAILED, Failure
+from .errors import TOOL_FAILED, Failure, output_lost
 from .plain_text import ESCAPE, find_unfinished_escape, is_plain_text, strip_controls
+from .redaction import Redactor
 from .request import Display
 from .run_log import RunLog
 
-REDACTED = "[redacted]"
-SHORTEST_SECRET = 8
 LONGEST_ESCAPE = 4096
-
-
-class Redactor:
-    """Replaces secrets in a stream of text, also where one is split over chunks."""
-
-    def __init__(self, secrets: Iterable[str]) -> None:
-        self.secrets = sorted(
-            {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}, key=len, reverse=True
-        )
-        self._held = ""
-
-    def feed(self, text: str) -> str:
-        """The text so far without secrets; a possible beginning of one is held back."""
-        text = self.clean(self._held + text)
-        keep = self._possible_beginning(text)
-        self._held = text[len(text) - keep :]
-        return text[: len(text) - keep]
-
-    def finish(self) -> str:
-        held, self._held = self._held, ""
-        return held
-
-    def clean(self, text: str) -> str:
-        for secret in self.secrets:
-            text = text.replace(secret, REDACTED)
-        return text
-
-    def _possible_beginning(self, text: str) -> int:
-        """How many characters at the end may begin a secret."""
-        return max((overlap_length(text, secret) for secret in self.secrets), default=0)
-
-
-def overlap_length(text: str, secret: str) -> int:
-    """Length of the longest end of `text` that begins `secret` and is not the whole of it."""
-    for size in range(min(len(secret) - 1, len(text)), 0, -1):
-        if text.endswith(secret[:size]):
-            return size
-    return 0
+LONGEST_UPDATE = 4096  # characters of a line that is written again and again
 
 
 class EscapeFilter:
     """Takes terminal escapes and control characters out of a stream.
 
-    Newlines and tabs stay, a lone CR becomes a newline.
+    Newlines and tabs stay, a lone CR becomes what `updates` is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, updates: str = "\n") -> None:
         self._held = ""
+        self._updates = updates
 
     def feed(self, text: str) -> str:
         if not self._held and is_plain_text(text):
@@ -74,11 +38,47 @@ class EscapeFilter:
         if cut and text[cut - 1] == "\r":  # its newline may be in the next chunk
             cut -= 1
         self._held = text[cut:]
-        return strip_controls(text[:cut])
+        return strip_controls(text[:cut], updates=self._updates)
 
     def finish(self) -> str:
         held, self._held = self._held, ""
-        return strip_controls(held)
+        return strip_controls(held, updates=self._updates)
+
+
+class LastStates:
+    """Of a line that is written again after each CR, as a progress bar is: the first and the last.
+
+    The first is shown at once; what comes in between is dropped, as a terminal overwrites it.
+    """
+
+    def __init__(self) -> None:
+        self._updating = False
+        self._last = ""  # what was written last, to the CR behind it
+        self._next = ""  # what is being written
+
+    def feed(self, text: str) -> str:
+        if not self._updating and "\r" not in text:
+            return text
+        shown = []
+        for part in re.split("([\r\n])", text):
+            if part == "\r":
+                self._updating = True
+                self._last, self._next = (self._next if self._next.strip() else self._last), ""
+            elif part == "\n":
+                shown += [self.finish(), part]
+            elif self._updating:
+                self._next += part
+                if len(self._next) > LONGEST_UPDATE:  # no bar: it is text, and is not held back
+                    shown.append(self.finish())
+            else:
+                shown.append(part)
+        return "".join(shown)
+
+    def finish(self) -> str:
+        """The last state, on a line of its own."""
+        last = self._next if self._next.strip() else self._last
+        self._updating, self._last, self._next = False, "", ""
+        return f"\n{last}" if last else ""
 
 
 class HeadAndTail:
@@ -128,12 +128,21 @@ class HeadAndTail:
 
 
 class OutputStream:
-    """One stream of the program on its way out: escapes, secrets, log, budget, and then `write`."""
+    """One stream of the program on its way out: escapes, secrets, log, budget, and then `write`.
+
+    A server's own log has no other log behind it.
+    """
 
     def __init__(
-        self, write: Callable[[str], None], *, limit: int, secrets: Iterable[str], log: RunLog
+        self,
+        write: Callable[[str], None],
+        *,
+        limit: int,
+        secrets: Iterable[str],
+        log: RunLog | None = None,
     ) -> None:
-        self._plain = EscapeFilter() if limit else None  # --max-output 0 means raw
+        self._plain = EscapeFilter(updates="\r") if limit else None  # --max-output 0 means raw
+        self._states = LastStates()
         self._redactor = Redactor(secrets)
         self._log = log
         self._out = HeadAndTail(limit, write, notice=self._notice)
@@ -150,15 +159,25 @@ class OutputStream:
         if self._plain:
             self._pass(self._redactor.feed(self._plain.finish()))
         self._pass(self._redactor.finish())
+        self._show(self._states.finish())
+        if self._log is not None:
+            self._log.flush()  # a full disk is known before the notice names the log
         self._out.finish()
 
     def _pass(self, text: str) -> None:
+        """The log has every state of a line, what is shown the last."""
+        if self._log is not None:
+            self._log.write(text.replace("\r", "\n") if self._plain else text)
+        self._show(self._states.feed(text) if self._plain else text)
+
+    def _show(self, text: str) -> None:
         if text:
-            self._log.write(text)
             self._out.feed(text)
 
     def _notice(self, left_out: int) -> str:
-        where = self._log.problem or f"all of it: {self._log.path}"
+        where = "--max-output 0 shows all"
+        if self._log is not None:
+            where = self._log.problem or f"all of it: {self._log.path}"
         return f"\n{MARK} {left_out} characters left out; {where}\n"
 
 
@@ -186,7 +205,9 @@ class ProgramOutput:
 
     @property
     def log_path(self) -> str | None:
-        return str(self._log.path) if self._log.path.exists() else None
+        """None also for one that is cut: it is not all of the output."""
+        whole = self._log.path.exists() and not self._log.problem
+        return str(self._log.path) if whole else None
 
     @property
     def log_problem(self) -> str | None:
@@ -216,9 +237,8 @@ class StandardStream:
         except OSError as error:
             self._broken = True
             silence_stream(self._stream)
-            why = (
-                "nobody reads the output any more"
-                if isinstance(error, BrokenPipeError)
-                else f"the output cannot be written: {error.strerror or error}"
-            )
-            raise Failure("interrupted", why, exit_code=TOOL_FAILED) from None
+            if not isinstance(error, BrokenPipeError):
+                raise output_lost(error.strerror) from None
+            raise Failure(
+                "interrupted", "nobody reads the output any more", exit_code=TOOL_FAILED
+            ) from None

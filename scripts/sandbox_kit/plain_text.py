@@ -45,8 +45,10 @@ def is_plain_text(text: str) -> bool:
     return CONTROL.search(text) is None
 
 
-def strip_controls(text: str) -> str:
-    return CONTROL.sub("", without_escapes(text).replace("\r\n", "\n").replace("\r", "\n"))
+def strip_controls(text: str, *, updates: str = "\n") -> str:
+    """Without escapes and control characters; `updates` stands for a carriage return alone."""
+    parts = without_escapes(text).replace("\r\n", "\n").split("\r")
+    return updates.join([CONTROL.sub("", part) for part in parts])
 
 
 def without_escapes(text: str) -> str:

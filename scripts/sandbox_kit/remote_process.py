@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import posixpath
 import re
 import shlex
 import time
@@ -49,8 +50,14 @@ NUMBER = re.compile(r"/launch-(\d+)")
 LAUNCH = """\
 chmod -R go= {folder}
 . {folder}/environment
-{cd}{import_path}set -- {arguments}
+{at}{cd}{import_path}set -- {arguments}
 {run}
+"""
+# In its own place, where the upload brought this very file: beside its siblings. `cmp` because an
+# upload leaves out what is ignored, and an older sandbox may have another file there.
+IN_PLACE = """\
+if cmp -s {folder}/{name} {place}; then
+{run}fi
 """
 RUN_COMMAND = """\
 command -v bash >/dev/null 2>&1 && exec bash {folder}/{name} "$@" <{stdin}
@@ -69,12 +76,16 @@ def files_of_program(
         name = f"snippet{number}{language.suffix}"
         run = language.run if program.stdin is None else language.run_with_stdin
     stdin = "/dev/null" if program.stdin is None else f"{folder}/stdin-{number}"
+    line = run.format(folder=folder, name=name, stdin=stdin)
+    if program.place is not None:
+        line = run_in_place(program, folder=folder, name=name, stdin=stdin) + line
     launch = LAUNCH.format(
         folder=folder,
+        at='at="$PWD"\n' if program.place is not None else "",
         arguments=shlex.join(program.arguments),
         cd=f"cd -- {shlex.quote(cwd)} || exit 126\n" if cwd else "",
         import_path=IMPORT_PATH.format(folder=folder) if program.saves_charts else "",
-        run=run.format(folder=folder, name=name, stdin=stdin),
+        run=line,
     )
     files = {
         f"{folder}/{name}": encode_text(program.text),
@@ -83,6 +94,20 @@ def files_of_program(
     if program.saves_charts:
         files |= chart_files(folder)
     return files if program.stdin is None else {**files, stdin: program.stdin}
+
+
+def run_in_place(program: Program, *, folder: str, name: str, stdin: str) -> str:
+    """Lines that run the uploaded file itself, if it is there and the same."""
+    above, last = posixpath.split(program.place or "")
+    # The first folder is not the program's where --cwd is another.
+    there = shlex.quote(above) if above.startswith("/") else '"$at"'
+    if above and not above.startswith("/"):
+        there += f"/{shlex.quote(above)}"
+    run = RUN_COMMAND
+    if program.language is not None:
+        run = find_language(program.language).run_with_stdin
+    run = run.format(folder=there, name=shlex.quote(last), stdin=stdin)
+    return IN_PLACE.format(folder=folder, name=name, place=f"{there}/{shlex.quote(last)}", run=run)
 
 
 def encode_text(text: str) -> bytes:
@@ -340,9 +365,7 @@ async def poll_log(sandbox: Sandbox, session: str, command: str, follower: Outpu
     while True:
         code = await sandbox.exit_code(session, command)
         on_out, on_err = follower.fresh()
-        out, err = await sandbox.logs(session, command)
-        on_out(out)
-        on_err(err)
+        await sandbox.logs(session, command, on_out, on_err)
         if code is not None:
             return code
         await asyncio.sleep(pauses.pop(0) if len(pauses) > 1 else pauses[0])

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import io
+import posixpath
 import re
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
@@ -22,10 +24,13 @@ from .deadlines import Deadlines
 from .defaults import DEFAULT_MAX_OUTPUT, ENV_NAME, LARGEST_TEXT, LARGEST_TRANSFER
 from .errors import Failure, UsageFailure
 from .host_access import HostAccess
+from .host_access.keys import KEY_LOOK, holds_a_key
 from .network_rule import NetworkRule
+from .redaction import SHORTEST_SECRET, secret_values
 from .settings import DOTENV_FILES, Settings
 
 FROM_STDIN = "-"
+UNSUPPORTED = (languages.NOTEBOOK, *languages.OTHER_PROGRAMS)  # whatever their first line says
 ONLY_AT_CREATE = ("snapshot", "image", "target", "secrets", "labels")
 
 
@@ -39,6 +44,7 @@ class Program:
     stdin: bytes | None = field(default=None, repr=False)
     file: str | None = None  # of this machine, where it was read from
     saves_charts: bool = False
+    place: str | None = None  # where an upload brings this very file, seen from the first folder
 
     @property
     def label(self) -> str:
@@ -79,6 +85,7 @@ class RunRequest:
     detach: bool = False
     cwd: str | None = None
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secret_env: Mapping[str, str] = field(default_factory=dict, repr=False)  # what is hidden of it
     uploads: tuple[Upload, ...] = ()
     downloads: tuple[Download, ...] = ()
     charts: str | None = None
@@ -121,7 +128,12 @@ class RunRequest:
     def hidden(self) -> tuple[str, ...]:
         """What redaction must find, besides the account's own."""
         token = self.repo.token if self.repo is not None else None
-        return (*self.env.values(), *([token] if token else []))
+        return (*self.secret_env.values(), *([token] if token else []))
+
+    @property
+    def too_short_to_hide(self) -> list[str]:
+        """Names of variables whose secret value would take any text apart."""
+        return [name for name, value in self.secret_env.items() if 0 < len(value) < SHORTEST_SECRET]
 
     @property
     def flags_only_at_create(self) -> list[str]:
@@ -134,8 +146,9 @@ def read_run_request(given: argparse.Namespace, access: HostAccess) -> RunReques
 
     Raises Failure for what may not be read, and UsageFailure for what is not there.
     """
-    env = read_environment(given, access)
-    programs = read_programs(given, access)
+    env, secret_env = read_environment(given, access)
+    uploads = tuple(read_upload(text, access) for text in given.upload)
+    programs = read_programs(given, access, uploads)
     repo = read_repository(given, access)
     refuse_charts(given, programs, access)
     as_given = (
@@ -145,10 +158,11 @@ def read_run_request(given: argparse.Namespace, access: HostAccess) -> RunReques
     return RunRequest(
         **{name: getattr(given, name) for name in as_given.split()},
         programs=programs,
-        setup=tuple(Program(text) for text in given.setup),
-        server=None if given.serve is None else Program(given.serve),
+        setup=tuple(Program(shell_text(text)) for text in given.setup),
+        server=None if given.serve is None else Program(shell_text(given.serve)),
         env=env,
-        uploads=tuple(read_upload(text, access) for text in given.upload),
+        secret_env=secret_env,
+        uploads=uploads,
         downloads=tuple(read_download(text, access, force=given.force) for text in given.download),
         repo=repo,
         network=NetworkRule(given.no_network, tuple(given.allow_domain), tuple(given.allow_cidr)),
@@ -167,13 +181,21 @@ def split_assignment(text: str) -> tuple[str, str]:
     return name, value
 
 
-def read_environment(given: argparse.Namespace, access: HostAccess) -> dict[str, str]:
-    """The later ones win: of files, of names of this machine's variables, of values given."""
-    found: dict[str, str] = {}
+def read_environment(
+    given: argparse.Namespace, access: HostAccess
+) -> tuple[dict[str, str], dict[str, str]]:
+    """All variables, and those of them that are secret.
+
+    The later ones win: of files, of names of this machine's variables, of values given. What is
+    from this machine is secret, of the values given what looks so.
+    """
+    passed: dict[str, str] = {}
     for file in given.env_file:
-        found |= read_env_file(file, access)
-    found |= {name: access.variable(name) for name in given.env if "=" not in name}
-    return found | dict(split_assignment(text) for text in given.env if "=" in text)
+        passed |= read_env_file(file, access)
+    passed |= {name: access.variable(name) for name in given.env if "=" not in name}
+    typed = dict(split_assignment(text) for text in given.env if "=" in text)
+    secret = {name: value for name, value in passed.items() if name not in typed}
+    return passed | typed, secret | secret_values(typed)
 
 
 def read_vault_names(given: argparse.Namespace, access: HostAccess) -> dict[str, str]:
@@ -201,19 +223,35 @@ def read_env_file(file: str, access: HostAccess) -> dict[str, str]:
     return found
 
 
-def read_programs(given: argparse.Namespace, access: HostAccess) -> tuple[Program, ...]:
+def shell_text(text: str) -> str:
+    """Without the CR of Windows' line ends, which a shell takes for a part of the last word."""
+    return re.sub(r"\r(?=\n|\Z)", "", text)
+
+
+def read_programs(
+    given: argparse.Namespace, access: HostAccess, uploads: Sequence[Upload] = ()
+) -> tuple[Program, ...]:
     """The steps after the setup, each with its text, arguments and stdin."""
     piped = FROM_STDIN in (*given.command, given.code, given.file)
+    if piped and given.stdin == FROM_STDIN:
+        raise UsageFailure(
+            "--stdin - and a program that is - cannot both be read from stdin",
+            fix="name a file for one of them",
+        )
     text = read_program_on_stdin() if piped else ""
-    found = [Program(text if command == FROM_STDIN else command) for command in given.command]
+    found = [
+        Program(shell_text(text if command == FROM_STDIN else command)) for command in given.command
+    ]
     if piped and not found:
         found = [Program(text, given.language or "python")]
     elif given.code is not None:
         found = [Program(given.code, given.language or "python")]
     elif given.file is not None:
-        found = [read_program_file(given.file, given.language, access)]
+        found = [read_program_file(given.file, given.language, access, uploads)]
     stdin = None
-    if given.stdin is not None:
+    if given.stdin == FROM_STDIN:
+        stdin = read_piped("the program's input", LARGEST_TRANSFER)
+    elif given.stdin is not None:
         stdin = access.read("--stdin", given.stdin, limit=LARGEST_TRANSFER)
     return tuple(
         replace(
@@ -226,19 +264,28 @@ def read_programs(given: argparse.Namespace, access: HostAccess) -> tuple[Progra
     )
 
 
-def read_program_on_stdin() -> str:
-    """What a `-` stands for."""
+def read_piped(what: str, limit: int) -> bytes:
+    """What a `-` stands for; a key is refused as in a file."""
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageFailure(
-            "- reads the program from stdin, which is a terminal here",
-            fix="pipe it in, or use --file PATH",
+            f"- reads {what} from stdin, which is a terminal here",
+            fix="pipe it in, or name a file",
         )
-    data = sys.stdin.buffer.read(LARGEST_TEXT + 1)
-    if len(data) > LARGEST_TEXT:
+    data = sys.stdin.buffer.read(limit + 1)
+    if len(data) > limit:
         raise UsageFailure(
-            f"the program on stdin is larger than {LARGEST_TEXT >> 20} MiB",
-            fix="--upload it, and start it by --command",
+            f"{what} on stdin is larger than {limit >> 20} MiB",
+            fix="--upload it, and read it by --command",
         )
+    if holds_a_key("-", data[:KEY_LOOK]):
+        raise Failure(
+            "host_access", f"{what} on stdin holds a key", fix="pipe in what is not secret"
+        )
+    return data
+
+
+def read_program_on_stdin() -> str:
+    data = read_piped("the program", LARGEST_TEXT)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -252,7 +299,9 @@ def read_program_on_stdin() -> str:
     return text
 
 
-def read_program_file(file: str, language: str | None, access: HostAccess) -> Program:
+def read_program_file(
+    file: str, language: str | None, access: HostAccess, uploads: Sequence[Upload] = ()
+) -> Program:
     """--file as if its text had been given by --code or --command."""
     text = access.text("--file", file, limit=LARGEST_TEXT)
     if not text.strip():
@@ -260,13 +309,54 @@ def read_program_file(file: str, language: str | None, access: HostAccess) -> Pr
             f"--file {quote_path(file)} is empty", fix="name a file with a program in it"
         )
     ending = PurePath(file).suffix.lower()
-    language = language or languages.language_of_ending(ending)
-    if language is None and ending not in languages.SHELL_ENDINGS:
+    language = (
+        language
+        or languages.language_of_ending(ending)
+        or (languages.SHELL if ending in languages.SHELL_ENDINGS else None)
+        or (None if ending in UNSUPPORTED else languages.language_of_shebang(text))
+    )
+    if language is None:
         raise UsageFailure(
             f"--file {quote_path(file)}: no language goes by that ending",
-            fix="--language python, javascript or typescript",
+            fix=fix_for_file(file, ending),
         )
-    return Program(text, language, file=file)
+    place = find_place(file, access, uploads)
+    if language == languages.SHELL:
+        return Program(shell_text(text), file=file, place=place)
+    return Program(text, language, file=file, place=place)
+
+
+def fix_for_file(file: str, ending: str) -> str:
+    """A line that runs it all the same, where somebody knows how."""
+    path = shlex.quote(file)
+    if ending == languages.NOTEBOOK:
+        command = shlex.quote(f"{languages.RUN_NOTEBOOK} {path}")
+        return f"--upload {path} --setup '{languages.INSTALL_NOTEBOOK}' --command {command}"
+    if ending in languages.OTHER_PROGRAMS:
+        program = languages.OTHER_PROGRAMS[ending]
+        command = shlex.quote(f"{program} {path}")
+        return f"--upload {path} --command {command}, with an --image that has {program.split()[0]}"
+    return (
+        "--language python, javascript or typescript if it is one of these; else"
+        f" --upload {path} --command 'INTERPRETER {file}'"
+    )
+
+
+def find_place(file: str, access: HostAccess, uploads: Sequence[Upload]) -> str | None:
+    """Where an upload brings the file; None when none does, by its name.
+
+    An upload leaves out what is ignored, so the sandbox is asked once more.
+    """
+    real = access.allowed("--file", file)
+    for upload in uploads:
+        top = access.allowed("--upload", upload.here)
+        if real == top:
+            return upload.there
+        if real.is_relative_to(top):
+            return posixpath.normpath(
+                posixpath.join(upload.there, real.relative_to(top).as_posix())
+            )
+    return None
 
 
 def read_repository(given: argparse.Namespace, access: HostAccess) -> Repository | None:

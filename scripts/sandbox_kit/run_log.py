@@ -41,6 +41,13 @@ class RunLog:
             os.open(self.path, flags, 0o600), "w", encoding="utf-8", errors="replace", newline="\n"
         )
 
+    def flush(self) -> None:
+        if self._file is not None:
+            try:
+                self._file.flush()
+            except OSError as error:
+                self.problem = f"the full log {self.path} is incomplete: {error.strerror}"
+
     def close(self) -> None:
         if self._file is not None:
             try:

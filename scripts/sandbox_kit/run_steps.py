@@ -138,6 +138,10 @@ class RunSteps:
         )
         self._status.tell(f"the program runs on in the sandbox; its output: {logs}")
         self._status.tell(f"its exit code: {wait}")
+        if self._request.hidden:
+            self._status.tell(
+                "both hide the account's key alone: they do not know the values that were passed"
+            )
 
     async def _run_programs(self) -> bool:
         """Whether all of them succeeded; the first failure ends them."""
@@ -241,9 +245,12 @@ class RunSteps:
     async def _show_server_output(self, server: LastingProgram | None) -> None:
         if server is not None:
             with contextlib.suppress(Failure):
-                out, err = await self._sandbox.logs(server.session, server.command)
-                self._output.stdout.feed(out)
-                self._output.stderr.feed(err)
+                await self._sandbox.logs(
+                    server.session,
+                    server.command,
+                    self._output.stdout.feed,
+                    self._output.stderr.feed,
+                )
 
 
 def refuse_looser_rule(rule: NetworkRule, info: SandboxInfo) -> None:

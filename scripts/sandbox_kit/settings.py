@@ -5,6 +5,8 @@ A `.env` may name a key, never an endpoint.
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -42,8 +44,9 @@ class Settings:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What redaction must find."""
-        return tuple(value for value in (self.api_key, self.jwt_token) if value)
+        """What redaction must find: also the password of a proxy, which errors may quote."""
+        found = (self.api_key, self.jwt_token, *proxy_passwords(os.environ))
+        return tuple(value for value in found if value)
 
     def describe(self) -> str:
         """For people: which engine, where, and whose key."""
@@ -53,6 +56,42 @@ class Settings:
                 f" kernel), key from {self.key_source}"
             )
         return f"cloud at {self.endpoint}, key from {self.key_source}"
+
+
+def proxy_passwords(variables: Mapping[str, str]) -> list[str]:
+    """Of HTTPS_PROXY=http://USER:PASSWORD@HOST and its like, as they stand there."""
+    found = []
+    for name, value in variables.items():
+        if name.lower().endswith("_proxy"):
+            user = value.partition("://")[2].partition("/")[0].rpartition("@")[0]
+            found.append(user.partition(":")[2])
+    return [password for password in found if password]
+
+
+def refuse_broken_proxy(endpoint: str, variables: Mapping[str, str]) -> None:
+    """Raises Failure network for a proxy by which no request can go; its value is not told."""
+    from urllib.parse import urlsplit
+    from urllib.request import proxy_bypass
+
+    target = urlsplit(endpoint)
+    if proxy_bypass(target.hostname or ""):
+        return
+    names = (f"{target.scheme}_proxy", f"{target.scheme.upper()}_PROXY")
+    name = next((name for name in names if variables.get(name)), None)
+    if name is None:
+        return
+    try:
+        proxy = urlsplit(variables[name])
+        usable = proxy.scheme in ("http", "https") and bool(proxy.hostname) and proxy.port != 0
+    except ValueError:  # its port is no number
+        usable = False
+    if not usable:
+        raise Failure(
+            "network",
+            f"{name} is no address of an HTTP proxy, so nothing was sent",
+            fix=f"export {name}=http://HOST:PORT, or unset it",
+            unsent=True,
+        )
 
 
 def local_settings() -> Settings:
@@ -121,30 +160,70 @@ def read_credentials(
     """Values and their sources, in the SDK's order: environment, .env.local, .env.
 
     Where any credential is exported no file is read: a stranger's would complete it with an account
-    or a region of its own.
+    or a region of its own. Raises Failure no_credentials for a file that cannot be read before a
+    key was found, and for a key that is none.
     """
-    names = ("DAYTONA_API_KEY", "DAYTONA_JWT_TOKEN", "DAYTONA_ORGANIZATION_ID", "DAYTONA_TARGET")
-    exported = any(variables.get(name) for name in CREDENTIALS)
-    files = () if exported else tuple((name, read_dotenv(folder / name)) for name in DOTENV_FILES)
-    layers = [("the environment", variables), *files]
+    names = (*CREDENTIALS, "DAYTONA_TARGET")
     values: dict[str, str] = {}
     sources: dict[str, str] = {}
-    for source, layer in layers:
+
+    def take(source: str, layer: Mapping[str, str]) -> None:
         for name in names:
-            if name not in values and layer.get(name):
-                values[name], sources[name] = layer[name], source
+            value = layer.get(name, "").strip()
+            if name not in values and value:
+                values[name], sources[name] = value, source
+
+    take("the environment", variables)
+    if not any(variables.get(name) for name in CREDENTIALS):
+        for name in DOTENV_FILES:
+            take(name, read_dotenv(folder / name, needed="DAYTONA_API_KEY" not in values))
+    for name in CREDENTIALS:
+        refuse_broken_credential(name, values.get(name, ""), sources.get(name, ""))
     return values, sources
 
 
-def read_dotenv(path: Path) -> dict[str, str]:
-    """Variables of one file, without expansion; {} when it is absent or unreadable."""
+def refuse_broken_credential(name: str, value: str, source: str) -> None:
+    """Raises Failure for what no HTTP header can carry: it would fail at the first request."""
+    if all("!" <= char <= "~" for char in value):
+        return
+    raise Failure(
+        "no_credentials",
+        f"{name} of {source} holds a blank, a line break or another character that no key has",
+        fix=f"copy the key once more from the Daytona dashboard: export {name}=...",
+    )
+
+
+def read_dotenv(path: Path, *, needed: bool = True) -> dict[str, str]:
+    """Variables of one file, without expansion; {} when it is absent.
+
+    One that cannot be read raises Failure no_credentials if it is `needed`: its key must not count
+    as absent.
+    """
     from dotenv import dotenv_values
 
     try:
         if not path.is_file():
             return {}
-        return {
-            name: value for name, value in dotenv_values(path, interpolate=False).items() if value
-        }
-    except (OSError, UnicodeDecodeError):
-        return {}
+        data = path.read_bytes()
+        text = data.decode("utf-8-sig")
+        if "\0" in text:
+            raise ValueError("NUL")
+    except OSError as error:
+        problem = f"{path.name} here cannot be read: {error.strerror}"
+        fix = f"make {path.name} readable, or export DAYTONA_API_KEY"
+    except ValueError:
+        problem = f"{path.name} here is {name_encoding(data)}, not UTF-8, so no key is read from it"
+        fix = f"save {path.name} as UTF-8, or export DAYTONA_API_KEY"
+    else:
+        found = dotenv_values(stream=io.StringIO(text), interpolate=False)
+        return {name: value for name, value in found.items() if value}
+    if needed:
+        raise Failure("no_credentials", problem, fix=fix)
+    return {}
+
+
+def name_encoding(data: bytes) -> str:
+    """Of text that is no UTF-8, as far as its bytes tell."""
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "UTF-32"
+    return "UTF-16" if b"\0" in data else "in another encoding (Latin-1 or the like)"

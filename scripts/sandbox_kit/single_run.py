@@ -10,11 +10,12 @@ from typing import Any
 
 from .archive.packing import PackedUpload, temporary_tar
 from .archive.worker import pack_in_worker
-from .console import write_quietly
-from .errors import Failure, UsageFailure, as_failure, with_local_fix
+from .console import LostOutput, write_quietly
+from .errors import Failure, UsageFailure, as_failure, output_lost, with_local_fix
 from .host_access import HostAccess
 from .interrupts import Interrupts
 from .ownership import RunIdentity, this_user
+from .redaction import SHORTEST_SECRET
 from .report import RunReport
 from .request import RunRequest, refuse_foreign_account
 from .run import Run, create_spec
@@ -52,6 +53,8 @@ class SingleRun:
         elif self._request.display.json:
             answer = self._report.as_json(self._run.output if self._run else None)
             write_quietly(sys.stdout, json.dumps(self._without_secrets(answer)) + "\n")
+        if LostOutput.why is not None:
+            self._report.failure = output_lost(LostOutput.why)
         self._say_last_line()
         return self._report.choose_exit_code()
 
@@ -91,6 +94,11 @@ class SingleRun:
         self._status.hide(settings.secrets)
         if not request.dry_run:
             self._status.tell(f"engine: {settings.describe()}")
+            if short := request.too_short_to_hide:
+                self._status.tell(
+                    f"shown if the program prints it, being shorter than {SHORTEST_SECRET}"
+                    f" characters: the value of {', '.join(short)}"
+                )
         refuse_foreign_account(request, settings)
         if settings.engine == "local" and any(
             program.language == "typescript" for program in request.programs

@@ -9,8 +9,8 @@ import traceback
 from collections.abc import Iterable, Iterator
 
 from .console import MARK, one_line, print_failure, print_status, write_quietly
-from .output import Redactor
 from .plain_text import strip_controls
+from .redaction import Redactor
 
 
 class StatusLog:
@@ -70,7 +70,7 @@ class StatusLog:
 
     def show(self, text: str) -> str:
         """What `tell` makes of it."""
-        return one_line(self.clean(text))
+        return self.clean(one_line(self.clean(text)))
 
     def tell_own(self, text: str) -> None:
         """Words of ours alone: a secret may be chosen to take them out."""
@@ -79,14 +79,14 @@ class StatusLog:
     def trace(self, error: BaseException) -> None:
         """--debug: where it came from, a line each; what a server said of it is in there too."""
         for line in "".join(traceback.format_exception(error)).splitlines():
-            print_status(f"{MARK}   {one_line(self.clean(line))}")
+            print_status(f"{MARK}   {self.show(line)}")
 
     def fail(self, message: str, fix: str, *, whose: str = "") -> None:
         """The last two lines of a failed run; `whose` and `fix` are words of ours alone.
 
         A secret may be chosen to take them out.
         """
-        print_failure(whose + self.clean(message), fix)
+        print_failure(whose + self.show(message), fix)
 
 
 async def count_seconds(what: str) -> None:

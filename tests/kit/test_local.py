@@ -87,4 +87,4 @@ def test_an_engine_that_cannot_work_is_local_unavailable(monkeypatch: pytest.Mon
         find_or_start()
 
     assert caught.value.kind == "local_unavailable"
-    assert "--state-dir" in caught.value.fix
+    assert "DAYTONA_LOCAL_STATE" in caught.value.fix

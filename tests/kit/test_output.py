@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from sandbox_kit.console import one_line
-from sandbox_kit.output import EscapeFilter, HeadAndTail, OutputStream, Redactor
+from sandbox_kit.output import EscapeFilter, HeadAndTail, LastStates, OutputStream
 from sandbox_kit.plain_text import is_plain_text, strip_controls
+from sandbox_kit.redaction import Redactor
 from sandbox_kit.run_log import RunLog
 from sandbox_kit.state_files import prune_old_files
 from sandbox_kit.status_log import StatusLog
@@ -30,7 +31,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunLog:
     return RunLog("run-1")
 
 
-def fed(stage: Redactor | EscapeFilter, chunks: list[str]) -> str:
+def fed(stage: Redactor | EscapeFilter | LastStates, chunks: list[str]) -> str:
     return "".join(stage.feed(chunk) for chunk in chunks) + stage.finish()
 
 
@@ -99,6 +100,35 @@ def test_an_escape_that_never_ends_does_not_swallow_the_output() -> None:
 
     assert text.endswith("end")
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("".join(f"\r{done}%" for done in range(1001)) + "\nend\n", "\n1000%\nend\n"),
+        ("0%\r50%\r100%\r\nend", "0%\n100%\nend"),
+        ("a\rb", "a\nb"),
+        ("0%\r50%\r    \rdone\n", "0%\ndone\n"),
+        ("working\r", "working"),
+        ("one\r\ntwo\r\n", "one\ntwo\n"),
+        ("a\r" + "x" * 9000 + "\n", "a\n" + "x" * 9000 + "\n"),
+    ],
+    ids=["bar", "CRLF", "no end", "wiped", "one state", "Windows", "text"],
+)
+def test_a_line_that_is_written_again_counts_as_its_first_and_last_state(
+    log: RunLog, raw: str, shown: str
+) -> None:
+    """A progress bar's 1,001 updates once filled the 16,000 characters; the log has them all."""
+    for size in (1, 7, len(raw)):
+        written: list[str] = []
+        stream = OutputStream(written.append, limit=20_000, secrets=[], log=log)
+        for start in range(0, len(raw), size):
+            stream.feed(raw[start : start + size])
+        stream.finish()
+        assert "".join(written) == shown
+    log.close()
+
+    assert raw.replace("\r\n", "\n").replace("\r", "\n") in log.path.read_text()
 
 
 @pytest.mark.parametrize(

@@ -261,7 +261,7 @@ CALLS: dict[str, tuple[Ours, Theirs]] = {
         lambda _, sandbox: sandbox.process.get_session_command_logs_async("s", "c", ignore, ignore),
     ),
     "logs": (
-        lambda _, handle: handle.logs("s", "c"),
+        lambda _, handle: handle.logs("s", "c", ignore, ignore),
         lambda _, sandbox: sandbox.process.get_session_command_logs("s", "c"),
     ),
     "exit code": (

@@ -70,6 +70,63 @@ def test_half_a_login_is_not_completed_by_a_file(tmp_path: Path, name: str) -> N
     assert caught.value.kind == "no_credentials"
 
 
+@pytest.mark.parametrize("name", [".env", ".env.local"])
+@pytest.mark.parametrize(
+    ("encoding", "named"),
+    [
+        ("utf-16", "UTF-16"),
+        ("utf-16-le", "UTF-16"),
+        ("utf-32", "UTF-32"),
+        ("latin-1", "another encoding"),
+    ],
+)
+def test_a_file_that_cannot_be_decoded_is_named_with_its_encoding(
+    tmp_path: Path, name: str, encoding: str, named: str
+) -> None:
+    """PowerShell's `echo … > .env` writes UTF-16; the user was told that there is no key."""
+    (tmp_path / name).write_bytes(f"# gr\u00f6\u00dfe\nDAYTONA_API_KEY={KEY}\n".encode(encoding))
+    with pytest.raises(Failure) as caught:
+        settings_from_environment({}, tmp_path)
+
+    assert caught.value.kind == "no_credentials"
+    assert f"{name} here is" in caught.value.message
+    assert named in caught.value.message
+    assert caught.value.fix == f"save {name} as UTF-8, or export DAYTONA_API_KEY"
+
+
+def test_a_file_that_cannot_be_decoded_is_nobodys_business_once_there_is_a_key(
+    tmp_path: Path,
+) -> None:
+    """From the environment or from the file before it."""
+    (tmp_path / ".env").write_bytes(b"\xff\xfe")
+    assert settings_from_environment({"DAYTONA_API_KEY": KEY}, tmp_path).api_key == KEY
+    (tmp_path / ".env.local").write_text(f"DAYTONA_API_KEY={KEY}\n")
+    assert settings_from_environment({}, tmp_path).key_source == ".env.local"
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
+    """Windows' editors write one before UTF-8."""
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfDAYTONA_API_KEY=" + KEY.encode() + b"\r\n")
+
+    assert settings_from_environment({}, tmp_path).api_key == KEY
+
+
+def test_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not taken for one without a key."""
+
+    def denied(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / ".env").write_text(f"DAYTONA_API_KEY={KEY}\n")
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    with pytest.raises(Failure) as caught:
+        settings_from_environment({}, tmp_path)
+
+    assert caught.value.message == ".env here cannot be read: Permission denied"
+
+
 def test_a_file_cannot_say_where_the_key_is_sent(tmp_path: Path) -> None:
     """The working directory is often a stranger's repository."""
     (tmp_path / ".env").write_text("DAYTONA_API_URL=https://evil.example/api\n")

@@ -6,6 +6,7 @@ wait for a tool to come by. Pruned like logs.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -108,10 +109,13 @@ class HeldResults:
             new = os.open(place / download.tar, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(new, "wb") as file:
                 copy(file)
-            self.downloads.append(download)
-            index = [asdict(found) for found in self.downloads]
+            index = [asdict(found) for found in (*self.downloads, download)]
             write_private(place / INDEX, json.dumps(index).encode())
+            self.downloads.append(download)
         except OSError as error:
+            with contextlib.suppress(OSError):  # half an archive is of no use, and takes the room
+                (place / download.tar).unlink()
+                place.rmdir()
             raise Failure(
                 "host_access",
                 f"what came back could not be kept in {place}: {error.strerror}",

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import skill_env
 
 from ..errors import Failure, translate_error
-from ..settings import Settings
+from ..settings import Settings, refuse_broken_proxy
 
 
 @contextlib.contextmanager
@@ -54,11 +54,14 @@ def paused_collector() -> Iterator[None]:
 def prepare_environment(settings: Settings) -> None:
     """Set what the SDK's libraries read from the process.
 
-    No chatter, no proxy in front of loopback, no password of a netrc beside our key.
+    No chatter, no proxy in front of loopback, no password of a netrc beside our key. Raises Failure
+    network for a proxy that cannot be one.
     """
     os.environ["NETRC"] = os.devnull
     if settings.engine == "local":
         for name in ("NO_PROXY", "no_proxy"):
             os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost"]))
+    if settings.engine != "none":
+        refuse_broken_proxy(settings.endpoint, os.environ)
     for name in ("asyncio", "aiohttp"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

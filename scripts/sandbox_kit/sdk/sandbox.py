@@ -13,6 +13,7 @@ from ..errors import Failure
 from ..network_rule import NetworkRule
 from ..request import Repository
 from .loading import translating_errors
+from .log_body import LogBody
 from .session_log import Demultiplexer
 from .types import (
     SandboxInfo,
@@ -233,6 +234,7 @@ class Sandbox:
 
         with translating_errors("downloading"):
             await (await self._tools()).download(path, take, timeout_s=TRANSFER_TIMEOUT_S)
+            target.flush()  # a full disk here is known before the next step
 
     async def remove_folder(self, path: str) -> None:
         with translating_errors("removing the run's files"):
@@ -411,13 +413,18 @@ class Sandbox:
             finally:
                 streams.close()
 
-    async def logs(self, session: str, command: str) -> tuple[str, str]:
-        """Both streams as far as they are."""
+    async def logs(
+        self, session: str, command: str, out: Callable[[str], None], err: Callable[[str], None]
+    ) -> None:
+        """Both streams as far as they are, part by part: `out` and `err` must not hold a log."""
+        body = LogBody({"stdout": out, "stderr": err})
         with translating_errors("reading the output"):
-            logs = await (await self._tools()).process.get_session_command_logs(
-                session, command, _request_timeout=REQUEST_TIMEOUT_S
+            await (await self._tools()).read_log(
+                f"/process/session/{session}/command/{command}/logs",
+                body.feed,
+                timeout_s=REQUEST_TIMEOUT_S,
             )
-        return logs.stdout or "", logs.stderr or ""
+            body.finish()
 
     async def exit_code(self, session: str, command: str) -> int | None:
         """None while it runs."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 from typing import IO, Any
@@ -36,9 +35,7 @@ HEARTBEAT_S = 20.0
 LONGEST_REFUSAL = 2000  # characters
 LARGEST_REFUSAL = 64 << 10  # bytes of an error's body that are read
 LARGEST_ANSWER = 16 << 20  # bytes
-# A session's whole log may be as long as a server keeps it.
-LARGEST_OUTPUT = 512 << 20
-OUTPUTS = re.compile(r"/logs(\?|$)")
+LARGEST_LOG = 512 << 20  # as long as a server keeps it; it is read as it comes
 PAUSES_S = (0.25, 0.5)
 IDEMPOTENT = {"DELETE", "GET", "HEAD", "OPTIONS", "PUT"}
 
@@ -92,7 +89,7 @@ class Transport:
 
 
 class Toolbox:
-    """The toolbox of one sandbox: generated calls, and three streams that are not generated."""
+    """The toolbox of one sandbox: generated calls, and four streams that are not generated."""
 
     def __init__(self, api: Any, session: aiohttp.ClientSession) -> None:
         self.api = api
@@ -134,6 +131,29 @@ class Toolbox:
                 )
             async for chunk in answer.content.iter_any():
                 take(chunk)
+
+    async def read_log(self, path: str, feed: Callable[[bytes], None], *, timeout_s: float) -> None:
+        """The bytes of a command's log as they come.
+
+        Raises Failure server_error for more than LARGEST_LOG of them, packed or not.
+        """
+        size = 0
+        answer = await retry_idempotent(self._session.request)(
+            "GET",
+            f"{self._host}{path}",
+            headers={**self.api.default_headers, "Accept": "application/json"},
+            timeout=aiohttp.ClientTimeout(timeout_s),
+        )
+        async with answer:
+            if answer.status >= 400:
+                raise ApiException(
+                    status=answer.status, reason=answer.reason, body=await read_error_text(answer)
+                )
+            async for chunk in answer.content.iter_any():
+                size += len(chunk)
+                if size > LARGEST_LOG:
+                    raise too_long(LARGEST_LOG)
+                feed(chunk)
 
     async def follow(self, path: str, feed: Callable[[bytes], None]) -> None:
         """The messages of a stream until its end.
@@ -202,11 +222,10 @@ def limit_body_size(request: Request) -> Request:
 
     async def read(method: str, url: str, **options: Any) -> Any:
         answer = await request(method, url, **options)
-        limit = LARGEST_OUTPUT if OUTPUTS.search(url) else LARGEST_ANSWER
         answer.data = await (
             read_error_body(answer.response)
             if answer.status >= 400
-            else read_body(answer.response, limit)
+            else read_body(answer.response, LARGEST_ANSWER)
         )
         return answer
 
@@ -217,8 +236,16 @@ async def read_body(answer: aiohttp.ClientResponse, limit: int) -> bytes:
     """The body; raises Failure server_error for one that is too long."""
     data = await read_at_most(answer, limit)
     if len(data) > limit:
-        raise Failure("server_error", f"the server's answer is longer than {limit >> 20} MB")
+        raise too_long(limit)
     return data
+
+
+def too_long(limit: int) -> Failure:
+    return Failure(
+        "server_error",
+        f"the server's answer is longer than {limit >> 20} MB",
+        fix="let the program write to a file in the sandbox, and --download it",
+    )
 
 
 async def read_error_body(answer: aiohttp.ClientResponse) -> bytes:

@@ -1,0 +1,99 @@
+"""Secrets out of what we print: which values are secret, and every form that we print them in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from .console import one_line
+from .plain_text import strip_controls
+
+REDACTED = "[redacted]"
+SHORTEST_SECRET = 4  # characters; a shorter one would take the text around it apart
+# Names that say so, also where they are written together (APIKEY) or in camel case.
+SECRET_NAME = re.compile(
+    r"TOKEN(?!IZ)|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|APIKEY|ACCESSKEY|PRIVATEKEY"
+    r"|AUTH(?!OR(?!I))|(?<![A-Z])(KEYS?|PASS|PAT|CREDS?|JWT|COOKIES?|BEARER|DSN|PIN)(?![A-Z])"
+    r"|(?<=[A-Z0-9]_)PWD(?![A-Z])"
+)
+URL_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]*:([^/\s@]+)@", re.IGNORECASE)
+
+
+def secret_values(given: Mapping[str, str]) -> dict[str, str]:
+    """Of --env K=V, by name: values of names that say secret, and passwords in addresses.
+
+    What counts or configures stays: NODE_ENV=production must not take a word out of the output.
+    """
+    found: dict[str, str] = {}
+    for name, value in given.items():
+        if says_secret(name, value):
+            found[name] = value
+        elif password := URL_PASSWORD.search(value):
+            found[name] = password[1]
+    return found
+
+
+def says_secret(name: str, value: str) -> bool:
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).upper()
+    counts = words.endswith("TOKENS") and value.isdecimal()  # MAX_TOKENS=4096
+    return SECRET_NAME.search(words) is not None and not counts
+
+
+def printed_forms(secret: str) -> set[str]:
+    """As it is, and as it comes out of our filters, a shell's word, a terminal and our own lines.
+
+    Carriage returns and escapes are dropped on the way, a line of ours joins lines and spells other
+    alphabets out, and bytes that are no UTF-8 are replaced.
+    """
+    decoded = secret.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    forms = {secret, decoded}
+    forms |= {strip_controls(form, updates=updates) for form in forms for updates in "\r\n"}
+    forms |= {form.replace("\r", "") for form in forms}
+    forms |= {form.strip() for form in forms}
+    forms |= {form.replace("\n", "\r\n") for form in forms}
+    forms |= {one_line(form, len(form)) for form in forms}
+    forms |= {ascii(form)[1:-1] for form in forms}
+    forms |= {one_line(form, len(form)) for form in forms}
+    return {form for form in forms if len(form) >= SHORTEST_SECRET}
+
+
+class Redactor:
+    """Replaces secrets in a stream of text, also where one is split over chunks."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self.secrets = frozenset(secret for secret in secrets if len(secret) >= SHORTEST_SECRET)
+        forms = set[str]().union(*map(printed_forms, self.secrets))
+        self._forms = sorted(forms, key=len, reverse=True)
+        self._any_form = re.compile("|".join(map(re.escape, self._forms)))
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        """The text so far without secrets; a possible beginning of one is held back."""
+        text = self.clean(self._held + text)
+        keep = self._possible_beginning(text)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+    def finish(self) -> str:
+        held, self._held = self._held, ""
+        return held
+
+    def clean(self, text: str) -> str:
+        """In one pass: what stands in for a secret must not be taken for another."""
+        if not any(form in text for form in self._forms):  # a third of the time of the expression
+            return text
+        return self._any_form.sub(REDACTED, text)
+
+    def _possible_beginning(self, text: str) -> int:
+        """How many characters at the end may begin a secret."""
+        return max((overlap_length(text, form) for form in self._forms), default=0)
+
+
+def overlap_length(text: str, secret: str) -> int:
+    """Length of the longest end of `text` that begins `secret` and is not the whole of it."""
+    start = max(0, len(text) - len(secret) + 1)
+    while (start := text.find(secret[0], start)) >= 0:
+        if secret.startswith(text[start:]):
+            return len(text) - start
+        start += 1
+    return 0
