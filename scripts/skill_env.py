@@ -24,7 +24,7 @@ SKILL = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON = (3, 10)
 NEWER_PYTHONS = ("python3.14", "python3.13", "python3.12", "python3.11", "python3.10")
 SDK_FROM, SDK_BELOW = (0, 226), (2,)
-NEEDED = ("daytona", "python-dotenv", "pathspec")
+NEEDED = ("daytona", "python-dotenv", "dulwich")
 LOCAL_ENGINE = ("aiohttp", "python-socketio")
 STAMP = "daytona-sandbox.stamp"  # written last: an environment of ours without it was interrupted
 
@@ -84,7 +84,7 @@ def server_version() -> str:
 
 
 def enter(*, extra: Sequence[str] = ()) -> None:
-    """Go on in an interpreter that has the SDK in range, python-dotenv, pathspec and `extra`.
+    """Go on in an interpreter that has the SDK in range, python-dotenv, dulwich and `extra`.
 
     That is this one if it does. Otherwise this process is replaced by the same command line in the
     skill's environment. Raises NotInstalled.

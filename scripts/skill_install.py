@@ -29,7 +29,7 @@ import skill_env
 IMPORTED = {
     "daytona": "daytona",
     "python-dotenv": "dotenv",
-    "pathspec": "pathspec",
+    "dulwich": "dulwich",
 }  # what a check of an environment imports
 LOCK = skill_env.SKILL / "scripts" / "requirements.lock"
 PIP_VERSION = "26.3"

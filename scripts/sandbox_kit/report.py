@@ -29,6 +29,7 @@ class RunReport:
     steps: list[dict[str, Any]] = field(default_factory=list)
     files: list[dict[str, Any]] = field(default_factory=list)
     charts: list[str] = field(default_factory=list)
+    left_here: list[dict[str, str]] = field(default_factory=list)  # what did not travel, and why
     # What came back and was not written, and why.
     held: list[dict[str, Any]] = field(default_factory=list)
     fetch: str | None = None  # the command that brings it
@@ -61,6 +62,7 @@ class RunReport:
             "steps": self.steps,
             "files": self.files,
             "charts": self.charts,
+            "left_here": self.left_here,
             "held": self.held,
             "fetch": self.fetch,
             "preview": self.preview,

@@ -101,6 +101,10 @@ class RunSteps:
     async def _upload(self, packed: PackedUpload) -> None:
         archive = f"{self._dir.folder}.in.tar"
         self._status.say(f"uploading {packed.describe()}")
+        for problem in packed.problems:
+            self._status.tell(problem)
+        for line in packed.describe_left():
+            self._status.say(line)
         with self._status.waiting("uploading"):
             await self._sandbox.upload_file(str(packed.path), archive)
         command = f"tar -xPf {archive} --no-same-owner; code=$?; rm -f {archive}; exit $code"

@@ -114,7 +114,9 @@ class SingleRun:
         if not self._request.uploads:
             return None
         path = stack.enter_context(temporary_tar())
-        return await pack_in_worker(path, self._request.uploads, self._access)
+        packed = await pack_in_worker(path, self._request.uploads, self._access)
+        self._report.left_here = packed.left_as_json()
+        return packed
 
     def _finish_output(self) -> None:
         if self._run is None:

@@ -62,7 +62,7 @@ def names_sent(access: HostAccess, *uploads: str) -> tuple[list[str], list[str]]
         ) as archive,
     ):
         return sorted(member.name for member in archive if not member.isdir()), sorted(
-            found.skipped
+            left.path for left in found.left
         )
 
 
@@ -95,7 +95,7 @@ def test_rules_above_the_uploaded_folder_hold_too(tmp_path: Path) -> None:
         tmp_path, **{".git/HEAD": "", ".gitignore": "*.bin\n", "src/a.bin": "1", "src/a.py": "2"}
     )
 
-    assert names_sent(access, "src") == (["src/a.py"], [])
+    assert names_sent(access, "src") == (["src/a.py"], ["src/a.bin"])
 
 
 def test_what_looks_like_a_key_stays_and_is_named(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_what_looks_like_a_key_stays_and_is_named(tmp_path: Path) -> None:
 
     assert names_sent(access, "p") == (
         ["p/.flake8"],
-        [".env", ".npmrc", ".ssh/", "id_rsa", "server.pem"],
+        ["p/.env", "p/.npmrc", "p/.ssh/", "p/id_rsa", "p/server.pem"],
     )
 
 
@@ -136,15 +136,15 @@ def test_links_that_lead_out_stay(tmp_path: Path) -> None:
         kinds = {member.name: member.issym() for member in archive if not member.isdir()}
 
     assert kinds == {"p/real": False, "p/inner": True, "p/loop": True}
-    assert sorted(found.skipped) == ["absolute", "folder", "outer"]
+    assert sorted(left.path for left in found.left) == ["p/absolute", "p/folder", "p/outer"]
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    """Only regular files go."""
+    """Only regular files go; what is none is told."""
     access = project(tmp_path, p__a="x")
     os.mkfifo(tmp_path / "p" / "pipe")
 
-    assert names_sent(access, "p") == (["p/a"], [])
+    assert names_sent(access, "p") == (["p/a"], ["p/pipe"])
 
 
 @pytest.mark.parametrize("target", [None, "/dev/zero"])

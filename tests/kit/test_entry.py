@@ -161,7 +161,7 @@ def fake_environment(clone: Path, sdk: str) -> None:
     (folder / "bin" / "python").symlink_to(PYTHON)
     (folder / "pyvenv.cfg").write_text(f"home = {Path(PYTHON).parent}\n")
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    for name in (f"daytona-{sdk}", "python_dotenv-1.0.0", "pathspec-0.12.0"):
+    for name in (f"daytona-{sdk}", "python_dotenv-1.0.0", "dulwich-1.2.21"):
         (folder / "lib" / f"python{version}" / "site-packages" / f"{name}.dist-info").mkdir(
             parents=True
         )

@@ -146,7 +146,7 @@ def test_json_is_one_object_with_everything(run: Script) -> None:
     assert set(answer) == set(
         """
         engine endpoint sandbox exit_code whose timed_out seconds stdout stderr streams
-        truncated log steps files charts held fetch preview error
+        truncated log steps files charts left_here held fetch preview error
     """.split()
     )
     assert (answer["engine"], answer["stdout"], answer["stderr"], answer["streams"]) == (

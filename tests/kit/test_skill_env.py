@@ -72,20 +72,20 @@ def test_missing_packages_are_named(tmp_path: Path) -> None:
     assert found is not None
     assert (found.kind, str(found)) == (
         "sdk_missing",
-        "python-dotenv, pathspec, aiohttp not installed",
+        "python-dotenv, dulwich, aiohttp not installed",
     )
 
 
 def test_a_whole_environment_has_no_problem(tmp_path: Path) -> None:
     """Names are compared as PEP 503 normalises them."""
-    names = ("daytona-0.300.0", "python_dotenv-1.0", "pathspec-1.0", "Python.SocketIO-5")
+    names = ("daytona-0.300.0", "python_dotenv-1.0", "dulwich-1.2", "Python.SocketIO-5")
 
     assert skill_env.problem(site(tmp_path, *names)) is None
 
 
 def test_a_2x_sdk_is_told_from_a_missing_one(tmp_path: Path) -> None:
     """2.x removed this API."""
-    found = skill_env.problem(site(tmp_path, "daytona-2.0.0", "python_dotenv-1.0", "pathspec-1.0"))
+    found = skill_env.problem(site(tmp_path, "daytona-2.0.0", "python_dotenv-1.0", "dulwich-1.2"))
 
     assert found is not None
     assert found.kind == "sdk_version"
@@ -148,7 +148,7 @@ def environment(folder: Path, sdk: str = "0.226.1") -> Path:
         folder / "lib" / "python3.12" / "site-packages",
         f"daytona-{sdk}",
         "python_dotenv-1.0",
-        "pathspec-1.0",
+        "dulwich-1.2",
     )
     (folder / "bin").mkdir()
     (folder / "bin" / "python").write_text("")

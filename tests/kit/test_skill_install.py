@@ -21,8 +21,8 @@ import skill_env
 import skill_install
 from skill_install import InstallFailed, install
 
-PACKAGES = {"daytona": "0.226.1", "python-dotenv": "1.0", "pathspec": "1.0"}
-MODULES = {"daytona": "daytona", "python-dotenv": "dotenv", "pathspec": "pathspec"}
+PACKAGES = {"daytona": "0.226.1", "python-dotenv": "1.0", "dulwich": "1.2"}
+MODULES = {"daytona": "daytona", "python-dotenv": "dotenv", "dulwich": "dulwich"}
 
 
 class Index(http.server.SimpleHTTPRequestHandler):

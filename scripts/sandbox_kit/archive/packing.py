@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
+import stat
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -12,17 +13,37 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from skill_env import quoted
+
 from ..console import quote_path
 from ..defaults import LARGEST_TRANSFER, MOST_FILES
 from ..errors import Failure, UsageFailure
 from ..host_access.folders import OpenFolder, open_folder, open_regular_file
-from ..host_access.gate import HostAccess
-from ..host_access.keys import KEY_LOOK, holds_a_key, may_leave
-from .ignore_rules import IgnoreRules
+from ..host_access.gate import MORE_PATHS, HostAccess
+from ..host_access.keys import (
+    BY_CONTENT,
+    BY_NAME,
+    DOTFILE,
+    KEY_LOOK,
+    SOURCES,
+    holds_a_key,
+    holds_a_token,
+)
 from .pairs import Upload
+from .selection import (
+    GIT_ITSELF,
+    IGNORED,
+    LEADS_OUT,
+    NO_FILE,
+    OWN_REPOSITORY,
+    SUBMODULE,
+    LeftHere,
+    Selected,
+    Selection,
+)
 
 NAMES_SHOWN = 8
-PLAIN_MODE, FOLDER_MODE = 0o644, 0o755
+PLAIN_MODE, FOLDER_MODE, LINK_MODE = 0o644, 0o755, 0o777
 
 
 @dataclass
@@ -32,12 +53,40 @@ class PackedUpload:
     path: Path
     files: int = 0
     size: int = 0
-    skipped: list[str] = field(default_factory=list)
+    left: list[LeftPath] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)  # sentences on what could not be read
 
     def describe(self) -> str:
-        skipped = f"; left here: {list_names(self.skipped)}" if self.skipped else ""
-        plural = "" if self.files == 1 else "s"
-        return f"{self.files} file{plural}, {readable_size(self.size)}{skipped}"
+        return f"{describe_number(self.files, 'file')}, {readable_size(self.size)}"
+
+    def describe_left(self) -> list[str]:
+        """A line for each reason: which stay, how many, and what to type."""
+        reasons: dict[str, list[LeftPath]] = {}
+        for found in self.left:
+            reasons.setdefault(found.reason, []).append(found)
+        return [describe_reason(reason, found) for reason, found in reasons.items()]
+
+    def left_as_json(self) -> list[dict[str, str]]:
+        return [{"path": found.path, "reason": found.reason} for found in self.left]
+
+
+@dataclass(frozen=True)
+class LeftPath:
+    """What stays here: its path as a flag would name it, and what to type that sends it."""
+
+    path: str
+    reason: str
+    fix: str | None = None
+
+
+def describe_reason(reason: str, found: list[LeftPath]) -> str:
+    fixed = next((left for left in found if left.fix), None)
+    fix = f"; {fixed.fix}" if fixed is not None else ""
+    return f"left here: {list_names([left.path for left in found])}: {len(found)}, {reason}{fix}"
+
+
+def describe_number(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def list_names(names: list[str]) -> str:
@@ -66,105 +115,145 @@ def temporary_tar() -> Iterator[Path]:
 
 
 def pack_uploads(path: Path, uploads: Sequence[Upload], access: HostAccess) -> PackedUpload:
-    """All of `uploads` in one tar at `path`; raises Failure for too much or what cannot be read."""
+    """All of `uploads` in one tar at `path`; raises Failure for nothing, too much, or no access."""
     found = PackedUpload(path)
     with tarfile.open(path, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for upload in uploads:
-            here, there = upload.here, upload.there
-            top = access.folder_to_read("--upload", here)
+            top = access.folder_to_read("--upload", upload.here)
             if top is None:
-                real = access.allowed("--upload", here)
-                with access.open_folder("--upload", here, real.parent, write=False) as folder:
-                    add_file(archive, folder, real.name, there, found, named=True)
+                real = access.allowed("--upload", upload.here)
+                with access.open_folder("--upload", upload.here, real.parent, write=False) as held:
+                    add_file(archive, held, real.name, upload.there, found, named=True)
             else:
-                access.open_folder("--upload", here, top, write=False).close()
-                add_folder(archive, top, there, found)
+                access.open_folder("--upload", upload.here, top, write=False).close()
+                add_folder(archive, top, upload, found)
     return found
 
 
-def add_folder(archive: tarfile.TarFile, top: Path, there: str, found: PackedUpload) -> None:
-    """A tree without what git would ignore, what looks secret, and what is no file."""
-    rules = IgnoreRules(top)
-    if there != ".":
-        add_entry(archive, there, tarfile.DIRTYPE, FOLDER_MODE)
-    for folder, folders, names in os.walk(top):
-        here = Path(folder)
-        rules.read(here)
-        keep = []
-        for name in sorted(folders):
-            path, relative = here / name, (here / name).relative_to(top)
-            if path.is_symlink():
-                add_link(archive, top, path, path_within(there, relative.as_posix()), found)
-            elif name == ".git" or rules.match(path, folder=True):
-                continue
-            elif not may_leave(name):
-                found.skipped.append(f"{relative.as_posix()}/")
-            else:
-                keep.append(name)
-                add_entry(
-                    archive, path_within(there, relative.as_posix()), tarfile.DIRTYPE, FOLDER_MODE
-                )
-        folders[:] = keep
-        add_names(archive, top, here, sorted(names), there=there, rules=rules, found=found)
+def add_folder(archive: tarfile.TarFile, top: Path, upload: Upload, found: PackedUpload) -> None:
+    """A tree without what git ignores, what looks secret, and what is no file."""
+    files, selection = found.files, Selection(top)
+    if upload.there != ".":
+        add_entry(archive, upload.there, tarfile.DIRTYPE, top.stat().st_mtime)
+    for selected in selection.walk():
+        add_selected(archive, selected, selection, upload.there, found)
+    left = [left_path(item, upload, top, has_git=selection.has_git) for item in selection.left]
+    found.left += left
+    if selection.problem and selection.problem not in found.problems:
+        found.problems.append(selection.problem)
+    if found.files == files:
+        raise nothing_to_send(upload, left)
+
+
+def add_selected(
+    archive: tarfile.TarFile,
+    selected: Selected,
+    selection: Selection,
+    there: str,
+    found: PackedUpload,
+) -> None:
+    """One folder's own entries."""
+    inside = path_within(there, selected.folder.relative_to(selection.top).as_posix())
+    try:
+        opened = open_folder(selected.folder)
+    except OSError:  # it went away meanwhile, and has nothing to add
+        return
+    with opened as folder:
+        for name in selected.folders:
+            status = folder.look(name)
+            if status is not None:
+                add_entry(archive, path_within(inside, name), tarfile.DIRTYPE, status.st_mtime)
+        for name in selected.names:
+            path = selected.folder / name
+            entry = path_within(inside, name)
+            reason = add_path(archive, folder, path, selection.top, entry, found)
+            if reason is not None:
+                selection.leave(path, reason)
+
+
+def nothing_to_send(upload: Upload, left: list[LeftPath]) -> UsageFailure:
+    """An empty folder, or one whose files all stay, is not what anybody means to send."""
+    told = "; ".join(PackedUpload(Path(), left=left).describe_left())
+    fix = next((item.fix for item in left if item.fix), "name a folder that holds files")
+    return UsageFailure(
+        f"--upload {quote_path(upload.here)}: no files to send" + (f"; {told}" if told else ""),
+        fix=fix,
+    )
+
+
+def left_path(item: LeftHere, upload: Upload, top: Path, *, has_git: bool) -> LeftPath:
+    """With the path as a flag would name it from the working directory."""
+    slash = "/" if item.path.endswith("/") else ""
+    here = path_within(upload.here.replace(os.sep, "/"), item.path)
+    pair = here
+    if path_within(upload.there, item.path) != here:
+        pair = f"{here}:{path_within(upload.there, item.path)}"
+    return LeftPath(here + slash, item.reason, fix_for(item, pair, here, top, has_git=has_git))
+
+
+def fix_for(item: LeftHere, pair: str, here: str, top: Path, *, has_git: bool) -> str | None:
+    """The one thing to type that sends it; None for what nothing sends."""
+    if item.reason in (IGNORED, SUBMODULE, OWN_REPOSITORY):
+        return f"to send it: --upload {quoted(pair)}"
+    if item.reason == GIT_ITSELF:
+        return "to name a version: --env SETUPTOOLS_SCM_PRETEND_VERSION=1.0; or --repo URL"
+    if item.reason == BY_NAME and has_git and here.lower().endswith(SOURCES):
+        return f"to send it: git add {quoted(here)}"
+    if item.reason in (BY_NAME, DOTFILE):
+        real = quoted(str(top / item.path.rstrip("/")))
+        return f"the user may allow it: export {MORE_PATHS}={real} before the session"
+    return None
 
 
 def path_within(there: str, relative: str) -> str:
     return posixpath.normpath(posixpath.join(there, relative))
 
 
-def add_names(
+def add_path(
     archive: tarfile.TarFile,
+    folder: OpenFolder,
+    path: Path,
     top: Path,
-    here: Path,
-    names: list[str],
-    *,
     there: str,
-    rules: IgnoreRules,
     found: PackedUpload,
-) -> None:
-    try:
-        opened = open_folder(here)
-    except OSError:  # it went away meanwhile, and has nothing to add
-        return
-    with opened as folder:
-        for name in names:
-            path = here / name
-            relative = path.relative_to(top).as_posix()
-            if rules.match(path, folder=False):
-                continue
-            if not may_leave(name):
-                found.skipped.append(relative)
-            elif path.is_symlink():
-                add_link(archive, top, path, path_within(there, relative), found)
-            elif path.is_file() and not add_file(
-                archive, folder, name, path_within(there, relative), found
-            ):
-                found.skipped.append(relative)
+) -> str | None:
+    """Why a file or link stays here after all; None when it was added, or is gone."""
+    status = folder.look(path.name)
+    if status is None:
+        return None
+    if stat.S_ISLNK(status.st_mode):
+        return None if add_link(archive, top, path, there, found) else LEADS_OUT
+    if not stat.S_ISREG(status.st_mode):
+        return NO_FILE
+    within = path.relative_to(top)
+    return None if add_file(archive, folder, path.name, there, found, within=within) else BY_CONTENT
 
 
 def add_entry(
-    archive: tarfile.TarFile, name: str, kind: bytes, mode: int, *, link: str = ""
+    archive: tarfile.TarFile, name: str, kind: bytes, changed: float, *, link: str = ""
 ) -> None:
+    """A folder or a link, with the time of its last change."""
     entry = tarfile.TarInfo(name)
-    entry.type, entry.mode, entry.linkname = kind, mode, link
+    entry.type, entry.mtime, entry.linkname = kind, int(changed), link
+    entry.mode = FOLDER_MODE if kind == tarfile.DIRTYPE else LINK_MODE
     archive.addfile(entry)
 
 
 def add_link(
     archive: tarfile.TarFile, top: Path, path: Path, name: str, found: PackedUpload
-) -> None:
-    """Add a relative link that stays in the tree, and skip any other.
+) -> bool:
+    """Add a relative link that stays in the tree; False for any other.
 
     Another one would lead nowhere in the sandbox, or show it this machine's paths.
     """
     target = os.readlink(path)
-    if os.path.isabs(target) or not Path(os.path.normpath(path.parent / target)).is_relative_to(
-        top
-    ):
-        found.skipped.append(path.relative_to(top).as_posix())
-    else:
-        add_entry(archive, name, tarfile.SYMTYPE, 0o777, link=Path(target).as_posix())
-        count_file(found, 0)
+    end = Path(os.path.normpath(path.parent / target))
+    if os.path.isabs(target) or not end.is_relative_to(top):
+        return False
+    changed = path.lstat().st_mtime
+    add_entry(archive, name, tarfile.SYMTYPE, changed, link=Path(target).as_posix())
+    count_file(found, 0)
+    return True
 
 
 def add_file(
@@ -174,11 +263,13 @@ def add_file(
     there: str,
     found: PackedUpload,
     *,
+    within: Path = Path(),
     named: bool = False,
 ) -> bool:
     """False for a key, which stays here; one that a flag `named` raises Failure host_access."""
     with open_regular_file("--upload", name, folder, name) as stream:
-        if holds_a_key(name, stream.read(KEY_LOOK)):
+        beginning = stream.read(KEY_LOOK)
+        if holds_a_key(name, beginning) or holds_a_token(within, beginning):
             if named:
                 raise Failure(
                     "host_access",

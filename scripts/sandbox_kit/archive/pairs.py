@@ -48,8 +48,13 @@ def split_pair(text: str, *, flag: str) -> tuple[str, str | None]:
 
 
 def read_upload(text: str, access: HostAccess) -> Upload:
-    """A path of the working directory keeps its place; raises Failure."""
-    here, there = split_pair(text, flag="--upload")
+    """A path of the working directory keeps its place; raises Failure.
+
+    Something whose whole name has colons is meant before HERE:THERE is.
+    """
+    here, there = text, None
+    if not is_whole_name(text, access):
+        here, there = split_pair(text, flag="--upload")
     real = access.allowed("--upload", here)
     if not real.exists():
         raise UsageFailure(
@@ -63,6 +68,14 @@ def read_upload(text: str, access: HostAccess) -> Upload:
             else real.name
         )
     return Upload(here, safe_remote(there, flag="--upload"))
+
+
+def is_whole_name(text: str, access: HostAccess) -> bool:
+    """Whether something is there of that name, colons and all, that may be read."""
+    try:
+        return ":" in text and access.allowed("--upload", text).exists()
+    except (Failure, OSError):
+        return False
 
 
 def safe_remote(path: str, *, flag: str) -> str:

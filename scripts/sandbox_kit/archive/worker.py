@@ -24,7 +24,7 @@ from ..host_access import HostAccess
 from ..host_access.held import HeldDownload, HeldFile, HeldResults
 from ..host_access.written import WrittenRecord
 from .fetching import fetch_results, list_held_files
-from .packing import PackedUpload, pack_uploads
+from .packing import LeftPath, PackedUpload, pack_uploads
 from .pairs import Upload
 from .unpacking import ArrivedDownload, SavedFile, unpack_download
 
@@ -58,9 +58,10 @@ async def pack_in_worker(
         raise Failure(
             "usage",
             f"--upload could not be packed: {lost}",
-            fix="name a smaller folder; a pattern of .gitignore with many stars takes for ever",
+            fix="name a smaller folder",
         ) from None
-    return PackedUpload(path, answer["files"], answer["size"], answer["skipped"])
+    left = [LeftPath(**found) for found in answer["left"]]
+    return PackedUpload(path, answer["files"], answer["size"], left, answer["problems"])
 
 
 async def unpack_in_worker(
@@ -196,7 +197,12 @@ def access_here(task: dict[str, Any]) -> HostAccess:
 def pack_here(task: dict[str, Any]) -> dict[str, Any]:
     uploads = [Upload(**found) for found in task["uploads"]]
     packed = pack_uploads(Path(task["path"]), uploads, access_here(task))
-    return {"files": packed.files, "size": packed.size, "skipped": packed.skipped}
+    return {
+        "files": packed.files,
+        "size": packed.size,
+        "left": [asdict(found) for found in packed.left],
+        "problems": packed.problems,
+    }
 
 
 def unpack_here(task: dict[str, Any]) -> dict[str, Any]:

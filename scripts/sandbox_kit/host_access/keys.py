@@ -6,28 +6,50 @@ import re
 from fnmatch import fnmatch
 from pathlib import PurePath
 
-# Dotfiles that tools read from a project and that hold no credentials; every other one stays here
-# (.env, .npmrc, .netrc, .git ...).
+# Dotfiles that tools and builds read from a project and that hold no credentials; every other one
+# stays here (.env, .npmrc, .netrc, .pypirc, .docker, .git ...).
 HARMLESS = tuple(
     """
-        .gitignore .gitattributes .gitmodules .editorconfig .dockerignore .eslintrc*
-        .eslintignore .prettierrc* .prettierignore .babelrc* .swcrc .mocharc* .nycrc*
-        .stylelintrc* .browserslistrc .flake8 .pylintrc .coveragerc .ruff.toml
-        .isort.cfg .style.yapf .pre-commit-config.yaml .python-version .node-version
-        .nvmrc .ruby-version .tool-versions .clang-format .clang-tidy .rustfmt.toml
-        .golangci.y*ml .github .storybook
+        .gitignore .gitattributes .gitmodules .gitkeep .keep .mailmap .editorconfig .dockerignore
+        .eslintrc* .eslintignore .prettierrc* .prettierignore .babelrc* .swcrc .mocharc* .nycrc*
+        .c8rc* .stylelintrc* .stylelintignore .postcssrc* .terserrc* .lintstagedrc* .commitlintrc*
+        .jshintrc .browserslistrc .npmignore .ember-cli .watchmanconfig .storybook .vitepress
+        .changeset .flake8 .pylintrc .coveragerc .ruff.toml .isort.cfg .style.yapf .mypy.ini
+        .bandit .codespellrc .importlinter .pre-commit-config.yaml .pre-commit-hooks.yaml
+        .markdownlint* .yamllint* .readthedocs.y*ml .python-version .node-version .nvmrc
+        .ruby-version .java-version .swift-version .go-version .tool-versions .sdkmanrc
+        .clang-format .clang-tidy .clangd .cmake-format* .rustfmt.toml .golangci.y*ml
+        .goreleaser.y*ml .rubocop.y*ml .rubocop_todo.y*ml .rspec .yardopts .simplecov
+        .formatter.exs .credo.exs .scalafmt.conf .scalafix.conf .jvmopts .sbtopts .ocamlformat
+        .hlint.yaml .luacheckrc .swiftlint.y*ml .swiftformat .php-cs-fixer* .phpcs.xml*
+        .bazelrc .bazelversion .bazelignore .buckconfig .terraform-version .terraform.lock.hcl
+        .tflint.hcl .helmignore .github .gitlab-ci.yml .travis.yml .circleci .appveyor.yml
+        .cirrus.yml .devcontainer .mvn .cargo .yarn .yarnrc .yarnrc.yml .pnp.cjs .pnp.loader.mjs
+        .pnpmfile.cjs .nojekyll .copier-answers.yml .cruft.json .all-contributorsrc
     """.split()
 )
-KEY_LIKE = tuple(
+# Cargo's other files in a project's folder are a home's, with credentials.
+OF_CARGO, CARGO_SETTINGS = ".cargo", ("config", "config.toml", "audit.toml", "mutants.toml")
+# Build tools' settings that may hold a token in plain text.
+WITH_TOKENS = (OF_CARGO, ".mvn", ".yarn", ".yarnrc", ".yarnrc.yml")
+TOKEN = re.compile(
+    rb"^[ \t]*[\"']?[\w./:@-]*(token|secret-key|password|passwd|authIdent)[\"']?[ \t]*[:= ][ \t]*"
+    rb"(?![\"' \t]*\$\{)\S|<(password|passphrase)>(?!\$\{)|://[^/\s:@]+:[^/\s:@]+@",
+    re.MULTILINE | re.IGNORECASE,
+)
+# Keys in data and settings; in source, a module that is about them.
+AMBIGUOUS = tuple("*credentials* secrets secrets.* *_secrets.* *tfstate* kubeconfig*".split())
+KEY_FILES = tuple(
     """
         *.pem *.key *.ppk *.p8 *.p12 *.pfx *.jks *.keystore *.keytab *.kdbx *.ovpn
-        *tfstate* *.tfvars* *.env *.env.* env.local env.prod* env.stag* id_rsa* id_dsa*
-        id_ecdsa* id_ed25519* *credentials* rootkey*.csv secrets secrets.* *_secrets.*
+        *.tfvars* *.env *.env.* env.local env.prod* env.stag* id_rsa* id_dsa*
+        id_ecdsa* id_ed25519* rootkey*.csv
         service-account*.json service_account*.json serviceaccount*.json
-        *adminsdk*.json client_secret*.json token.json auth.json local.settings.json kubeconfig*
+        *adminsdk*.json client_secret*.json token.json auth.json local.settings.json
         _netrc pgpass* *htpasswd
     """.split()
 )
+KEY_LIKE = (*KEY_FILES, *AMBIGUOUS)
 # A key by its content, whatever its file is called: at the beginning of a line, but for source,
 # where it may be a constant of a test.
 KEY_LINE = (
@@ -56,8 +78,9 @@ SECRET_LIKE = (
 )
 SOURCES = tuple(
     """
-        .py .js .mjs .cjs .ts .tsx .go .rs .java .kt .rb .c .h .cc .cpp .cs .php .md
-        .rst
+        .py .pyi .js .mjs .cjs .jsx .ts .mts .cts .tsx .vue .svelte .go .rs .java .kt .kts .scala
+        .clj .groovy .rb .c .h .cc .cpp .cxx .hh .hpp .cs .fs .swift .m .mm .php .ex .exs .erl .hs
+        .ml .lua .jl .dart .zig .proto .html .css .scss .md .rst
     """.split()
 )
 KEY_LOOK = 65536  # bytes of a file that are looked at
@@ -84,11 +107,36 @@ def holds_a_key(name: str, beginning: bytes) -> bool:
     return pattern.search(beginning) is not None
 
 
-def may_leave(name: str) -> bool:
-    """Whether a file or folder inside an uploaded folder may go along.
-
-    Of the dotfiles, tools' settings may: a project's tests need them.
-    """
+def holds_a_token(path: PurePath, beginning: bytes) -> bool:
+    """Whether a build tool's settings have one in plain text; `path` is that below a folder."""
     return (
-        not name.startswith(".") or any(fnmatch(name, pattern) for pattern in HARMLESS)
-    ) and not looks_like_a_key(name)
+        any(part in WITH_TOKENS for part in path.parts)
+        and not path.name.lower().endswith(SOURCES)
+        and TOKEN.search(beginning) is not None
+    )
+
+
+DOTFILE = "a dotfile that may hold credentials"
+BY_NAME = "a key by its name"
+BY_CONTENT = "a key by its content"
+
+
+def why_name_stays(path: PurePath, *, tracked: bool, folder: bool) -> str | None:
+    """Why a file or folder inside an uploaded folder does not go along; None when it may.
+
+    Of the dotfiles, tools' settings may: builds and tests need them. That git tracks it lifts only
+    the ambiguous names of source, and of folders for the source in them.
+    """
+    name = path.name
+    if name.startswith(".") and not any(fnmatch(name, pattern) for pattern in HARMLESS):
+        return DOTFILE
+    if path.parent.name == OF_CARGO and name not in CARGO_SETTINGS:
+        return DOTFILE
+    if not any(looks_like_a_key(part) for part in path.parts):
+        return None
+    is_source = tracked and (folder or name.lower().endswith(SOURCES))
+    return None if is_source and not is_a_key_file(name) else BY_NAME
+
+
+def is_a_key_file(name: str) -> bool:
+    return any(fnmatch(name.lower(), pattern) for pattern in KEY_FILES)
