@@ -14,19 +14,28 @@ if TYPE_CHECKING:
 MARK = "[sandbox]"
 PIECE = 512  # bytes: POSIX promises that a pipe which takes any takes so many
 LOOK_S, LONGEST_STALL_S = 0.2, 300.0  # seconds of a reader that stands still
+CUT = "…"  # where a text of somebody else's goes on
 LONGEST_LINE = 2000  # characters of one line of ours, whoever gave us the words
 
 
 class OpenLine:
     """Whether the last line that anybody wrote still has to end: a program's must not join ours."""
 
-    open = False
+    open = False  # of both streams, which mostly are one terminal
+    open_on_stderr = False  # of stderr alone, which may be a file
 
     @classmethod
-    def after(cls, text: str) -> None:
-        """Called with whatever was written to stdout or stderr, which mostly are one terminal."""
+    def after(cls, stream: TextIO, text: str) -> None:
+        """Called with whatever was written to stdout or stderr."""
         if text:
             cls.open = not text.endswith("\n")
+            if stream is sys.stderr:
+                cls.open_on_stderr = cls.open
+
+    @classmethod
+    def close(cls) -> str:
+        """What ends it."""
+        return "\n" if cls.open or cls.open_on_stderr else ""
 
 
 class LostOutput:
@@ -37,7 +46,7 @@ class LostOutput:
 
 def print_status(text: str) -> None:
     """A line of ours, on a line of its own."""
-    write_quietly(sys.stderr, "\n" * OpenLine.open + f"{text}\n")
+    write_quietly(sys.stderr, f"{OpenLine.close()}{text}\n")
 
 
 def print_failure(message: str, fix: str) -> None:
@@ -50,7 +59,7 @@ def one_line(text: str, limit: int = LONGEST_LINE) -> str:
 
     It holds no escape, no control character, nothing invisible.
     """
-    line = " ".join(text[:limit].split()) + ("…" if len(text) > limit else "")
+    line = " ".join(text[:limit].split()) + (CUT if len(text) > limit else "")
     if line.isascii() and line.isprintable():
         return line
     from .plain_text import without_escapes, without_invisible
@@ -97,7 +106,7 @@ def write_bounded(stream: TextIO, text: str) -> None:
     else:
         stream.flush()
         write_to_pipe(descriptor, text.encode("utf-8", "replace"))
-    OpenLine.after(text)
+    OpenLine.after(stream, text)
 
 
 def pipe_of(stream: TextIO) -> int | None:
@@ -151,7 +160,7 @@ def prepare_streams() -> None:
     Otherwise a character that a Windows console's code page does not have ends a run, and so does
     a pipe that is full for a moment.
     """
-    OpenLine.open = Interrupted.seen = False
+    OpenLine.open = OpenLine.open_on_stderr = Interrupted.seen = False
     LostOutput.why = None
     for stream in (sys.stdout, sys.stderr):
         make_blocking(stream)
@@ -177,4 +186,4 @@ LONGEST_SHOWN = 200
 def quote_path(given: str) -> str:
     """A path in a message: bounded, quoted when it holds more than plain characters."""
     text = given if given.isascii() and given.isprintable() and " " not in given else ascii(given)
-    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"
+    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + CUT

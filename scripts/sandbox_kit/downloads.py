@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from .archive.packing import NAMES_SHOWN, readable_size, temporary_tar
 from .archive.pairs import Download
-from .archive.unpacking import ArrivedDownload, SavedFile
+from .archive.unpacking import ArrivedDownload, SavedFile, Unpacked
 from .archive.worker import unpack_in_worker
 from .charts import chart_number
 from .console import quote_path
@@ -22,6 +22,7 @@ from .run_context import RunContext, RunRecord
 from .sdk import Sandbox
 
 NO_SUCH = 66  # as EX_NOINPUT of sysexits.h
+LONGEST_REASON = 300  # characters of what a command of ours said
 # A folder's content without its name; a file under its own. Hard links travel as files.
 PACK = (
     "set -e; if test -d {there}; then cd -- {there}; tar -cf {archive} .; "
@@ -73,36 +74,41 @@ class Downloads:
             self._held.files.append(HeldFile(here, reason, 0))
 
     async def _bring(self, number: int, download: Download) -> None:
-        saved = await self._transfer(f"out-{number}", download.there, download)
-        if saved is None:
+        found = await self._transfer(f"out-{number}", download.there, download)
+        if found is None:
             raise Failure(
                 "not_found",
                 f"--download {quote_path(download.there)}: the sandbox has no such file or folder",
                 fix="add `; ls -la` to the command to see what is there;"
                 " patterns such as *.csv are not expanded",
             )
-        self._report.files += [asdict(found) for found in saved]
-        total = readable_size(sum(found.bytes for found in saved))
+        saved = found.saved
+        self._report.files += [asdict(file) for file in saved]
+        total = readable_size(sum(file.bytes for file in saved))
         self._status.say(
             f"downloaded {len(saved)} file{'' if len(saved) == 1 else 's'}, {total},"
             f" to {quote_path(download.here)}"
         )
+        if found.failure is not None:
+            raise found.failure
 
     async def _bring_charts(self, there: str, here: str) -> None:
         """In the order of their numbers; whatever else lies there is a file like any other."""
         held = len(self._held.files)
         download = Download("charts", (here or ".").rstrip("/") or "/")
-        saved = await self._transfer("charts", there, download) or []
-        charts = sorted((found for found in saved if chart_number(found.path)), key=by_number)
-        self._report.charts = [found.path for found in charts]
-        self._report.files += [asdict(found) for found in saved if not chart_number(found.path)]
+        found = await self._transfer("charts", there, download) or Unpacked([])
+        charts = sorted((file for file in found.saved if chart_number(file.path)), key=by_number)
+        self._report.charts = [chart.path for chart in charts]
+        self._report.files += [asdict(file) for file in found.saved if file not in charts]
         if charts:
             self._status.say(f"saved {', '.join(self._report.charts)}")
         elif len(self._held.files) == held:
             self._status.say("no chart: no figure of pyplot's was shown, or open at the end")
+        if found.failure is not None:
+            raise found.failure
 
-    async def _transfer(self, name: str, there: str, download: Download) -> list[SavedFile] | None:
-        """What was written; None when the sandbox has nothing at `there`."""
+    async def _transfer(self, name: str, there: str, download: Download) -> Unpacked | None:
+        """What was written and held; None when the sandbox has nothing at `there`."""
         archive = f"/tmp/daytona-sandbox-{self._run_id}.{name}.tar"
         if not await self._pack(there, archive):
             return None
@@ -110,25 +116,25 @@ class Downloads:
             with self._status.waiting("downloading"), path.open("wb") as file:
                 await self._sandbox.download_file(archive, file, limit=LARGEST_TRANSFER)
             arrival = ArrivedDownload(path, download.there, download.here, self._request.force)
-            saved = await self._unpack(arrival)
+            found = await self._unpack(arrival)
         if self._request.keeps:
             await ignore_failure(self._sandbox.remove_folder(archive))
-        return saved
+        return found
 
     async def _pack(self, there: str, archive: str) -> bool:
         """False when nothing is there."""
         command = PACK.format(there=shlex.quote(there), archive=archive, no_such=NO_SUCH)
         code, said = await self._sandbox.exec(command, timeout_s=UNPACK_TIMEOUT_S)
         if code not in (0, NO_SUCH):
+            why = self._status.clean(said.strip())[-LONGEST_REASON:]
             raise Failure(
                 "exec_failed",
-                f"the sandbox could not pack {quote_path(there)}:"
-                f" {quote_path(said.strip()[-300:])}",
+                f"the sandbox could not pack {quote_path(there)}: {quote_path(why)}",
                 fix="fetch less, or look with --keep",
             )
         return code == 0
 
-    async def _unpack(self, arrival: ArrivedDownload) -> list[SavedFile]:
+    async def _unpack(self, arrival: ArrivedDownload) -> Unpacked:
         """What was written is on record before anything else happens."""
         try:
             return await unpack_in_worker(

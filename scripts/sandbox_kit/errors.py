@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from .console import one_line, quote_path
+from .console import CUT, one_line, quote_path
 
 TYPE_CHECKING = False  # as typing has it
 if TYPE_CHECKING:
@@ -457,7 +457,7 @@ def read_error_line(error: BaseException) -> str:
     """One bounded line, without the terminal escapes that a hostile server may put into it."""
     text = read_error_words(error)
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return line if len(line) <= LONGEST_MESSAGE else line[:LONGEST_MESSAGE] + "…"
+    return line if len(line) <= LONGEST_MESSAGE else line[:LONGEST_MESSAGE] + CUT
 
 
 def read_error_words(error: BaseException) -> str:

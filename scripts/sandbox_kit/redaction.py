@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from array import array
 from collections.abc import Iterable, Mapping
 
-from .console import one_line
+from .console import CUT, one_line
 from .plain_text import strip_controls
 
 REDACTED = "[redacted]"
+UNLIKELY = 32  # characters; so many of a secret do not stand anywhere else
 SHORTEST_SECRET = 4  # characters; a shorter one would take the text around it apart
 # Names that say so, also where they are written together (APIKEY) or in camel case.
 SECRET_NAME = re.compile(
@@ -62,9 +65,7 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self.secrets = frozenset(secret for secret in secrets if len(secret) >= SHORTEST_SECRET)
-        forms = set[str]().union(*map(printed_forms, self.secrets))
-        self._forms = sorted(forms, key=len, reverse=True)
-        self._any_form = re.compile("|".join(map(re.escape, self._forms)))
+        self._forms = set[str]().union(*map(printed_forms, self.secrets))
         self._held = ""
 
     def feed(self, text: str) -> str:
@@ -79,10 +80,29 @@ class Redactor:
         return held
 
     def clean(self, text: str) -> str:
-        """In one pass: what stands in for a secret must not be taken for another."""
-        if not any(form in text for form in self._forms):  # a third of the time of the expression
-            return text
-        return self._any_form.sub(REDACTED, text)
+        """In one pass: what stands in for a secret must not be taken for another.
+
+        The first form that comes is hidden, of two at one place the longer.
+        """
+        places = {form: place for form in self._forms if (place := text.find(form)) >= 0}
+        shown, done = list[str](), 0
+        while places:
+            form = min(places, key=lambda form: (places[form], -len(form)))
+            shown += [text[done : places[form]], REDACTED]
+            done = places[form] + len(form)
+            passed = [form for form, place in places.items() if place < done]
+            places |= {form: text.find(form, done) for form in passed}
+            places = {form: place for form, place in places.items() if place >= 0}
+        return "".join([*shown, text[done:]]) if shown else text
+
+    def clean_line(self, text: str) -> str:
+        """Of a line of ours: also the beginning of a secret that the line's cut left."""
+        parts = self.clean(text).split(CUT)
+        return CUT.join([*map(self._without_beginning, parts[:-1]), parts[-1]])
+
+    def _without_beginning(self, text: str) -> str:
+        size = self._possible_beginning(text)
+        return text[: len(text) - size] + REDACTED if size >= SHORTEST_SECRET else text
 
     def _possible_beginning(self, text: str) -> int:
         """How many characters at the end may begin a secret."""
@@ -90,10 +110,38 @@ class Redactor:
 
 
 def overlap_length(text: str, secret: str) -> int:
-    """Length of the longest end of `text` that begins `secret` and is not the whole of it."""
-    start = max(0, len(text) - len(secret) + 1)
+    """Length of the longest end of `text` that begins `secret` and is not the whole of it.
+
+    In time that grows with their lengths, also for a secret of one character ten thousand times.
+    """
+    begin = max(0, len(text) - len(secret) + 1)
+    start = text.find(secret[:UNLIKELY], begin)
+    if start < 0:  # only an end shorter than that may still begin it
+        return short_overlap(text[max(begin, len(text) - UNLIKELY + 1) :], secret)
+    borders, length = borders_of(secret), 0
+    for char in text[start:]:
+        while length and char != secret[length]:
+            length = borders[length - 1]
+        length += char == secret[length]
+    return length
+
+
+def short_overlap(text: str, secret: str) -> int:
+    start = 0
     while (start := text.find(secret[0], start)) >= 0:
         if secret.startswith(text[start:]):
             return len(text) - start
         start += 1
     return 0
+
+
+@functools.lru_cache(maxsize=64)
+def borders_of(secret: str) -> array[int]:
+    """For each beginning of it, the longest shorter beginning that it also ends with."""
+    borders, length = array("l", [0]), 0
+    for char in secret[1:]:
+        while length and char != secret[length]:
+            length = borders[length - 1]
+        length += char == secret[length]
+        borders.append(length)
+    return borders

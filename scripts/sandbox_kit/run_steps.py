@@ -12,7 +12,7 @@ import skill_env
 
 from .archive.packing import PackedUpload
 from .charts import SAVED
-from .console import quote_path
+from .console import CUT, quote_path
 from .defaults import SNAPSHOTS, UNPACK_TIMEOUT_S
 from .downloads import Downloads
 from .errors import Failure
@@ -34,6 +34,7 @@ from .sdk import Sandbox, SandboxInfo
 
 OUT_OF_MEMORY = 137
 LONGEST_COMMAND_SHOWN = 100
+LONGEST_REASON = 300  # characters of what a command of ours said
 
 
 class RunSteps:
@@ -110,17 +111,23 @@ class RunSteps:
         command = f"tar -xPf {archive} --no-same-owner; code=$?; rm -f {archive}; exit $code"
         code, said = await self._sandbox.exec(command, timeout_s=UNPACK_TIMEOUT_S)
         if code:
+            why = self._status.clean(said.strip())[-LONGEST_REASON:]
             raise Failure(
                 "exec_failed",
-                f"the sandbox could not unpack the files: {quote_path(said.strip()[-300:])}",
+                f"the sandbox could not unpack the files: {quote_path(why)}",
                 fix="choose another place with --upload HERE:THERE, or an image that has tar",
             )
 
     async def _run_all(self) -> None:
         request, report = self._request, self._report
-        for number, program in enumerate(request.setup):
-            if not await self._run_step(number, program, what="setup"):
-                return
+        try:
+            is_set_up = await self._run_setup()
+        except BaseException:
+            await self._restrict_what_stays()
+            raise
+        if not is_set_up:
+            await self._restrict_what_stays()
+            return
         report.exit_code = report.whose = None  # a setup is not what the run came to
         await self._restrict_network()
         if request.detach:
@@ -131,6 +138,12 @@ class RunSteps:
             await self._downloads.bring_all(charts=f"{self._dir.folder}/{SAVED}")
         if done and request.preview is not None:
             await self._show_preview(request.preview)
+
+    async def _run_setup(self) -> bool:
+        for number, program in enumerate(self._request.setup):
+            if not await self._run_step(number, program, what="setup"):
+                return False
+        return True
 
     async def _detach(self) -> None:
         await self._dir.start_lasting(len(self._request.setup))
@@ -212,6 +225,15 @@ class RunSteps:
             await self._sandbox.restrict(rule)
         self._status.say(f"{rule.describe()} from here on")
 
+    async def _restrict_what_stays(self) -> None:
+        """After a setup that failed: a later run finds this sandbox, and the rule in it."""
+        if not self._request.stays:
+            return
+        try:
+            await self._restrict_network()
+        except Failure as failure:
+            self._status.tell(f"the network of this sandbox is as it was: {failure.message}")
+
     async def _show_preview(self, port: int) -> None:
         """Start the server, wait for its port, make the link; show what it printed if it dies."""
         server = None
@@ -270,4 +292,4 @@ def refuse_looser_rule(rule: NetworkRule, info: SandboxInfo) -> None:
 
 def first_line(text: str) -> str:
     line = text.strip().splitlines()[0]
-    return line if len(line) <= LONGEST_COMMAND_SHOWN else line[:LONGEST_COMMAND_SHOWN] + "…"
+    return line if len(line) <= LONGEST_COMMAND_SHOWN else line[:LONGEST_COMMAND_SHOWN] + CUT

@@ -25,7 +25,7 @@ from .settings import Settings, local_settings, settings_from_environment
 from .status_log import StatusLog
 
 # Of the JSON: never a server's or a program's, or already without secrets.
-FIXED_WORDS = ("engine", "whose", "streams", "kind", "fix", "fetch")
+FIXED_WORDS = ("engine", "whose", "streams", "kind", "fix", "fetch", "stdout", "stderr")
 
 
 class SingleRun:

@@ -28,7 +28,8 @@ class StatusLog:
         self._redactor = Redactor([*self._redactor.secrets, *secrets])
 
     def clean(self, text: str) -> str:
-        return self._redactor.clean(text)
+        """As a value of the JSON, or a part of a line."""
+        return self._redactor.clean_line(text)
 
     def say(self, text: str) -> None:
         """Progress, dropped with --quiet."""

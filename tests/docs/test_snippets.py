@@ -78,6 +78,7 @@ def test_the_block_runs(
         environment["DAYTONA_LOCAL_STATE"] = str(new_state_dir())
     project = tmp_path / "project"
     project.mkdir()
+    (project / "main.py").write_text("print('what a page uploads')\n")
     ended = subprocess.run(
         command,
         cwd=project if "CLAUDE_SKILL_DIR" in block.text or block.tag == "python" else ROOT,

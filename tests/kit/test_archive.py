@@ -35,11 +35,13 @@ def arrive(
     """(what was written, {path: reason} of what was held) of one download."""
     run_id = f"20261126-010203-{next(NUMBERS):08x}"
     held, written = HeldResults(run_id), WrittenRecord(run_id)
-    saved = unpack_download(
+    found = unpack_download(
         ArrivedDownload(archive, "there", here, force), access, held=held, written=written
     )
     written.save()
-    return saved, {file.path: file.reason for file in held.files}
+    if found.failure is not None:
+        raise found.failure
+    return found.saved, {file.path: file.reason for file in held.files}
 
 
 def project(folder: Path, **files: str) -> HostAccess:

@@ -198,11 +198,12 @@ def test_charts_come_from_a_setup_and_beside_downloads(
     (scripts_environment / "plot.py").write_text(
         f"{START}plt.figure('one'); plt.show()\nopen('table.csv', 'w').write('1,2')"
     )
-    given = "--json --upload matplotlib --file plot.py --charts charts --download table.csv".split()
+    given = "--json --upload matplotlib --file plot.py --charts charts".split()
+    given += ["--download", "table.csv:results/table.csv"]
     result = run("--local", "--setup", install, "--env", "PYTHONPATH=/home/daytona/lib", *given)
 
     assert (result.code, titles(result)) == (0, ["one"])
-    assert [file["path"] for file in result.json()["files"]] == ["table.csv"]
+    assert [file["path"] for file in result.json()["files"]] == ["results/table.csv"]
 
 
 @pytest.fixture(scope="module")

@@ -171,7 +171,7 @@ def test_a_project_goes_in_and_a_report_comes_back(
     ]
     assert found["files"] == [{"path": "results/deep/table.csv", "bytes": 7}]
     assert (scripts_environment / "results/deep/table.csv").read_text() == "report\n"
-    assert "left here: .env" in result.stderr
+    assert "left here: project/.env" in result.stderr
     assert "s3cr3t" not in result.stdout + result.stderr
     assert server.sandboxes() == []
 
@@ -446,7 +446,7 @@ def test_a_server_that_dies_is_shown_and_its_sandbox_deleted(
     )
 
     assert (result.code, result.json()["error"]["kind"]) == (125, "exec_failed")
-    assert "exit code 3 before port 8000" in result.json()["error"]["message"]
+    assert "exit code 3 before it listened on port 8000" in result.json()["error"]["message"]
     assert (result.json()["stdout"], result.json()["stderr"]) == ("starting\n", "no module\n")
     assert server.sandboxes() == []
 

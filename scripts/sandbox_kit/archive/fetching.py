@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ..console import quote_path
+from ..defaults import MOST_FILES
 from ..errors import Failure, UsageFailure
 from ..host_access.folders import FolderJudge, OpenFolder, open_folder, refuse_folders
 from ..host_access.held import HeldDownload, read_held, tar_of
@@ -21,6 +22,8 @@ from ..host_access.project import ProtectedFolders
 from .members import content_of, leads_out, read_members
 from .pairs import safe_remote, split_pair
 from .unpacking import SavedFile, write_whole
+
+MOST_FETCHED = 10 * MOST_FILES  # somebody asked for it, and a worker that can be killed reads it
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,9 @@ def list_held_files(run_id: str) -> list[tuple[str, str, int]]:
 
 def path_inside(download: HeldDownload, member: tarfile.TarInfo) -> str:
     """A member's path in the sandbox; a single file's is what was asked for."""
-    name = PurePosixPath(member.name).as_posix()
-    return (
-        download.there
-        if name == posixpath.basename(download.there)
-        else posixpath.normpath(posixpath.join(download.there, name))
-    )
+    if member.name == posixpath.basename(download.there):  # those of a folder begin with `./`
+        return download.there
+    return posixpath.normpath(posixpath.join(download.there, member.name))
 
 
 @dataclass
@@ -73,15 +73,35 @@ def fetch_results(run_id: str, pairs: tuple[str, ...], *, force: bool, folder: P
     downloads = read_held(run_id)
     found = Fetched()
     for wish in [FetchRequest.of(text, folder) for text in pairs]:
-        download = next((held for held in downloads if is_below(wish.there, held.there)), None)
-        if download is None:
+        candidates = [held for held in downloads if is_below(wish.there, held.there)]
+        if not candidates:
             held = ", ".join(quote_path(held.there) for held in downloads)
             raise UsageFailure(
                 f"run {run_id} holds nothing of {quote_path(wish.there)}", fix=f"it holds: {held}"
             )
-        with tarfile.open(tar_of(run_id, download), mode="r:") as archive:
-            fetch_one(archive, download, wish, found, force=force)
+        # The same THERE may have been brought to two places, and be held for one of them.
+        candidates.sort(key=lambda held: Path(held.here).resolve() != wish.here)
+        fetch_wish(run_id, candidates, wish, found, force=force)
     return found
+
+
+def fetch_wish(
+    run_id: str,
+    candidates: list[HeldDownload],
+    wish: FetchRequest,
+    found: Fetched,
+    *,
+    force: bool,
+) -> None:
+    """From the first of the downloads that has it."""
+    for download in candidates:
+        with tarfile.open(tar_of(run_id, download), mode="r:") as archive:
+            if fetch_one(archive, download, wish, found, force=force):
+                return
+    raise UsageFailure(
+        f"nothing of {quote_path(wish.there)} is held",
+        fix="sandboxes.py fetch RUN lists what is",
+    )
 
 
 def is_below(path: str, folder: str) -> bool:
@@ -95,18 +115,18 @@ def fetch_one(
     found: Fetched,
     *,
     force: bool,
-) -> None:
-    """The files of one wish, links last; all places are looked at before the first is written."""
+) -> bool:
+    """The files of one wish, links last; all places are looked at before the first is written.
+
+    False when there are none.
+    """
     wanted = [
         member
-        for member in read_members(archive).good
+        for member in read_members(archive, most=MOST_FETCHED).good
         if is_below(path_inside(download, member), wish.there)
     ]
     if not wanted:
-        raise UsageFailure(
-            f"nothing of {quote_path(wish.there)} is held",
-            fix="sandboxes.py fetch RUN lists what is",
-        )
+        return False
     links = {normal_name(member.name) for member in wanted if member.issym()}
     left = [member for member in wanted if member.issym() and leads_astray(member, links)]
     found.left += [path_inside(download, member) for member in left]
@@ -120,6 +140,7 @@ def fetch_one(
     found.saved += [
         write_member(archive, member, path, judge, force=force) for member, path in placed
     ]
+    return True
 
 
 def leads_astray(link: tarfile.TarInfo, links: set[str]) -> bool:

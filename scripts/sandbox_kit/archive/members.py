@@ -34,15 +34,16 @@ class Members:
         return len(self.good) == 1 and not self.left and not self.good[0].isdir()
 
 
-def read_members(stream: tarfile.TarFile) -> Members:
+def read_members(stream: tarfile.TarFile, *, most: int | None = None) -> Members:
     """One bad member spoils no other; raises Failure archive for too many or too much."""
+    most = most or MOST_FILES
     found, files, number, size = Members(), dict[str, tarfile.TarInfo](), 0, 0
     for member in stream:
         number, size = number + 1, size + max(0, member.size)
-        if number > MOST_FILES or size > LARGEST_TRANSFER:
+        if number > most or size > LARGEST_TRANSFER:
             raise Failure(
                 "archive",
-                f"more than {MOST_FILES:,} files or {LARGEST_TRANSFER >> 20} MB came back",
+                f"more than {most:,} files or {LARGEST_TRANSFER >> 20} MB came back",
                 fix=FIX_HOSTILE,
             )
         reason = why_left(member, files)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import stat
 import tarfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -39,6 +40,14 @@ class SavedFile:
 
 
 @dataclass(frozen=True)
+class Unpacked:
+    """What one download wrote, and why the rest of it could not be kept, if that failed."""
+
+    saved: list[SavedFile]
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
 class ArrivedDownload:
     """A download that has come: its archive here, and what was asked for."""
 
@@ -50,8 +59,8 @@ class ArrivedDownload:
 
 def unpack_download(
     arrival: ArrivedDownload, access: HostAccess, *, held: HeldResults, written: WrittenRecord
-) -> list[SavedFile]:
-    """Write the results of one download and hold the rest; the files written.
+) -> Unpacked:
+    """Write the results of one download and hold the rest.
 
     Raises Failure archive for what is no archive.
     """
@@ -60,11 +69,11 @@ def unpack_download(
             plan = Plan(stream, arrival, access, written)
             plan.sort(read_members(stream))
             saved = plan.write()
-            if plan.held:
-                here = str(access.folder / arrival.here)
-                entries = [with_content(stream, entry) for entry in plan.held]
-                held.keep(arrival.there, here, entries)
-            return saved
+            try:
+                plan.keep(held)
+            except Failure as failure:  # what was written is written
+                return Unpacked(saved, failure)
+            return Unpacked(saved)
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise Failure(
             "archive", f"what the sandbox sent is not a proper archive: {error}", fix=FIX_HOSTILE
@@ -123,6 +132,13 @@ class Plan:
                 except Failure:
                     self._hold(entry.member, entry.file.path, "no place that is written")
         return saved
+
+    def keep(self, held: HeldResults) -> None:
+        """What is held; raises Failure host_access when that cannot be."""
+        if self.held:
+            here = str(self._access.folder / self._arrival.here)
+            entries = [with_content(self._stream, entry) for entry in self.held]
+            held.keep(self._arrival.there, here, entries)
 
     def _is_in_the_way(self, name: str) -> bool:
         taken = name in self._files or name in self._folders
@@ -247,8 +263,10 @@ def write_whole(
 ) -> tuple[int, str, int]:
     """(bytes, digest, inode) of a file that has its name when it is whole; raises OSError."""
     part, digest, size = f".{uuid.uuid4().hex}.part", new_digest(), 0
+    there = folder.look(name)  # a private file stays private when it is made again
+    mode = PLAIN_MODE & there.st_mode if there and stat.S_ISREG(there.st_mode) else PLAIN_MODE
     try:
-        with os.fdopen(folder.open(part, NEW, PLAIN_MODE), "wb") as target:
+        with os.fdopen(folder.open(part, NEW, mode), "wb") as target:
             while chunk := content.read(CHUNK):
                 target.write(chunk)
                 digest.update(chunk)

@@ -26,7 +26,7 @@ from ..host_access.written import WrittenRecord
 from .fetching import fetch_results, list_held_files
 from .packing import LeftPath, PackedUpload, pack_uploads
 from .pairs import Upload
-from .unpacking import ArrivedDownload, SavedFile, unpack_download
+from .unpacking import ArrivedDownload, SavedFile, Unpacked, unpack_download
 
 DEADLINE_S = 300.0
 GRACE_S = 1.0
@@ -66,7 +66,7 @@ async def pack_in_worker(
 
 async def unpack_in_worker(
     arrival: ArrivedDownload, access: HostAccess, *, held: HeldResults, written: WrittenRecord
-) -> list[SavedFile]:
+) -> Unpacked:
     """As `unpack_download`; an archive that cannot be looked through is held as it is."""
     task = {
         "arrival": {**asdict(arrival), "archive": str(arrival.archive)},
@@ -80,16 +80,17 @@ async def unpack_in_worker(
         answer = await ask_worker("unpack", task)
     except WorkerLost as lost:
         held.keep_whole(arrival.there, here, arrival.archive, f"not looked through: {lost}")
-        return []
+        return Unpacked([])
     except Failure as failure:
         if failure.kind != "archive":
             raise
         held.keep_whole(arrival.there, here, arrival.archive, failure.message)
-        return []
+        return Unpacked([])
     held.files += [HeldFile(**found) for found in answer["files"]]
     held.downloads[:] = [HeldDownload(**found) for found in answer["downloads"]]
     written.made.update(answer["made"])
-    return [SavedFile(**found) for found in answer["saved"]]
+    lost_rest = Failure(**answer["lost"]) if answer["lost"] else None
+    return Unpacked([SavedFile(**found) for found in answer["saved"]], lost_rest)
 
 
 async def fetch_in_worker(
@@ -169,13 +170,16 @@ def main() -> int:
     }
     try:
         answer = tasks[verb](task)
+    except MemoryError:
+        return 1  # without an answer: whoever waits knows what that means
     except Exception as error:  # noqa: BLE001  told to whoever waits for the answer
-        failure = as_failure(error)
-        answer = {
-            "failure": {**failure.as_json(), "exit_code": failure.exit_code},
-        }
+        answer = {"failure": failure_as_json(as_failure(error))}
     sys.stdout.write(json.dumps(answer))
     return 0
+
+
+def failure_as_json(failure: Failure) -> dict[str, Any]:
+    return {**failure.as_json(), "exit_code": failure.exit_code}
 
 
 def limit_resources() -> None:
@@ -210,14 +214,15 @@ def unpack_here(task: dict[str, Any]) -> dict[str, Any]:
     held.downloads = [HeldDownload(**found) for found in task["downloads"]]
     arrival = ArrivedDownload(**{**task["arrival"], "archive": Path(task["arrival"]["archive"])})
     try:
-        saved = unpack_download(arrival, access_here(task), held=held, written=written)
+        found = unpack_download(arrival, access_here(task), held=held, written=written)
     finally:  # also of a run that ends meanwhile: its files are no strangers
         with contextlib.suppress(OSError):
             written.save()
     return {
-        "saved": [asdict(found) for found in saved],
-        "files": [asdict(found) for found in held.files],
-        "downloads": [asdict(found) for found in held.downloads],
+        "saved": [asdict(file) for file in found.saved],
+        "lost": failure_as_json(found.failure) if found.failure else None,
+        "files": [asdict(file) for file in held.files],
+        "downloads": [asdict(download) for download in held.downloads],
         "made": written.made,
     }
 

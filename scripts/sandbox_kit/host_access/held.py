@@ -81,11 +81,11 @@ class HeldResults:
 
     def keep(self, there: str, here: str, entries: Sequence[ArchiveEntry]) -> None:
         """Put aside what one download brought; raises Failure host_access when that cannot be."""
-        self.files += sorted((entry.file for entry in entries), key=most_telling_first)
         kept = [entry for entry in entries if not entry.file.is_left_behind]
         if kept:
             in_the_way = any(entry.file.exists for entry in entries)
             self._store(there, here, in_the_way, lambda file: copy_entries(file, kept))
+        self.files += sorted((entry.file for entry in entries), key=most_telling_first)
 
     def keep_whole(self, there: str, here: str, archive: Path, reason: str) -> None:
         """Put aside an archive that nobody could look through; raises Failure host_access."""
@@ -94,8 +94,8 @@ class HeldResults:
             with archive.open("rb") as source:
                 shutil.copyfileobj(source, file)
 
-        self.files.append(HeldFile(here, reason, archive.stat().st_size))
         self._store(there, here, False, copy)
+        self.files.append(HeldFile(here, reason, archive.stat().st_size))
 
     def _store(
         self, there: str, here: str, in_the_way: bool, copy: Callable[[IO[bytes]], None]

@@ -30,11 +30,11 @@ HARMLESS = tuple(
 )
 # Cargo's other files in a project's folder are a home's, with credentials.
 OF_CARGO, CARGO_SETTINGS = ".cargo", ("config", "config.toml", "audit.toml", "mutants.toml")
-# Build tools' settings that may hold a token in plain text.
-WITH_TOKENS = (OF_CARGO, ".mvn", ".yarn", ".yarnrc", ".yarnrc.yml")
+# Settings of tools that may hold a token in plain text.
+WITH_TOKENS = (OF_CARGO, ".mvn", ".yarn", ".yarnrc", ".yarnrc.yml", ".gitmodules", ".circleci")
 TOKEN = re.compile(
     rb"^[ \t]*[\"']?[\w./:@-]*(token|secret-key|password|passwd|authIdent)[\"']?[ \t]*[:= ][ \t]*"
-    rb"(?![\"' \t]*\$\{)\S|<(password|passphrase)>(?!\$\{)|://[^/\s:@]+:[^/\s:@]+@",
+    rb"(?![\"' \t]*\$\{)\S|<(password|passphrase)>(?!\$\{)|://[^/\s:@]+:[^/\s:@]+@|://[^/\s:@]{20,}@",
     re.MULTILINE | re.IGNORECASE,
 )
 # Keys in data and settings; in source, a module that is about them.
@@ -55,6 +55,8 @@ KEY_LIKE = (*KEY_FILES, *AMBIGUOUS)
 KEY_LINE = (
     rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY|---- BEGIN SSH2 ENCRYPTED PRIVATE KEY"
     rb"|untrusted comment: [^\n]{0,80}secret key"
+    rb"|PrivateKey[ \t]*=[ \t]*[A-Za-z0-9+/]{42,43}="
+    rb"|([\"\w -]+,)*\"?Access key ID\"?,\"?Secret access key"
     rb"|PuTTY-User-Key-File-|AGE-SECRET-KEY-1|(export[ \t]+)?aws_secret_access_key[ \t]*="
 )
 KEY_VALUE = rb"\"private_key\"\s*:\s*\"-----BEGIN|\"aws_?secret_?access_?key\"\s*:|client-key-data:"
