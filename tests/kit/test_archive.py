@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import stat
 import tarfile
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from sandbox_kit.host_access.held import LEFT_BEHIND, HeldResults
 from sandbox_kit.host_access.written import WrittenRecord
 
 NUMBERS = itertools.count()
+RUN_ID = "20261126-010203-0123abcd"
 
 
 @pytest.fixture(autouse=True)
@@ -525,3 +527,34 @@ def test_a_run_does_not_replace_what_it_wrote_itself(work: Path) -> None:
 
     assert (work / "results" / "a.csv").read_text() == "first"
     assert [file.path for file in held.files] == ["results/a.csv"]
+
+
+def test_what_was_written_is_told_though_the_rest_cannot_be_kept(work: Path, state: Path) -> None:
+    """A report that denies a file is worse than one that lacks it."""
+    state.chmod(0o755)
+    (state / "daytona-sandbox").mkdir()
+    (state / "daytona-sandbox" / "results").write_text("no folder")
+    held, written = HeldResults(RUN_ID), WrittenRecord(RUN_ID)
+    stream = archive(work, ("./a.csv", b"1"), ("./b.py", b"print(1)"))
+    found = unpack_download(
+        ArrivedDownload(stream, "out", "output", force=False),
+        HostAccess.of({}, work),
+        held=held,
+        written=written,
+    )
+
+    assert [file.path for file in found.saved] == ["output/a.csv"]
+    assert found.failure is not None
+    assert "could not be kept" in found.failure.message
+    assert (held.files, held.downloads) == ([], [])
+
+
+def test_a_private_result_stays_private_when_it_is_made_again(work: Path) -> None:
+    """`chmod 600` is the user's, and --force asks for new content only."""
+    access = HostAccess.of({}, work)
+    arrive(archive(work, ("./a.csv", b"1")), "output/", access)
+    (work / "output/a.csv").chmod(0o600)
+    arrive(archive(work, ("./a.csv", b"2")), "output/", access, force=True)
+
+    assert (work / "output/a.csv").read_bytes() == b"2"
+    assert stat.S_IMODE((work / "output/a.csv").stat().st_mode) == 0o600

@@ -220,3 +220,37 @@ def test_a_broken_index_is_no_traceback(state: Path, index: str) -> None:
         return
     with pytest.raises(Failure):
         read_held(RUN)
+
+
+def test_a_file_called_like_its_folder_lies_in_it(work: Path) -> None:
+    """A folder `tool` that holds `tool` is no single file."""
+    hold(member("./tool"), member("./deep/b.py"), there="tool")
+    found = fetch_results(RUN, ("tool:there",), force=False, folder=work)
+
+    assert sorted(file.path for file in found.saved) == [
+        str(work / "there/deep/b.py"),
+        str(work / "there/tool"),
+    ]
+
+
+def test_what_was_brought_to_two_places_comes_from_the_one_that_is_named(work: Path) -> None:
+    """Each was held on its own, and one may lack what the other has."""
+    held = HeldResults(RUN)
+    held.keep("out", str(work / "first"), [member("./a.py")])
+    held.keep("out", str(work / "second"), [member("./b.py")])
+    second = fetch_results(RUN, ("out:second",), force=False, folder=work)
+    elsewhere = fetch_results(RUN, ("out/b.py:c.py",), force=False, folder=work)
+
+    assert [file.path for file in second.saved] == [str(work / "second/b.py")]
+    assert (work / "c.py").read_text() == "content of ./b.py"
+    assert elsewhere.saved
+
+
+def test_more_files_than_a_run_writes_can_be_fetched(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was too much to write was kept, so that somebody may ask for it."""
+    monkeypatch.setattr("sandbox_kit.archive.members.MOST_FILES", 1)
+    hold(member("./a.py"), member("./b.py"))
+
+    assert len(fetch_results(RUN, ("out:new",), force=False, folder=work).saved) == 2

@@ -164,6 +164,20 @@ def test_a_rule_stays_for_runs_that_say_nothing_of_it(run: Script, server: Local
     assert after["networkBlockAll"] is True
 
 
+def test_a_setup_that_fails_leaves_the_rule_in_what_stays(run: Script, server: LocalServer) -> None:
+    """The next run with that name finds the sandbox, and may say nothing of a network."""
+    failed = run(
+        *("--local", "--name", "setup-fails", "--no-network", "--setup", "exit 3"),
+        *("--command", "echo ran"),
+    )
+    after = server.get("setup-fails")
+    server.request("DELETE", "/api/sandbox/setup-fails")
+
+    assert (failed.code, failed.stdout) == (3, "")
+    assert after is not None
+    assert after["networkBlockAll"] is True
+
+
 def test_the_labels_of_this_tool_cannot_be_given(run: Script) -> None:
     """--label user-id=… would make somebody else's sandbox of ours, or ours of a colleague's."""
     for name in ("managed-by", "run-id", "user-id"):

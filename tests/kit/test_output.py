@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_kit.console import one_line
+from sandbox_kit.console import one_line, prepare_streams, print_status, write_quietly
 from sandbox_kit.output import EscapeFilter, HeadAndTail, LastStates, OutputStream
 from sandbox_kit.plain_text import is_plain_text, strip_controls
 from sandbox_kit.redaction import Redactor
@@ -353,3 +353,21 @@ def test_escapes_without_end_do_not_hold_the_run(text: str) -> None:
         signal.signal(signal.SIGVTALRM, before)
 
     assert "\x1b" not in shown
+
+
+def test_our_line_never_joins_a_programs_whichever_stream_it_was_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where stderr is a file of its own, a line that it has open is closed before ours.
+
+    Also when a line of stdout came and ended in between.
+    """
+    prepare_streams()
+    write_quietly(sys.stderr, "[sandbox] exit code 0 is the program's")
+    write_quietly(sys.stdout, "line\n")
+    print_status("[sandbox] exit code 1 is the program's")
+
+    assert capsys.readouterr().err.splitlines() == [
+        "[sandbox] exit code 0 is the program's",
+        "[sandbox] exit code 1 is the program's",
+    ]

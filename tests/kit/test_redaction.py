@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import string
 from pathlib import Path
 
 import pytest
 
+from sandbox_kit.console import CUT, LONGEST_SHOWN
 from sandbox_kit.host_access.gate import PASSED_NAMES
-from sandbox_kit.redaction import Redactor, secret_values
+from sandbox_kit.redaction import REDACTED, Redactor, overlap_length, secret_values
 from tests.local_server import LocalServer
 
 from .script_runner import Script
@@ -168,3 +171,49 @@ def test_the_log_of_a_detached_program_hides_the_accounts_key(
     assert [found.stdout for found in shown[:2]] == ["value-of-a-run [redacted]\n"] * 2
     assert shown[2].json()["stdout"] == "value-of-a-run [redacted]\n"
     assert "both hide the account's key alone" in started.stderr
+
+
+SECRET = "sk-live-0123456789abcdef"
+
+
+@pytest.mark.parametrize("kept", [4, 12, len(SECRET) - 1])
+def test_a_cut_line_does_not_show_the_beginning_of_a_secret(kept: int) -> None:
+    """Of a name as long as a line may be, a part of a secret would be the last that one reads."""
+    line = f"name {SECRET[:kept]}{CUT} and more"
+
+    assert Redactor([SECRET]).clean_line(line) == f"name {REDACTED}{CUT} and more"
+
+
+def test_a_cut_name_of_a_file_does_not_show_the_beginning_of_a_secret(run: Script) -> None:
+    """The name is cut before the line is looked through."""
+    name = "x" * (LONGEST_SHOWN - 10)
+    result = run(
+        *("--local", "--json", "--env", f"TOKEN={SECRET}"),
+        *("--command", f'mkdir out; echo 1 >"out/{name}$TOKEN.py"', "--download", "out:results"),
+    )
+
+    assert name in result.stdout
+    assert SECRET[:8] not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("length", [1, 31, 32, 33, 64, 200])
+@pytest.mark.parametrize("alphabet", ["a", "ab", string.ascii_letters])
+def test_what_may_begin_a_secret_is_found_whatever_it_repeats(alphabet: str, length: int) -> None:
+    """As by trying every end of the text, which takes the square of the time."""
+    chance = random.Random(f"{alphabet}{length}")
+    for _ in range(40):
+        secret = "".join(chance.choices(alphabet, k=length))
+        text = "".join(chance.choices(alphabet, k=50)) + secret[: chance.randrange(length)]
+        sizes = range(min(length - 1, len(text)), 0, -1)
+        longest = next((size for size in sizes if secret.startswith(text[-size:])), 0)
+
+        assert overlap_length(text, secret) == longest
+
+
+def test_of_secrets_that_overlap_the_first_and_the_longest_is_hidden() -> None:
+    """None is left in pieces that say what it was."""
+    redactor = Redactor(["abcdef", "abcd", "cdefgh", "wxyz"])
+
+    assert redactor.clean("-abcdefgh-abcd-cdefgh-wxyzwxyz") == (
+        f"-{REDACTED}gh-{REDACTED}-{REDACTED}-{REDACTED}{REDACTED}"
+    )

@@ -206,6 +206,7 @@ CLOSED_FILES = {
     "sub/.cargo/config.toml": BY_CONTENT,
     "sub/.yarnrc.yml": BY_CONTENT,
     "sub/.mvn/settings.xml": BY_CONTENT,
+    "sub/.gitmodules": BY_CONTENT,
 }
 
 
@@ -219,6 +220,8 @@ def test_what_a_build_needs_goes_without_tokens(tmp_path: Path) -> None:
     write(tmp_path, **{"sub/.cargo/config.toml": '[registry]\ntoken = "abc"\n'})
     write(tmp_path, **{"sub/.yarnrc.yml": "npmRegistries:\n  x:\n    npmAuthToken: abc\n"})
     write(tmp_path, **{"sub/.mvn/settings.xml": "<password>abc</password>"})
+    address = f"https://ghp_{'0' * 36}@github.com/x/y"
+    write(tmp_path, **{"sub/.gitmodules": f'[submodule "y"]\n\turl = {address}\n'})
     files, left = sent(tmp_path, ".")
 
     assert files == sorted(BUILD_FILES)

@@ -63,7 +63,7 @@ KEY_VALUE = rb"\"private_key\"\s*:\s*\"-----BEGIN|\"aws_?secret_?access_?key\"\s
 KEY_AT_A_LINE = re.compile(
     rb"^[ \t]*(" + KEY_LINE + rb")|" + KEY_VALUE, re.MULTILINE | re.IGNORECASE
 )
-KEY_AT_THE_BEGINNING = re.compile(rb"\A(\xef\xbb\xbf)?\s*(" + KEY_LINE + rb")", re.IGNORECASE)
+KEY_AT_THE_BEGINNING = re.compile(rb"\A\s*(" + KEY_LINE + rb")", re.IGNORECASE)
 # Names that are a secret's in data and settings, and a module's in source.
 SECRET_LIKE = (
     "env",
@@ -104,7 +104,8 @@ def holds_a_key(name: str, beginning: bytes) -> bool:
     # UTF-16, as some shells write.
     if beginning[:2] in (b"\xff\xfe", b"\xfe\xff"):
         beginning = beginning.replace(b"\0", b"")
-    beginning = beginning.removeprefix(b"\xff\xfe").removeprefix(b"\xfe\xff")
+    for mark in (b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf"):
+        beginning = beginning.removeprefix(mark)
     pattern = KEY_AT_THE_BEGINNING if name.lower().endswith(SOURCES) else KEY_AT_A_LINE
     return pattern.search(beginning) is not None
 
