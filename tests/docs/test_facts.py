@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import daytona
+import pytest
 
 from sandbox_kit.defaults import (
     DEFAULT_MAX_OUTPUT,
@@ -68,6 +69,7 @@ def test_there_is_something_to_check() -> None:
     assert len(sdk_names()) > 1000
 
 
+@pytest.mark.thorough
 def test_every_snippet_fits_the_sdks_types(tmp_path: Path) -> None:
     """No snippet passes a keyword that the SDK does not know.
 

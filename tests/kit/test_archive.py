@@ -373,6 +373,7 @@ def test_what_is_no_result_is_held_and_named(work: Path) -> None:
     assert sorted(path.name for path in (work / "output").rglob("*")) == ["a", "ok.csv"]
 
 
+@pytest.mark.thorough
 def test_other_names_of_a_file_are_files_of_their_own(work: Path) -> None:
     """Also 5,000 in a chain: tarfile looks for each from the start, a call deeper each time."""
     chain = [

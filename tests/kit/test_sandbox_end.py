@@ -138,6 +138,7 @@ def test_waiting_for_a_program_whose_sandbox_ends_says_why(
         assert 'run_in_sandbox.py" --sandbox' in result.fix
 
 
+@pytest.mark.thorough
 def test_a_ttl_that_ends_under_a_run_is_named(
     scripts_environment: Path, state_dir: Path, tmp_path: Path
 ) -> None:

@@ -148,7 +148,7 @@ CALLS: dict[str, tuple[Ours, Theirs]] = {
         lambda daytona, _: everything(daytona.list(ListSandboxesQuery(labels=LABELS, limit=100))),
     ),
     "list further": (
-        lambda client, _: first(101, client.list({}, page=100)),
+        lambda client, _: first(101, client.list({})),
         lambda daytona, _: first(101, daytona.list(ListSandboxesQuery(limit=100))),
     ),
     "ping": (

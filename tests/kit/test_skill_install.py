@@ -107,6 +107,7 @@ def test_an_environment_is_whole_compiled_and_not_made_twice(
     assert sorted(path.name for path in target.parent.iterdir()) == [".venv.lock", "venv"]
 
 
+@pytest.mark.thorough
 def test_a_broken_or_outdated_environment_is_repaired(lock: Path, tmp_path: Path) -> None:
     """A package taken away, an interpreter gone, an SDK put over ours by hand, another lock."""
     target = install(tmp_path / "venv", lock=lock)
@@ -129,6 +130,7 @@ def test_a_broken_or_outdated_environment_is_repaired(lock: Path, tmp_path: Path
     assert (target / skill_env.STAMP).read_text() != before
 
 
+@pytest.mark.thorough
 def test_files_of_another_hash_are_refused_and_the_old_environment_stays(
     lock: Path, index: Path, tmp_path: Path
 ) -> None:
@@ -151,6 +153,7 @@ def with_local_engine(target: Path) -> None:
         (site / f"{name.replace('-', '_')}-5.0.dist-info").mkdir()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("serves", [True, False])
 def test_an_older_environment_goes_on_where_it_cannot_be_renewed(
     serves: bool,

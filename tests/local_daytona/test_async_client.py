@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.local_server import LocalServer
 
 
@@ -44,6 +46,7 @@ def test_the_main_flow(server: LocalServer) -> None:
     assert len(server.sandboxes()) == before
 
 
+@pytest.mark.thorough
 def test_fifty_sandboxes_at_once(server: LocalServer) -> None:
     """Fan-out is what agents do; every one starts, answers and goes."""
     from daytona import AsyncDaytona, DaytonaConfig

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 STARTED = "started"
 WAITING_FOR_BUILD = "pending_build"
 BUILD_PAUSE_S = 0.2
-MOST_PAGES = 1000  # of a list
+PAGE_SIZE, MOST_PAGES = 100, 1000  # of a list
 LAST_LOOK_S = 5.0
 LOG_GRACE_S = 3.0  # a build may be over before its log was read
 
@@ -144,16 +144,17 @@ class Client:
                 checked_id(sandbox_id), _request_timeout=DELETE_TIMEOUT_S
             )
 
-    async def list(
-        self, labels: Mapping[str, str], *, page: int = 100
-    ) -> AsyncIterator[SandboxInfo]:
+    async def list(self, labels: Mapping[str, str]) -> AsyncIterator[SandboxInfo]:
         """Sandboxes that carry all of `labels`, by the server's filter."""
         wanted, cursor = json.dumps(dict(labels)) if labels else None, None
         seen = set[str]()
         while True:
             with translating_errors("listing sandboxes"):
                 found = await self._transport.sandboxes.list_sandboxes(
-                    labels=wanted, cursor=cursor, limit=page, _request_timeout=REQUEST_TIMEOUT_S
+                    labels=wanted,
+                    cursor=cursor,
+                    limit=PAGE_SIZE,
+                    _request_timeout=REQUEST_TIMEOUT_S,
                 )
                 infos, cursor = [info_of(sandbox) for sandbox in found.items], found.next_cursor
             for info in infos:

@@ -284,6 +284,7 @@ def has_ended(stream: socket.socket) -> bool:
         return True
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("way", ["revoked", "expired", "stopped"])
 def test_an_open_websocket_ends_with_what_let_it_in(preview: Preview, way: str) -> None:
     """A link that has ended must not leave a door open."""

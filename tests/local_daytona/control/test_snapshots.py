@@ -170,6 +170,7 @@ def check_snapshots(after: LocalServer, acknowledged: set[str], turn: int) -> No
         acknowledged.discard(f"cut-{turn}")
 
 
+@pytest.mark.thorough
 def test_killed_at_any_moment_no_half_snapshot_and_no_orphan_folder_stays(state_dir: Path) -> None:
     """What was acknowledged survives a SIGKILL with its files; what was not leaves nothing."""
     acknowledged: set[str] = set()
@@ -218,6 +219,7 @@ def test_an_archived_sandbox_starts_again_with_its_files(sdk: Daytona) -> None:
     sandbox.delete(timeout=60)
 
 
+@pytest.mark.thorough
 def test_auto_archive_comes_before_auto_delete_which_still_counts_from_the_stop(
     state_dir: Path,
 ) -> None:

@@ -125,6 +125,7 @@ def test_shared_memory_is_small(server: LocalServer, victim: str) -> None:
     assert all(size <= 64 << 20 for size in sizes)
 
 
+@pytest.mark.thorough
 def test_pages_that_forked_workers_share_count_once(server: LocalServer, victim: str) -> None:
     """A prefork server is not over its size by its parent's memory, which each worker shows."""
     code = (

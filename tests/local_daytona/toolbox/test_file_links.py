@@ -181,6 +181,7 @@ def test_the_calls_work_with_the_key_too_and_fail_as_the_others(
     assert denied == "FILE_ACCESS_DENIED"
 
 
+@pytest.mark.thorough
 def test_large_files_go_both_ways_in_bounded_memory(state_dir: Path, tmp_path: Path) -> None:
     """Streams, in bulk calls and behind links, by the server's peak memory as the kernel has it."""
     from daytona import Daytona, DaytonaConfig
