@@ -272,8 +272,9 @@ class OneLineAFlag(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, indent_increment=1, max_help_position=4, width=200)
 
     def _format_action(self, action: argparse.Action) -> str:
-        line = super()._format_action(action)
-        return re.sub(r"\n\s+(?=\S)", "  ", line)
+        flag = " " * self._current_indent + self._format_action_invocation(action)
+        text = f"  {self._expand_help(action)}" if action.help else ""
+        return f"{flag}{text}\n"
 
 
 def parse_run_arguments(argv: Sequence[str]) -> argparse.Namespace:

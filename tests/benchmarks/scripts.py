@@ -40,11 +40,11 @@ ask("DELETE", "/api/sandbox/" + made["id"])
 FLOOR = f"""
 import asyncio, os, sys
 sys.path.insert(0, {str(SCRIPTS)!r})
-from sandbox_kit.ownership import Identity, User
+from sandbox_kit.ownership import RunIdentity, User
 from sandbox_kit.sdk import Client, CreateSpec
 from sandbox_kit.settings import Settings
 settings = Settings("cloud", os.environ["DAYTONA_API_URL"], "", os.environ["DAYTONA_API_KEY"])
-spec = CreateSpec(Identity("20261126-010203-0123abcd", "n", User("0" * 32)), {{}}, True, 15, 60)
+spec = CreateSpec(RunIdentity("20261126-010203-0123abcd", "n", User("0" * 32)), {{}}, True, 15, 60)
 async def main():
     async with Client.open(settings) as client:
         handle = await client.create(spec, timeout_s=60.0, on_build_log=print)
