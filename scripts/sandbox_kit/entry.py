@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from .console import LostOutput, prepare_streams, print_failure, silence_stream, write_quietly
-from .errors import SIGNAL_BASE, TOOL_FAILED, Failure
+from .errors import TOOL_FAILED, Failure
 
 TYPE_CHECKING = False  # as typing has it
 if TYPE_CHECKING:
@@ -22,18 +22,50 @@ if TYPE_CHECKING:
         def __call__(self, argv: Sequence[str] | None = None) -> int: ...
 
 
-SIGINT = 2
+SIGINT, SIGTERM = 2, 15
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM before anything was created: as Ctrl-C then."""
+
+    number = SIGTERM
+
+
+def raise_on_sigterm() -> Any:
+    """What was done with it before; None where this is no main thread, or somebody ignores it."""
+    import signal
+
+    def receive(_number: int, _frame: object) -> None:
+        raise Terminated
+
+    try:
+        if signal.getsignal(SIGTERM) is signal.SIG_DFL:
+            return signal.signal(SIGTERM, receive)
+    except ValueError:
+        pass
+    return None
+
+
+def restore_sigterm(before: Any) -> None:
+    if before is not None:
+        import signal
+
+        signal.signal(SIGTERM, before)
 
 
 def quiet_at_the_end(main: Main) -> Main:
     """No traceback for Ctrl-C before anything was created, nor for a reader that goes away."""
 
     def run(argv: Sequence[str] | None = None) -> int:
+        before = raise_on_sigterm()
         try:
             code = main(argv)
             return code or print_lost_output() or code
-        except KeyboardInterrupt:
-            return SIGNAL_BASE + SIGINT
+        except KeyboardInterrupt as interrupt:
+            from .interrupts import interruption
+
+            number = interrupt.number if isinstance(interrupt, Terminated) else SIGINT
+            return print_and_exit_code(interruption(number))
         except BrokenPipeError:  # `… | head -1`
             silence_stream(sys.stdout)
             return TOOL_FAILED
@@ -42,6 +74,8 @@ def quiet_at_the_end(main: Main) -> Main:
             from .errors import as_failure
 
             return print_lost_output() or print_and_exit_code(as_failure(error))
+        finally:
+            restore_sigterm(before)
 
     run.__doc__ = main.__doc__
     return run

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP as one cancellation of the run.
+"""SIGINT, SIGTERM and SIGHUP as one cancellation of what runs, with a line and an end in time.
 
 A second signal does not cut the cleanup short.
 """
@@ -7,31 +7,55 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
-from collections.abc import Callable, Iterator
-from typing import Any
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar
 
 from .console import Interrupted
 from .errors import SIGNAL_BASE, Failure
 
+Answer = TypeVar("Answer")
+# Seconds from the first signal to the end. The longest way out: a sandbox that stays is tidied in
+# four steps of 10, or one that goes is looked for and deleted in 65.
+LIMIT_S = 120.0
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # not every system has them all
+
+
+async def run_interruptibly(
+    work: Coroutine[Any, Any, Answer],
+    *,
+    tell: Callable[[str], None],
+    on_overdue: Callable[[Failure], object],
+) -> Answer:
+    """What `work` comes to; raises Failure interrupted after a signal, when it has cleaned up.
+
+    If that takes longer than the line says, `on_overdue` tells what is left, and the process ends.
+    """
+    interrupts = Interrupts(tell=tell, on_overdue=on_overdue)
+    task = asyncio.ensure_future(work)
+    with interrupts.cancel(task):
+        try:
+            return await task
+        except asyncio.CancelledError:
+            raise interrupts.failure() from None
 
 
 class Interrupts:
     """Which signal came first, if any."""
 
-    def __init__(self, *, on_repeat: Callable[[], None]) -> None:
+    def __init__(
+        self, *, tell: Callable[[str], None], on_overdue: Callable[[Failure], object]
+    ) -> None:
         self.number: int | None = None
-        self._on_repeat = on_repeat
+        self._tell = tell
+        self._on_overdue = on_overdue
+        self._watchdog: threading.Timer | None = None
 
     def failure(self) -> Failure:
         """What the run ends with after `number`."""
-        number = self.number or signal.SIGINT
-        return Failure(
-            "interrupted",
-            f"interrupted by {signal.Signals(number).name}",
-            exit_code=SIGNAL_BASE + number,
-        )
+        return interruption(self.number or signal.SIGINT)
 
     @contextlib.contextmanager
     def cancel(self, task: asyncio.Task[Any]) -> Iterator[None]:
@@ -48,6 +72,8 @@ class Interrupts:
         try:
             yield
         finally:
+            if self._watchdog is not None:
+                self._watchdog.cancel()
             for restore in undo:
                 restore()
 
@@ -69,11 +95,31 @@ class Interrupts:
         return restore
 
     def _receive(self, number: int, task: asyncio.Task[Any]) -> None:
-        if self.number is None:
-            self.number = number
-            task.cancel()
-        else:
-            self._on_repeat()
+        if self.number is not None:
+            self._tell("still cleaning up, please wait")
+            return
+        self.number = number
+        self._tell(f"{self.failure().message}: cleaning up, which ends within {LIMIT_S:.0f} s")
+        self._watchdog = threading.Timer(LIMIT_S, self._give_up)
+        self._watchdog.daemon = True
+        self._watchdog.start()
+        task.cancel()
+
+    def _give_up(self) -> None:
+        """In a thread of its own: the loop may be what does not end."""
+        failure = self.failure()
+        try:
+            self._on_overdue(failure)
+        finally:
+            os._exit(failure.exit_code)
+
+
+def interruption(number: int) -> Failure:
+    return Failure(
+        "interrupted",
+        f"interrupted by {signal.Signals(number).name}",
+        exit_code=SIGNAL_BASE + number,
+    )
 
 
 def is_under_nohup(number: int) -> bool:

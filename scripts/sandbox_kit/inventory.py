@@ -21,6 +21,7 @@ import skill_env
 from .archive.worker import fetch_in_worker
 from .console import LONGEST_LINE, one_line, write_quietly
 from .errors import TIMED_OUT, Failure, as_failure, with_local_fix
+from .interrupts import run_interruptibly
 from .lease import delete_until_accepted
 from .output import OutputStream
 from .ownership import MANAGED_BY, MANAGER, RUN_ID, YOURS, User, owner_of, require_yours, this_user
@@ -39,8 +40,15 @@ MOST_PARTS = 8  # of a line of a listing
 def run_verb(request: SandboxesRequest) -> int:
     """Do it and show it; the exit code. Raises Failure."""
     status = StatusLog()
+    verbs = SandboxVerbs(request, status)
+
+    async def act() -> int:
+        return await run_interruptibly(
+            verbs.act(), tell=status.tell, on_overdue=lambda failure: status.tell(failure.message)
+        )
+
     try:
-        return asyncio.run(SandboxVerbs(request, status).act())
+        return asyncio.run(act())
     except Exception as error:  # noqa: BLE001  whatever it is, the user gets one line and a fix
         if request.debug:
             status.trace(error)

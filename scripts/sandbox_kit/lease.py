@@ -22,8 +22,9 @@ CLEANUP_LIMIT_S = 60.0
 LAST_LOOK_S = 5.0
 DELETE_PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 LOOK_PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0)
-# These say that the server refused the create before it made anything.
-NOTHING_MADE = {401, 403, 404, 409, 413, 422, 429, 501}
+# Such a key could not look either. Any other refusal may come from something before the server,
+# which made the sandbox.
+NO_RIGHT = {401, 403}
 WORTH_REPEATING = {"conflict", "network", "server_error", "rate_limited", "timeout", "not_found"}
 
 
@@ -100,18 +101,16 @@ class Lease:
             await self._delete(failure.sandbox_id)
             return
         spec, last = self._spec, failure
-        self._status.say(f"looking whether {spec.name} exists all the same")
+        refused = failure.status is not None and failure.status < 500
+        if not refused:
+            self._status.say(f"looking whether {spec.name} exists all the same")
         for pause in LOOK_PAUSES_S:
             await asyncio.sleep(pause)
             try:
                 found = (await self._client.get(spec.name)).info
             except Failure as problem:
-                if (
-                    problem.kind == "not_found"
-                    and failure.status is not None
-                    and failure.status < 500
-                ):
-                    return  # the server refused the create; there is nothing to wait for
+                if problem.kind == "not_found" and refused:
+                    return  # there is nothing to wait for
                 last = problem
             else:
                 if spec.identity.made(found.name, found.labels):
@@ -141,6 +140,12 @@ class Lease:
             sandbox_id=id_or_name,
         )
         return self.left
+
+    def give_up(self, sandbox_id: str | None) -> None:
+        """Nobody waits for it any longer."""
+        if not self.deleted and self.left is None:
+            slow = Failure("network", "the cleanup did not end in time")
+            self._left_behind(sandbox_id or self._spec.name, slow)
 
     async def _look_once_more(self, id_or_name: str) -> None:
         """The time may have passed while this machine slept; raises Failure unless it is gone."""
@@ -199,8 +204,8 @@ async def is_gone(client: Client, sandbox_id: str) -> bool:
 def may_have_made_one(failure: Failure) -> bool:
     """Whether a failed create may have made a sandbox.
 
-    It has when there is an id already; it may have when the create was sent and not refused.
+    It has when there is an id already; it may have when the create was sent.
     """
     return failure.sandbox_id is not None or (
-        not failure.unsent and failure.status not in NOTHING_MADE
+        not failure.unsent and failure.status not in NO_RIGHT
     )

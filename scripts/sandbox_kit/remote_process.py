@@ -32,6 +32,7 @@ WORTH_RECONNECTING = ("network", "server_error")
 POLL_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 LAST_LOOK_S = 5.0  # for the exit code, before a timeout is told
 LAST_OUTPUT_S = 30.0  # of a program that ended in time, when our clock did not
+TIDY_LIMIT_S = 15.0
 LATE_OUTPUT_S = 2.0  # after a kill, for what the server still has
 # In a subshell, because a bare `exit` would end the session; a server that swallowed the upload
 # must not look like a program's failure.
@@ -382,6 +383,6 @@ async def keep_awake(sandbox: Sandbox, status: StatusLog) -> None:
 
 
 async def ignore_failure(work: Awaitable[None]) -> None:
-    """Tidying that may fail: the sandbox can be gone already."""
-    with contextlib.suppress(Failure):
-        await work
+    """Tidying that may fail or take too long: the sandbox can be gone already."""
+    with contextlib.suppress(Failure, asyncio.TimeoutError):
+        await asyncio.wait_for(work, TIDY_LIMIT_S)

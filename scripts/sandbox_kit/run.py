@@ -213,6 +213,11 @@ class Run:
                 f" for {seconds:.0f} s{' so far' if self._keep() else ''}"
             )
 
+    def give_up(self) -> None:
+        """The process ends before the sandbox's deletion was accepted, if there is any."""
+        if self._lease is not None and not self._keep():
+            self._lease.give_up(self.report.sandbox_id)
+
     def tell_outcome(self) -> None:
         """What became of the sandbox: one line, without those words that a secret could take out.
 

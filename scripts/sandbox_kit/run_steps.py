@@ -26,7 +26,13 @@ from .preview import (
     require_alive,
     wait_for_port,
 )
-from .remote_process import LastingProgram, OutputFollower, ProgramEnd, RemoteRunDir
+from .remote_process import (
+    TIDY_LIMIT_S,
+    LastingProgram,
+    OutputFollower,
+    ProgramEnd,
+    RemoteRunDir,
+)
 from .report import PROGRAM, SETUP
 from .request import Program, RunRequest
 from .run_context import RunContext, RunRecord
@@ -230,9 +236,11 @@ class RunSteps:
         if not self._request.stays:
             return
         try:
-            await self._restrict_network()
+            await asyncio.wait_for(self._restrict_network(), TIDY_LIMIT_S)
         except Failure as failure:
             self._status.tell(f"the network of this sandbox is as it was: {failure.message}")
+        except asyncio.TimeoutError:
+            self._status.tell("the network of this sandbox may be as it was: no answer in time")
 
     async def _show_preview(self, port: int) -> None:
         """Start the server, wait for its port, make the link; show what it printed if it dies."""

@@ -13,7 +13,7 @@ from .archive.worker import pack_in_worker
 from .console import LostOutput, write_quietly
 from .errors import Failure, UsageFailure, as_failure, output_lost, with_local_fix
 from .host_access import HostAccess
-from .interrupts import Interrupts
+from .interrupts import run_interruptibly
 from .ownership import RunIdentity, this_user
 from .redaction import SHORTEST_SECRET
 from .report import RunReport
@@ -48,6 +48,10 @@ class SingleRun:
         except Exception as error:  # noqa: BLE001  whatever it is, the user gets one line and a fix
             self._report.failure = self._as_failure(error)
         self._finish_output()
+        return self._say_all()
+
+    def _say_all(self) -> int:
+        """The JSON if asked for, and the last line; the exit code."""
         if self._request.dry_run and self._report.request is not None:
             write_quietly(sys.stdout, json.dumps(self._report.request, indent=2) + "\n")
         elif self._request.display.json:
@@ -59,15 +63,14 @@ class SingleRun:
         return self._report.choose_exit_code()
 
     async def _execute_interruptibly(self) -> None:
-        interrupts = Interrupts(
-            on_repeat=lambda: self._status.tell("still deleting the sandbox, please wait")
-        )
-        task = asyncio.ensure_future(self._execute())
-        with interrupts.cancel(task):
-            try:
-                await task
-            except asyncio.CancelledError:
-                raise interrupts.failure() from None
+        await run_interruptibly(self._execute(), tell=self._status.tell, on_overdue=self._give_up)
+
+    def _give_up(self, failure: Failure) -> None:
+        """The cleanup does not end: what may be left is told, and the process ends after this."""
+        self._report.failure = failure
+        if self._run is not None:
+            self._run.give_up()
+        self._say_all()
 
     async def _execute(self) -> None:
         settings, user = await self._choose_engine(), this_user()

@@ -15,6 +15,13 @@ from aiohttp import web
 from tests.serving import serving
 
 DELAY_S = 0.3
+LATE_S = 4.0  # longer than a client of the sweep waits for an answer
+ANSWERS = {
+    "null": "null",
+    "list": "[]",
+    "deep": "[" * 200_000 + "]" * 200_000,
+    "huge": '{"id": "' + "x" * (17 << 20) + '"}',
+}
 HOP_HEADERS = {
     "host",
     "connection",
@@ -41,6 +48,12 @@ class Fault:
     - "elsewhere": a redirect to another origin
     - "cut": a WebSocket that is closed after its first message, half an answer otherwise
     - "delay"; "ignored": a change that is answered as if it were made
+    - "late": it acted, and the answer comes when nobody waits for it any more
+    - "foreign": it acted, and answers with somebody else's sandbox
+    - "stale": it acted, and a replica answers that knows nothing of it
+    - "drip": an answer that comes byte by byte without end; a WebSocket that only pings
+    - "flood": an answer that never ends
+    - "null", "list", "deep", "huge": it acted, and answers with such JSON
     """
 
     method: str
@@ -116,6 +129,8 @@ class Proxy:
             await asyncio.sleep(DELAY_S)
             fault = None
         if request.headers.get("Upgrade", "").lower() == "websocket":
+            if fault is not None and fault.action in ("drip", "late", "flood"):
+                return await self._ping(request)
             return await self._tunnel(request, cut=fault is not None)
         if fault is None:
             return await self._forward(request)
@@ -126,31 +141,55 @@ class Proxy:
             return web.json_response(
                 {"statusCode": fault.action, "message": fault.message}, status=fault.action
             )
-        if fault.action == "garbage":
-            return web.Response(text="<html>not Daytona</html>", content_type="text/html")
-        if fault.action == "elsewhere":
-            return web.Response(status=307, headers={"Location": self.upstream + request.raw_path})
-        if fault.action == "endless":
-            return await self._endless(request)
-        if fault.action == "unknown":
-            return web.Response(
-                body=(await self._forward(request)).body,
-                status=201,
-                content_type="application/json",
-            )
-        if fault.action == "ignored":
-            return await self._as_it_is(request)
-        if fault.action == "cut":
-            return await self._half(request)
-        if fault.action == "drop-after":
-            await self._forward(request)
+        before = {
+            "garbage": self._garbage,
+            "elsewhere": self._elsewhere,
+            "endless": self._endless,
+            "ignored": self._as_it_is,
+            "cut": self._half,
+            "drip": self._drip,
+            "flood": self._flood,
+            "drop-before": self._drop,
+        }
+        if fault.action in before:
+            return await before[fault.action](request)
+        return await self._inject_after(request, fault.action, await self._forward(request))
+
+    async def _inject_after(
+        self, request: web.Request, action: str, acted: web.Response
+    ) -> web.StreamResponse:
+        """What the server did is done."""
+        if action in ANSWERS:
+            return web.Response(text=ANSWERS[action], content_type="application/json")
+        if action == "unknown":
+            return web.Response(body=acted.body, status=201, content_type="application/json")
+        if action == "foreign":
+            return await self._sandbox_called("foreign", request)
+        if action == "stale":
+            said = {"statusCode": 404, "message": "Sandbox not found"}
+            return web.json_response(said, status=404)
+        if action == "late":
+            await asyncio.sleep(LATE_S)
+            return acted
+        return await self._drop(request)
+
+    async def _drop(self, request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
         request.transport.abort()
         raise ConnectionResetError("injected")
 
+    async def _garbage(self, _request: web.Request) -> web.StreamResponse:
+        return web.Response(text="<html>not Daytona</html>", content_type="text/html")
+
+    async def _elsewhere(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(status=307, headers={"Location": self.upstream + request.raw_path})
+
     async def _as_it_is(self, request: web.Request) -> web.StreamResponse:
         """The sandbox, unchanged, in answer to a change of it."""
-        address = f"{self.upstream}/api/sandbox/{request.path.split('/')[3]}"
+        return await self._sandbox_called(request.path.split("/")[3], request)
+
+    async def _sandbox_called(self, name: str, request: web.Request) -> web.StreamResponse:
+        address = f"{self.upstream}/api/sandbox/{name}"
         headers = {"Authorization": request.headers["Authorization"]}
         async with (
             aiohttp.ClientSession() as session,
@@ -163,6 +202,30 @@ class Proxy:
         await answer.prepare(request)
         while True:
             await answer.write(b"x" * 65536)
+
+    async def _drip(self, request: web.Request) -> web.StreamResponse:
+        return await self._pour(request, slowly=True)
+
+    async def _flood(self, request: web.Request) -> web.StreamResponse:
+        return await self._pour(request, slowly=False)
+
+    async def _pour(self, request: web.Request, *, slowly: bool) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await answer.prepare(request)
+        with suppress(ConnectionError):
+            while True:
+                await answer.write(b" " if slowly else b" " * 65536)
+                await asyncio.sleep(0.02 if slowly else 0)
+        return answer
+
+    async def _ping(self, request: web.Request) -> web.StreamResponse:
+        client = web.WebSocketResponse()
+        await client.prepare(request)
+        with suppress(ConnectionError):
+            while True:
+                await client.ping()
+                await asyncio.sleep(0.02)
+        return client
 
     async def _half(self, request: web.Request) -> web.StreamResponse:
         whole = await self._forward(request)

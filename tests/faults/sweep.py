@@ -45,15 +45,25 @@ FAULTS: tuple[int | str, ...] = (
     "drop-after",
     "cut",
     "garbage",
+    "late",
+    "foreign",
+    "stale",
+    "drip",
+    "flood",
+    "null",
+    "list",
+    "deep",
+    "huge",
 )
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL")
 ENV = ("--env", f"TOKEN={SECRET}")
+BOUNDED = (*ENV, "--timeout", "6")  # a stream that only pings lasts as long
 SERVE = ("--serve", "python3 -m http.server 8000", "--preview", "8000")
 # Name -> (arguments, the program's own exit code, how many requests a run makes at the most).
 SCENARIOS: dict[str, tuple[tuple[str, ...], int, int]] = {
-    "run": (("--command", "echo $TOKEN; exit 3", *ENV), 3, 9),
-    "code": (("--code", "print(1)", *ENV), 0, 9),
-    "steps": (("--setup", "echo s", "--command", "echo a", "--command", "exit 4", *ENV), 4, 15),
+    "run": (("--command", "echo $TOKEN; exit 3", *BOUNDED), 3, 9),
+    "code": (("--code", "print(1)", *BOUNDED), 0, 9),
+    "steps": (("--setup", "echo s", "--command", "echo a", "--command", "exit 4", *BOUNDED), 4, 15),
     "transfer": (
         (
             "--upload",
@@ -63,17 +73,17 @@ SCENARIOS: dict[str, tuple[tuple[str, ...], int, int]] = {
             "--download",
             "o:back",
             "--force",
-            *ENV,
+            *BOUNDED,
         ),
         0,
         14,
     ),
-    "network": (("--setup", "true", "--no-network", "--command", "true", *ENV), 0, 14),
-    "preview": ((*SERVE, *ENV), 0, 12),
-    "keep": (("--keep", "--command", "true", *ENV), 0, 9),
-    "name": (("--name", "swept", "--command", "true", *ENV), 0, 10),
+    "network": (("--setup", "true", "--no-network", "--command", "true", *BOUNDED), 0, 14),
+    "preview": ((*SERVE, *BOUNDED), 0, 12),
+    "keep": (("--keep", "--command", "true", *BOUNDED), 0, 9),
+    "name": (("--name", "swept", "--command", "true", *BOUNDED), 0, 10),
     "detach": (("--detach", "--command", "sleep 5", *ENV), 0, 8),
-    "reuse": (("--sandbox", "base", "--command", "exit 3", *ENV), 3, 9),
+    "reuse": (("--sandbox", "base", "--command", "exit 3", *BOUNDED), 3, 9),
     "repo": (
         (
             "--sandbox",
@@ -82,12 +92,12 @@ SCENARIOS: dict[str, tuple[tuple[str, ...], int, int]] = {
             "http://127.0.0.1:9999/r.git",
             "--command",
             "rm -r repo",
-            *ENV,
+            *BOUNDED,
         ),
         0,
         11,
     ),
-    "timeout": (("--command", "sleep 30", "--timeout", "1", *ENV), 124, 9),
+    "timeout": (("--command", "sleep 30", *ENV, "--timeout", "1"), 124, 9),
 }
 KEEPING = ("preview", "keep", "name", "detach")
 PREPARE = (
@@ -306,12 +316,25 @@ def surviving_signals() -> Iterator[None]:
 
 def shorten_pauses(replace: Callable[[Any, str, Any], None]) -> None:
     """A fault is not waited for as long as in life."""
-    from sandbox_kit import lease, remote_process
+    from sandbox_kit import downloads, lease, remote_process, run_steps
+    from sandbox_kit.sdk import client, sandbox, transport
 
     for module, name, value in (
+        (client, "REQUEST_TIMEOUT_S", 2.0),
+        (sandbox, "REQUEST_TIMEOUT_S", 2.0),
+        (sandbox, "DELETE_TIMEOUT_S", 2.0),
+        (sandbox, "UPLOAD_TIMEOUT_S", 2.0),
+        (client, "DELETE_TIMEOUT_S", 2.0),
+        (run_steps, "UNPACK_TIMEOUT_S", 2),
+        (downloads, "UNPACK_TIMEOUT_S", 2),
+        (sandbox, "HTTP_GRACE_S", 0.5),
+        (transport, "STALL_S", 1.0),
+        (lease, "CREATE_TIMEOUT_S", 3.0),
+        (lease, "CREATE_GRACE_S", 3.0),
         (lease, "DELETE_PAUSES_S", (0.0, 0.05, 0.05)),
         (lease, "LOOK_PAUSES_S", (0.0, 0.05, 0.05)),
         (remote_process, "RECONNECT_PAUSE_S", 0.02),
+        (remote_process, "LAST_OUTPUT_S", 1.0),
         (remote_process, "POLL_S", (0.02, 0.05, 0.2)),
     ):
         replace(module, name, value)

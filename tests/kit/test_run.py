@@ -768,7 +768,7 @@ def test_streams_that_take_nothing_end_in_no_traceback_and_leave_nothing(
         (["--keep", "--command", "true"], "kept: run-"),
         (["--quiet", "--keep", "--command", "true"], "kept: run-"),
         (["--timeout", "1", "--command", "sleep 9"], "deleted: run-"),
-        (["--snapshot", "nope", "--command", "true"], "looking whether run-"),
+        (["--snapshot", "nope", "--command", "true"], "creating sandbox run-"),
     ],
     ids=" ".join,
 )

@@ -422,7 +422,7 @@ class Sandbox:
             await (await self._tools()).read_log(
                 f"/process/session/{session}/command/{command}/logs",
                 body.feed,
-                timeout_s=REQUEST_TIMEOUT_S,
+                timeout_s=TRANSFER_TIMEOUT_S,
             )
             body.finish()
 

@@ -8,9 +8,12 @@ each by both and compares what reaches the server. This imports the clients, so 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
+from socket import SHUT_RDWR
 from typing import IO, Any
 from urllib.parse import quote
 
@@ -32,6 +35,7 @@ from .generated import (
 
 KEEPALIVE_S = 30  # as AsyncDaytona's connector has it
 HEARTBEAT_S = 20.0
+STALL_S, SLOWEST = 60.0, 4096  # seconds without a byte; afterwards bytes a second on the whole
 LONGEST_REFUSAL = 2000  # characters
 LARGEST_REFUSAL = 64 << 10  # bytes of an error's body that are read
 LARGEST_ANSWER = 16 << 20  # bytes
@@ -123,13 +127,13 @@ class Toolbox:
         async with self._session.get(
             URL(f"{self._host}/files/download?path={quote(path)}", encoded=True),
             headers={**self.api.default_headers, "Accept": "application/octet-stream"},
-            timeout=aiohttp.ClientTimeout(timeout_s),
+            timeout=aiohttp.ClientTimeout(timeout_s, sock_read=STALL_S),
         ) as answer:
-            if answer.status >= 400:
-                raise ApiException(
-                    status=answer.status, reason=answer.reason, body=await read_error_text(answer)
-                )
+            await raise_for_error(answer)
+            size, began = 0, time.monotonic()
             async for chunk in answer.content.iter_any():
+                size += len(chunk)
+                require_speed(size, began)
                 take(chunk)
 
     async def read_log(self, path: str, feed: Callable[[bytes], None], *, timeout_s: float) -> None:
@@ -137,20 +141,18 @@ class Toolbox:
 
         Raises Failure server_error for more than LARGEST_LOG of them, packed or not.
         """
-        size = 0
+        size, began = 0, time.monotonic()
         answer = await retry_idempotent(self._session.request)(
             "GET",
             f"{self._host}{path}",
             headers={**self.api.default_headers, "Accept": "application/json"},
-            timeout=aiohttp.ClientTimeout(timeout_s),
+            timeout=aiohttp.ClientTimeout(timeout_s, sock_read=STALL_S),
         )
         async with answer:
-            if answer.status >= 400:
-                raise ApiException(
-                    status=answer.status, reason=answer.reason, body=await read_error_text(answer)
-                )
+            await raise_for_error(answer)
             async for chunk in answer.content.iter_any():
                 size += len(chunk)
+                require_speed(size, began)
                 if size > LARGEST_LOG:
                     raise too_long(LARGEST_LOG)
                 feed(chunk)
@@ -164,18 +166,44 @@ class Toolbox:
         async with self._session.ws_connect(
             f"{self._host}{path}", headers=headers, heartbeat=HEARTBEAT_S
         ) as socket:
-            async for message in socket:
-                if message.type is aiohttp.WSMsgType.ERROR:
-                    raise ConnectionError(f"WebSocket error: {socket.exception()}")
-                feed(
-                    message.data.encode("utf-8", "ignore")
-                    if isinstance(message.data, str)
-                    else message.data
-                )
+            try:
+                async for message in socket:
+                    if message.type is aiohttp.WSMsgType.ERROR:
+                        raise ConnectionError(f"WebSocket error: {socket.exception()}")
+                    feed(
+                        message.data.encode("utf-8", "ignore")
+                        if isinstance(message.data, str)
+                        else message.data
+                    )
+            except BaseException:
+                cut_off(socket)
+                raise
             if socket.close_code not in (None, aiohttp.WSCloseCode.OK):
                 raise ConnectionError(
                     f"WebSocket closed unexpectedly (close code {socket.close_code})"
                 )
+
+
+def cut_off(socket: aiohttp.ClientWebSocketResponse) -> None:
+    """End a stream without the closing words, for which a server that goes on pinging never waits.
+
+    The library would read on for them, each ping anew.
+    """
+    connection = socket.get_extra_info("socket")
+    if connection is not None:
+        with contextlib.suppress(OSError):
+            connection.shutdown(SHUT_RDWR)
+
+
+def require_speed(size: int, began: float) -> None:
+    """Raises Failure network for a body that only drips: it would hold the run for its size."""
+    seconds = time.monotonic() - began
+    if seconds > STALL_S and size < seconds * SLOWEST:
+        raise Failure(
+            "network",
+            f"the server sends too slowly: {size} bytes in {seconds:.0f} s",
+            fix="repeat it; or let the program write less",
+        )
 
 
 def headers_for(settings: Settings) -> dict[str, str]:
@@ -230,6 +258,13 @@ def limit_body_size(request: Request) -> Request:
         return answer
 
     return read
+
+
+async def raise_for_error(answer: aiohttp.ClientResponse) -> None:
+    if answer.status >= 400:
+        raise ApiException(
+            status=answer.status, reason=answer.reason, body=await read_error_text(answer)
+        )
 
 
 async def read_body(answer: aiohttp.ClientResponse, limit: int) -> bytes:
