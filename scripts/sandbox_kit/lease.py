@@ -206,6 +206,4 @@ def may_have_made_one(failure: Failure) -> bool:
 
     It has when there is an id already; it may have when the create was sent.
     """
-    return failure.sandbox_id is not None or (
-        not failure.unsent and failure.status not in NO_RIGHT
-    )
+    return failure.sandbox_id is not None or (not failure.unsent and failure.status not in NO_RIGHT)

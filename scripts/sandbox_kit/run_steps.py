@@ -110,8 +110,10 @@ class RunSteps:
         self._status.say(f"uploading {packed.describe()}")
         for problem in packed.problems:
             self._status.tell(problem)
-        for line in packed.describe_left():
-            self._status.say(line)
+        for line, fix in packed.describe_left():
+            whole = f"{line}; {fix}"
+            shown = fix and self._status.show(whole).endswith(f"; {fix}")
+            self._status.say(whole if shown else line)
         with self._status.waiting("uploading"):
             await self._sandbox.upload_file(str(packed.path), archive)
         command = f"tar -xPf {archive} --no-same-owner; code=$?; rm -f {archive}; exit $code"

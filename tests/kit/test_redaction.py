@@ -217,3 +217,19 @@ def test_of_secrets_that_overlap_the_first_and_the_longest_is_hidden() -> None:
     assert redactor.clean("-abcdefgh-abcd-cdefgh-wxyzwxyz") == (
         f"-{REDACTED}gh-{REDACTED}-{REDACTED}-{REDACTED}{REDACTED}"
     )
+
+
+def test_a_command_that_a_secret_is_taken_out_of_is_not_shown(
+    run: Script, scripts_environment: Path
+) -> None:
+    """Without its quotes it is another command, with a stranger's name in it."""
+    project = scripts_environment / "project"
+    project.mkdir()
+    for name in ("a.txt", "q$(touch PWNED)_credentials.txt"):
+        (project / name).write_text("1")
+    words = ("--local", "--upload", "project", "--command", "true")
+    plain, redacted = run(*words), run(*words, "--env", "TOKEN=PATHS='")
+
+    assert "the user may allow it: export DAYTONA_SANDBOX_PATHS='" in plain.stderr
+    assert "left here: " in redacted.stderr
+    assert "the user may allow it" not in redacted.stderr

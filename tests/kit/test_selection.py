@@ -183,7 +183,7 @@ def test_code_that_git_tracks_is_no_key(tmp_path: Path) -> None:
     assert files == sorted(CODE)
     assert set(left) == {*NO_CODE, "credentials_new.py", "key.py"}
     assert left["key.py"] == BY_CONTENT
-    assert any("git add credentials_new.py" in line for line in found.describe_left())
+    assert any("git add credentials_new.py" in fix for _, fix in found.describe_left())
 
 
 BUILD_FILES = {
@@ -193,7 +193,10 @@ BUILD_FILES = {
     ".yarnrc.yml": 'npmAuthToken: "${TOKEN}"\n',
     ".cargo/config.toml": "[build]\njobs = 1\n",
     ".github/workflows/test.yml": "with:\n  token: x\n",
-    ".gitlab-ci.yml": "",
+    ".gitlab-ci.yml": "script:\n  - login --password-stdin --token $TOKEN # the token: $X\n",
+    ".devcontainer/devcontainer.json": '{"containerEnv": {"TOKEN": "${localEnv:TOKEN}"}}',
+    ".circleci/config.yml": "environment:\n  PASSWORD: << parameters.password >>\n",
+    ".travis.yml": "env:\n  global:\n    - secure: abc\napi_key:\n  secure: abc\n",
 }
 CLOSED_FILES = {
     ".npmrc": DOTFILE,
@@ -207,6 +210,10 @@ CLOSED_FILES = {
     "sub/.yarnrc.yml": BY_CONTENT,
     "sub/.mvn/settings.xml": BY_CONTENT,
     "sub/.gitmodules": BY_CONTENT,
+    "sub/.mvn/jvm.config": BY_CONTENT,
+    "sub/.bazelrc": BY_CONTENT,
+    "sub/.devcontainer/devcontainer.json": BY_CONTENT,
+    "sub/.gitlab-ci.yml": BY_CONTENT,
 }
 
 
@@ -220,6 +227,10 @@ def test_what_a_build_needs_goes_without_tokens(tmp_path: Path) -> None:
     write(tmp_path, **{"sub/.cargo/config.toml": '[registry]\ntoken = "abc"\n'})
     write(tmp_path, **{"sub/.yarnrc.yml": "npmRegistries:\n  x:\n    npmAuthToken: abc\n"})
     write(tmp_path, **{"sub/.mvn/settings.xml": "<password>abc</password>"})
+    write(tmp_path, **{"sub/.mvn/jvm.config": "-Xmx1g -Dgithub.token=abc"})
+    write(tmp_path, **{"sub/.bazelrc": "build --remote_header=x-buildbuddy-api-key=abc"})
+    write(tmp_path, **{"sub/.devcontainer/devcontainer.json": '{"e": {"API_TOKEN": "abc"}}'})
+    write(tmp_path, **{"sub/.gitlab-ci.yml": "variables:\n  DEPLOY_TOKEN: abc\n"})
     address = f"https://ghp_{'0' * 36}@github.com/x/y"
     write(tmp_path, **{"sub/.gitmodules": f'[submodule "y"]\n\turl = {address}\n'})
     files, left = sent(tmp_path, ".")
@@ -244,7 +255,7 @@ def test_submodules_and_other_repositories_are_told(tmp_path: Path) -> None:
 
     assert files == [".gitmodules", "a"]
     assert left == {"module/": SUBMODULE, "clone/": OWN_REPOSITORY}
-    assert any("--upload module:app/module" in line for line in found.describe_left())
+    assert any("--upload module:app/module" in fix for _, fix in found.describe_left())
     assert sent(top, "module") == (["module/f"], {})
 
 
@@ -257,7 +268,7 @@ def test_that_git_stays_is_told_where_a_build_asks_it(tmp_path: Path, tool: str)
     _, found = pack(top, ".")
 
     assert [left.path for left in found.left] == [".git"]
-    assert "SETUPTOOLS_SCM_PRETEND_VERSION" in found.describe_left()[0]
+    assert "SETUPTOOLS_SCM_PRETEND_VERSION" in found.describe_left()[0][1]
 
 
 def test_files_folders_and_links_keep_their_time(tmp_path: Path) -> None:

@@ -59,8 +59,11 @@ class PackedUpload:
     def describe(self) -> str:
         return f"{describe_number(self.files, 'file')}, {readable_size(self.size)}"
 
-    def describe_left(self) -> list[str]:
-        """A line for each reason: which stay, how many, and what to type."""
+    def describe_left(self) -> list[tuple[str, str]]:
+        """For each reason: which stay and how many; and what to type, if anything sends them.
+
+        That holds a quoted name, so whoever takes a secret out of it must not show it.
+        """
         reasons: dict[str, list[LeftPath]] = {}
         for found in self.left:
             reasons.setdefault(found.reason, []).append(found)
@@ -79,10 +82,9 @@ class LeftPath:
     fix: str | None = None
 
 
-def describe_reason(reason: str, found: list[LeftPath]) -> str:
-    fixed = next((left for left in found if left.fix), None)
-    fix = f"; {fixed.fix}" if fixed is not None else ""
-    return f"left here: {list_names([left.path for left in found])}: {len(found)}, {reason}{fix}"
+def describe_reason(reason: str, found: list[LeftPath]) -> tuple[str, str]:
+    fix = next((left.fix for left in found if left.fix), "")
+    return f"left here: {list_names([left.path for left in found])}: {len(found)}, {reason}", fix
 
 
 def describe_number(number: int, what: str) -> str:
@@ -173,7 +175,7 @@ def add_selected(
 
 def nothing_to_send(upload: Upload, left: list[LeftPath]) -> UsageFailure:
     """An empty folder, or one whose files all stay, is not what anybody means to send."""
-    told = "; ".join(PackedUpload(Path(), left=left).describe_left())
+    told = "; ".join(line for line, _ in PackedUpload(Path(), left=left).describe_left())
     fix = next((item.fix for item in left if item.fix), "name a folder that holds files")
     return UsageFailure(
         f"--upload {quote_path(upload.here)}: no files to send" + (f"; {told}" if told else ""),

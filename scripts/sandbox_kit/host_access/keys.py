@@ -31,10 +31,31 @@ HARMLESS = tuple(
 # Cargo's other files in a project's folder are a home's, with credentials.
 OF_CARGO, CARGO_SETTINGS = ".cargo", ("config", "config.toml", "audit.toml", "mutants.toml")
 # Settings of tools that may hold a token in plain text.
-WITH_TOKENS = (OF_CARGO, ".mvn", ".yarn", ".yarnrc", ".yarnrc.yml", ".gitmodules", ".circleci")
+WITH_TOKENS = (
+    *(OF_CARGO, ".mvn", ".yarn", ".yarnrc", ".yarnrc.yml", ".gitmodules", ".bazelrc"),
+    *(
+        ".devcontainer",
+        ".circleci",
+        ".gitlab-ci.yml",
+        ".travis.yml",
+        ".appveyor.yml",
+        ".cirrus.yml",
+    ),
+)
+TOKEN_WORD = rb"(token|secret[_-]?key|api[_-]?key|password|passwd|authIdent)[\"']?[ \t]*"
+# A value, and no reference to a variable or to a store.
+TOKEN_VALUE = rb"[ \t]*(?![\"' \t]*(\$\{|\$\(|\$[A-Z]|<<|secure:))[^\s#]"
 TOKEN = re.compile(
-    rb"^[ \t]*[\"']?[\w./:@-]*(token|secret-key|password|passwd|authIdent)[\"']?[ \t]*[:= ][ \t]*"
-    rb"(?![\"' \t]*\$\{)\S|<(password|passphrase)>(?!\$\{)|://[^/\s:@]+:[^/\s:@]+@|://[^/\s:@]{20,}@",
+    rb"^[ \t]*[\"']?[\w./:@-]*"
+    + TOKEN_WORD
+    + rb"[:= ]"
+    + TOKEN_VALUE
+    # Anywhere in a line, as in arguments of a Java machine; where a blank is part of prose.
+    + rb"|[\s\"'=][\w./:@-]*"
+    + TOKEN_WORD
+    + rb"[:=]"
+    + TOKEN_VALUE
+    + rb"|<(password|passphrase)>(?!\$\{)|://[^/\s:@]+:[^/\s:@]+@|://[^/\s:@]{20,}@",
     re.MULTILINE | re.IGNORECASE,
 )
 # Keys in data and settings; in source, a module that is about them.
