@@ -324,6 +324,7 @@ def shorten_pauses(replace: Callable[[Any, str, Any], None]) -> None:
         (sandbox, "REQUEST_TIMEOUT_S", 2.0),
         (sandbox, "DELETE_TIMEOUT_S", 2.0),
         (sandbox, "UPLOAD_TIMEOUT_S", 2.0),
+        (sandbox, "CLONE_TIMEOUT_S", 2.0),
         (client, "DELETE_TIMEOUT_S", 2.0),
         (run_steps, "UNPACK_TIMEOUT_S", 2),
         (downloads, "UNPACK_TIMEOUT_S", 2),

@@ -32,6 +32,7 @@ REQUEST_TIMEOUT_S = 60.0
 DELETE_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 60.0
 UPLOAD_TIMEOUT_S = 300.0
+CLONE_TIMEOUT_S = 600.0
 TRANSFER_TIMEOUT_S = 1800.0
 HTTP_GRACE_S = 5.0  # for the answer to a command that the server ends in time
 FIRST_PAUSE_S, LONGEST_PAUSE_S, GROWTH = 0.1, 1.0, 1.5
@@ -283,7 +284,9 @@ class Sandbox:
         )
         try:
             with translating_errors("cloning"):
-                await GitApi((await self._tools()).api).clone_repository(request)
+                await GitApi((await self._tools()).api).clone_repository(
+                    request, _request_timeout=CLONE_TIMEOUT_S
+                )
         except Failure as failure:
             status = 502 if failure.status == 500 else failure.status or 0
             raise failure.replaced(fix=CLONE_FIXES.get(status)) from failure.__cause__
