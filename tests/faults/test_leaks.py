@@ -379,6 +379,32 @@ def test_sigterm_at_any_stage_leaves_nothing(proxy: Proxy, server: LocalServer, 
     assert server.sandboxes() == []
 
 
+UNUSABLE = {
+    "closed": "2>&-",
+    "full": "2>/dev/full",
+    "a pipe without a reader": "2> >(exit)",
+}
+
+
+@pytest.mark.parametrize("unusable", UNUSABLE)
+@pytest.mark.parametrize("action", ["drop-after", 500])
+def test_a_stderr_that_takes_nothing_stops_no_cleanup(
+    proxy: Proxy, server: LocalServer, unusable: str, action: int | str
+) -> None:
+    """The terminal may have gone away; and the exit code is ours, not Python's 1 or 120."""
+    proxy.faults.append(Fault("POST", "/api/sandbox", action, times=1))
+    line = (
+        f'{sys.executable} {SCRIPTS / "run_in_sandbox.py"} --command "exit 3" {UNUSABLE[unusable]}'
+    )
+    ended = subprocess.run(
+        ["bash", "-c", line], capture_output=True, stdin=subprocess.DEVNULL, timeout=90, check=False
+    )
+
+    assert ended.returncode == 125
+    assert server.sandboxes() == []
+    assert proxy.count("GET", "/api/sandbox/run-.*") > 0
+
+
 def test_sandboxes_delete_repeats_and_reports(
     sandboxes_script: Script, proxy: Proxy, server: LocalServer, ours: dict[str, str]
 ) -> None:
