@@ -219,9 +219,7 @@ def test_of_secrets_that_overlap_the_first_and_the_longest_is_hidden() -> None:
     )
 
 
-def test_a_hint_that_lost_a_part_of_it_is_not_shown(
-    run: Script, scripts_environment: Path
-) -> None:
+def test_a_hint_that_lost_a_part_of_it_is_not_shown(run: Script, scripts_environment: Path) -> None:
     """Without its quotes it is another command, with a stranger's name in it."""
     project = scripts_environment / "project"
     project.mkdir()

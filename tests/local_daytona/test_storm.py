@@ -104,7 +104,7 @@ def test_eight_clients_at_three_sandboxes_leave_nothing_behind(state_dir: Path) 
         )  # its database, sockets that wait for a next request
 
         assert bad == []
-        assert host_processes_of(state_dir) == []
+        until(lambda: host_processes_of(state_dir) == [])
     assert "Traceback" not in (state_dir / "server.log").read_text()
 
 

@@ -7,7 +7,7 @@ import itertools
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from ..defaults import LARGEST_TEXT
 from ..errors import UsageFailure
 from ..host_access.folders import open_folder, open_regular_file
 
+IGNORE_FILE = ".gitignore"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # dulwich's translation, piece by piece: a star, folders between two names, folders before a name.
 FLAGS, STAR, FOLDERS = b"(?ms)", b"[^/]*", b"(?:[^/]+/)*"
@@ -98,10 +99,19 @@ class IgnoreRules:
     """
 
     def __init__(
-        self, root: Path, excludes: Iterable[bytes] = (), *, ignore_case: bool = False
+        self,
+        root: Path,
+        excludes: Iterable[bytes] = (),
+        *,
+        ignore_case: bool = False,
+        left_out: Callable[[str], bytes | None] = lambda _path: None,
     ) -> None:
-        """`excludes` hold in the whole tree, after its own files; the last of them comes first."""
+        """`excludes` hold in the whole tree, after its own files; the last of them comes first.
+
+        `left_out` gives an ignore file that is tracked and not in the work tree.
+        """
         self._root = root
+        self._left_out = left_out
         self._ignore_case = ignore_case
         self._lines: dict[str, list[IgnoreLine]] = {}
         self._excludes = [read_ignore_lines(text, ignore_case=ignore_case) for text in excludes]
@@ -125,7 +135,9 @@ class IgnoreRules:
 
     def _lines_of(self, folder: str) -> list[IgnoreLine]:
         if folder not in self._lines:
-            text = read_plain_file(self._root / folder / ".gitignore", LARGEST_TEXT)
+            text = read_plain_file(self._root / folder / IGNORE_FILE, LARGEST_TEXT)
+            if text is None:
+                text = self._left_out(posixpath.join(folder, IGNORE_FILE))
             self._lines[folder] = (
                 read_ignore_lines(text, ignore_case=self._ignore_case) if text else []
             )

@@ -9,16 +9,18 @@ from __future__ import annotations
 import io
 import os
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ..defaults import LARGEST_TEXT
-from .ignore_rules import IgnoreRules, read_plain_file
+from .ignore_rules import IGNORE_FILE, IgnoreRules, read_plain_file
 
 if TYPE_CHECKING:
     from dulwich.config import ConfigFile
     from dulwich.object_format import ObjectFormat
+    from dulwich.objects import ObjectID
 
 LARGEST_INDEX = 256 << 20  # bytes; one of 20,000 files has 2 MB
 LARGEST_POINTER = 4096  # bytes of a `.git` that is a file, and of `commondir`
@@ -34,6 +36,27 @@ class TrackedPaths:
     files: frozenset[str] = frozenset()
     folders: frozenset[str] = frozenset()
     submodules: frozenset[str] = frozenset()
+    # Of a sparse checkout: ignore files that lie in the repository only, and whole such folders, by
+    # their objects' names. git heeds them all the same.
+    left_out: Mapping[str, ObjectID] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class IndexLine:
+    """What of an index entry matters here."""
+
+    name: bytes
+    mode: int
+    object_id: ObjectID
+    is_left_out: bool
+
+    @property
+    def kind(self) -> int:
+        return self.mode & KIND
+
+    @property
+    def path(self) -> str:
+        return os.fsdecode(self.name)
 
 
 @dataclass(frozen=True)
@@ -70,12 +93,17 @@ class WorkTree:
             for path in (excludes_file(root, config), common / "info" / "exclude")
             if (text := read_plain_file(path, LARGEST_TEXT))
         ]
-        rules = IgnoreRules(root, excludes, ignore_case=ignores_case(config))
         tracked, problem = TrackedPaths(), None
         try:
             tracked = read_index(folder, object_format(config))
         except Exception:  # noqa: BLE001  a stranger's bytes: whatever the reader stumbles over
             problem = BAD_INDEX
+        rules = IgnoreRules(
+            root,
+            excludes,
+            ignore_case=ignores_case(config),
+            left_out=LeftOutFiles(tracked.left_out, common / "objects", object_format(config)).read,
+        )
         return cls(root, True, tracked, rules, problem)
 
     def path_of(self, path: Path) -> str:
@@ -158,37 +186,82 @@ def read_index(folder: Path, hashes: ObjectFormat) -> TrackedPaths:
     data = read_plain_file(folder / "index", LARGEST_INDEX)
     if data is None:
         return TrackedPaths()
-    entries, base, gone = parse_index(data, hashes)
+    lines, base, gone = parse_index(data, hashes)
     if base is not None:  # a split index: the rest, of which some are replaced under no name
         shared = read_plain_file(folder / f"sharedindex.{base}", LARGEST_INDEX)
         older, _, _ = parse_index(shared or b"", hashes)
-        kept = [entry for number, entry in enumerate(older) if number not in gone]
-        entries = [*kept, *(entry for entry in entries if entry[0])]
-    kinds = {os.fsdecode(name): mode & KIND for name, mode in entries}
-    files = frozenset(
-        name for name, kind in kinds.items() if kind not in (SUBMODULE_KIND, FOLDER_KIND)
-    )
+        kept = [line for number, line in enumerate(older) if number not in gone]
+        lines = [*kept, *(line for line in lines if line.name)]
+    files = frozenset(line.path for line in lines if line.kind not in (SUBMODULE_KIND, FOLDER_KIND))
     return TrackedPaths(
         files,
         frozenset(parent.as_posix() for name in files for parent in PurePosixPath(name).parents),
-        frozenset(name for name, kind in kinds.items() if kind == SUBMODULE_KIND),
+        frozenset(line.path for line in lines if line.kind == SUBMODULE_KIND),
+        {line.path.rstrip("/"): line.object_id for line in lines if is_rule_left_out(line)},
     )
 
 
-def parse_index(
-    data: bytes, hashes: ObjectFormat
-) -> tuple[list[tuple[bytes, int]], str | None, set[int]]:
-    """(name and mode of each entry, digest of the shared index, which of its entries are gone)."""
+def is_rule_left_out(line: IndexLine) -> bool:
+    is_rule = PurePosixPath(line.path).name == IGNORE_FILE
+    return line.kind == FOLDER_KIND or (is_rule and line.is_left_out)
+
+
+@dataclass(frozen=True)
+class LeftOutFiles:
+    """Files that a sparse checkout leaves in the repository; a stranger's objects."""
+
+    ids: Mapping[str, ObjectID]
+    objects: Path
+    hashes: ObjectFormat
+
+    def read(self, path: str) -> bytes | None:
+        """None for what is not left out, or cannot be read."""
+        for folder in (PurePosixPath(path), *PurePosixPath(path).parents):
+            found = self.ids.get(folder.as_posix())
+            if found is not None:
+                try:
+                    return self._read(found, PurePosixPath(path).relative_to(folder))
+                except Exception:  # noqa: BLE001  as above
+                    return None
+        return None
+
+    def _read(self, object_id: ObjectID, rest: PurePosixPath) -> bytes | None:
+        from dulwich.object_store import DiskObjectStore
+        from dulwich.objects import Blob, Tree
+
+        store = DiskObjectStore(self.objects, object_format=self.hashes)
+        try:
+            found = store[object_id]
+            for name in rest.parts:
+                if not isinstance(found, Tree):
+                    return None
+                found = store[found[os.fsencode(name)][1]]
+            return found.data[:LARGEST_TEXT] if isinstance(found, Blob) else None
+        finally:
+            store.close()
+
+
+def parse_index(data: bytes, hashes: ObjectFormat) -> tuple[list[IndexLine], str | None, set[int]]:
+    """(its entries, digest of the shared index, which of that one's entries are gone)."""
     from dulwich.bitmap import EWAHBitmap
+    from dulwich.index import EXTENDED_FLAG_SKIP_WORKTREE
     from dulwich.index import read_index as read_entries
 
     stream = io.BytesIO(data)
-    entries = [(entry.name, entry.mode) for entry in read_entries(stream, hashes)]
+    lines = [
+        IndexLine(
+            entry.name,
+            entry.mode,
+            entry.sha,
+            bool(entry.extended_flags & EXTENDED_FLAG_SKIP_WORKTREE),
+        )
+        for entry in read_entries(stream, hashes)
+    ]
     size = hashes.oid_length
     while len(head := stream.read(8)) == 8 and stream.tell() <= len(data) - size:
         kind, length = head[:4], struct.unpack(">I", head[4:])[0]
         body = stream.read(length)
         if kind == b"link":
             gone = EWAHBitmap(body[size:]).bits if len(body) > size else set()
-            return entries, body[:size].hex(), gone
-    return entries, None, set()
+            return lines, body[:size].hex(), gone
+    return lines, None, set()
