@@ -297,11 +297,11 @@ class Box:
         self,
         argv: Sequence[str],
         *,
-        stdio: tuple[int, int, int],
+        stdio: tuple[int, ...],
         environment: Mapping[str, str],
         cwd: str,
     ) -> Running:
-        """Start a process with the given descriptors, which stay the caller's to close.
+        """Start a process with three or four descriptors, which stay the caller's to close.
 
         Raises FileProblem, SandboxGone.
         """

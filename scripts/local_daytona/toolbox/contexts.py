@@ -10,7 +10,6 @@ import codecs
 import json
 import os
 import signal
-import socket
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine.box import Running, readable
 from ..engine.command import AGENT_INSIDE
+from ..engine.control import close_all
 from ..engine.errors import FileProblem, SandboxGone
 from ..wire import DAEMON, ApiError, iso, now
 
@@ -101,13 +101,53 @@ class Outlet:
             await self.sink(self._name, text)
 
 
+@dataclass
+class Lines:
+    """A line each way over two pipes.
+
+    Over a socket code inside could send a descriptor, which whoever receives it has to close; and a
+    close may block.
+    """
+
+    reader: asyncio.StreamReader
+    reading: asyncio.ReadTransport
+    writer: asyncio.StreamWriter
+
+    @classmethod
+    async def connect(cls, read_end: int, write_end: int) -> Lines:
+        """Both are its to close from now on."""
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=LONGEST_ANSWER)
+        reading, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb", buffering=0)
+        )
+        writing, flow = await loop.connect_write_pipe(
+            asyncio.streams.FlowControlMixin, os.fdopen(write_end, "wb", buffering=0)
+        )
+        return cls(reader, reading, asyncio.StreamWriter(writing, flow, None, loop))
+
+    async def tell(self, message: Mapping[str, Any]) -> None:
+        """Until most of it is taken; raises ConnectionError when there is nobody."""
+        self.writer.write(json.dumps(message).encode() + b"\n")
+        await self.writer.drain()
+
+    async def hear(self) -> bytes:
+        """The next line, empty at the end; raises ValueError for one that is too long."""
+        return await self.reader.readline()
+
+    def abandon(self) -> None:
+        if not self.writer.transport.is_closing():  # as it is when nobody reads any more
+            self.writer.transport.abort()
+        self.reading.close()
+
+
 class Worker:
     """One Python process inside, and what connects it to the server; what it says is checked."""
 
     def __init__(self, toolbox: Toolbox) -> None:
         self._toolbox = toolbox
         self._running: Running
-        self._connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._lines: Lines | None = None
         self._outlets: tuple[Outlet, ...] = ()
         self._pumps: list[asyncio.Task[None]] = []
         self._count = 0
@@ -115,30 +155,27 @@ class Worker:
 
     async def start(self, cwd: str) -> None:
         """Raises the 400 when no Python can start there, SandboxGone."""
-        ours, theirs = socket.socketpair()
-        pipes = [os.pipe() for _ in range(2)]
+        theirs_in, requests = os.pipe()
+        pipes = [os.pipe() for _ in range(3)]
         try:
             self._running = await self._toolbox.box.exec(
                 WORKER,
-                stdio=(theirs.fileno(), pipes[0][1], pipes[1][1]),
+                stdio=(theirs_in, *(write_end for _, write_end in pipes)),
                 environment=self._toolbox.environment({}),
                 cwd=cwd,
             )
         except BaseException as error:
-            ours.close()
-            for read_end, _ in pipes:
-                os.close(read_end)
+            close_all([requests, *(read_end for read_end, _ in pipes)])
             if isinstance(error, FileProblem):
                 message = f"no interpreter can start in {cwd}: {error.strerror}"
                 raise ApiError(400, message, source=DAEMON) from None
             raise
         finally:
-            theirs.close()
-            for _, write_end in pipes:
-                os.close(write_end)
-        self._outlets = Outlet("stdout", pipes[0][0]), Outlet("stderr", pipes[1][0])
+            close_all([theirs_in, *(write_end for _, write_end in pipes)])
+        out, err, answers = (read_end for read_end, _ in pipes)
+        self._outlets = Outlet("stdout", out), Outlet("stderr", err)
         self._pumps = [asyncio.create_task(outlet.pump()) for outlet in self._outlets]
-        self._connection = await asyncio.open_connection(sock=ours, limit=LONGEST_ANSWER)
+        self._lines = await Lines.connect(answers, requests)
 
     @property
     def is_alive(self) -> bool:
@@ -205,12 +242,10 @@ class Worker:
 
         Raises ValueError or ConnectionError when the worker gives no answer.
         """
-        if self._connection is None:
+        if self._lines is None:
             raise ConnectionError("the worker was let go")
-        reader, writer = self._connection
-        writer.write(json.dumps(request).encode() + b"\n")
-        await writer.drain()
-        while line := await reader.readline():
+        await self._lines.tell(request)
+        while line := await self._lines.hear():
             reply = json.loads(line)
             if isinstance(reply, dict) and reply.get("id") == request["id"]:
                 return checked(reply.get("error"))
@@ -226,9 +261,9 @@ class Worker:
         for pump in self._pumps:
             pump.cancel()
         await asyncio.gather(*self._pumps, return_exceptions=True)
-        if self._connection is not None:
-            self._connection[1].transport.abort()
-            self._connection = None
+        if self._lines is not None:
+            self._lines.abandon()
+            self._lines = None
 
 
 class Context:

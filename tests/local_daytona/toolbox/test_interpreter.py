@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.local_daytona.pulse import pulse
 from tests.local_server import LocalServer, until
 
 
@@ -262,13 +263,7 @@ def test_what_ignores_the_interrupt_is_killed_and_the_context_starts_anew(python
     assert python.server.exec(python.sandbox, "pgrep -f 'sleep 424[2]'")["exitCode"] == 1
 
 
-CHANNEL = (
-    "import os; print('last', flush=True)\n"
-    "def is_socket(fd):\n"
-    "    try: return os.readlink(f'/proc/self/fd/{fd}').startswith('socket')\n"
-    "    except OSError: return False\n"
-    "[channel] = [fd for fd in map(int, os.listdir('/proc/self/fd')) if is_socket(fd)]\n"
-)
+CHANNEL = "import os; print('last', flush=True); channel = 3\n"
 
 
 @pytest.mark.parametrize(
@@ -457,3 +452,41 @@ def test_nobody_waits_for_what_is_gone(server: LocalServer, how: str) -> None:
     assert all(item.code in (1001, 1008, 1011) for item in runs)
     assert [item.text("stdout") for item in runs] == ["", ""]
     server.request("DELETE", f"/api/sandbox/{python.sandbox}")
+
+
+LINGERING = (
+    "import array, os, socket, stat, struct, threading, time\n"
+    "listener = socket.socket()\n"
+    "listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)\n"
+    "listener.bind(('127.0.0.1', 0)); listener.listen(1)\n"
+    "sent = socket.socket(); sent.connect(listener.getsockname())\n"
+    "peer, _ = listener.accept(); sent.setblocking(False)\n"
+    "try:\n"
+    "    while True: sent.send(b'x' * 65536)\n"
+    "except BlockingIOError: pass\n"
+    "sent.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 9))\n"
+    "def throw(channel):\n"
+    "    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [sent.fileno()]))]\n"
+    "    channel.sendall((b'{\"id\": -1, \"x\": \"' + b'y' * 60000 + b'\"}\\n') * 3)\n"
+    "    channel.sendmsg([b'{\"id\": -1}\\n'], rights)\n"
+    "    os.close(sent.detach())\n"
+    "for number in map(int, os.listdir('/proc/self/fd')):\n"
+    "    try:\n"
+    "        if not stat.S_ISSOCK(os.fstat(number).st_mode): continue\n"
+    "        channel = socket.socket(fileno=os.dup(number))\n"
+    "        if channel.family != socket.AF_UNIX: continue\n"
+    "    except OSError: continue\n"
+    "    print('a way to the server:', number, flush=True)\n"
+    "    threading.Thread(target=throw, args=(channel,)).start()\n"
+    "print('looked', flush=True); time.sleep(3)\n"
+)
+
+
+def test_code_can_send_the_server_no_descriptor(python: Python) -> None:
+    """A socket with unsent data blocks whoever closes it last, and with it every other sandbox."""
+    with pulse(python.server) as beat:
+        run = python.run(LINGERING)
+
+    assert run.text("stdout") == "looked\n"
+    assert beat.number > 10
+    assert beat.longest < 5

@@ -1,8 +1,9 @@
 """The worker of one interpreter context: runs code after code in a namespace that lives on.
 
-The server holds the other end of the socket at descriptor 0. One request and one answer is one line
-of JSON; what the code prints goes to the pipes at 1 and 2, which carry nothing else, so no program
-can break the framing by printing.
+Requests come through the pipe at descriptor 0, answers go through the one at 3: pipes, because over
+a socket the code could send the server a descriptor. One request and one answer is one line of
+JSON; what the code prints goes to the pipes at 1 and 2, which carry nothing else, so no program can
+break the framing by printing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import json
 import linecache
 import os
 import signal
-import socket
 import sys
 import traceback
 import types
@@ -21,6 +21,7 @@ TYPE_CHECKING = False  # as typing has it
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+ANSWERS = 3  # the descriptor
 LONGEST_NAME = 1000
 # Characters; JSON makes up to six bytes of one, and a line has its limit in the server.
 LONGEST_VALUE = 20_000
@@ -29,11 +30,11 @@ OWN_FRAMES = 2  # `run` and `execute` below
 
 
 class Worker:
-    """The socket, and the namespace that all code of this context shares."""
+    """The two pipes, and the namespace that all code of this context shares."""
 
-    def __init__(self, channel: socket.socket) -> None:
-        self.requests = channel.makefile("rb")
-        self.channel = channel
+    def __init__(self, requests: int, answers: int) -> None:
+        self.requests = os.fdopen(requests, "rb")
+        self.answers = answers
         self.module = types.ModuleType("__main__")
         # pickle and dataclasses look their classes up there.
         sys.modules["__main__"] = self.module
@@ -47,7 +48,12 @@ class Worker:
             error = self.run(request["code"], request["envs"])
             if os.getpid() != self.pid:  # the code forked and its child came back here
                 os._exit(0)
-            self.channel.sendall(json.dumps({"id": request["id"], "error": error}).encode() + b"\n")
+            self.tell({"id": request["id"], "error": error})
+
+    def tell(self, answer: Mapping[str, object]) -> None:
+        data = json.dumps(answer).encode() + b"\n"
+        while data:
+            data = data[os.write(self.answers, data) :]
 
     def run(self, code: str, envs: Mapping[str, str]) -> dict[str, str] | None:
         """Run it with `envs` laid over the environment; what it raised, SystemExit left out."""
@@ -126,9 +132,9 @@ def text(value: str, longest: int) -> str:
 
 
 def main() -> None:
-    """Move the socket out of the code's way, then serve; the code's own stdin is empty."""
-    channel = socket.socket(fileno=os.dup(0))
-    channel.set_inheritable(False)
+    """Move the pipes out of the code's way, then serve; the code's own stdin is empty."""
+    requests = os.dup(0)
+    os.set_inheritable(ANSWERS, False)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
@@ -140,7 +146,7 @@ def main() -> None:
     sys.argv = [""]
     if sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
         sys.path[0] = ""  # the working directory, as for any code that is not a file
-    Worker(channel).serve()
+    Worker(requests, ANSWERS).serve()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # In every environment: finds the children that left their session and their parent.
 MARKER = "DAYTONA_EXEC"
 KILL_ROUNDS = 20
+MOST_STDIO = 4
+CLEAR_OF_STDIO = 10  # from here on no descriptor is in the way of a child's first ones
 DEFAULT_INSIDE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD)
 LIMITS = {
     "processes": resource.RLIMIT_NPROC,
@@ -36,7 +38,7 @@ class Processes:
         self.keys: dict[int, str] = {}
 
     def spawn(self, request: Values, fds: Sequence[int]) -> int:
-        """Start request["argv"] with the three descriptors as stdio; its pid.
+        """Start request["argv"] with the descriptors as stdio, a fourth as number 3; its pid.
 
         Raises OSError as exec does.
         """
@@ -104,7 +106,9 @@ def become(request: Values, fds: Sequence[int], failed: int) -> None:
     """
     try:
         os.setsid()
-        for target, fd in enumerate(fds[:3]):
+        failed = fcntl.fcntl(failed, fcntl.F_DUPFD_CLOEXEC, CLEAR_OF_STDIO)
+        fds = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, CLEAR_OF_STDIO) for fd in fds[:MOST_STDIO]]
+        for target, fd in enumerate(fds):
             os.dup2(fd, target)
         if request["op"] == "terminal":
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
