@@ -1,4 +1,4 @@
-"""How long the server's loop stood still: it is asked again and again while something else goes on."""
+"""How long the server's loop stands still: it is asked again and again beside something else."""
 
 from __future__ import annotations
 
