@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import io
 import json
 import os
 import select
@@ -14,7 +15,6 @@ import signal
 import socket
 import stat
 import subprocess
-import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -94,9 +94,12 @@ class Box:
         box = cls(host, folders, sandbox_id=sandbox_id, resources=resources)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         box._control = Control(ours, on_exit=box._on_exit, on_close=box._on_close)
-        with theirs, tempfile.TemporaryFile() as complaints:
+        # A pipe: the first process keeps its end, and a file would be the host's to fill.
+        said, complaints = os.pipe()
+        os.set_blocking(said, False)
+        with theirs, os.fdopen(said, "rb", buffering=0) as said_by_it:
             spawning = asyncio.ensure_future(
-                asyncio.to_thread(box._spawn, theirs, complaints.fileno(), name, mounts)
+                asyncio.to_thread(box._spawn, theirs, complaints, name, mounts)
             )
             try:
                 await asyncio.shield(spawning)
@@ -104,8 +107,10 @@ class Box:
                 await asyncio.wait({spawning})  # a cancelled start has a process too
                 await box.stop()
                 raise
+            finally:
+                os.close(complaints)
             theirs.close()
-            await box._become_ready(complaints.fileno())
+            await box._become_ready(said_by_it)
         return box
 
     def _spawn(
@@ -191,13 +196,12 @@ class Box:
             **options,  # type: ignore[call-overload]
         )
 
-    async def _become_ready(self, complaints: int) -> None:
+    async def _become_ready(self, complaints: io.FileIO) -> None:
         try:
             await asyncio.wait_for(asyncio.shield(self._control.ready), START_TIMEOUT_S)
         except (asyncio.TimeoutError, SandboxGone) as error:
             await self.stop()
-            os.lseek(complaints, 0, os.SEEK_SET)
-            said = os.read(complaints, 4000).decode(errors="replace").strip()
+            said = (complaints.read(4000) or b"").decode(errors="replace").strip()
             raise EngineUnavailable(
                 said or f"the sandbox did not start: {error}", fix=explain(said)
             ) from error

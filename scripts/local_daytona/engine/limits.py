@@ -41,7 +41,7 @@ class Resources:
             "data": self.memory * GIB,
             "file_size": self.disk * GIB,
             "open_files": OPEN_FILES,
-            "core": 0,
+            "core": 1,  # bytes: 0 does not hold where the host pipes dumps to a program (core(5))
         }
 
 

@@ -17,6 +17,14 @@ NUMBER, ARCH, ARG0, ARG1, ARG2 = 0, 4, 16, 24, 32
 
 CLONE_NAMESPACES = 0x7E020080  # NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
+TIOCSETD = 0x5423  # a terminal's line discipline: the host would load its module
+# Older ways to take a file's space without writing it, which fallocate's refusal leaves open
+# (include/linux/falloc.h; those of 10 to 37 are XFS's): ALLOCSP, FREESP, RESVSP, UNRESVSP, also for
+# 64 bits, and ZERO_RANGE. Writes of a number: the size of struct space_resv, `X`, the number.
+PREALLOCATIONS = tuple(0x40305800 | number for number in (10, 11, 36, 37, 40, 41, 42, 43, 57))
+# Packets of the interface itself, by a type of socket; with the flags that a type may carry.
+SOCK_PACKET = 10
+PACKET_TYPES = tuple(SOCK_PACKET | flags for flags in (0, 0x800, 0x80000, 0x80800))
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, NETLINK_ROUTE = 1, 2, 10, 16, 0
 # Any, ICMP, TCP, UDP, ICMPv6: others (SCTP, DCCP, MPTCP) would make the host load their modules.
 PROTOCOLS = (0, 1, 6, 17, 58)
@@ -176,14 +184,16 @@ def _clone_body() -> bytes:
 
 
 def _ioctl_body() -> bytes:
-    typing = refuse(TIOCSTI, errno.EPERM) + refuse(TIOCLINUX, errno.EPERM)
-    return load(ARG1) + typing + answer(ALLOW)
+    denied = b"".join(refuse(number, errno.EPERM) for number in (TIOCSTI, TIOCLINUX, TIOCSETD))
+    absent = b"".join(refuse(number, errno.EOPNOTSUPP) for number in PREALLOCATIONS)
+    return load(ARG1) + denied + absent + answer(ALLOW)
 
 
 def _socket_body() -> bytes:
     """UNIX sockets, IPv4 and IPv6 of ordinary protocols, and netlink for addresses and routes."""
     ordinary = b"".join(allow(protocol) for protocol in PROTOCOLS)
-    internet = load(ARG2) + ordinary + answer(ERRNO | errno.EPROTONOSUPPORT)
+    packets = load(ARG1) + b"".join(refuse(kind, errno.EPERM) for kind in PACKET_TYPES)
+    internet = packets + load(ARG2) + ordinary + answer(ERRNO | errno.EPROTONOSUPPORT)
     route_only = load(ARG2) + allow(NETLINK_ROUTE) + answer(ERRNO | errno.EAFNOSUPPORT)
     families = when(AF_INET, internet) + when(AF_INET6, internet) + when(AF_NETLINK, route_only)
     return load(ARG0) + allow(AF_UNIX) + families + answer(ERRNO | errno.EAFNOSUPPORT)

@@ -233,6 +233,8 @@ def test_no_capability_is_held_and_none_can_be_gained(inside: Any) -> None:
         "socket.socket(40, socket.SOCK_STREAM)",
         "socket.socket(38, socket.SOCK_SEQPACKET)",
         "socket.socket(16, socket.SOCK_RAW, 12)",
+        "socket.socket(socket.AF_INET, 10, 768)",
+        "import fcntl; m, s = os.openpty(); fcntl.ioctl(s, 0x5423, bytes(4))",
         "os.setuid(1)",
         "import fcntl; m, s = os.openpty(); fcntl.ioctl(s, 0x541C, b'x')",
         (

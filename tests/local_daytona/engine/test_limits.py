@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import socket
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -258,10 +260,29 @@ def test_no_disk_is_taken_without_being_written(server: LocalServer, sandbox: st
         "c = ctypes.CDLL(None, use_errno=True)\n"
         "fd = os.open('x', os.O_RDWR | os.O_CREAT)\n"
         "print(c.fallocate(fd, 0, ctypes.c_long(0), ctypes.c_long(1 << 20)), ctypes.get_errno())\n"
+        "import struct; space = struct.pack('hhqqiI4i', 0, 0, 0, 1 << 20, 0, 0, 0, 0, 0, 0)\n"
+        "print(c.ioctl(fd, ctypes.c_ulong(0x4030582A), space), ctypes.get_errno())\n"
         "os.posix_fallocate(fd, 0, 1 << 20); print(os.fstat(fd).st_size)"
     )
 
-    assert attack(server, sandbox, code).json()["result"] == "-1 95\n1048576\n"
+    assert attack(server, sandbox, code).json()["result"] == "-1 95\n-1 95\n1048576\n"
+
+
+def test_no_dump_goes_to_a_program_of_the_hosts(server: LocalServer, sandbox: str) -> None:
+    """Where core_pattern is a pipe a limit of 0 does not hold, and one of 1 does: core(5)."""
+    code = "import resource; print(resource.getrlimit(resource.RLIMIT_CORE))"
+
+    assert attack(server, sandbox, code).json()["result"] == "(1, 1)\n"
+
+
+def test_the_first_process_has_no_file_of_the_hosts(server: LocalServer, sandbox: str) -> None:
+    """What it was started with is pipes and sockets: a file would be outside the disk's size."""
+    [note] = [found for found in server.state_dir.rglob(sandbox) if found.is_file()]
+    first = note.read_text().split()[0]
+    kinds = [os.stat(found).st_mode for found in Path(f"/proc/{first}/fd").iterdir()]
+
+    assert len(kinds) > 3
+    assert not any(stat.S_ISREG(kind) for kind in kinds)
 
 
 @pytest.mark.parametrize(

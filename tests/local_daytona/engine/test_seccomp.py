@@ -182,6 +182,24 @@ def test_terminal_injection_is_refused_whatever_the_high_bits_say(machine: str) 
     assert run(machine, ioctl, 0, 0x5401) == seccomp.ALLOW
 
 
+@pytest.mark.parametrize("machine", seccomp.ARCHES)
+def test_no_ioctl_takes_space_without_writing_it(machine: str) -> None:
+    """The older ways to do what fallocate does."""
+    ioctl = seccomp.ARCHES[machine].ioctl
+
+    assert 0x4030582A in seccomp.PREALLOCATIONS  # FS_IOC_RESVSP64 of include/linux/falloc.h
+    for number in seccomp.PREALLOCATIONS:
+        assert run(machine, ioctl, 3, number | 1 << 32) == refused(errno.EOPNOTSUPP)
+
+
+@pytest.mark.parametrize("machine", seccomp.ARCHES)
+def test_no_socket_takes_whole_packets(machine: str) -> None:
+    """SOCK_PACKET is a packet socket in the family of ordinary ones."""
+    for kind in seccomp.PACKET_TYPES:
+        answer = run(machine, seccomp.ARCHES[machine].socket, seccomp.AF_INET, kind, 0)
+        assert answer == refused(errno.EPERM)
+
+
 def test_an_unknown_machine_has_no_filter() -> None:
     """Better no sandbox than one with the wrong table."""
     with pytest.raises(KeyError):
