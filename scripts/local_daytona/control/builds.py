@@ -24,9 +24,9 @@ from .dockerfile import (
     WITHOUT_EFFECT,
     Problem,
     Step,
+    add_variables,
     base_of,
     filled,
-    pairs,
     program,
     refuse_unsupported,
     steps_of,
@@ -252,14 +252,14 @@ class Builds:
         if step.word == "RUN":
             await self._run(toolbox, step, program(step), made, output)
         elif step.word == "ENV":
-            made.env.update(pairs(step, known))
+            add_variables(step, made.env, known)
         elif step.word == "ARG":
-            made.arguments.update(pairs(step, known))
+            add_variables(step, made.arguments, known)
         elif step.word == "WORKDIR":
-            wanted = filled(step.rest.strip("'\""), known)
+            wanted = filled(step, step.rest.strip("'\""), known)
             made.work_dir = posixpath.normpath(posixpath.join(made.work_dir, wanted))
             await self._make_folder(toolbox, step, made, output)
-        elif step.word == "USER" and filled(step.rest, known) not in OWN_USERS:
+        elif step.word == "USER" and filled(step, step.rest, known) not in OWN_USERS:
             raise Problem(step, ONE_USER)
         elif step.word == "ENTRYPOINT" or (step.word == "CMD" and made.entrypoint is None):
             made.entrypoint = program(step)

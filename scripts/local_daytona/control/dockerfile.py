@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 LARGEST = 256 * 1024
+MOST_VARIABLES = 128 * 1024  # characters of all of them: what one request to a sandbox takes
+TOO_LONG = "the variables are longer than 128 KiB"
 CARRIED_OUT = ("RUN", "ENV", "ARG", "WORKDIR", "USER", "CMD", "ENTRYPOINT")
 WITHOUT_EFFECT = ("LABEL", "EXPOSE", "MAINTAINER")
 NO_CONTEXT = "local Daytona takes no build contexts; use sandbox.fs.upload_file after the create"
@@ -73,10 +75,10 @@ def base_of(steps: list[Step]) -> tuple[str, list[Step]]:
             names = [word for word in step.rest.split() if not word.startswith("--")]
             if not names:
                 break
-            return filled(names[0], defaults), steps[place + 1 :]
+            return filled(step, names[0], defaults), steps[place + 1 :]
         if step.word != "ARG":
             break
-        defaults.update(pairs(step, defaults))
+        add_variables(step, defaults, defaults)
     raise ValueError("dockerfileContent must begin with a FROM that names a snapshot")
 
 
@@ -98,9 +100,30 @@ def refuse_unsupported(steps: list[Step]) -> None:
             raise Problem(step, "local Daytona knows no options of RUN and no here-documents")
 
 
-def filled(text: str, variables: Mapping[str, str]) -> str:
-    """`$NAME`, `${NAME}` and `${NAME:-default}` replaced; an unknown one is empty, as Docker's."""
-    return VARIABLE.sub(lambda found: variables.get(found[1] or found[2]) or found[3] or "", text)
+def filled(step: Step, text: str, variables: Mapping[str, str]) -> str:
+    """`$NAME`, `${NAME}` and `${NAME:-default}` replaced; an unknown one is empty, as Docker's.
+
+    Raises the Problem where that is more than a program can be given: a few lines that name each
+    other's variables often make gigabytes.
+    """
+    room = MOST_VARIABLES
+
+    def value_of(found: re.Match[str]) -> str:
+        nonlocal room
+        value = variables.get(found[1] or found[2]) or found[3] or ""
+        room -= len(value)
+        if room < 0:
+            raise Problem(step, TOO_LONG)
+        return value
+
+    return VARIABLE.sub(value_of, text)
+
+
+def add_variables(step: Step, variables: dict[str, str], known: Mapping[str, str]) -> None:
+    """Those of an ENV or ARG; raises the Problem, also when all together are too long."""
+    variables.update(pairs(step, known))
+    if sum(len(name) + len(value) for name, value in variables.items()) > MOST_VARIABLES:
+        raise Problem(step, TOO_LONG)
 
 
 def pairs(step: Step, variables: Mapping[str, str]) -> dict[str, str]:
@@ -112,13 +135,13 @@ def pairs(step: Step, variables: Mapping[str, str]) -> dict[str, str]:
     if step.word == "ENV" and "=" not in first[0]:
         if len(first) < 2 or not NAME.fullmatch(first[0]):
             raise Problem(step, "it must be NAME=value")
-        return {first[0]: filled(first[1].strip(), variables)}
+        return {first[0]: filled(step, first[1].strip(), variables)}
     result = {}
     for word in words(step):
         name, equals, value = word.partition("=")
         if not NAME.fullmatch(name) or (step.word == "ENV" and not equals):
             raise Problem(step, "it must be NAME=value")
-        result[name] = filled(value, variables) if equals else variables.get(name, "")
+        result[name] = filled(step, value, variables) if equals else variables.get(name, "")
     return result
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from local_daytona.control.dockerfile import (
+    MOST_VARIABLES,
     Problem,
     Step,
+    add_variables,
     base_of,
     pairs,
     program,
@@ -93,3 +95,32 @@ def test_a_program_is_a_list_or_a_line_for_the_shell() -> None:
     """Text that only begins like JSON is a line for the shell, as Docker has it."""
     assert program(Step(1, "RUN", '["a", "b c"]')) == ["a", "b c"]
     assert program(Step(1, "RUN", "[ -d /tmp ]")) == ["/bin/sh", "-c", "[ -d /tmp ]"]
+
+
+def add_all(known: dict[str, str], steps: list[Step]) -> None:
+    for step in steps:
+        add_variables(step, known, known)
+
+
+@pytest.mark.parametrize("word", ["ENV", "ARG"])
+def test_variables_that_name_each_other_do_not_fill_the_memory(word: str) -> None:
+    """Each line may make sixteen of the one before: seven make gigabytes."""
+    known = {"A": "x" * 64}
+    with pytest.raises(Problem, match="128 KiB"):
+        add_all(known, [Step(line, word, "A=" + "$A" * 16) for line in range(1, 8)])
+
+    assert len(known["A"]) < MOST_VARIABLES
+
+
+def test_many_variables_together_are_bounded() -> None:
+    """A short line can add a long value, and a Dockerfile has many lines."""
+    known = {"A": "x" * 60_000}
+    with pytest.raises(Problem, match="128 KiB"):
+        add_all(known, [Step(line, "ENV", f"B{line}=$A") for line in range(1, 5)])
+
+
+def test_a_base_that_grows_is_a_problem_too() -> None:
+    """Before a FROM there are ARGs."""
+    lines = ["ARG A=" + "x" * 64, *["ARG A=" + "$A" * 16] * 7, "FROM $A"]
+    with pytest.raises(Problem, match="128 KiB"):
+        base_of(steps_of("\n".join(lines)))
