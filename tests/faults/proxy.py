@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import random
 import re
 import signal
 from collections.abc import Callable, Iterator
@@ -257,6 +259,8 @@ class Proxy:
             ) as answer,
         ):
             body = (await answer.read()).replace(self.upstream.encode(), self.url.encode())
+            if "json" in answer.headers.get("Content-Type", ""):
+                body = shuffle_lists(body)
             kept = {
                 name: value
                 for name, value in answer.headers.items()
@@ -288,6 +292,20 @@ class Proxy:
                 await upstream.close()
                 await client.close(code=1011 if cut else upstream.close_code or 1000)
             return client
+
+
+def shuffle_lists(body: bytes) -> bytes:
+    """JSON with every list of objects in another order: the real daemon lists from maps."""
+    value = json.loads(body)
+    waiting, chance = [value], random.Random(body)
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, list) and all(isinstance(item, dict) for item in part):
+            chance.shuffle(part)
+        waiting += (
+            part if isinstance(part, list) else part.values() if isinstance(part, dict) else []
+        )
+    return json.dumps(value).encode()
 
 
 Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse

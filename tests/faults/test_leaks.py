@@ -405,6 +405,21 @@ def test_a_stderr_that_takes_nothing_stops_no_cleanup(
     assert proxy.count("GET", "/api/sandbox/run-.*") > 0
 
 
+def test_lists_come_in_no_order(
+    proxy: Proxy, server: LocalServer, run: Script, sandboxes_script: Script
+) -> None:
+    """`logs` and `wait` find the last program, and `list` all sandboxes, however they come."""
+    for number in range(6):
+        run("--name", f"listed-{number % 3}", "--command", f"echo run {number}; exit {number}")
+    said = [sandboxes_script("logs", f"listed-{number}").stdout for number in range(3)]
+    codes = [sandboxes_script("wait", f"listed-{number}").code for number in range(3)]
+    listed = sandboxes_script("list", "--json").json()["sandboxes"]
+
+    assert said == ["run 3\n", "run 4\n", "run 5\n"]
+    assert codes == [3, 4, 5]
+    assert sorted(found["name"] for found in listed) == ["listed-0", "listed-1", "listed-2"]
+
+
 def test_sandboxes_delete_repeats_and_reports(
     sandboxes_script: Script, proxy: Proxy, server: LocalServer, ours: dict[str, str]
 ) -> None:
