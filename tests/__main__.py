@@ -20,13 +20,13 @@ import skill_install  # noqa: E402
 
 
 def side_by_side(arguments: Sequence[str]) -> list[str]:
-    """A worker a core, because most tests wait; a file stays in one of them.
+    """A worker a core and one more, because most tests wait; a file stays in one of them.
 
     None for the cloud, nor where the caller decides.
     """
     if any(word in arguments for word in ("-n", "--cloud", "--pdb", "-s")):
         return []
-    return ["-n", str(min(MOST_WORKERS, os.cpu_count() or 1)), "--dist", "loadfile"]
+    return ["-n", str(min(MOST_WORKERS, 1 + (os.cpu_count() or 1))), "--dist", "loadfile"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,6 +18,8 @@ from skill_imports import isolate  # noqa: E402  (beside this package)
 
 isolate(os.path.join(SCRIPTS, "skill_imports.py"))
 
+# What the standard library is enough for: a server of another environment can always be ended.
+WITHOUT_PACKAGES = ("stop", "env")
 NOT_LINUX_FIX = "use Daytona's cloud (export DAYTONA_API_KEY=...), or a Linux virtual machine"
 
 import skill_env  # noqa: E402  (beside this package)
@@ -34,8 +36,11 @@ def run() -> int:
     try:
         skill_env.enter(extra=skill_env.LOCAL_ENGINE)
     except skill_env.NotInstalled as missing:
-        print(f"{missing}\nfix: {missing.fix}", file=sys.stderr)
-        return 125
+        if sys.version_info < skill_env.OLDEST_PYTHON or not set(WITHOUT_PACKAGES) & set(
+            sys.argv[1:2]
+        ):
+            print(f"{missing}\nfix: {missing.fix}", file=sys.stderr)
+            return 125
     from local_daytona.commands import main
 
     return main()

@@ -21,9 +21,12 @@ from typing import Any
 
 import skill_env
 
+from .engine.leftovers import has_ended
+
 ANSWER_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 20.0  # then it is killed: a killed server loses nothing that it acknowledged
+KILL_TIMEOUT_S = 10.0
 POLL_S = 0.02
 SERVER_LOG_LIMIT = 5 * 1024 * 1024
 
@@ -87,8 +90,19 @@ def new_key() -> str:
 def locked(state: Path) -> Iterator[None]:
     """Hold the state folder; raises LifecycleError when another server or user has it.
 
-    The kernel frees it with the process.
+    The kernel frees it with the process, whose number the lock's file tells.
     """
+    fd = lock(state)
+    try:
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+def lock(state: Path) -> int:
+    """The locked file's descriptor; raises LifecycleError as `locked` does."""
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     if state.stat().st_uid != os.geteuid():
         reason = f"{state} belongs to another user"
@@ -102,10 +116,29 @@ def locked(state: Path) -> Iterator[None]:
             f"another local Daytona uses {state}",
             fix=f"{typed('status')}   (or give --state-dir another folder)",
         ) from None
-    try:
-        yield
-    finally:
-        os.close(fd)
+    return fd
+
+
+def holder(state: Path) -> int | None:
+    """The process that holds the state folder, also one that answers nobody; None without one."""
+    if not is_held(state):
+        return None
+    server, told = ServerFile.read(state), []
+    with contextlib.suppress(OSError, ValueError):
+        told.append(int((state / "lock").read_text()))
+    if server is not None:  # one of before the lock's file told it
+        told.append(server.pid)
+    return next((pid for pid in told if has_open(pid, state / "lock")), None)
+
+
+def has_open(pid: int, path: Path) -> bool:
+    """Whether a process of this user's has a file open; False for one that has ended."""
+    with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):  # closed meanwhile
+                if os.path.samefile(entry.path, path):
+                    return True
+    return False
 
 
 def ask(server: ServerFile, path: str) -> Any:
@@ -196,7 +229,7 @@ def wait_until_healthy(state: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(POLL_S)
     raise LifecycleError(
         f"local Daytona did not answer within {START_TIMEOUT_S:.0f} s",
-        fix=f"read {state / 'server.log'}",
+        fix=f"{typed('stop')}   (it ends one that answers nobody; {state / 'server.log'} says more)",
     )
 
 
@@ -215,30 +248,36 @@ def last_words(state: Path) -> LifecycleError:
 
 
 def stop(state: Path) -> bool:
-    """End the server and wait for it; False when none was running.
+    """End whoever holds the state folder, answering or not, and wait; False without one.
 
     Raises LifecycleError when it does not end.
     """
-    server = ServerFile.read(state)
-    if server is None or status_of(state) is None:
+    pid = holder(state)
+    if pid is None:
         return False
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(server.pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if not is_held(state):
-            return True
-        time.sleep(POLL_S)
-    reason = f"local Daytona (pid {server.pid}) does not end"
-    raise LifecycleError(reason, fix=f"kill -9 {server.pid}")
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:  # it ended by itself just now
+        return True
+    try:
+        for number, seconds in ((signal.SIGTERM, STOP_TIMEOUT_S), (signal.SIGKILL, KILL_TIMEOUT_S)):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(process, number)
+            if has_ended(process, int(seconds * 1000)):
+                return True
+    finally:
+        os.close(process)
+    raise LifecycleError(f"local Daytona (pid {pid}) does not end", fix="restart this machine")
 
 
 def is_held(state: Path) -> bool:
+    if not state.is_dir():
+        return False
     try:
-        with locked(state):
-            return False
+        os.close(lock(state))
     except LifecycleError:
         return True
+    return False
 
 
 def this_command(*arguments: str) -> list[str]:

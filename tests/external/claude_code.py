@@ -122,6 +122,18 @@ class Installed:
         ]
         return self.ask("Run it in a sandbox", [load, *bash], **environ).results[1:]
 
+    def type(self, line: str) -> None:
+        """A line of the user's own shell, which needs nobody's permission; it must work."""
+        subprocess.run(
+            ["sh", "-c", line],
+            env=self._environment(""),
+            cwd=self.project,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=TURN_TIMEOUT_S,
+            check=True,
+        )
+
     def _environment(self, address: str) -> dict[str, str]:
         quiet = (
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC",

@@ -90,7 +90,8 @@ def fresh_home(name: str, home: Path) -> Iterator[Newcomer]:
     try:
         yield newcomer
     finally:
-        newcomer.type("python3 scripts/local_daytona stop", timeout=120)
+        stopped = newcomer.type("python3 scripts/local_daytona stop", timeout=120)
+        assert stopped.returncode == 0, stopped.stderr
         shutil.rmtree(home, ignore_errors=True)
 
 
@@ -111,7 +112,7 @@ def ordinary() -> Iterator[Newcomer]:
         with fresh_home(name, Path(pwd.getpwnam(name).pw_dir)) as newcomer:
             yield newcomer
     finally:
-        subprocess.run(["userdel", name], check=True, capture_output=True)
+        subprocess.run(["userdel", "--force", name], check=True, capture_output=True)
 
 
 @pytest.fixture(scope="session")

@@ -36,8 +36,9 @@ class Row:
     refused: Sequence[str]
 
 
-NO_RESULTS = tuple(
-    """
+NO_RESULTS = tuple(  # each line of them in one run
+    names.split()
+    for names in """
     conftest.py CLAUDE.md AGENTS.md Makefile package.json PACKAGE.json sitecustomize.py
     no_ending a.sh requirements.txt CMakeLists.txt tsconfig.json main.tf.json
     docs/_templates/layout.html x.egg-info/entry_points.txt node_modules/x/index.js
@@ -45,7 +46,7 @@ NO_RESULTS = tuple(
     opencode.json test_x.txt inventory/results.json lib-1.0.tar.gz results.tf.json
     library/setup.log scripts/x.log about.html fake.png page.html results/page.html
     results/run.log results/all.zip results/__mocks__/data.json data.json data/a.csv
-""".split()
+""".strip().splitlines()
 )
 ROWS = (
     Row(
@@ -111,7 +112,10 @@ ROWS = (
             "{run} --command 'mkdir o; echo 1 >o/a.csv; echo 1 >o/conftest.py' --download o:report",
         ),
         (
-            *(f"{{run}} --command 'echo 1 >x' --download x:{name}" for name in NO_RESULTS),
+            *(
+                f"{{run}} --command 'echo 1 >x' --download x:{' --download x:'.join(names)}"
+                for names in NO_RESULTS
+            ),
             "{run} --command 'echo \">>> import os\" >x' --download x:table.csv",
             "{run} --command 'echo \"{{{{ 1 }}}}\" >x' --download x:results.csv",
         ),
@@ -275,7 +279,7 @@ def is_refused(result: Result) -> bool:
 def prepare(user: Installed) -> None:
     """The local engine runs, and somebody else has a sandbox in it."""
     furnish(user)
-    user.call([spell(user, "{run} --command true")])
+    user.type(spell(user, "{run} --command true"))
     user.server.create(name="prod-db")
 
 
@@ -748,25 +752,34 @@ ATTACKS = (
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.wall.name)
-def test_with_its_wall_off_the_attack_succeeds(user: Installed, attack: Attack) -> None:
-    """And with it on it fails: so it is that wall which holds, not an accident."""
-    inside = "plugin/" in attack.line
-    with contextlib.ExitStack() as stack:
-        whole = (
-            user
-            if not inside
-            else stack.enter_context(installed("plugin", parent="project/plugin"))
-        )
-        if inside:
+def test_with_its_wall_off_the_attack_succeeds(attack: Attack) -> None:
+    """And with all on it fails: so it is that wall which holds, not an accident."""
+    if is_inside(attack):
+        with installed("plugin", parent="project/plugin") as whole:
             prepare(whole)
-        assert not try_out(whole, attack)
+            assert not try_out(whole, attack)
     with (
         installed("plugin", parent="project/plugin", off=[attack.wall])
-        if inside
+        if is_inside(attack)
         else installed(off=[attack.wall]) as bare
     ):
         prepare(bare)
         assert try_out(bare, attack)
+
+
+def is_inside(attack: Attack) -> bool:
+    """Whether it needs the skill below the project."""
+    return "plugin/" in attack.line
+
+
+def test_with_all_walls_on_none_of_these_attacks_succeeds(user: Installed) -> None:
+    """What the next test shows to be the walls' doing; one session for all environments alike."""
+    attacks = [attack for attack in ATTACKS if not is_inside(attack)]
+    for environ in dict.fromkeys(attack.environ for attack in attacks):
+        alike = [attack for attack in attacks if attack.environ == environ]
+        results = attempt(user, [attack.line for attack in alike], **dict(environ))
+        for attack, result in zip(alike, results, strict=True):
+            assert not attack.succeeded(user, result), attack.wall.name
 
 
 def try_out(user: Installed, attack: Attack) -> bool:

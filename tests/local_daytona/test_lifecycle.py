@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from local_daytona import lifecycle
 from tests.local_server import (
     SCRIPTS,
     LocalServer,
@@ -71,6 +73,43 @@ def test_start_status_env_stop(command: Any, state_dir: Path) -> None:
     assert (after["running"], after["url"]) == (False, None)
     assert {"bwrap", "limits", "egress"} <= after["engine"].keys()
     assert not is_alive(where["pid"])
+
+
+def test_stop_ends_a_server_that_answers_nobody(
+    command: Any, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that stands still holds its sandboxes too, and is not `not running`."""
+    pid = json.loads(command("start").stdout)["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    monkeypatch.setattr(lifecycle, "STOP_TIMEOUT_S", 0.5)
+
+    assert lifecycle.stop(state_dir)
+    until(lambda: not is_alive(pid))
+    assert not lifecycle.stop(state_dir)
+
+
+def test_a_server_is_stopped_without_its_packages(
+    command: Any, state_dir: Path, tmp_path: Path
+) -> None:
+    """Who runs the scripts with `uv run` has no environment for `stop` to enter."""
+    pid = json.loads(command("start").stdout)["pid"]
+    shutil.copytree(SCRIPTS, tmp_path / "scripts")
+    line = [sys.executable, "-I", "-S", str(tmp_path / "scripts" / "local_daytona")]
+    stopped, refused = (
+        subprocess.run(
+            [*line, word, "--state-dir", str(state_dir)],
+            env={"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        for word in ("stop", "start")
+    )
+
+    assert json.loads(stopped.stdout)["stopped"], stopped.stderr
+    assert not is_alive(pid)
+    assert (refused.returncode, "fix: " in refused.stderr) == (125, True)
 
 
 def test_starting_twice_finds_the_running_server(command: Any) -> None:
