@@ -229,7 +229,7 @@ def wait_until_healthy(state: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(POLL_S)
     raise LifecycleError(
         f"local Daytona did not answer within {START_TIMEOUT_S:.0f} s",
-        fix=f"{typed('stop')}   (it ends one that answers nobody; {state / 'server.log'} says more)",
+        fix=f"{typed('stop')}   (one that answers nobody, too; see {state / 'server.log'})",
     )
 
 

@@ -31,6 +31,7 @@ from .control.volumes import VolumeRoutes, Volumes
 from .engine.egress.outside import Outside
 from .engine.egress.policy import Network
 from .engine.engine import Engine
+from .engine.sentry import Sentry
 from .lifecycle import ServerFile, new_key
 from .protocol import LONGEST_LINE, JsonRunner
 from .store import Store
@@ -184,8 +185,13 @@ async def serve(settings: Settings, outside: Outside | None = None) -> None:
     engine = await Engine.open(settings.state, outside)
     listener = socket.create_server(("127.0.0.1", settings.port), backlog=BACKLOG)
     store = Store(settings.state / "local.sqlite")
+    sentry = Sentry()
+    sentry.start()
     with contextlib.closing(store):
-        await Server(settings, engine, store, listener).run()
+        try:
+            await Server(settings, engine, store, listener).run()
+        finally:
+            sentry.stop()
 
 
 def raise_descriptor_limit() -> None:

@@ -7,7 +7,6 @@ instead of written. The walls that matter most are taken down one by one: then t
 
 from __future__ import annotations
 
-import contextlib
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Sequence

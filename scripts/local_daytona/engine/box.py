@@ -29,9 +29,11 @@ from .limits import Resources
 from .mounts import Mount, open_source
 from .rootfs import SandboxFolders
 from .seccomp import program
+from .sentry import Received
 from .usage import is_terminal_master
 
 START_TIMEOUT_S = 20.0
+ODD_ANSWER = "the sandbox answered with something else than what was asked for"
 STOP_GRACE_S = 2.0
 KILL_GRACE_S = 10.0
 FILE_ANSWER_LIMIT = 32 * 1024 * 1024  # bytes of JSON that one file operation may answer with
@@ -39,7 +41,7 @@ FILE_TIMEOUT_S = 120.0
 READ_CHUNK = 256 * 1024
 LIBC = ctypes.CDLL(None, use_errno=True)
 CONNECT_TIMEOUT_S = 5.0
-# Below it nothing inside may listen: what does is this server's (engine.egress.transparent).
+# Below it nothing inside may listen: what does is this server's (engine.helper).
 FIRST_FREE_PORT = 1024
 # PROC_SUPER_MAGIC and SYSFS_MAGIC of include/uapi/linux/magic.h
 KERNEL_FILE_SYSTEMS = (0x9FA0, 0x62656572)
@@ -92,8 +94,13 @@ class Box:
         Raises EngineUnavailable with what bubblewrap said, OSError for a volume.
         """
         box = cls(host, folders, sandbox_id=sandbox_id, resources=resources)
+        folders.set_preload_aside()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        box._control = Control(ours, on_exit=box._on_exit, on_close=box._on_close)
+        received = Received(box.kill_for)
+        received.note([ours.fileno()])  # closing it closes what still lies in it
+        box._control = Control(
+            ours, received=received, on_exit=box._on_exit, on_close=box._on_close
+        )
         # A pipe: the first process keeps its end, and a file would be the host's to fill.
         said, complaints = os.pipe()
         os.set_blocking(said, False)
@@ -124,17 +131,19 @@ class Box:
                 volumes.append((mount, fd))
                 if fd is not None:
                     opened.callback(os.close, fd)
-            info = self._spawn_with(control, complaints, name, volumes)
+            info, confined = self._spawn_with(control, complaints, name, volumes)
         try:
             self._confine(info)
+            with contextlib.suppress(BrokenPipeError):  # bubblewrap failed; its words tell why
+                os.write(confined, b"1")
         finally:
             os.close(info)
+            os.close(confined)
 
     def _confine(self, info: int) -> None:
-        """Note the first process and limit it from outside while it starts; raises OSError.
+        """Note the first process and limit it from outside; raises OSError.
 
-        Nothing hostile runs in it before its first exec, which comes later. When bubblewrap fails
-        there is no process.
+        It waits for that before its first exec. When bubblewrap fails there is no process.
         """
         child = child_pid(info)
         if child is None:
@@ -144,6 +153,7 @@ class Box:
         self._leftovers.note(self.sandbox_id, child)
         if self.host.groups is not None:
             self.host.groups.enter(self.sandbox_id, child, self.resources)
+        self.host.helper.limit(child, self.resources.of_the_first_process())
         self.host.owner.prefer_for_oom(child)
 
     @property
@@ -156,10 +166,11 @@ class Box:
         complaints: int,
         name: str,
         volumes: Sequence[tuple[Mount, int | None]],
-    ) -> int:
-        """Run the command; the read end of its --info-fd, which the caller closes."""
+    ) -> tuple[int, int]:
+        """Run the command; ends of its --info-fd and --block-fd, which the caller closes."""
         filter_r, filter_w = os.pipe()
         info_r, info_w = os.pipe()
+        block_r, block_w = os.pipe()
         try:
             os.write(filter_w, program())
             os.close(filter_w)
@@ -170,17 +181,17 @@ class Box:
                 control=control.fileno(),
                 seccomp=filter_r,
                 info=info_w,
+                block=block_r,
                 volumes=volumes,
             )
             parts = [fd for _, fd in volumes if fd is not None]
-            self._popen(command, [control.fileno(), filter_r, info_w, *parts], complaints)
+            self._popen(command, [control.fileno(), filter_r, info_w, block_r, *parts], complaints)
         except BaseException:
-            os.close(info_r)
+            close_all((info_r, block_w))
             raise
         finally:
-            os.close(filter_r)
-            os.close(info_w)
-        return info_r
+            close_all((filter_r, info_w, block_r))
+        return info_r, block_w
 
     def _popen(self, command: Sequence[str], inherited: Sequence[int], complaints: int) -> None:
         options = {} if self.host.python.hidden else self.host.owner.popen_options()
@@ -226,9 +237,13 @@ class Box:
 
         `closed` is set when this returns.
         """
+        self.kill_for(reason)
+        self._control.close(reason)
+
+    def kill_for(self, reason: str) -> None:
+        """End its processes, from any thread; the loop notices that its control socket ends."""
         self.ended_because = reason
         self._kill()
-        self._control.close(reason)
 
     async def resize(self, resources: Resources) -> None:
         """Another size while it runs; processes that run keep their own limits. Raises OSError."""
@@ -320,16 +335,39 @@ class Box:
                 cwd=cwd,
                 limits=self.resources.rlimits(),
             )
-            return Running(key=key, pid=number_in(answer, "pid"), exited=exited)
+            return Running(key=key, pid=self._number_in(answer, "pid"), exited=exited)
         except BaseException:
             self._exits.pop(key, None)
             raise
 
     async def _ask(self, op: str, fds: Sequence[int] = (), **values: Any) -> Answer:
-        """A request whose answer is values only; descriptors that come with it are closed."""
+        """A request whose answer is values only."""
         answer = await self._control.request(op, fds, **values)
-        close_all(answer.fds)
+        if answer.fds:
+            raise self._breach(answer.fds)
         return answer
+
+    def _breach(self, fds: Sequence[int]) -> SandboxGone:
+        """End a sandbox whose agent is not ours any more, and only then close what it sent.
+
+        The close of a socket may wait for its other end, which ends with the sandbox.
+        """
+        self.end(ODD_ANSWER)
+        close_all(fds)
+        return SandboxGone(ODD_ANSWER)
+
+    def _number_in(self, answer: Answer, name: str, *opened: int) -> int:
+        """A whole number of an answer; for anything else closes `opened`, raises SandboxGone."""
+        value = answer.values.get(name)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self._breach(opened)
+        return value
+
+    def _only_descriptor(self, answer: Answer, wanted: Callable[[int], bool]) -> int:
+        """The one descriptor of an answer; raises SandboxGone unless `wanted` says yes to it."""
+        if len(answer.fds) == 1 and wanted(answer.fds[0]):
+            return answer.fds[0]
+        raise self._breach(answer.fds)
 
     def _expect_exit(self) -> tuple[str, asyncio.Future[int]]:
         key = uuid.uuid4().hex
@@ -348,7 +386,7 @@ class Box:
         `mode` is "r", or "w", which also makes the file and the folders above it.
         """
         answer = await self._control.request("open", path=path, mode=mode)
-        return only_descriptor(answer, is_readable_file if mode == "r" else is_writable_file)
+        return self._only_descriptor(answer, is_readable_file if mode == "r" else is_writable_file)
 
     async def fifos(
         self, folder: str, *, readers: Sequence[str], writers: Sequence[str] = ()
@@ -362,11 +400,11 @@ class Box:
         )
         pipes = [fd for fd in answer.fds if stat.S_ISFIFO(os.fstat(fd).st_mode)]
         if not len(pipes) == len(answer.fds) == len(readers) + len(writers):
+            raise self._breach(answer.fds)
+        try:
+            return tuple(own_descriptions(answer.fds))
+        finally:
             close_all(answer.fds)
-            raise SandboxGone("the sandbox answered with something else than pipes")
-        for fd in answer.fds:
-            os.set_blocking(fd, False)
-        return answer.fds
 
     async def terminal(
         self, argv: Sequence[str], *, environment: Mapping[str, str], cwd: str
@@ -385,8 +423,8 @@ class Box:
                 cwd=cwd,
                 limits=self.resources.rlimits(),
             )
-            master = only_descriptor(answer, is_terminal)
-            pid = number_in(answer, "pid", master)
+            master = self._only_descriptor(answer, is_terminal)
+            pid = self._number_in(answer, "pid", master)
         except BaseException:
             self._exits.pop(key, None)
             raise
@@ -406,9 +444,7 @@ class Box:
             return await self._connect("::1", port)
 
     async def _connect(self, host: str, port: int) -> socket.socket:
-        answer = await self._control.request("connect", host=host, port=port)
-        found = socket.socket(fileno=only_descriptor(answer, is_stream_socket))
-        found.setblocking(False)
+        found = await self._socket(host, port)
         try:
             await asyncio.wait_for(writable(found.fileno()), CONNECT_TIMEOUT_S)
             code = found.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -422,16 +458,37 @@ class Box:
             raise FileProblem(code, os.strerror(code))
         return found
 
+    async def _socket(self, host: str, port: int) -> socket.socket:
+        """From outside, so that nobody inside shares it; where this host refuses that, from inside.
+
+        Raises FileProblem, SandboxGone.
+        """
+        try:
+            return await asyncio.to_thread(self._socket_from_outside, host, port)
+        except ConnectionRefusedError as error:
+            raise FileProblem(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED)) from error
+        except (OSError, subprocess.SubprocessError):
+            answer = await self._control.request("connect", host=host, port=port)
+        found = socket.socket(fileno=self._only_descriptor(answer, is_stream_socket))
+        found.setblocking(False)
+        return found
+
+    def _socket_from_outside(self, host: str, port: int) -> socket.socket:
+        network = self.network()
+        try:
+            return self.host.helper.connect(network, host, port)
+        finally:
+            os.close(network)
+
     async def listen(self, host: str, port: int) -> socket.socket:
         """A socket that listens inside and is accepted from here.
 
         Raises FileProblem when the port is taken.
         """
         answer = await self._control.request("listen", host=host, port=port)
-        found = socket.socket(fileno=only_descriptor(answer, is_stream_socket))
+        found = socket.socket(fileno=self._only_descriptor(answer, is_stream_socket))
         if not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            found.close()
-            raise SandboxGone("the sandbox answered with a socket that does not listen")
+            raise self._breach([found.detach()])
         found.setblocking(False)
         return found
 
@@ -440,7 +497,8 @@ class Box:
         key, _ = self._expect_exit()
         read_end, write_end = os.pipe()
         try:
-            await self._ask("files", (write_end,), key=key, action=action, **values)
+            limits = self.resources.rlimits()
+            await self._ask("files", (write_end,), key=key, action=action, limits=limits, **values)
         except BaseException:
             os.close(read_end)
             raise
@@ -470,24 +528,21 @@ def child_pid(info: int) -> int | None:
         return None
 
 
-def number_in(answer: Answer, name: str, *opened: int) -> int:
-    """A whole number of an answer; for anything else closes `opened` and raises SandboxGone."""
-    value = answer.values.get(name)
-    if isinstance(value, bool) or not isinstance(value, int):
-        close_all(opened)
-        raise SandboxGone("the sandbox answered with something else than what was asked for")
-    return value
+def own_descriptions(fifos: Sequence[int]) -> list[int]:
+    """The same FIFOs opened by this server, never blocking; raises SandboxGone.
 
-
-def only_descriptor(answer: Answer, wanted: Callable[[int], bool]) -> int:
-    """The one descriptor of an answer; raises SandboxGone unless `wanted` says yes to it.
-
-    The agent is not believed.
+    Whoever shares a description can make its other users wait.
     """
-    if len(answer.fds) == 1 and wanted(answer.fds[0]):
-        return answer.fds[0]
-    close_all(answer.fds)
-    raise SandboxGone("the sandbox answered with something else than what was asked for")
+    opened: list[int] = []
+    try:
+        for fd in fifos:
+            mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+            flags = mode | os.O_NONBLOCK | os.O_CLOEXEC
+            opened.append(os.open(f"/proc/self/fd/{fd}", flags))
+    except OSError as error:
+        close_all(opened)
+        raise SandboxGone(f"the sandbox's pipes cannot be opened: {error.strerror}") from None
+    return opened
 
 
 def is_readable_file(fd: int) -> bool:

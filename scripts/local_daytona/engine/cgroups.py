@@ -18,12 +18,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .limits import MIB, PROCESSES_PER_SANDBOX, Resources
+from .limits import AGENT_PROCESSES, MIB, PROCESSES_PER_SANDBOX, Resources
 
 log = logging.getLogger(__name__)
 WANTED = ("memory", "pids", "cpu")
 PERIOD_US = 100_000
-AGENT_PROCESSES = 8  # pid 1 and the children it forks for file operations
 AGENT_MEMORY = 64 * MIB
 PREFIX = "local-daytona-"
 ABANDONED_S = 600.0  # a group is empty only while its sandbox starts or ends

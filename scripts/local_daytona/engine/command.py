@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import glob
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +12,7 @@ from pathlib import Path
 
 from .certificates import CA_BUNDLE, CERTIFICATE_VARIABLES, has_certificates
 from .cgroups import Groups
+from .helper import PROXY, Helper
 from .host import Owner
 from .installation import PYTHON_INSIDE, Bwrap, Python
 from .limits import RUN_FOLDER, SHARED_MEMORY
@@ -27,16 +31,16 @@ NAMESPACES = tuple(
 OWN_LIMITS = ("--cap-add", "CAP_SYS_RESOURCE", "--cap-add", "CAP_SETPCAP")
 # Of pid 1's interpreter: nothing from the environment, no site packages, no bytecode written.
 ISOLATED = ("-I", "-S", "-B")
-PROXY = "http://127.0.0.1:3128"  # where engine.egress.service listens
+PROXY_URL = f"http://{PROXY[0]}:{PROXY[1]}"
 OWN_HOSTS = "localhost,127.0.0.1,::1"
 PROXIES = {
-    "http_proxy": PROXY,
-    "https_proxy": PROXY,
-    "all_proxy": PROXY,
+    "http_proxy": PROXY_URL,
+    "https_proxy": PROXY_URL,
+    "all_proxy": PROXY_URL,
     "no_proxy": OWN_HOSTS,
-    "HTTP_PROXY": PROXY,
-    "HTTPS_PROXY": PROXY,
-    "ALL_PROXY": PROXY,
+    "HTTP_PROXY": PROXY_URL,
+    "HTTPS_PROXY": PROXY_URL,
+    "ALL_PROXY": PROXY_URL,
     "NO_PROXY": OWN_HOSTS,
     "NODE_USE_ENV_PROXY": "1",
 }
@@ -55,6 +59,7 @@ class Host:
     template: Path
     python_place: Path  # where a hidden interpreter is bound, when there is one
     overlay: bool
+    helper: Helper
     groups: Groups | None = None
     # Whether pid 1 can set limits for its user namespace before it gives its capabilities up.
     inotify_limits: bool = True
@@ -68,11 +73,13 @@ def bwrap_command(
     control: int,
     seccomp: int,
     info: int,
+    block: int,
     volumes: Sequence[tuple[Mount, int | None]] = (),
 ) -> list[str]:
     """The whole command.
 
-    `control`, `seccomp`, `info` and a volume's opened part are descriptors that the child inherits.
+    `control`, `seccomp`, `info`, `block` and a volume's opened part are descriptors that the child
+    inherits. It waits for `block` before its first exec.
     """
     command = [*_drop_root(host), str(host.bwrap.path)]
     command += [*NAMESPACES, "--hostname", name]
@@ -82,7 +89,7 @@ def bwrap_command(
     command += [*_system(host), *_storage(host, folders), *_kernel_views(host)]
     command += [*_volumes(volumes), "--remount-ro", "/"]
     command += ["--new-session", "--as-pid-1", "--chdir", "/"]
-    command += ["--seccomp", str(seccomp), "--info-fd", str(info)]
+    command += ["--seccomp", str(seccomp), "--info-fd", str(info), "--block-fd", str(block)]
     return [*command, "--", host.python.path, *ISOLATED, AGENT_INSIDE, str(control)]
 
 
@@ -96,9 +103,19 @@ def _drop_root(host: Host) -> list[str]:
 
 
 def _libraries(host: Host) -> list[str]:
-    if not host.python.prefix:
-        return []
-    return ["--setenv", "LD_LIBRARY_PATH", f"{PYTHON_INSIDE}/lib"]
+    """Where pid 1 finds its libraries before /etc/ld.so.cache is read, which is the sandbox's own.
+
+    What it starts gets an environment from the server.
+    """
+    own = [f"{PYTHON_INSIDE}/lib"] if host.python.prefix else []
+    return ["--setenv", "LD_LIBRARY_PATH", ":".join([*own, *system_libraries()])]
+
+
+@functools.cache
+def system_libraries() -> tuple[str, ...]:
+    """This host's folders of libraries, which sandboxes see read-only."""
+    several = sorted(glob.glob("/usr/lib/*-linux-*"))
+    return tuple(path for path in (*several, "/usr/lib64", "/usr/lib") if os.path.isdir(path))
 
 
 def _system(host: Host) -> list[str]:

@@ -11,11 +11,13 @@ import contextlib
 import json
 import os
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import FileProblem, SandboxGone
+from .sentry import Received
 
 MAX_MESSAGE = 128 * 1024  # the agent's own bound
 MAX_FDS = 4
@@ -31,21 +33,32 @@ class Answer:
     fds: tuple[int, ...]
 
 
+STARTING = ("exec", "terminal", "files")  # what starts a process, whose exit is told once
+
+
 class Control:
-    """One control socket. Any breach of the protocol ends it, and with it the sandbox."""
+    """One control socket. Any breach of the protocol ends it, and with it the sandbox.
+
+    A breach is an answer to what was not asked, a second one, an exit of nothing that was started,
+    and a descriptor in anything but an answer: each would cost this server time for nothing.
+    """
 
     def __init__(
         self,
         sock: socket.socket,
         *,
+        received: Received,
         on_exit: Callable[[str, int], None],
         on_close: Callable[[], None],
     ) -> None:
         self._socket = sock
+        self._received = received
         self._on_exit = on_exit
         self._on_close = on_close
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._next_id = 0
+        self._unanswered: set[int] = set()
+        self._exits_owed = 0
         self._open = True
         self._reason = "the sandbox does not answer"
         self._loop = asyncio.get_running_loop()
@@ -72,6 +85,8 @@ class Control:
             )
         future: asyncio.Future[Answer] = self._loop.create_future()
         self._waiting[number] = future
+        self._unanswered.add(number)
+        self._exits_owed += op in STARTING
         try:
             await self._send(data, fds)
             return await asyncio.wait_for(future, ANSWER_TIMEOUT_S)
@@ -103,6 +118,7 @@ class Control:
         except OSError:
             data, ancillary, flags = b"", [], 0
         fds, taken = _descriptors(ancillary), False
+        self._received.note(fds)
         try:
             if not data or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 raise ValueError("end of the conversation")
@@ -110,25 +126,35 @@ class Control:
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             self.close()
         finally:
-            if not taken:  # here and once: a number closed twice may be another file's by then
-                close_all(fds)
+            if not taken and fds:  # once: a number closed twice may be another file's by then
+                # In a thread: the last close of a socket may wait for as long as who sent it says.
+                threading.Thread(target=close_all, args=(fds,), daemon=True).start()
 
     def _dispatch(self, message: Any, fds: tuple[int, ...]) -> bool:
-        """Whether somebody has the descriptors now."""
+        """Whether somebody has the descriptors now; raises ValueError for a breach."""
         if not isinstance(message, dict):
             raise TypeError("a message is a JSON object")
         event = message.get("event")
         if event is None:
             return self._resolve(message, fds)
+        if fds:
+            raise ValueError("descriptors came with what is no answer")
         if event == "ready" and not self.ready.done():
             self.ready.set_result(None)
-        elif event == "exit":
+        elif event == "exit" and self._exits_owed > 0:
+            self._exits_owed -= 1
             self._on_exit(str(message["key"]), int(message["code"]))
+        else:
+            raise ValueError("nobody waits for that")
         return False
 
     def _resolve(self, message: dict[str, Any], fds: tuple[int, ...]) -> bool:
-        future = self._waiting.get(message["id"])
-        if future is None or future.done():
+        number = message["id"]
+        if type(number) is not int or number not in self._unanswered:
+            raise ValueError("an answer to what was not asked")
+        self._unanswered.remove(number)
+        future = self._waiting.get(number)
+        if future is None or future.done():  # who asked has given up
             return False
         if "error" in message:
             future.set_exception(FileProblem(int(message["error"]), str(message["message"])[:500]))

@@ -21,6 +21,7 @@ from .egress.policy import Rules
 from .egress.service import Egress
 from .egress.transparent import Catcher
 from .errors import EngineUnavailable, FileProblem, SandboxGone
+from .helper import Helper
 from .host import Owner
 from .installation import find_bwraps, find_python, install_agent
 from .leftovers import Leftovers
@@ -115,8 +116,9 @@ class Engine:
         folders = StateFolders(state)
         owner = Owner.of_this_server()
         groups = await asyncio.to_thread(prepare, folders, owner)
-        catcher = Catcher(owner)
-        host = await first_that_works(folders, owner, groups, catcher)
+        helper = Helper(owner)
+        catcher = Catcher(helper)
+        host = await first_that_works(folders, owner, groups, helper, catcher)
         return cls(folders, host, Egress(outside or Outside(), catcher))
 
     def describe(self) -> dict[str, Any]:
@@ -308,7 +310,11 @@ def prepare(folders: StateFolders, owner: Owner) -> Groups | None:
 
 
 async def first_that_works(
-    folders: StateFolders, owner: Owner, groups: Groups | None, catcher: Catcher
+    folders: StateFolders,
+    owner: Owner,
+    groups: Groups | None,
+    helper: Helper,
+    catcher: Catcher,
 ) -> Host:
     """Try every bubblewrap with all that is wanted, then with less.
 
@@ -329,6 +335,7 @@ async def first_that_works(
                 overlay=overlay,
                 groups=groups,
                 inotify_limits=inotify_limits,
+                helper=helper,
             )
             try:
                 await trial(folders, host, catcher)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import dataclass
 
 MIB = 1024**2
 GIB = 1024**3
 # The kernel counts them per user namespace, so per sandbox (Linux 5.14 and newer).
 PROCESSES_PER_SANDBOX = 512
+AGENT_PROCESSES = 8  # pid 1 and the children it forks for file operations
 OPEN_FILES = 8192  # of one process
 MOST_DESCRIPTORS = 65_536  # of all processes of a sandbox: the host's file table is shared
 MOST_TERMINALS = 1024  # the kernel has 4096 for the whole machine
@@ -42,6 +44,16 @@ class Resources:
             "file_size": self.disk * GIB,
             "open_files": OPEN_FILES,
             "core": 1,  # bytes: 0 does not hold where the host pipes dumps to a program (core(5))
+        }
+
+    def of_the_first_process(self) -> dict[int, int]:
+        """Limits by their number: those of each process, with room for file operations."""
+        return {
+            resource.RLIMIT_NPROC: PROCESSES_PER_SANDBOX + AGENT_PROCESSES,
+            resource.RLIMIT_DATA: self.memory * GIB,
+            resource.RLIMIT_FSIZE: self.disk * GIB,
+            resource.RLIMIT_NOFILE: OPEN_FILES,
+            resource.RLIMIT_CORE: 1,
         }
 
 

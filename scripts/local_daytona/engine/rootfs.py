@@ -6,6 +6,7 @@ Rule that every function here keeps: no mount point ever lies on storage that a 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -69,6 +70,18 @@ class SandboxFolders:
     def layer(self, name: str, part: str) -> Path:
         """`part`: `up` (what the sandbox changed), `work` (of overlayfs) or `copy` (copy mode)."""
         return self.base / part / name
+
+    def set_preload_aside(self) -> None:
+        """What code inside wrote to /etc/ld.so.preload runs in no first process at its next start.
+
+        It is kept under another name where that is free; a folder preloads nothing. Raises OSError.
+        """
+        for part in ("up", "copy"):
+            found = self.layer("etc", part) / "ld.so.preload"
+            if os.path.lexists(found) and (found.is_symlink() or not found.is_dir()):
+                with contextlib.suppress(OSError):  # there is a folder in its place
+                    found.rename(found.with_suffix(".aside"))
+                found.unlink(missing_ok=True)  # two names of one file cannot be renamed
 
     @property
     def running(self) -> Path:

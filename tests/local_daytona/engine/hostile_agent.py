@@ -10,9 +10,10 @@ import array
 import json
 import os
 import socket
+import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import honest  # type: ignore[import-not-found]
@@ -52,11 +53,36 @@ def fifo() -> int:
     return os.open("/tmp/fifo", os.O_RDWR)
 
 
+def lingering() -> int:
+    """A socket whose last close waits for ten minutes, for a reader that does not read."""
+    server = socket.create_server(("127.0.0.1", 0))
+    ours = socket.create_connection(server.getsockname())
+    KEPT.append(server.accept()[0])
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 600))
+    ours.setblocking(False)
+    try:
+        while True:
+            ours.send(b"x" * 65536)
+    except BlockingIOError:
+        return ours.detach()
+
+
+def blocking(fds: Sequence[int]) -> None:
+    """From now on whoever reads these descriptions waits; a child sees to it again and again."""
+    if os.fork() == 0:
+        while True:
+            for fd in fds:
+                os.set_blocking(fd, True)
+            time.sleep(0.001)
+
+
 def listening() -> int:
     found = socket.create_server(("127.0.0.1", 0))
     return found.detach()
 
 
+EVENTS = {"lingering in an event": 1, "lingering in the queue": 20}
+KEPT: list[socket.socket] = []
 DESCRIPTORS: dict[str, Callable[[], list[int]]] = {
     "device": lambda: [opened("/dev/zero")],
     "folder": lambda: [opened("/")],
@@ -70,6 +96,7 @@ DESCRIPTORS: dict[str, Callable[[], list[int]]] = {
     "listening socket": lambda: [listening()],
     "two files": lambda: [opened("/etc/passwd"), opened("/etc/passwd")],
     "none": list,
+    "lingering sockets": lambda: [lingering() for _ in range(4)],
 }
 MESSAGES = {
     "bytes": b"\xff\x00" * 500,
@@ -102,10 +129,15 @@ class Hostile(honest.Agent):  # type: ignore[misc]
         order = orders()
         kind, _, rest = order.partition(" ")
         if order in DESCRIPTORS:
-            self.send({"id": request["id"], "pid": 1}, DESCRIPTORS[order]())
+            self.give({"id": request["id"], "pid": 1}, DESCRIPTORS[order]())
         elif order in MESSAGES:
             self.control.send(MESSAGES[order])
             super().answer(request, fds)
+        elif order in EVENTS:
+            for _ in range(EVENTS[order]):
+                self.give({"event": "ready"}, [lingering() for _ in range(4)])
+        elif order == "blocking" and request["op"] in ("fifos", "terminal"):
+            self.answer_and_keep(request, fds)
         elif kind == "pid":
             self.send({"id": request["id"], "pid": json.loads(rest)})
         elif kind == "file" and request["op"] == "files":
@@ -140,6 +172,18 @@ class Hostile(honest.Agent):  # type: ignore[misc]
             ):
                 self.answer_with_a_file(number)
         return order in ("late", "twice")
+
+    def answer_and_keep(self, request: dict[str, Any], fds: list[int]) -> None:
+        """An honest answer, whose descriptors stay this process's too."""
+        values, out = self.operations[request["op"]](request, fds)
+        blocking(out)
+        self.give({"id": request["id"], **values}, out)
+
+    def give(self, message: dict[str, Any], fds: Sequence[int]) -> None:
+        """The last copies of them are the server's then."""
+        self.send(message, fds)
+        for fd in fds:
+            os.close(fd)
 
     def flood_with_files(self) -> None:
         files = [opened("/etc/passwd") for _ in range(4)]

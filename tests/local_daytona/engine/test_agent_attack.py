@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from local_daytona.engine.usage import all_processes, families
+from tests.local_daytona.pulse import pulse
 from tests.local_server import (
     SCRIPTS,
     LocalServer,
@@ -241,16 +242,19 @@ def test_file_operations_with_senseless_answers_fail_for_their_caller_only(
     assert all(json.loads(reply.body) is not Ellipsis for reply in replies if reply.body)
 
 
-def test_answers_that_nobody_waits_for_go_nowhere(attacked: LocalServer, neighbour: str) -> None:
+def test_answers_that_nobody_waits_for_end_the_sandbox(
+    attacked: LocalServer, neighbour: str
+) -> None:
     """Answers sent twice, of another number or too early: no caller gets another's.
 
     Their descriptors are closed.
     """
     before = descriptors(attacked)
     with turned(attacked, "twice") as sandbox_id:
-        seen = [attacked.exec(sandbox_id, f"echo {number}")["result"] for number in range(10)]
+        statuses = answers(attacked, sandbox_id)
 
-    assert seen == [f"{number}\n" for number in range(10)]
+    assert set(statuses) <= {200, 201, 400, 404, 410}
+    assert statuses[-1] in (400, 410)
     until(lambda: descriptors(attacked) <= before + 4)
 
 
@@ -316,6 +320,51 @@ def test_a_flood_of_messages_keeps_nobody_else_waiting(
         seen = [attacked.exec(neighbour, f"echo {number}")["result"] for number in range(20)]
 
     assert seen == [f"{number}\n" for number in range(20)]
+
+
+LONGEST_PAUSE_S = 2.0  # of a loaded machine; what waited for the attacker waited for minutes
+
+
+@pytest.mark.parametrize(
+    "order", ["lingering sockets", "lingering in an event", "lingering in the queue"]
+)
+def test_closing_what_an_agent_sent_holds_nobody_else(
+    attacked: LocalServer, neighbour: str, order: str
+) -> None:
+    """The kernel makes the last close of such a socket wait for as long as the attacker says."""
+    with pulse(attacked) as waited, turned(attacked, order) as sandbox_id:
+        answers(attacked, sandbox_id)
+
+    assert waited.number > 3
+    assert waited.longest < LONGEST_PAUSE_S
+
+
+def test_a_terminal_whose_agent_makes_it_block_holds_nobody_else(
+    attacked: LocalServer, neighbour: str
+) -> None:
+    """O_NONBLOCK is the description's, which the agent shares: its sandbox ends for the wait."""
+    with pulse(attacked) as waited, turned(attacked, "blocking") as sandbox_id:
+        made = attacked.request(
+            "POST", f"/toolbox/{sandbox_id}/process/pty", body={"id": "one", "cols": 80, "rows": 24}
+        )
+        until(lambda: (attacked.get(sandbox_id) or {}).get("state") != "started")
+
+    assert made.status in (200, 201, 400, 410), made.body
+    assert waited.longest < LONGEST_PAUSE_S
+    assert "made this server wait" in log_of(attacked)
+
+
+def test_pipes_whose_agent_makes_them_block_are_this_servers_own(
+    attacked: LocalServer, neighbour: str
+) -> None:
+    """They are opened again, so that nobody shares how: the session works."""
+    with pulse(attacked) as waited, turned(attacked, "blocking") as sandbox_id:
+        session = f"/toolbox/{sandbox_id}/process/session"
+        assert attacked.request("POST", session, body={"sessionId": "s"}).status == 201
+        done = attacked.request("POST", f"{session}/s/exec", body={"command": "echo here"})
+
+    assert done.json()["exitCode"] == 0
+    assert waited.longest < LONGEST_PAUSE_S
 
 
 def test_an_agent_that_says_nothing_costs_its_caller_a_timeout(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import asyncio
-import json
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -15,6 +14,7 @@ import pytest
 from local_daytona.engine import control as control_module
 from local_daytona.engine.control import Control
 from local_daytona.engine.errors import FileProblem, SandboxGone
+from local_daytona.engine.sentry import Received
 
 Talk = Callable[[Control, socket.socket], Awaitable[Any]]
 
@@ -24,7 +24,10 @@ def converse(talk: Talk) -> Any:
 
     async def run() -> Any:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        control = Control(ours, on_exit=lambda key, code: None, on_close=lambda: None)
+        received = Received(lambda reason: None)
+        control = Control(
+            ours, received=received, on_exit=lambda key, code: None, on_close=lambda: None
+        )
         try:
             return await talk(control, theirs)
         finally:
@@ -71,22 +74,66 @@ def test_any_breach_of_the_protocol_ends_the_sandbox(reply: bytes) -> None:
     assert converse(talk) is False
 
 
-def test_descriptors_that_nobody_asked_for_are_closed() -> None:
-    """A flood of them must not use up the server's."""
+NOBODY_WAITS = {
+    "another number": [b'{"id": 999}'],
+    "a number that is none": [b'{"id": 1.0}', b'{"id": true}'],
+    "twice": [b'{"id": 1, "pid": 7}', b'{"id": 1, "pid": 8}'],
+    "ready again": [b'{"event": "ready"}', b'{"event": "ready"}'],
+    "an exit of nothing": [b'{"event": "exit", "key": "k", "code": 0}'],
+    "something else": [b'{"event": "news"}'],
+}
 
-    async def talk(control: Control, theirs: socket.socket) -> tuple[int, int]:
+
+@pytest.mark.parametrize("messages", NOBODY_WAITS.values(), ids=NOBODY_WAITS)
+def test_what_nobody_waits_for_ends_the_sandbox(messages: list[bytes]) -> None:
+    """A flood of it would cost the server time, and an honest agent says none."""
+
+    async def talk(control: Control, theirs: socket.socket) -> bool:
+        asking = asyncio.create_task(control.request("stats"))
+        await asyncio.sleep(0)
+        for message in messages:
+            theirs.send(message)
+        await asyncio.sleep(0.05)
+        await asyncio.gather(asking, return_exceptions=True)
+        return control.is_open
+
+    assert converse(talk) is False
+
+
+@pytest.mark.parametrize("message", [b'{"id": 999}', b'{"event": "ready"}'])
+def test_descriptors_that_nobody_asked_for_are_closed(message: bytes) -> None:
+    """They come once, for that ends the sandbox, and none stays open here."""
+
+    async def talk(control: Control, theirs: socket.socket) -> tuple[int, int, bool]:
         before = len(os.listdir("/proc/self/fd"))
-        for _ in range(50):
-            theirs.sendmsg(
-                [json.dumps({"id": 999}).encode()],
-                [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))],
-            )
-            await asyncio.sleep(0.001)
-        return before, len(os.listdir("/proc/self/fd"))
+        theirs.sendmsg(
+            [message],
+            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()] * 4))],
+        )
+        await asyncio.sleep(0.05)
+        return before, len(os.listdir("/proc/self/fd")), control.is_open
 
-    before, after = converse(talk)
+    before, after, is_open = converse(talk)
 
-    assert after == before
+    assert (after, is_open) == (before - 1, False)  # the control socket itself is closed
+
+
+def test_an_answer_that_comes_too_late_is_no_breach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asked has given up; what came with it is closed, and the sandbox lives on."""
+    monkeypatch.setattr(control_module, "ANSWER_TIMEOUT_S", 0.05)
+
+    async def talk(control: Control, theirs: socket.socket) -> tuple[int, int, bool]:
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(SandboxGone):
+            await control.request("stats")
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))
+        theirs.sendmsg([b'{"id": 1}'], [rights])
+        await asyncio.sleep(0.05)
+        return before, len(os.listdir("/proc/self/fd")), control.is_open
+
+    before, after, is_open = converse(talk)
+
+    assert (after, is_open) == (before, True)
 
 
 def test_an_oversized_message_ends_the_sandbox() -> None:

@@ -128,8 +128,13 @@ class Agent:
 
     def files(self, request: Values, fds: list[int]) -> Reply:
         """Run a file operation in a child, which writes its answer to the pipe it was given."""
-        self.processes.fork(request["key"], lambda: files.run(request, fds[0], keep=(fds[0],)))
+        self.processes.fork(request["key"], lambda: self.run_files(request, fds[0]))
         return {}, []
+
+    @staticmethod
+    def run_files(request: Values, answer: int) -> None:
+        processes.limit(request.get("limits", {}))
+        files.run(request, answer, keep=(answer,))
 
     def fifos(self, request: Values, _fds: list[int]) -> Reply:
         return {}, files.make_fifos(request["folder"], request["readers"], request["writers"])

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..box import readable
+from ..namespace import BACKLOG
 from . import messages, relay
 from .names import LARGEST_QUERY, Names, Question
-from .namespace import BACKLOG
 from .outside import Outside, Parent
 from .policy import Address, Refused, Rules, Target
 from .transparent import Caught

@@ -5,17 +5,31 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import socket
 from typing import Any
 
 from ..box import Box
 from ..errors import EngineUnavailable, FileProblem, SandboxGone
+from ..helper import PORTS, PROXY
 from .gateway import Gateway
 from .outside import Outside
 from .policy import Rules
-from .transparent import PORTS, Catcher
+from .transparent import Catcher
 
 log = logging.getLogger(__name__)
-HOST, PORT = "127.0.0.1", 3128  # as base_environment names it
+
+
+async def listen_inside(box: Box) -> socket.socket:
+    """The proxy's listener from the sandbox's own first process, where nothing else can have one.
+
+    Raises EngineUnavailable.
+    """
+    try:
+        return await box.listen(*PROXY)
+    except (FileProblem, SandboxGone, OSError) as error:
+        raise EngineUnavailable(
+            f"the sandbox's proxy does not listen: {error}", fix="create the sandbox again"
+        ) from error
 
 
 class Egress:
@@ -30,13 +44,8 @@ class Egress:
 
     async def open(self, box: Box, rules: Rules) -> None:
         """Give a sandbox its way out, before anything runs in it; raises EngineUnavailable."""
-        try:
-            listener = await box.listen(HOST, PORT)
-        except (FileProblem, SandboxGone, OSError) as error:
-            raise EngineUnavailable(
-                f"the sandbox's proxy does not listen: {error}", fix="create the sandbox again"
-            ) from error
         caught = await self._catcher.catch(box)
+        listener = caught.proxy if caught else await listen_inside(box)
         gateway = Gateway(listener, self._outside, rules, name=box.sandbox_id, caught=caught)
         self._gateways[box.sandbox_id] = gateway
         task = asyncio.create_task(self._run(box, gateway))

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "scripts"))
 from local_daytona import lifecycle
 from local_daytona.engine.egress.outside import Outside, dial
 from local_daytona.engine.egress.policy import Address, parse_range
-from local_daytona.engine.egress.transparent import Catcher
+from local_daytona.engine.helper import Helper
 from local_daytona.server import Settings, serve
 
 HERE = ipaddress.ip_address("127.0.0.1")
@@ -49,7 +49,8 @@ def main(state: Path, answers: dict[str, list[list[str]]], ranges: list[str]) ->
         raise PermissionError(1, "not on this host")
 
     if "NO_TRANSPARENT" in os.environ:
-        setattr(Catcher, "_ask", not_here)  # noqa: B010  (mypy takes no assignment to a method)
+        for name in ("catch", "connect"):
+            setattr(Helper, name, not_here)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     outside = dataclasses.replace(
         Outside.of_this_host(os.environ, tuple(map(parse_range, ranges))),

@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import socketserver
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -330,43 +329,6 @@ def test_no_process_has_rights_over_the_network(world: World, box: str) -> None:
     """All sets are empty: the routes were made from outside."""
     sets = world.server.exec(box, "grep -h ^Cap /proc/self/status | cut -f2 | sort -u")["result"]
     assert sets == "0" * 16 + "\n"
-
-
-@pytest.mark.skipif(shutil.which("cc") is None, reason="this host has no compiler")
-def test_what_a_sandbox_plants_for_its_next_start_has_no_rights_over_the_network(
-    world: World, box: str, tmp_path: Path
-) -> None:
-    """The sandbox's own /etc/ld.so.preload gains nothing, although it runs in pid 1.
-
-    That is before the agent gives up what bubblewrap left it.
-    """
-    (tmp_path / "planted.c").write_text(
-        "#include <stdio.h>\n"
-        "__attribute__((constructor)) void run(void) { char line[256]; "
-        'FILE *in = fopen("/proc/self/status", "r"),'
-        ' *out = fopen("/home/daytona/held", "a"); if (!in || !out) return; '
-        "while (fgets(line, 256, in)) if (line[0] == 'C' && line[1] == 'a')"
-        " fputs(line, out); fclose(out); fclose(in); }\n"
-    )
-    subprocess.run(
-        ["cc", "-shared", "-fPIC", "-o", "planted.so", "planted.c"],
-        cwd=tmp_path,
-        check=True,
-        timeout=60,
-    )
-    library = base64.b64encode((tmp_path / "planted.so").read_bytes()).decode()
-    plant = (
-        f"echo {library} | base64 -d > /home/daytona/planted.so; "
-        "echo /home/daytona/planted.so > /etc/ld.so.preload"
-    )
-    world.server.exec(box, plant)
-    world.server.request("POST", f"/api/sandbox/{box}/stop")
-    world.server.request("POST", f"/api/sandbox/{box}/start")
-    held = world.server.exec(box, "cut -f2 /home/daytona/held")["result"].split()
-
-    assert len(held) >= 10  # pid 1, and cut
-    assert not [value for value in held if int(value, 16) & CAP_NET_ADMIN]
-    assert inside(world, box, "reach('site.test')") == "ping"
 
 
 def test_a_flood_of_lookups_costs_neither_memory_nor_the_neighbours(world: World, box: str) -> None:
