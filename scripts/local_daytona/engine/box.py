@@ -36,7 +36,8 @@ START_TIMEOUT_S = 20.0
 ODD_ANSWER = "the sandbox answered with something else than what was asked for"
 STOP_GRACE_S = 2.0
 KILL_GRACE_S = 10.0
-FILE_ANSWER_LIMIT = 32 * 1024 * 1024  # bytes of JSON that one file operation may answer with
+LARGEST_ANSWER = 8 * 1024 * 1024  # the agent's own bound for a file operation's JSON, in bytes
+MOST_VALUES = 500_000  # in it: an agent that is not ours could make each of three bytes an object
 FILE_TIMEOUT_S = 120.0
 READ_CHUNK = 256 * 1024
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -504,10 +505,10 @@ class Box:
             raise
         finally:
             os.close(write_end)
-        data = await read_all(read_end, limit=FILE_ANSWER_LIMIT, timeout_s=FILE_TIMEOUT_S)
+        data = await read_all(read_end, limit=LARGEST_ANSWER + 1, timeout_s=FILE_TIMEOUT_S)
         if not data and not self.is_running:
             raise SandboxGone(self.ended_because or "the sandbox was stopped")
-        return _file_value(data)
+        return await asyncio.to_thread(_file_value, data)
 
 
 def child_pid(info: int) -> int | None:
@@ -585,6 +586,8 @@ def is_kernel_file(fd: int) -> bool:
 
 
 def _file_value(data: bytes) -> Any:
+    if len(data) > LARGEST_ANSWER or sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise FileProblem(0, "the file operation's answer is too long")
     try:
         reply = json.loads(data)
         if "error" in reply:
@@ -627,6 +630,7 @@ async def chunks(fd: int) -> AsyncIterator[bytes]:
             if not chunk:
                 return
             yield chunk
+            await asyncio.sleep(0)  # a writer as fast as this would keep all others waiting
     finally:
         os.close(fd)
 

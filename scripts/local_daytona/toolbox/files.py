@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import posixpath
@@ -123,7 +124,8 @@ async def write_part(toolbox: Toolbox, path: str, part: BodyPartReader) -> int:
     try:
         size = 0
         while chunk := await part.read_chunk(CHUNK):
-            write_all(fd, chunk)
+            # In a thread: code inside that writes to the same file makes this wait.
+            await asyncio.to_thread(write_all, fd, chunk)
             size += len(chunk)
         return size
     except OSError as error:
@@ -180,7 +182,7 @@ async def send_exactly(response: web.StreamResponse, fd: int, size: int) -> None
     """
     left = size
     while left:
-        chunk = os.read(fd, min(CHUNK, left))
+        chunk = await asyncio.to_thread(os.read, fd, min(CHUNK, left))
         if not chunk:
             raise ConnectionResetError("the file became shorter while it was read")
         left -= len(chunk)

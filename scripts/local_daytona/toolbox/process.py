@@ -15,7 +15,8 @@ from aiohttp import web
 
 from ..engine.box import Running, read_all
 from ..engine.errors import FileProblem
-from ..wire import DAEMON, ApiError, Fields, answer
+from ..long_answers import answer_long, decoded
+from ..wire import DAEMON, ApiError, Fields
 from . import charts
 from .shell import feed, shell
 from .toolbox import Toolbox, inside
@@ -39,7 +40,7 @@ class Ended:
     output: str
 
 
-async def execute(toolbox: Toolbox, request: web.Request) -> web.Response:
+async def execute(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
     """POST /process/execute: the command is fed to a bare shell on its stdin."""
     fields = await Fields.of_body(request)
     command = fields.text("command")
@@ -54,10 +55,10 @@ async def execute(toolbox: Toolbox, request: web.Request) -> web.Response:
         cwd=cwd,
         timeout_s=fields.integer("timeout", 0),
     )
-    return answer({"exitCode": ended.exit_code, "result": ended.output})
+    return await answer_long(request, {"exitCode": ended.exit_code, "result": ended.output})
 
 
-async def code_run(toolbox: Toolbox, request: web.Request) -> web.Response:
+async def code_run(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
     """POST /process/code-run: a fresh interpreter that reads the code from its stdin.
 
     Its matplotlib figures come back as charts.
@@ -81,7 +82,9 @@ async def code_run(toolbox: Toolbox, request: web.Request) -> web.Response:
         timeout_s=fields.integer("timeout", 0),
     )
     result, found = await asyncio.to_thread(charts.extracted, ended.output)
-    return answer({"exitCode": ended.exit_code, "result": result, "artifacts": {"charts": found}})
+    return await answer_long(
+        request, {"exitCode": ended.exit_code, "result": result, "artifacts": {"charts": found}}
+    )
 
 
 async def run(
@@ -122,8 +125,8 @@ async def run(
 
 
 def shown(output: bytes) -> str:
-    """As text, cut with a notice where it is too long for one answer."""
-    text = output[:OUTPUT_LIMIT].decode(errors="replace")
+    """In a thread: as text, cut with a notice where it is too long for one answer."""
+    text = decoded(output[:OUTPUT_LIMIT])
     if len(output) <= OUTPUT_LIMIT:
         return text
     return f"{text}\n[local Daytona kept the first {OUTPUT_LIMIT >> 20} MiB of this output]\n"
@@ -144,4 +147,5 @@ async def collect(toolbox: Toolbox, running: Running, out: int, *, timeout_s: in
     if not toolbox.box.is_running:
         reason = toolbox.box.ended_because or "the sandbox was stopped while the command ran"
         raise ApiError(410, reason, code="SANDBOX_STOPPED", source=DAEMON)
-    return Ended(COULD_NOT_START if code < 0 else code, shown(output))
+    text = await asyncio.to_thread(shown, output)
+    return Ended(COULD_NOT_START if code < 0 else code, text)

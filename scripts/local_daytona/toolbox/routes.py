@@ -10,6 +10,7 @@ from aiohttp import WSCloseCode, web
 
 from ..control.sandboxes import Sandboxes
 from ..engine.rootfs import HOME
+from ..long_answers import answer_long
 from ..wire import ApiError, Fields, answer, nothing
 from . import channel, files, git, interpreter, process, pty
 from .channel import Channel
@@ -77,7 +78,7 @@ async def delete_session(toolbox: Toolbox, request: web.Request) -> web.Response
     return nothing(204)
 
 
-async def session_exec(toolbox: Toolbox, request: web.Request) -> web.Response:
+async def session_exec(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
     """202 with only the id for an asynchronous command, else 200 with its logs and exit code."""
     fields = await Fields.of_body(request)
     text = fields.text("command")
@@ -90,7 +91,7 @@ async def session_exec(toolbox: Toolbox, request: web.Request) -> web.Response:
         return answer({"cmdId": command.id}, status=202)
     await session.wait(command)
     logs = await asyncio.to_thread(logs_json, command)
-    return answer({"cmdId": command.id, "exitCode": command.exit_code, **logs})
+    return await answer_long(request, {"cmdId": command.id, "exitCode": command.exit_code, **logs})
 
 
 async def get_command(toolbox: Toolbox, request: web.Request) -> web.Response:
@@ -113,7 +114,7 @@ async def command_logs(toolbox: Toolbox, request: web.Request) -> web.StreamResp
 
 async def logs_of(toolbox: Toolbox, command: Command, request: web.Request) -> web.StreamResponse:
     if not Fields.of_query(request).boolean("follow"):
-        return answer(await asyncio.to_thread(logs_json, command))
+        return await answer_long(request, await asyncio.to_thread(logs_json, command))
     socket = web.WebSocketResponse(heartbeat=30)
     if not socket.can_prepare(request):
         raise ApiError(400, "follow=true needs a WebSocket")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine.box import Running, chunks, read_all
 from ..engine.errors import FileProblem, SandboxGone
+from ..long_answers import decoded
 from ..wire import DAEMON, ApiError
 from .log import LONGEST_LINE, STDERR, STDOUT, Log, split
 from .shell import feed, shell
@@ -312,8 +313,8 @@ def session_ended() -> ApiError:
 
 
 def logs_json(command: Command) -> dict[str, str]:
-    """SessionCommandLogsResponse: the raw framed log, and its two streams."""
-    framed = command.log.read()[:TYPED_LOG_LIMIT]
+    """In a thread: SessionCommandLogsResponse, the raw framed log and its two streams."""
+    framed = command.log.read(TYPED_LOG_LIMIT)
     out, err = split(framed)
     parts = {"output": framed, "stdout": out, "stderr": err}
-    return {name: data.decode(errors="replace") for name, data in parts.items()}
+    return {name: decoded(data) for name, data in parts.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 from ..engine.box import writable
@@ -22,6 +23,7 @@ async def feed(fd: int, data: bytes) -> None:
         while view:
             try:
                 view = view[os.write(fd, view) :]
+                await asyncio.sleep(0)  # a reader as fast as this would keep all others waiting
             except BlockingIOError:
                 await writable(fd)
     except BrokenPipeError:

@@ -62,7 +62,7 @@ class Toolbox:
         """A small file of the server's own, such as a session's script; raises FileProblem."""
         fd = await self.box.open_file(path, "w")
         try:
-            write_all(fd, data)
+            await asyncio.to_thread(write_all, fd, data)
         except OSError as error:
             raise FileProblem(error.errno or 0, error.strerror or "") from None
         finally:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 WRITE_CHUNK = 64 * 1024
 TIME_LIMIT_S = 100  # less than the server waits, so that it gets a reason
 LARGEST_REPLACED = 64 * 1024 * 1024  # bytes of a file that is rewritten in memory
-LISTED = 80_000  # entries of one answer; the server takes 32 MiB
+LISTED = 40_000  # entries of one answer, in at most so many bytes: the server takes no more
+LARGEST_ANSWER = 8 * 1024 * 1024
+SMALLER = "name a smaller folder, or less depth"
 # What a request that makes no sense raises, or a tree that makes none.
 SENSELESS = (ValueError, OverflowError, RecursionError)
 # What became of a folder while it was read, or is too deep for a path.
@@ -78,6 +80,9 @@ def run(request: Values, answer: int, *, keep: Sequence[int]) -> None:
     except SENSELESS as error:
         reply = {"error": errno.EINVAL, "message": str(error)}
     data = json.dumps(reply).encode()
+    if len(data) > LARGEST_ANSWER:
+        reason = "the answer is longer than %d MiB; %s" % (LARGEST_ANSWER >> 20, SMALLER)
+        data = json.dumps({"error": errno.E2BIG, "message": reason}).encode()
     signal.alarm(0)
     for start in range(0, len(data), WRITE_CHUNK):
         os.write(answer, data[start : start + WRITE_CHUNK])
@@ -121,7 +126,7 @@ def list_folder(request: Values) -> list[Values]:
                 continue
             entries.append(entry)
             if len(entries) > LISTED:
-                reason = "more than %d entries; name a smaller folder, or less depth" % LISTED
+                reason = "more than %d entries; %s" % (LISTED, SMALLER)
                 raise OSError(errno.E2BIG, reason)
             if depth > 1 and entry["isDir"] and not os.path.islink(path):
                 try:
