@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,7 +19,9 @@ from tests.local_server import (
     SCRIPTS,
     LocalServer,
     host_processes_of,
+    is_alive,
     running_server,
+    until,
     wait_for_server,
 )
 
@@ -86,6 +90,52 @@ def test_a_full_disk_is_told_and_loses_nothing(small_disk: Path) -> None:
     )
     assert (still, names) == ("precious\n", ["kept"])
     assert (reply.status, after, created.status) == (200, "precious\n", 200)
+
+
+@pytest.fixture
+def small_ext4() -> Iterator[Path]:
+    """A state folder on a small disk of its own, where a folder takes blocks too."""
+    if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None:
+        pytest.skip("needs root and mkfs.ext4")
+    folder = Path(tempfile.mkdtemp(prefix="local-daytona-ext4-"))
+    folder.chmod(0o711)
+    image, place = folder / "image", folder / "disk"
+    place.mkdir()
+    with open(image, "wb") as file:
+        file.truncate(256 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-F", str(image)], check=True)
+    mount = ["mount", "-o", "loop", str(image), str(place)]
+    done = subprocess.run(mount, capture_output=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"no loop mount here: {done.stderr.decode().strip()}")
+    place.chmod(0o711)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+        shutil.rmtree(folder)
+
+
+def test_a_server_starts_on_a_full_disk_and_deletes_what_fills_it(small_ext4: Path) -> None:
+    """Even a start writes: without a reserve the filler could never be deleted."""
+    state = small_ext4 / "state"
+    with running_server(state) as server:
+        filler = server.create(name="filler")["id"]
+        kept = server.create(name="kept")["id"]
+        full = server.exec(
+            filler, "head -c 1G /dev/zero > /home/daytona/fill 2>&1; df -k / >/dev/null"
+        )
+        os.kill(server.pid, signal.SIGKILL)
+        until(lambda: not is_alive(server.pid))
+    fill(small_ext4 / "more")
+    with running_server(state) as server:
+        deleted = server.request("DELETE", f"/api/sandbox/{filler}").status
+        until(lambda: shutil.disk_usage(small_ext4).free > 64 << 20)
+        started = server.request("POST", f"/api/sandbox/{kept}/start").status
+        said = server.exec(kept, "echo here")["result"]
+
+    assert full["exitCode"] is not None
+    assert (deleted, started, said) == (200, 200, "here\n")
 
 
 def fill(path: Path) -> None:

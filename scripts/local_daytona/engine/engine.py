@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import uuid
@@ -27,6 +28,7 @@ from .installation import find_bwraps, find_python, install_agent
 from .leftovers import Leftovers
 from .limits import Resources
 from .mounts import BIND_DESCRIPTOR, Mount
+from .reserve import Reserve
 from .rootfs import (
     SandboxFolders,
     add_work_folders,
@@ -83,8 +85,13 @@ class StateFolders:
 
     @property
     def for_the_owner(self) -> tuple[Path, ...]:
-        """What the owner of the sandboxes passes through."""
-        return self.sandboxes, self.snapshots, self.volumes, self.installed, self.python
+        """What sandboxes wrote."""
+        return self.sandboxes, self.snapshots, self.volumes
+
+    @property
+    def for_everybody(self) -> tuple[Path, ...]:
+        """Programs that the owner of the sandboxes runs and may not change."""
+        return self.installed, self.python
 
     @property
     def for_the_server(self) -> tuple[Path, ...]:
@@ -104,6 +111,7 @@ class Engine:
         # One thread of its own: two would pull the same tree from under each other, and a million
         # files must not keep others waiting.
         self._emptier = ThreadPoolExecutor(1, "trash")
+        self._reserve = Reserve(folders.state / "reserve")
         limits_memory = host.groups is not None and host.groups.has("memory")
         self._watchdog = Watchdog(folders.state, memory=not limits_memory)
 
@@ -119,6 +127,7 @@ class Engine:
         helper = Helper(owner)
         catcher = Catcher(helper)
         host = await first_that_works(folders, owner, groups, helper, catcher)
+        await asyncio.to_thread(Reserve(folders.state / "reserve").fill)
         return cls(folders, host, Egress(outside or Outside(), catcher))
 
     def describe(self) -> dict[str, Any]:
@@ -214,7 +223,7 @@ class Engine:
         """
         folders = self.folders.sandbox(sandbox_id)
         volumes = sorted({mount.volume for mount in mounts})
-        stored, in_volumes = await asyncio.to_thread(measured, folders.base, volumes)
+        stored, in_volumes = await asyncio.to_thread(measured, folders, volumes)
         box = await Box.start(
             self.host, folders, sandbox_id=sandbox_id, name=name, resources=resources, mounts=mounts
         )
@@ -241,6 +250,10 @@ class Engine:
         await asyncio.get_running_loop().run_in_executor(self._emptier, self._empty_trash)
 
     def _empty_trash(self) -> None:
+        self._delete_discarded()
+        self._reserve.fill()
+
+    def _delete_discarded(self) -> None:
         for path in self.folders.trash.iterdir():
             try:
                 remove_tree(path)
@@ -281,6 +294,16 @@ def describe_limits(groups: Groups | None) -> str:
     return everywhere if groups is None else f"{groups.describe()}, {everywhere}"
 
 
+def make_room(folders: StateFolders) -> None:
+    """On a full disk even a start needs a few blocks: the reserve, and what was deleted before."""
+    reserve = Reserve(folders.state / "reserve")
+    if reserve.is_needed():
+        reserve.free()
+        for path in folders.trash.iterdir() if folders.trash.is_dir() else ():
+            with contextlib.suppress(OSError):
+                remove_tree(path)
+
+
 def prepare(folders: StateFolders, owner: Owner) -> Groups | None:
     """Make the folders, and end what a server that was killed may have left.
 
@@ -295,10 +318,15 @@ def prepare(folders: StateFolders, owner: Owner) -> Groups | None:
             " which sandboxes of a root server run as",
             fix="give --state-dir /var/lib/daytona-sandbox, or leave it out",
         )
+    make_room(folders)
     for path in folders.for_the_owner:
-        path.mkdir(exist_ok=True, mode=0o711)
+        owner.make_folder(path)  # nobody else passes: not to a volume whose name they know either
+    for path in folders.for_everybody:
+        path.mkdir(exist_ok=True)
+        path.chmod(0o711)
     for path in folders.for_the_server:
-        path.mkdir(exist_ok=True, mode=0o700)
+        path.mkdir(exist_ok=True)
+        path.chmod(0o700)
     leftovers = Leftovers(folders.running)
     leftovers.end_all()
     leftovers.end_unborn(folders.sandboxes)

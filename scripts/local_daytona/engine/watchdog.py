@@ -23,6 +23,7 @@ from .limits import (
     SOCKET_BUFFERS,
     mebibytes,
 )
+from .rootfs import SandboxFolders
 from .usage import (
     Held,
     Unmeasurable,
@@ -165,16 +166,16 @@ def files_reason(one: Watched, pids: Sequence[int], *, stored: bool) -> str | No
 def disk_reason(one: Watched) -> str | None:
     """Raises Unmeasurable, OSError."""
     moment = time.monotonic()
-    disk = tree_size(one.box.folders.base) + one.held.disk
+    disk = tree_size(one.box.folders.base) + one.held.disk + stored_bytes(one.box.folders.logs)
     one.before, one.stored = one.stored, disk + volumes_size(one.volumes)
     took = time.monotonic() - moment
     one.disk_due = moment + took + max(DISK_EVERY_S, took * DISK_SHARE)
     return too_much("disk", disk, one.box.resources.disk) if disk > one.disk_allowed else None
 
 
-def measured(folder: Path, volumes: Sequence[Path]) -> tuple[int, int]:
-    """What a sandbox's files and its volumes take before it starts."""
-    return stored_bytes(folder), volumes_size(volumes)
+def measured(folders: SandboxFolders, volumes: Sequence[Path]) -> tuple[int, int]:
+    """What a sandbox's files and logs, and its volumes, take before it starts."""
+    return stored_bytes(folders.base) + stored_bytes(folders.logs), volumes_size(volumes)
 
 
 def volumes_size(volumes: Sequence[Path]) -> int:

@@ -260,11 +260,10 @@ class Gateway:
 
     async def _look_up(self, target: Target, parent: Parent | None) -> list[Address]:
         """Resolved once; no address for a name that only the parent resolves."""
-        async with self._lookups:
-            try:
-                found = await self._outside.addresses(target.host)
-            except OSError:
-                found = []
+        try:
+            found = await self._outside.addresses(target.host, self._lookups)
+        except OSError:
+            found = []
         if not found and (parent is None or is_local_name(target.host)):
             raise Refused(502, f"{target.host} does not resolve")
         return found

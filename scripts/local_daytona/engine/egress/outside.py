@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from .policy import Address, Filter, Network, Refused, Target, unmapped
 
-RESOLVER_THREADS = 32
+RESOLVER_THREADS = 256  # each sandbox holds a few at most: egress.gateway
 RESOLVE_TIMEOUT_S = 15.0
 DIAL_TIMEOUT_S = 15.0
 MOST_ADDRESSES = 8
@@ -131,6 +131,14 @@ class Parents:
         return ", ".join(sorted({str(parent) for parent in (self.http, self.https) if parent}))
 
 
+def forget(asked: asyncio.Future[list[Address]], turns: asyncio.Semaphore | None) -> None:
+    """Who asked may have given up: then nobody else looks at what it came to."""
+    if not asked.cancelled():
+        asked.exception()
+    if turns is not None:
+        turns.release()
+
+
 @dataclass(frozen=True)
 class Outside:
     """What every sandbox's gateway shares: the filter, and how to resolve and dial."""
@@ -146,10 +154,17 @@ class Outside:
     ) -> Outside:
         return cls(filter=Filter(opened), parents=Parents.of(environment))
 
-    async def addresses(self, name: str) -> list[Address]:
-        """Resolved within bounds; raises OSError."""
+    async def addresses(self, name: str, turns: asyncio.Semaphore | None = None) -> list[Address]:
+        """Resolved within bounds; raises OSError.
+
+        A lookup that is given up goes on in its thread, and keeps its turn until it ends.
+        """
+        if turns is not None:
+            await turns.acquire()
+        asking = asyncio.ensure_future(self.resolve(name))
+        asking.add_done_callback(lambda done: forget(done, turns))
         try:
-            return await asyncio.wait_for(self.resolve(name), RESOLVE_TIMEOUT_S)
+            return await asyncio.wait_for(asyncio.shield(asking), RESOLVE_TIMEOUT_S)
         except (asyncio.TimeoutError, UnicodeError):
             raise OSError(f"{name} does not resolve") from None
 
