@@ -166,6 +166,55 @@ def running_server(state: Path, *, minute: float = 60.0) -> Iterator[LocalServer
         process.wait(timeout=30)
 
 
+ORDINARY_UID = 61234  # nobody's; sandboxes of a server that it runs are its own
+AS_ORDINARY = """
+import sys
+sys.path[:0] = sys.argv[1:3]
+from local_daytona.commands import main
+raise SystemExit(main(["serve", "--state-dir", sys.argv[3]]))
+"""
+
+
+@contextlib.contextmanager
+def server_of(user: str) -> Iterator[LocalServer]:
+    """A new server of "this user" or, where this one is root, of an "ordinary user"; else skips."""
+    if user == "ordinary user":
+        if os.geteuid() != 0:
+            pytest.skip("this user is an ordinary one")
+        with ordinary_server() as running:
+            yield running
+        return
+    with running_server(new_state_dir()) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def ordinary_server() -> Iterator[LocalServer]:
+    """An ordinary user's server with the system's interpreter; root's may be out of its reach."""
+    state = new_state_dir()
+    state.mkdir(mode=0o700)
+    os.chown(state, ORDINARY_UID, ORDINARY_UID)
+    packages = Path(pytest.__file__).parents[1]
+    command = ["/usr/bin/python3", "-c", AS_ORDINARY, str(SCRIPTS), str(packages), str(state)]
+    with open(state / "server.log", "ab") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            env={"HOME": str(state)},
+            user=ORDINARY_UID,
+            group=ORDINARY_UID,
+            extra_groups=[],
+        )
+    try:
+        yield wait_for_server(state, process)
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
 def until(condition: Any, *, seconds: float = 20.0) -> Any:
     """Poll until `condition()` is true and return its value; fails after `seconds`.
 

@@ -19,6 +19,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .command import Host, base_environment, bwrap_command
@@ -30,7 +31,7 @@ from .mounts import Mount, open_source
 from .rootfs import SandboxFolders
 from .seccomp import program
 from .sentry import Received
-from .usage import is_terminal_master
+from .usage import Tree, is_terminal_master
 
 START_TIMEOUT_S = 20.0
 ODD_ANSWER = "the sandbox answered with something else than what was asked for"
@@ -232,6 +233,27 @@ class Box:
             os.close(found)
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         return found
+
+    def measure(self, part: Path) -> Tree:
+        """What a part of its storage takes, with folders that it closed to this user.
+
+        Raises OSError.
+        """
+        folder = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        network = -1
+        try:
+            network = self.network()
+            return Tree(*self.host.helper.measure(network, folder))
+        finally:
+            close_all((folder, network))
+
+    def buffers(self) -> int:
+        """Bytes that wait in its sockets; raises OSError."""
+        network = self.network()
+        try:
+            return self.host.helper.buffers(network)
+        finally:
+            os.close(network)
 
     def end(self, reason: str) -> None:
         """End it on the server's own account; callers that wait are told why.

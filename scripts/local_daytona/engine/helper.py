@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import socket
 import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .host import Owner
@@ -32,44 +34,62 @@ class Helper:
 
     def catch(self, network: int) -> list[socket.socket]:
         """The proxy's listener, one of each of PORTS, and the name server's; raises OSError."""
-        return self._open(network, "catch", CAUGHT)
+        return self._open("catch", [network], CAUGHT)
 
     def connect(self, network: int, host: str, port: int) -> socket.socket:
         """Connected, or being connected; raises OSError, as connect(2) does."""
-        return self._open(network, f"connect {host} {port}", 1)[0]
+        return self._open(f"connect {host} {port}", [network], 1)[0]
+
+    def measure(self, network: int, folder: int) -> tuple[int, int]:
+        """Bytes and entries of a tree, closed folders included; raises OSError."""
+        size, entries = self._numbers("measure", network, folder)
+        return size, entries
+
+    def buffers(self, network: int) -> int:
+        """Bytes that wait in a namespace's sockets; raises OSError."""
+        return self._numbers("buffers", network)[0]
+
+    def _numbers(self, wanted: str, *brought: int) -> tuple[int, ...]:
+        said, _ = self._ask(wanted, brought)
+        return tuple(map(int, said.split()[1:]))
 
     def limit(self, pid: int, limits: Mapping[int, int]) -> None:
         """Set a process's limits, {number: value}; raises OSError."""
         pairs = " ".join(f"{number}:{value}" for number, value in limits.items())
-        self._open(None, f"limit {pid} {pairs}", 0)
+        self._ask(f"limit {pid} {pairs}", [])
 
-    def _open(self, network: int | None, wanted: str, number: int) -> list[socket.socket]:
-        """One question at a time; sockets that never block."""
-        with self._asking:
-            try:
-                found = self._ask(network, wanted, number)
-            except ConnectionResetError:  # somebody killed the helper; another is started
-                found = self._ask(network, wanted, number)
+    def _open(self, wanted: str, brought: Sequence[int], number: int) -> list[socket.socket]:
+        """Sockets that never block."""
+        _, fds = self._ask(wanted, brought)
+        found = [socket.socket(fileno=fd) for fd in fds]
+        if len(found) != number:
+            for each in found:
+                each.close()
+            raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
         for each in found:
             each.setblocking(False)
         return found
 
-    def _ask(self, network: int | None, wanted: str, number: int) -> list[socket.socket]:
-        """A helper that does not answer is replaced by the next call."""
-        said, fds = self._exchange(network, wanted)
-        if not said:
-            self._forget()
-            raise ConnectionResetError("the program that opens its sockets ended")
-        if said != DONE or len(fds) != number:
-            code, _, reason = said.decode(errors="replace").partition(" ")
-            raise OSError(int(code), reason)
-        return [socket.socket(fileno=fd) for fd in fds]
+    def _ask(self, wanted: str, brought: Sequence[int]) -> tuple[bytes, list[int]]:
+        """One question at a time; a helper that somebody killed is started again.
 
-    def _exchange(self, network: int | None, wanted: str) -> tuple[bytes, list[int]]:
+        One that does not answer is replaced by the next call. Raises OSError.
+        """
+        with self._asking:
+            for _ in range(2):
+                said, fds = self._exchange(wanted, brought)
+                if said.startswith(DONE):
+                    return said, fds
+                if said:
+                    code, _, reason = said.decode(errors="replace").partition(" ")
+                    raise OSError(int(code), reason)
+                self._forget()
+            raise ConnectionResetError("the program that opens its sockets ended")
+
+    def _exchange(self, wanted: str, brought: Sequence[int]) -> tuple[bytes, list[int]]:
         if self._server is None:
             self._server = self._start()
         try:
-            brought = [] if network is None else [network]
             socket.send_fds(self._server, [wanted.encode()], brought)
             said, fds, _, _ = socket.recv_fds(
                 self._server, LONGEST_REASON, CAUGHT, socket.MSG_CMSG_CLOEXEC

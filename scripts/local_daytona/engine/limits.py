@@ -16,7 +16,13 @@ MOST_TERMINALS = 1024  # the kernel has 4096 for the whole machine
 # Descriptors that wait in UNIX sockets: the kernel counts them for the host's user, whose programs
 # together may have 1024.
 MOST_IN_FLIGHT = 512
-SOCKET_BUFFERS = 208 * 1024  # bytes that one socket may keep waiting, in nobody's resident memory
+# What the kernel keeps for a sandbox in nobody's resident memory, in bytes at most or as measured.
+PIPE_BUFFERS = 64 * 1024  # waiting in one pipe, in whole pages
+HUGE_PIPE_BUFFERS = 2 * MIB  # where each of its pages keeps a larger piece of memory from others
+MAP_SIZE, LOCK_SIZE, WATCH_SIZE = 256, 256, 192
+MOST_PIPES = 4096
+MOST_LOCKS = 100_000
+FEW_BYTES = 64 * MIB  # what sockets may keep waiting without a look
 SHARED_MEMORY = 64 * MIB
 RUN_FOLDER = 16 * MIB
 MOST_FILES = 1_000_000  # each takes an inode of the host's disk, also when it is empty
@@ -26,6 +32,7 @@ INSIDE_CLEANUP = 64 * MIB
 # The host's last reserve: below these, the sandbox that took the most is ended.
 FREE_MEMORY_FLOOR = 256 * MIB
 FREE_DISK_FLOOR = 128 * MIB
+FREE_FILES_FLOOR = 20_000  # inodes, where the disk counts them
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,9 @@ A program beside the server. Each message on FD says what is wanted, with the ne
 catch               a listener on 127.0.0.1:PROXY, one on each PORT of any address, and the name
                     server's socket; from then on every address leads to them
 connect HOST PORT   a socket connected, or being connected, to a loopback address and port
+measure             bytes and entries of the folder that came with the namespace, which may hold
+                    folders that its owner closed to itself
+buffers             bytes that wait in the namespace's sockets
 limit PID N:VALUE   resource limits by number (prlimit(2)), of a process; without a namespace
 
 It runs on the host as the sandboxes' owner, who is root of every namespace they have. So nothing
@@ -25,7 +28,7 @@ import resource
 import socket
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 NS_GET_USERNS = 0xB701
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
@@ -33,6 +36,10 @@ NLMSG_ERROR, RTM_NEWROUTE = 2, 24
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_CREATE = 1, 4, 0x400
 RT_TABLE_LOCAL, RTPROT_STATIC, RT_SCOPE_HOST, RTN_LOCAL = 255, 4, 254, 2
 RTA_DST, RTA_OIF = 1, 4
+# include/uapi/linux/sock_diag.h, unix_diag.h, inet_diag.h
+NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP = 4, 20, 0x300
+ALL_STATES, UDIAG_SHOW_MEMINFO, UNIX_DIAG_MEMINFO, INET_DIAG_SKMEMINFO = 0xFFFFFFFF, 0x20, 5, 7
+MEMINFO_RMEM, MEMINFO_WMEM = 0, 2
 HALVES = (0, 128)  # 0.0.0.0/1 and 128.0.0.0/1
 PROXY_HOST = "127.0.0.1"
 NAME_SERVER = ("127.0.0.53", 53)  # as resolv.conf of the template names it
@@ -97,6 +104,43 @@ def connection(host: str, port: int) -> socket.socket:
     return found
 
 
+def diagnosed(request: bytes, *, header: int, attribute: int) -> Iterator[bytes]:
+    """The memory of each socket of one kind (sock_diag(7)), as the words of SK_MEMINFO."""
+    flags = NLM_F_REQUEST | NLM_F_DUMP
+    message = struct.pack("=IHHII", 16 + len(request), SOCK_DIAG_BY_FAMILY, flags, 1, 0) + request
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as kernel:
+        kernel.send(message)
+        while True:
+            data = kernel.recv(1 << 20)
+            while data:
+                size, kind = struct.unpack_from("=IH", data)
+                if kind != SOCK_DIAG_BY_FAMILY:
+                    return
+                yield from attributes(data[16 + header : size], attribute)
+                data = data[(size + 3) & ~3 :]
+
+
+def attributes(data: bytes, wanted: int) -> Iterator[bytes]:
+    while len(data) >= 4:
+        size, kind = struct.unpack_from("=HH", data)
+        if kind == wanted:
+            yield data[4:size]
+        data = data[max(4, (size + 3) & ~3) :]
+
+
+def buffered() -> int:
+    """Bytes that wait in the namespace's UNIX, TCP and UDP sockets; raises OSError."""
+    unix = struct.pack("=BBHIIIII", socket.AF_UNIX, 0, 0, ALL_STATES, 0, UDIAG_SHOW_MEMINFO, 0, 0)
+    found = list(diagnosed(unix, header=16, attribute=UNIX_DIAG_MEMINFO))
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP):
+            show = 1 << (INET_DIAG_SKMEMINFO - 1)
+            request = struct.pack("=BBBBI48x", family, protocol, show, 0, ALL_STATES)
+            found += diagnosed(request, header=72, attribute=INET_DIAG_SKMEMINFO)
+    words = [struct.unpack_from("=9I", one) for one in found if len(one) >= 36]
+    return sum(one[MEMINFO_RMEM] + one[MEMINFO_WMEM] for one in words)
+
+
 def open_wanted(wanted: Sequence[str], ports: Sequence[int]) -> list[socket.socket]:
     """What one message asks for; raises OSError."""
     if wanted[0] == "connect":
@@ -107,12 +151,30 @@ def open_wanted(wanted: Sequence[str], ports: Sequence[int]) -> list[socket.sock
     return opened
 
 
-def serve_one(
-    server: socket.socket, network: int, wanted: Sequence[str], ports: Sequence[int]
-) -> None:
-    """Answer with the sockets, or with the number of the reason and the reason."""
+def measured(folder: int) -> bytes:
+    """The size of a tree; this program has no packages, but what it needs lies beside it."""
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(__file__))))
+    from local_daytona.engine.usage import Unmeasurable, tree_in
+
     try:
-        enter(network)
+        found = tree_in(folder)
+    except Unmeasurable as error:
+        raise OSError(errno.E2BIG, str(error)) from None
+    return b"%s %d %d" % (DONE, found.bytes, found.entries)
+
+
+def serve_one(
+    server: socket.socket, brought: Sequence[int], wanted: Sequence[str], ports: Sequence[int]
+) -> None:
+    """Answer with the sockets or numbers, or with the number of the reason and the reason."""
+    try:
+        enter(brought[0])
+        if wanted[0] == "measure":
+            server.send(measured(brought[1]))
+            return
+        if wanted[0] == "buffers":
+            server.send(b"%s %d" % (DONE, buffered()))
+            return
         opened = open_wanted(wanted, ports)
     except OSError as error:
         server.send(f"{error.errno or 0} {error.strerror or error}".encode())
@@ -135,14 +197,14 @@ def limit(server: socket.socket, pid: int, limits: Sequence[str]) -> None:
 
 
 def in_a_child(
-    server: socket.socket, network: int, wanted: Sequence[str], ports: Sequence[int]
+    server: socket.socket, brought: Sequence[int], wanted: Sequence[str], ports: Sequence[int]
 ) -> None:
     """A process of its own for each namespace: there is no way back out of a user namespace."""
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            serve_one(server, network, wanted, ports)
+            serve_one(server, brought, wanted, ports)
             code = 0
         finally:
             os._exit(code)
@@ -157,10 +219,9 @@ def main(argv: Sequence[str]) -> int:
         os.setgroups([])
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
-    room = array.array("i")
     while True:
         message, ancillary, _, _ = server.recvmsg(
-            LONGEST_MESSAGE, socket.CMSG_LEN(room.itemsize), socket.MSG_CMSG_CLOEXEC
+            LONGEST_MESSAGE, socket.CMSG_LEN(2 * array.array("i").itemsize), socket.MSG_CMSG_CLOEXEC
         )
         if not message:
             return 0  # the server is gone
@@ -168,9 +229,10 @@ def main(argv: Sequence[str]) -> int:
         if wanted[0] == "limit":
             limit(server, int(wanted[1]), wanted[2:])
             continue
-        (network,) = array.array("i", ancillary[0][2])
-        in_a_child(server, network, wanted, ports)
-        os.close(network)
+        brought = array.array("i", ancillary[0][2])
+        in_a_child(server, brought, wanted, ports)
+        for descriptor in brought:
+            os.close(descriptor)
 
 
 if __name__ == "__main__":

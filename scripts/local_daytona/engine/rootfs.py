@@ -67,6 +67,11 @@ class SandboxFolders:
     def bound(self, name: str) -> Path:
         return self.data / name
 
+    @property
+    def parts(self) -> tuple[Path, ...]:
+        """What holds what code inside wrote; one of the last two is not there."""
+        return (self.data, self.base / "up", self.base / "copy")
+
     def layer(self, name: str, part: str) -> Path:
         """`part`: `up` (what the sandbox changed), `work` (of overlayfs) or `copy` (copy mode)."""
         return self.base / part / name

@@ -16,6 +16,7 @@ ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 NUMBER, ARCH, ARG0, ARG1, ARG2 = 0, 4, 16, 24, 32
 
 CLONE_NAMESPACES = 0x7E020080  # NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
+F_SETPIPE_SZ = 1031  # all pipes of the host's user share what they have beyond the usual size
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 TIOCSETD = 0x5423  # a terminal's line discipline: the host would load its module
 # Older ways to take a file's space without writing it, which fallocate's refusal leaves open
@@ -90,8 +91,8 @@ _COMMON = {
     "open_tree_attr": (467, 467),
 }
 # Answered as by a kernel or a file system without them, which programs know. What they take is in
-# nobody's resident memory (System V objects, secret memory), is counted for the whole machine
-# (aio), or fills a disk before the watchdog looks (fallocate).
+# nobody's resident memory (System V objects, secret memory, pages given to a pipe), is counted for
+# the whole machine (aio), or fills a disk before the watchdog looks (fallocate).
 _ABSENT = {
     "shmget": (29, 194, errno.ENOSYS),
     "semget": (64, 190, errno.ENOSYS),
@@ -99,6 +100,7 @@ _ABSENT = {
     "memfd_secret": (447, 447, errno.ENOSYS),
     "io_setup": (206, 0, errno.ENOSYS),
     "fallocate": (285, 47, errno.EOPNOTSUPP),
+    "vmsplice": (278, 75, errno.ENOSYS),
 }
 _X86_ONLY = {
     "iopl": 172,
@@ -121,6 +123,7 @@ class Arch:
     clone: int
     clone3: int
     ioctl: int
+    fcntl: int
     socket: int
     socketpair: int
     x32: bool = False
@@ -134,6 +137,7 @@ ARCHES = {
         clone=56,
         clone3=435,
         ioctl=16,
+        fcntl=72,
         socket=41,
         socketpair=53,
         x32=True,
@@ -145,6 +149,7 @@ ARCHES = {
         clone=220,
         clone3=435,
         ioctl=29,
+        fcntl=25,
         socket=198,
         socketpair=199,
     ),
@@ -189,6 +194,10 @@ def _ioctl_body() -> bytes:
     return load(ARG1) + denied + absent + answer(ALLOW)
 
 
+def _fcntl_body() -> bytes:
+    return load(ARG1) + refuse(F_SETPIPE_SZ, errno.EPERM) + answer(ALLOW)
+
+
 def _socket_body() -> bytes:
     """UNIX sockets, IPv4 and IPv6 of ordinary protocols, and netlink for addresses and routes."""
     ordinary = b"".join(allow(protocol) for protocol in PROTOCOLS)
@@ -220,5 +229,6 @@ def program(machine: str | None = None) -> bytes:
     rules += b"".join(refuse(number, code) for number, code in arch.absent)
     rules += b"".join(refuse(number, errno.EPERM) for number in arch.denied)
     rules += when(arch.clone, _clone_body()) + when(arch.ioctl, _ioctl_body())
+    rules += when(arch.fcntl, _fcntl_body())
     rules += when(arch.socket, _socket_body()) + when(arch.socketpair, _socketpair_body())
     return head + rules + answer(ALLOW)

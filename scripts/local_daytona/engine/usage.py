@@ -8,12 +8,23 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .limits import DEEPEST_FOLDER, MOST_DESCRIPTORS, MOST_FILES, MOST_IN_FLIGHT, MOST_TERMINALS
+from .limits import (
+    DEEPEST_FOLDER,
+    LOCK_SIZE,
+    MOST_DESCRIPTORS,
+    MOST_FILES,
+    MOST_IN_FLIGHT,
+    MOST_LOCKS,
+    MOST_PIPES,
+    MOST_TERMINALS,
+    PIPE_BUFFERS,
+    WATCH_SIZE,
+)
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 BLOCK = 512  # the unit of st_blocks
@@ -116,36 +127,142 @@ def rollup(pid: int) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Held:
-    """What open descriptors keep: bytes in files without a name, and how many sockets there are."""
+    """What open descriptors keep: bytes in files without a name, and how many of a kind there are.
+
+    `pipes` are counted once, however many processes share one.
+    """
 
     disk: int = 0
     memory: int = 0  # memfd
     sockets: int = 0
+    pipes: int = 0
+    watches: int = 0  # of epoll
+    locks: int = 0
+
+    @property
+    def kernel(self) -> int:
+        """Bytes that the kernel keeps for them beside what sockets have waiting."""
+        return self.pipes * PIPE_BUFFERS + self.watches * WATCH_SIZE + self.locks * LOCK_SIZE
 
 
 class Unmeasurable(Exception):
     """More than can be looked through; the message goes on after "the sandbox"."""
 
 
+class Unreadable(Unmeasurable):
+    """A folder that this user closed to itself; whoever has the right to look may."""
+
+
 def held_by(pids: Iterable[int]) -> Held:
     """What these processes hold open; raises Unmeasurable when it is more than a sandbox may."""
-    disk: dict[tuple[int, int], int] = {}
-    memory: dict[tuple[int, int], int] = {}
-    sockets, terminals, in_flight = 0, 0, 0
+    count = HeldCount(look_at_locks=has_many_locks())
     for path, status in descriptors_of(pids):
-        if stat.S_ISSOCK(status.st_mode):
-            sockets += 1
-            in_flight += waiting_in(path)
-        elif stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
-            kind = memory if is_memory_file(path) else disk
-            kind[status.st_dev, status.st_ino] = status.st_blocks * BLOCK
+        count.add(path, status)
+    return count.held()
+
+
+class HeldCount:
+    """Descriptors one after another; each raises Unmeasurable where one kind becomes too many."""
+
+    def __init__(self, *, look_at_locks: bool) -> None:
+        self._look_at_locks = look_at_locks
+        self._files: dict[bool, dict[tuple[int, int], int]] = {False: {}, True: {}}
+        self._pipes: set[tuple[int, int]] = set()
+        self._found: Counter[str] = Counter()
+
+    def add(self, path: str, status: os.stat_result) -> None:
+        kind, key = stat.S_IFMT(status.st_mode), (status.st_dev, status.st_ino)
+        if kind == stat.S_IFSOCK:
+            self._count("sockets", 1)
+            self._count("in flight", waiting_in(path))
+        elif kind == stat.S_IFIFO:
+            self._count("pipes", key not in self._pipes)
+            self._pipes.add(key)
+        elif kind == stat.S_IFREG:
+            if status.st_nlink == 0:
+                self._files[is_memory_file(path)][key] = status.st_blocks * BLOCK
+            if self._look_at_locks:
+                self._count("locks", lines_of(path, b"lock:", MOST_LOCKS))
+        elif kind == 0:
+            self._add_nameless(path)
         elif is_terminal_master(status):
-            terminals += 1
-    if terminals > MOST_TERMINALS:
-        raise Unmeasurable(f"has more than {MOST_TERMINALS:,} terminals")
-    if in_flight > MOST_IN_FLIGHT:
-        raise Unmeasurable(f"has more than {MOST_IN_FLIGHT:,} descriptors waiting in sockets")
-    return Held(sum(disk.values()), sum(memory.values()), sockets)
+            self._count("terminals", 1)
+
+    def _add_nameless(self, path: str) -> None:
+        kind = target_of(path)
+        if kind == "anon_inode:[eventpoll]":
+            self._count("watches", lines_of(path, b"tfd:", MOST["watches"][0]))
+        elif kind == "anon_inode:inotify":
+            self._count("inotify", 1)
+
+    def _count(self, kind: str, number: int) -> None:
+        self._found[kind] += number
+        most, words = MOST.get(kind, (number, ""))
+        if words and self._found[kind] > most:
+            raise Unmeasurable(f"has more than {most:,} {words}")
+
+    def held(self) -> Held:
+        disk, memory = (sum(files.values()) for files in self._files.values())
+        kinds = ("sockets", "pipes", "watches", "locks")
+        return Held(disk, memory, **{kind: self._found[kind] for kind in kinds})
+
+
+def limit_of_this_host(name: str, *, otherwise: int) -> int:
+    """A number below /proc/sys."""
+    try:
+        return int(Path("/proc/sys", name).read_text())
+    except (OSError, ValueError):
+        return otherwise
+
+
+# Bytes that may wait in one socket: the kernel doubles what a program asks for.
+SOCKET_BUFFERS = 2 * limit_of_this_host("net/core/wmem_max", otherwise=208 * 1024)
+# What one sandbox may have of what the kernel counts by user, or for the whole machine: a part, so
+# that a crowd leaves something to the user's own programs.
+MOST = {
+    "terminals": (MOST_TERMINALS, "terminals"),
+    "in flight": (MOST_IN_FLIGHT, "descriptors waiting in sockets"),
+    "pipes": (MOST_PIPES, "pipes"),
+    "locks": (MOST_LOCKS, "file locks"),
+    "watches": (
+        limit_of_this_host("fs/epoll/max_user_watches", otherwise=1_600_000) // 16,
+        "descriptors watched by epoll",
+    ),
+    "inotify": (
+        max(8, limit_of_this_host("fs/inotify/max_user_instances", otherwise=128) // 8),
+        "inotify instances",
+    ),
+}
+
+
+def has_many_locks() -> bool:
+    """Whether the machine has so many file locks that it is worth asking whose they are."""
+    try:
+        with open("/proc/locks", "rb") as locks:
+            return len(locks.read(MOST_LOCKS * 10)) >= MOST_LOCKS * 10
+    except OSError:
+        return False
+
+
+def lines_of(path: str, beginning: bytes, most: int) -> int:
+    """How many lines of a descriptor's fdinfo begin so; one more than `most` for more."""
+    found = 0
+    with contextlib.suppress(OSError), open(path.replace("/fd/", "/fdinfo/"), "rb") as file:
+        for line in file:
+            found += line.startswith(beginning)
+            if found > most:
+                break
+    return found
+
+
+def maps_of(pids: Iterable[int]) -> int:
+    """Memory maps of these processes, of which each costs the kernel the same."""
+    found = 0
+    for pid in pids:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/maps", "rb", buffering=0) as file:
+            while chunk := file.read(1 << 16):
+                found += chunk.count(b"\n")
+    return found
 
 
 def is_terminal_master(status: os.stat_result) -> bool:
@@ -163,10 +280,15 @@ def waiting_in(path: str) -> int:
 
 
 def is_memory_file(path: str) -> bool:
+    return target_of(path).startswith("/memfd:")
+
+
+def target_of(path: str) -> str:
+    """What a descriptor's link in /proc says; nothing for one that was closed meanwhile."""
     try:
-        return os.readlink(path).startswith("/memfd:")
-    except OSError:  # closed meanwhile
-        return False
+        return os.readlink(path)
+    except OSError:
+        return ""
 
 
 def descriptors_of(pids: Iterable[int]) -> Iterator[tuple[str, os.stat_result]]:
@@ -185,14 +307,31 @@ def descriptors_of(pids: Iterable[int]) -> Iterator[tuple[str, os.stat_result]]:
                     yield entry.path, os.stat(entry.path)
 
 
-def tree_size(top: Path) -> int:
-    """Bytes that a tree takes on disk; links are not followed, hard links count once.
+@dataclass(frozen=True)
+class Tree:
+    """What a tree takes on disk; links are not followed, hard links count once."""
 
-    Raises Unmeasurable, OSError.
-    """
+    bytes: int
+    entries: int
+
+
+def tree_of(top: Path) -> Tree:
+    """Raises Unmeasurable, Unreadable, OSError."""
+    return tree_in(os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
+
+
+def tree_in(top: int) -> Tree:
+    """Of a folder's descriptor, which it closes; raises Unmeasurable, Unreadable, OSError."""
     walk = Walk()
-    walk.run(os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
-    return walk.bytes
+    walk.run(top)
+    if walk.closed:
+        raise Unreadable("has folders that nobody may look into")
+    return Tree(walk.bytes, walk.entries)
+
+
+def tree_size(top: Path) -> int:
+    """Bytes that a tree takes on disk; raises Unmeasurable, Unreadable, OSError."""
+    return tree_of(top).bytes
 
 
 class Walk:
@@ -201,6 +340,7 @@ class Walk:
     def __init__(self) -> None:
         self.bytes = 0
         self.entries = 0
+        self.closed = False
         self._linked: set[tuple[int, int]] = set()
 
     def run(self, top: int) -> None:
@@ -223,12 +363,12 @@ class Walk:
             for folder, _ in pending:
                 os.close(folder)
 
-    @staticmethod
-    def _enter(folder: int, name: str) -> int:
+    def _enter(self, folder: int, name: str) -> int:
         """The folder's descriptor; -1 when it is gone, or made unreadable for an ordinary user."""
         try:
             return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-        except OSError:
+        except OSError as error:
+            self.closed = self.closed or isinstance(error, PermissionError)
             return -1
 
     def _look(self, folder: int) -> list[str]:
@@ -239,11 +379,19 @@ class Walk:
                 self.entries += 1
                 if self.entries > MOST_FILES:
                     raise Unmeasurable(f"holds more than {MOST_FILES:,} files")
-                with contextlib.suppress(OSError):
+                with self._suppressed():
                     self._count(entry.stat(follow_symlinks=False))
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.name)
         return folders
+
+    @contextlib.contextmanager
+    def _suppressed(self) -> Iterator[None]:
+        """What is gone counts for nothing; what a folder without x hides is noted."""
+        try:
+            yield
+        except OSError as error:
+            self.closed = self.closed or isinstance(error, PermissionError)
 
     def _count(self, status: os.stat_result) -> None:
         if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
@@ -261,6 +409,12 @@ def free_memory() -> int:
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     raise OSError("this kernel does not say how much memory is free")
+
+
+def free_files(folder: Path) -> int:
+    """Inodes that are left; a disk that does not count them has plenty."""
+    status = os.statvfs(folder)
+    return status.f_favail if status.f_files else 1 << 40
 
 
 def free_disk(folder: Path) -> int:

@@ -7,6 +7,7 @@ size for a moment: what it took by then is freed with it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -16,24 +17,34 @@ from pathlib import Path
 
 from .box import Box
 from .limits import (
+    FEW_BYTES,
     FREE_DISK_FLOOR,
+    FREE_FILES_FLOOR,
     FREE_MEMORY_FLOOR,
     GIB,
+    HUGE_PIPE_BUFFERS,
     INSIDE_CLEANUP,
-    SOCKET_BUFFERS,
+    MAP_SIZE,
+    MIB,
     mebibytes,
 )
 from .rootfs import SandboxFolders
 from .usage import (
+    SOCKET_BUFFERS,
     Held,
+    Tree,
     Unmeasurable,
+    Unreadable,
     all_processes,
     families,
     free_disk,
+    free_files,
     free_memory,
     held_by,
+    maps_of,
     memory_of,
     small_files,
+    tree_of,
     tree_size,
 )
 
@@ -42,14 +53,25 @@ MEMORY_EVERY_S = 0.5
 DISK_EVERY_S = 2.0
 DISK_SHARE = 20  # a tree that takes a second to measure is measured every 20 s at most
 Verdict = tuple[Box, str]  # a sandbox that must end, and why
-WORTH_ENDING = 64 * 1024**2  # the floor ends nothing smaller
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How an amount is said, and below which the floor ends nothing."""
+
+    worth_ending: int
+    shown: Callable[[int], str]
+
+
+BYTES, FILES = Unit(64 * MIB, mebibytes), Unit(10_000, "{:,} files".format)
 
 
 @dataclass(eq=False)
 class Watched:
     """A running sandbox and what was last seen of it, in bytes.
 
-    `stored` counts its volumes too; `before` is what `stored` was at the look before.
+    `stored` counts its volumes too; `before` is what `stored` was at the look before, as
+    `files_before` of its number of `files`. `kernel` is what the kernel keeps for it.
     """
 
     box: Box
@@ -57,8 +79,11 @@ class Watched:
     volumes: Sequence[Path]
     stored: int
     before: int
+    files: int = 0
+    files_before: int = 0
     memory: int = 0
     held: Held = field(default_factory=Held)
+    kernel: int = 0
     disk_due: float = 0.0
 
     @property
@@ -121,7 +146,7 @@ def look_at_memory(watched: Sequence[Watched]) -> list[Verdict]:
     processes = all_processes()
     of_box = families(processes, [one.box.pid for one in watched])
     for one in watched:
-        pids, small = of_box[one.box.pid], small_files(one.box.pid)
+        pids, small = of_box[one.box.pid], small_files(one.box.pid) + one.kernel
         one.memory = sum(processes[pid].at_most for pid in pids) + one.held.memory + small
         if is_over_memory(one):  # shared pages were counted for each who shares them
             one.memory = memory_of(pids, processes, one.held.memory) + small
@@ -129,8 +154,13 @@ def look_at_memory(watched: Sequence[Watched]) -> list[Verdict]:
     if over:
         return [(one.box, too_much("memory", one.memory, one.box.resources.memory)) for one in over]
     if free_memory() < FREE_MEMORY_FLOOR:
-        return taker(watched, "memory", lambda one: one.memory + one.held.sockets * SOCKET_BUFFERS)
+        return taker(watched, "memory", at_most)
     return []
+
+
+def at_most(one: Watched) -> int:
+    """The memory of a sandbox with all that its sockets and pipes might keep."""
+    return one.memory + one.held.sockets * SOCKET_BUFFERS + one.held.pipes * HUGE_PIPE_BUFFERS
 
 
 def is_over_memory(one: Watched) -> bool:
@@ -141,12 +171,15 @@ def look_at_disk(watched: Sequence[Watched], state: Path) -> list[Verdict]:
     """Who must end for its files; also counts nameless files, which the memory round cannot see."""
     processes = all_processes()
     of_box = families(processes, [one.box.pid for one in watched])
-    verdicts, low = [], free_disk(state) < FREE_DISK_FLOOR
+    few_files = free_files(state) < FREE_FILES_FLOOR
+    verdicts, low = [], few_files or free_disk(state) < FREE_DISK_FLOOR
     for one in watched:
         is_due = low or time.monotonic() >= one.disk_due
         reason = files_reason(one, of_box[one.box.pid], stored=is_due)
         if reason is not None:
             verdicts.append((one.box, reason))
+    if few_files and not verdicts:
+        return taker(watched, "files", lambda one: one.files - one.files_before, FILES)
     if low and not verdicts:
         return taker(watched, "disk", lambda one: one.stored - one.before)
     return verdicts
@@ -156,7 +189,10 @@ def files_reason(one: Watched, pids: Sequence[int], *, stored: bool) -> str | No
     """Why a sandbox must end for what it holds open or, with `stored`, has on disk; else None."""
     try:
         one.held = held_by(pids)
-        return disk_reason(one) if stored else None
+        if not stored:
+            return None
+        one.kernel = one.held.kernel + maps_of(pids) * MAP_SIZE + waiting(one)
+        return disk_reason(one)
     except Unmeasurable as error:
         return f"the sandbox {error}"
     except OSError:  # it is being deleted at this moment
@@ -166,11 +202,40 @@ def files_reason(one: Watched, pids: Sequence[int], *, stored: bool) -> str | No
 def disk_reason(one: Watched) -> str | None:
     """Raises Unmeasurable, OSError."""
     moment = time.monotonic()
-    disk = tree_size(one.box.folders.base) + one.held.disk + stored_bytes(one.box.folders.logs)
+    tree = tree_of_box(one.box)
+    one.files_before, one.files = one.files or tree.entries, tree.entries
+    disk = tree.bytes + one.held.disk + stored_bytes(one.box.folders.logs)
     one.before, one.stored = one.stored, disk + volumes_size(one.volumes)
     took = time.monotonic() - moment
     one.disk_due = moment + took + max(DISK_EVERY_S, took * DISK_SHARE)
     return too_much("disk", disk, one.box.resources.disk) if disk > one.disk_allowed else None
+
+
+def tree_of_box(box: Box) -> Tree:
+    """What code inside wrote, without what overlayfs needs beside it; raises Unmeasurable."""
+    parts = [part_of_box(box, part) for part in box.folders.parts if part.exists()]
+    return Tree(sum(part.bytes for part in parts), sum(part.entries for part in parts))
+
+
+def part_of_box(box: Box, part: Path) -> Tree:
+    """Raises Unmeasurable, OSError."""
+    try:
+        return tree_of(part)
+    except Unreadable as closed:
+        try:
+            return box.measure(part)
+        except OSError as error:
+            said = f"{closed}: {error.strerror or error}"
+            raise Unmeasurable(said) from None
+
+
+def waiting(one: Watched) -> int:
+    """Bytes in its sockets; 0 for few sockets, and where this host does not say."""
+    if one.held.sockets * SOCKET_BUFFERS < FEW_BYTES:
+        return 0
+    with contextlib.suppress(OSError):
+        return one.box.buffers()
+    return 0
 
 
 def measured(folders: SandboxFolders, volumes: Sequence[Path]) -> tuple[int, int]:
@@ -198,10 +263,15 @@ def too_much(what: str, used: int, size: int) -> str:
     return f"the sandbox used {mebibytes(used)} of {what}, its size is {size} GiB"
 
 
-def taker(watched: Sequence[Watched], what: str, amount: Callable[[Watched], int]) -> list[Verdict]:
+def taker(
+    watched: Sequence[Watched],
+    what: str,
+    amount: Callable[[Watched], int],
+    unit: Unit = BYTES,
+) -> list[Verdict]:
     """The host runs out: the sandbox that took the most, if it took anything worth the while."""
     most = max(watched, key=amount, default=None)
-    if most is None or amount(most) < WORTH_ENDING:
+    if most is None or amount(most) < unit.worth_ending:
         return []
-    taken = mebibytes(amount(most))
+    taken = unit.shown(amount(most))
     return [(most.box, f"this machine ran out of {what}, and the sandbox had taken {taken}")]

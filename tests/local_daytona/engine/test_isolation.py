@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import socket
@@ -17,64 +16,20 @@ import pytest
 from local_daytona.engine.command import CERTIFICATES, PROXIES
 from local_daytona.engine.seccomp import ARCHES
 from tests.local_server import (
-    SCRIPTS,
     LocalServer,
     host_processes_of,
     new_state_dir,
-    running_server,
-    wait_for_server,
+    server_of,
 )
 
 from .walls import ATTACKS, Attack, host_side, with_a_wall_off
-
-ORDINARY_UID = 61234  # nobody's; sandboxes of a server that it runs are its own
-LAUNCH = """
-import sys
-sys.path[:0] = sys.argv[1:3]
-from local_daytona.commands import main
-raise SystemExit(main(["serve", "--state-dir", sys.argv[3]]))
-"""
 
 
 @pytest.fixture(scope="module", params=["this user", "ordinary user"])
 def server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
     """The suite's own server for each test; where that is root's, an ordinary user's as well."""
-    if request.param == "this user":
-        state = new_state_dir()
-        with running_server(state) as running:
-            yield running
-    elif os.geteuid() != 0:
-        pytest.skip("this user is an ordinary one")
-    else:
-        with ordinary_server() as running:
-            yield running
-
-
-@contextlib.contextmanager
-def ordinary_server() -> Iterator[LocalServer]:
-    """An ordinary user's server with the system's interpreter; root's may be out of its reach."""
-    state = new_state_dir()
-    state.mkdir(mode=0o700)
-    os.chown(state, ORDINARY_UID, ORDINARY_UID)
-    packages = Path(pytest.__file__).parents[1]
-    command = ["/usr/bin/python3", "-c", LAUNCH, str(SCRIPTS), str(packages), str(state)]
-    with open(state / "server.log", "ab") as log:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            env={"HOME": str(state)},
-            user=ORDINARY_UID,
-            group=ORDINARY_UID,
-            extra_groups=[],
-        )
-    try:
-        yield wait_for_server(state, process)
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
+    with server_of(request.param) as running:
+        yield running
 
 
 @pytest.fixture

@@ -20,7 +20,11 @@ from local_daytona.engine.watchdog import Watchdog, Watched, look_at_disk, look_
 def watched(pid: int, **seen: Any) -> Watched:
     """A sandbox of 1 GiB whose first process is `pid`."""
     box: Any = SimpleNamespace(
-        pid=pid, resources=Resources(1, 1, 1), sandbox_id=str(pid), is_running=True
+        pid=pid,
+        resources=Resources(1, 1, 1),
+        sandbox_id=str(pid),
+        is_running=True,
+        buffers=lambda: 0,
     )
     return Watched(box, **{"disk_at_start": 0, "volumes": (), "stored": 0, "before": 0, **seen})
 
@@ -50,7 +54,7 @@ def test_who_fills_a_volume_is_found_when_the_disk_is_full(
     monkeypatch.setattr(watchdog, "free_disk", lambda _: 0)
     neighbour, filler = watched(1), watched(2, volumes=(volume,))
     for one in (neighbour, filler):
-        one.box.folders = SimpleNamespace(base=folder)  # type: ignore[assignment]
+        one.box.folders = SimpleNamespace(parts=(folder,), logs=folder)  # type: ignore[assignment]
 
     ((ended, _),) = look_at_disk([neighbour, filler], tmp_path)
 

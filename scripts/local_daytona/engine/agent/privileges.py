@@ -12,8 +12,11 @@ PR_CAP_AMBIENT_CLEAR_ALL = 4
 CAPABILITY_VERSION_3 = 0x20080522
 LAST_POSSIBLE_CAPABILITY = 63
 CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
-# The host's own default is 128 inotify instances for all processes of a user.
-NAMESPACE_LIMITS = (("max_inotify_instances", 32), ("max_inotify_watches", 16384))
+# The kernel counts them by the host's user as well, of whom each sandbox gets a part (by default
+# 128 instances, so 8).
+INSTANCES = "/proc/sys/fs/inotify/max_user_instances"
+LEAST_INSTANCES, PARTS = 8, 16
+WATCHES = 16384
 
 
 class NotConfined(RuntimeError):
@@ -25,12 +28,21 @@ def limit_namespace() -> None:
 
     Only where this process may still do so.
     """
-    for name, most in NAMESPACE_LIMITS:
+    limits = (("max_inotify_instances", instances()), ("max_inotify_watches", WATCHES))
+    for name, most in limits:
         try:
             with open("/proc/sys/user/" + name, "w") as limit:
                 limit.write(str(most))
         except OSError:
             pass
+
+
+def instances() -> int:
+    try:
+        with open(INSTANCES) as limit:
+            return max(LEAST_INSTANCES, int(limit.read()) // PARTS)
+    except (OSError, ValueError):
+        return LEAST_INSTANCES
 
 
 def drop_everything() -> None:
