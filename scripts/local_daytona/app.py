@@ -11,10 +11,9 @@ from aiohttp import hdrs, web
 
 from .control import events
 from .control.unsupported import refusal
-from .wire import ApiError, answer
+from .wire import LOCAL_HEADER, ApiError, answer
 
 log = logging.getLogger(__name__)
-LOCAL_HEADER = "X-Daytona-Local"
 # The real daemon's is 70; with a shorter one the sync SDK may send a command again
 # (PROTOCOL.md, "Retries of the SDK").
 KEEP_ALIVE_S = 75.0

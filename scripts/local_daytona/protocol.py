@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
-from .wire import ApiError, answer
+from .wire import LOCAL_HEADER, ApiError, answer
 
 # Of a request's first line and of each header; a list's label filter can be long.
 LONGEST_LINE = 64 * 1024
@@ -38,6 +38,7 @@ class JsonHandler(RequestHandler):
         if status < 500:
             reason = f"the request cannot be read: {HTTPStatus(status).phrase}"
         response = answer(ApiError(plain.status, reason).envelope(request), status=plain.status)
+        response.headers[LOCAL_HEADER] = "1"
         response.force_close()
         return response
 

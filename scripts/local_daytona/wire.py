@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 API = "DAYTONA_API"
+LOCAL_HEADER = "X-Daytona-Local"  # in every answer, so that nobody takes this for the cloud
 # The SDK maps `code` to its own error classes only when this is the source.
 DAEMON = "DAYTONA_DAEMON"
 REASONS = {

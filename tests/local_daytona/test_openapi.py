@@ -251,5 +251,6 @@ def test_what_is_no_http_is_refused_in_json_even_for_a_browser(
         head, _, body = b"".join(iter(lambda: connection.recv(65536), b"")).partition(b"\r\n\r\n")
 
     assert b" %d " % status in head.splitlines()[0]
+    assert b"X-Daytona-Local: 1" in head
     assert b"application/json" in head
     assert json.loads(body)

@@ -5,6 +5,8 @@ PROTOCOL.md, "Previews", has the names and the order.
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import dataclasses
 import hashlib
 import hmac
@@ -22,6 +24,7 @@ QUERY = "DAYTONA_SANDBOX_AUTH_KEY"
 HEADER = "x-daytona-preview-token"
 COOKIE = "daytona-sandbox-auth-"
 OURS = "x-daytona-"  # headers that are said to Daytona, not to the program inside
+MOST_ENCODINGS = 4  # one in another
 KEY_PREFIX = "dtn_"  # every API key begins so: the cloud's is no business of a sandbox either
 NEVER_PUBLIC = (22222, 2280, 33333)
 SIGNED_LENGTH, SIGNED_LETTERS = 16, string.ascii_lowercase + string.digits
@@ -187,9 +190,23 @@ def cleaned(name: str, value: str) -> str | None:
     """A header's value without credentials of ours; None when nothing is left of it."""
     if name == "cookie":
         parts = [part.strip() for part in value.split(";")]
-        return "; ".join(part for part in parts if not part.startswith(COOKIE)) or None
-    if name == "authorization" and value.partition(" ")[2].strip().startswith(KEY_PREFIX):
-        return None
-    if name == "referer" and QUERY in unquote(value):
+        theirs = [part for part in parts if not part.startswith(COOKIE) and not shows(part)]
+        return "; ".join(theirs) or None
+    if shows(value) or (name == "referer" and shows(value, QUERY)):
         return None
     return value
+
+
+def shows(value: str, wanted: str = KEY_PREFIX) -> bool:
+    return any(wanted in spelled for spelled in spellings(value))
+
+
+def spellings(value: str) -> Iterator[str]:
+    """A header's value as it is, with its percent signs read, and of Basic what it encodes."""
+    for _ in range(MOST_ENCODINGS):
+        yield value
+        value = unquote(value)
+    scheme, _, token = value.replace("\t", " ").strip().partition(" ")
+    if scheme.lower() == "basic":
+        with contextlib.suppress(ValueError):
+            yield base64.b64decode(token.strip()).decode(errors="replace")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import logging
 from typing import Any
 
 import socketio  # type: ignore[import-untyped]  # ships no types
 from aiohttp import web
 
 PATH = "/api/socket.io"
+CLOSE_TIMEOUT_S = 1.0
+SENSELESS = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 class Events:
@@ -20,7 +24,10 @@ class Events:
     def __init__(self, api_key: str) -> None:
         self._api_key = api_key
         self._server = socketio.AsyncServer(
-            async_mode="aiohttp", cors_allowed_origins=[], transports=["websocket"]
+            async_mode="aiohttp",
+            cors_allowed_origins=[],
+            transports=["websocket"],
+            engineio_logger=quiet_logger(),
         )
         self._server.on("connect", self._connect)
 
@@ -43,10 +50,30 @@ class Events:
         await self._server.emit("sandbox.state.updated", body)
 
     async def close(self) -> None:
-        """Hang up on every client; otherwise the HTTP server waits for them."""
-        for client in list(self._server.eio.sockets):
-            await self._server.eio.disconnect(client)
+        """Hang up on every client; otherwise the HTTP server waits for them.
+
+        The library waits for ever for one that went away at the wrong moment.
+        """
+        leaving = [
+            asyncio.ensure_future(self._server.eio.disconnect(client))
+            for client in list(self._server.eio.sockets)
+        ]
+        if leaving:
+            await asyncio.wait(leaving, timeout=CLOSE_TIMEOUT_S)
         await self._server.shutdown()
+
+
+def quiet_logger() -> logging.Logger:
+    """The library's: who sends what is no message, without a key, shall not fill the log."""
+    logger = logging.getLogger(f"{__name__}.messages")
+    logger.setLevel(logging.ERROR)
+    logger.addFilter(is_own_failure)
+    return logger
+
+
+def is_own_failure(record: logging.LogRecord) -> bool:
+    """Whether it is none of what reading a senseless message raises."""
+    return not (record.exc_info and isinstance(record.exc_info[1], SENSELESS))
 
 
 def without_env(sandbox: dict[str, Any]) -> dict[str, Any]:

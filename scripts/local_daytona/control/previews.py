@@ -23,7 +23,7 @@ from aiohttp import web
 
 from ..engine.box import Box
 from ..engine.errors import FileProblem, SandboxGone
-from ..wire import ApiError, Fields, answer, integer, now
+from ..wire import LOCAL_HEADER, ApiError, Fields, answer, integer, now
 from . import access, heads
 from .access import Access, Grant
 from .heads import HEAD_LIMIT, BadHead, Headers, Request
@@ -31,7 +31,7 @@ from .relay import CHUNK, CLOSE, Relay, Stream
 from .sandboxes import Entry, Sandboxes
 
 log = logging.getLogger(__name__)
-LOCAL: Headers = (("X-Daytona-Local", "1"),)
+LOCAL: Headers = ((LOCAL_HEADER, "1"),)
 LARGEST_PORT = 65535
 FIRST_ORDINARY_PORT = 1024
 # Browsers refuse to open these (fetch standard, "port blocking"); the others of its list are below

@@ -22,6 +22,7 @@ HUGE_PIPE_BUFFERS = 2 * MIB  # where each of its pages keeps a larger piece of m
 MAP_SIZE, LOCK_SIZE, WATCH_SIZE = 256, 256, 192
 MOST_PIPES = 4096
 MOST_LOCKS = 100_000
+MOST_FILTERS = 24  # of one process: ours, and those of what it starts in a sandbox of its own
 FEW_BYTES = 64 * MIB  # what sockets may keep waiting without a look
 SHARED_MEMORY = 64 * MIB
 RUN_FOLDER = 16 * MIB

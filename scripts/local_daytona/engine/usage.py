@@ -18,6 +18,7 @@ from .limits import (
     LOCK_SIZE,
     MOST_DESCRIPTORS,
     MOST_FILES,
+    MOST_FILTERS,
     MOST_IN_FLIGHT,
     MOST_LOCKS,
     MOST_PIPES,
@@ -253,6 +254,15 @@ def lines_of(path: str, beginning: bytes, most: int) -> int:
             if found > most:
                 break
     return found
+
+
+def check_filters(pids: Iterable[int]) -> None:
+    """Raises Unmeasurable: all filters of all users share what the kernel has for their code."""
+    for pid in pids:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/status", "rb") as file:
+            _, _, number = file.read().partition(b"Seccomp_filters:")
+        if number and int(number.split(maxsplit=1)[0]) > MOST_FILTERS:
+            raise Unmeasurable(f"has more than {MOST_FILTERS} system call filters in a process")
 
 
 def maps_of(pids: Iterable[int]) -> int:

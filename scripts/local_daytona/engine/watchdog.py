@@ -36,6 +36,7 @@ from .usage import (
     Unmeasurable,
     Unreadable,
     all_processes,
+    check_filters,
     families,
     free_disk,
     free_files,
@@ -188,6 +189,7 @@ def look_at_disk(watched: Sequence[Watched], state: Path) -> list[Verdict]:
 def files_reason(one: Watched, pids: Sequence[int], *, stored: bool) -> str | None:
     """Why a sandbox must end for what it holds open or, with `stored`, has on disk; else None."""
     try:
+        check_filters(pids)
         one.held = held_by(pids)
         if not stored:
             return None

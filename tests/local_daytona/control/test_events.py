@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 import socketio  # type: ignore[import-untyped]  # ships no types
 
-from tests.local_server import LocalServer
+from local_daytona.control import events
+from tests.local_server import LocalServer, running_server
 
 URL_PATH = "/api/socket.io"
 
@@ -105,5 +107,46 @@ def test_a_wrong_token_is_refused(server: LocalServer, token: str) -> None:
     async def run() -> None:
         with pytest.raises(socketio.exceptions.ConnectionError):
             await connect(server, token=token)
+
+    asyncio.run(run())
+
+
+SENSELESS = ("40" + "[" * 100_000, "42" + '{"a":' * 50_000, "4", "9", '451-["x"', b"\x04")
+
+
+def test_senseless_messages_fill_no_log_and_hold_no_end(state_dir: Path) -> None:
+    """Whoever reaches the port may send them, without a key, and go away in the middle."""
+
+    async def send_all(server: LocalServer) -> None:
+        address = f"{server.url}{URL_PATH}/?EIO=4&transport=websocket"
+        async with aiohttp.ClientSession() as session:
+            for text in SENSELESS:
+                async with session.ws_connect(address) as channel:
+                    await channel.receive(timeout=10)
+                    await (channel.send_bytes if isinstance(text, bytes) else channel.send_str)(
+                        text  # type: ignore[arg-type]  # each takes its own
+                    )
+
+    with running_server(state_dir) as server:
+        asyncio.run(send_all(server))
+    log = (state_dir / "server.log").read_text()
+
+    assert "Traceback" not in log
+    assert "serving at" in log
+
+
+def test_a_client_that_went_away_holds_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library then waits for ever for a queue that nobody empties."""
+    monkeypatch.setattr(events, "CLOSE_TIMEOUT_S", 0.05)
+
+    async def run() -> None:
+        channel = events.Events("key")
+
+        async def never(_client: str) -> None:
+            await asyncio.sleep(1000)
+
+        channel._server.eio.sockets["gone"] = object()
+        channel._server.eio.disconnect = never
+        await asyncio.wait_for(channel.close(), 10)
 
     asyncio.run(run())
