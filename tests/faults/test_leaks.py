@@ -386,8 +386,9 @@ UNUSABLE = {
 }
 
 
-@pytest.mark.parametrize("unusable", UNUSABLE)
-@pytest.mark.parametrize("action", ["drop-after", 500])
+@pytest.mark.parametrize(
+    ("action", "unusable"), [*(("drop-after", name) for name in UNUSABLE), (500, "full")]
+)
 def test_a_stderr_that_takes_nothing_stops_no_cleanup(
     proxy: Proxy, server: LocalServer, unusable: str, action: int | str
 ) -> None:
