@@ -349,7 +349,7 @@ async def first_that_works(
     Raises the first complaint when none works.
     """
     python = find_python(owner)
-    agent = install_agent(folders.installed, owner)
+    agent = install_agent(folders.installed, python)
     complaints: list[EngineUnavailable] = []
     for overlay, inotify_limits in ((True, True), (True, False), (False, True), (False, False)):
         for bwrap in find_bwraps(folders.installed, owner):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -168,10 +169,32 @@ def python_version(path: Path) -> tuple[int, ...]:
         return (0,)
 
 
-def install_agent(installed: Path, owner: Owner) -> Path:
-    """The agent's folder as sandboxes bind it: in place, or a copy that the spare uid can reach."""
-    source = Path(__file__).resolve().parent / "agent"
-    if not owner.dropped:
-        return source
-    copy_public(source, installed / "agent")
-    return installed / "agent"
+def install_agent(installed: Path, python: Python) -> Path:
+    """The agent's folder as sandboxes bind it: a copy that the spare uid can reach, compiled.
+
+    Otherwise each start of a sandbox would compile it.
+    """
+    target = installed / "agent"
+    copy_public(Path(__file__).resolve().parent / "agent", target)
+    if python.prefix is None:  # its path here is its path inside
+        compile_folder(target, python)
+    return target
+
+
+def compile_folder(folder: Path, python: Python) -> None:
+    """With the interpreter that will read it; what cannot be compiled is read as it is."""
+    words = ["-I", "-S", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        subprocess.run(
+            [python.path, *words, str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=COMMAND_TIMEOUT_S,
+            env={},
+            check=False,
+        )
+    for compiled in (folder / "__pycache__").glob("*"):
+        compiled.chmod(0o644)
+    if (folder / "__pycache__").is_dir():
+        (folder / "__pycache__").chmod(0o755)

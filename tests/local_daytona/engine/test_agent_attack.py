@@ -67,7 +67,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from local_daytona.engine import engine
-engine.install_agent = lambda installed, owner: Path(sys.argv[2])
+engine.install_agent = lambda installed, python: Path(sys.argv[2])
 from local_daytona.commands import main
 raise SystemExit(main(["serve", "--state-dir", sys.argv[3]]))
 """
