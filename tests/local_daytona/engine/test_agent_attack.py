@@ -347,7 +347,15 @@ def test_a_terminal_whose_agent_makes_it_block_holds_nobody_else(
         made = attacked.request(
             "POST", f"/toolbox/{sandbox_id}/process/pty", body={"id": "one", "cols": 80, "rows": 24}
         )
-        until(lambda: (attacked.get(sandbox_id) or {}).get("state") != "started")
+
+        def has_ended() -> bool:
+            """A new size makes the shell write, and the server read until nothing is left."""
+            resize = f"/toolbox/{sandbox_id}/process/pty/one/resize"
+            size = {"cols": 40 + time.monotonic_ns() % 60, "rows": 24}
+            attacked.request("POST", resize, body=size)
+            return (attacked.get(sandbox_id) or {}).get("state") != "started"
+
+        until(has_ended)
 
     assert made.status in (200, 201, 400, 410), made.body
     assert waited.longest < LONGEST_PAUSE_S
