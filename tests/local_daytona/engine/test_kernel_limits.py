@@ -5,13 +5,15 @@ As root and as an ordinary user, of whom all sandboxes are.
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 import threading
 from collections.abc import Iterator
 
 import pytest
 
 from local_daytona.engine import usage
-from tests.local_server import LocalServer, server_of, until
+from tests.local_server import ORDINARY_UID, LocalServer, server_of, until
 
 from .test_limits import HOLD, attack, is_error
 
@@ -155,6 +157,13 @@ def test_what_the_machine_has_in_common_is_bounded_for_a_whole_sandbox(
     assert server.exec(sandbox, "echo fine")["result"] == "fine\n"
 
 
+TAKE = (
+    "import ctypes, time\n"
+    "c = ctypes.CDLL(None)\n"
+    "n = 0\n"
+    "while n < 1000 and c.inotify_init() >= 0: n += 1\n"
+    "print(n, flush=True)"
+)
 INSTANCES = "fs/inotify/max_user_instances"
 
 
@@ -162,19 +171,12 @@ def test_inotify_of_one_sandbox_leaves_the_others_theirs(
     server: LocalServer, victim: str, sandbox: str
 ) -> None:
     """The host counts instances by user, whom all sandboxes share, and gives 128."""
-    take = (
-        "import ctypes, time\n"
-        "c = ctypes.CDLL(None)\n"
-        "n = 0\n"
-        "while n < 1000 and c.inotify_init() >= 0: n += 1\n"
-        "print(n, flush=True)"
-    )
     taker = threading.Thread(
-        target=attack, args=(server, victim, f"{take}\nopen('taken', 'w')\ntime.sleep(5)")
+        target=attack, args=(server, victim, f"{TAKE}\nopen('taken', 'w')\ntime.sleep(5)")
     )
     taker.start()
     until(lambda: "taken" in server.exec(victim, "ls")["result"])
-    neighbour = attack(server, sandbox, take).json()["result"]
+    neighbour = attack(server, sandbox, TAKE).json()["result"]
     taker.join()
 
     assert 0 < int(neighbour) <= max(8, usage.limit_of_this_host(INSTANCES, otherwise=128) // 16)
@@ -198,3 +200,29 @@ def test_a_folder_that_is_closed_to_its_owner_hides_nothing(
     assert (reply.status, "of disk" in reply.json()["message"]) == (410, True)
     assert "of disk, its size is 3 GiB" in is_error(server, victim)["errorReason"]
     assert server.exec(sandbox, "echo fine")["result"] == "fine\n"
+
+
+@pytest.mark.parametrize("server", ["ordinary user"], indirect=True)
+def test_a_crowd_leaves_inotify_to_its_users_own_programs(server: LocalServer) -> None:
+    """The kernel counts by user, who is the sandboxes' as well as the server's."""
+    hold = f"{TAKE}\nopen('taken', 'w')\ntime.sleep(60)"
+    crowd = [server.create()["id"] for _ in range(6)]
+    for one in crowd:
+        command = f"setsid python3 -c {shlex.quote(hold)} >/dev/null 2>&1 </dev/null &"
+        server.exec(one, command)
+        until(lambda one=one: "taken" in server.exec(one, "ls")["result"])
+    own = subprocess.run(
+        ["/usr/bin/python3", "-c", TAKE],
+        user=ORDINARY_UID,
+        group=ORDINARY_UID,
+        extra_groups=[],
+        env={},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for one in crowd:
+        server.request("DELETE", f"/api/sandbox/{one}")
+
+    assert int(own.stdout) >= 32

@@ -61,6 +61,41 @@ def test_who_fills_a_volume_is_found_when_the_disk_is_full(
     assert ended is filler.box
 
 
+def test_huge_pages_in_pipes_are_found_when_the_host_runs_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A page in a pipe may keep two megabytes from others, which no account shows."""
+    monkeypatch.setattr(watchdog, "free_memory", lambda: 0)
+    monkeypatch.setattr(
+        watchdog, "all_processes", lambda: {1: Process(0, 500 * MIB), 2: Process(0, 20 * MIB)}
+    )
+    neighbour, flooder = watched(1, held=Held(pipes=20)), watched(2, held=Held(pipes=2000))
+
+    ((ended, reason),) = look_at_memory([neighbour, flooder])
+
+    assert (ended is flooder.box, "ran out of memory" in reason) == (True, True)
+
+
+def test_who_takes_the_last_inodes_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk with room for bytes and none for files is full."""
+    monkeypatch.setattr(watchdog, "free_files", lambda _: 0)
+    few, many = tmp_path / "few", tmp_path / "many"
+    for folder, number in ((few, 10), (many, 12_000)):
+        folder.mkdir()
+        for name in range(number):
+            (folder / str(name)).touch()
+    neighbour, filler = watched(1, files=5), watched(2, files=100)
+    for one, folder in ((neighbour, few), (filler, many)):
+        one.box.folders = SimpleNamespace(parts=(folder,), logs=folder)  # type: ignore[assignment]
+
+    ((ended, reason),) = look_at_disk([neighbour, filler], tmp_path)
+
+    assert ended is filler.box
+    assert reason.endswith("had taken 11,900 files")
+
+
 def test_it_looks_while_all_other_threads_are_busy_and_after_a_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
