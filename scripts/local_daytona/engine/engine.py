@@ -38,7 +38,7 @@ from .rootfs import (
     make_template,
     remove_tree,
 )
-from .watchdog import Watchdog, measured
+from .watchdog import Watchdog, measured, measured_inside
 
 log = logging.getLogger(__name__)
 TRIAL = Resources(cpu=1, memory=1, disk=1)
@@ -228,6 +228,8 @@ class Engine:
             self.host, folders, sandbox_id=sandbox_id, name=name, resources=resources, mounts=mounts
         )
         try:
+            if stored is None:
+                stored = await asyncio.to_thread(measured_inside, box)
             await self.egress.open(box, rules or Rules())
         except BaseException:
             await box.stop()

@@ -240,9 +240,27 @@ def waiting(one: Watched) -> int:
     return 0
 
 
-def measured(folders: SandboxFolders, volumes: Sequence[Path]) -> tuple[int, int]:
-    """What a sandbox's files and logs, and its volumes, take before it starts."""
-    return stored_bytes(folders.base) + stored_bytes(folders.logs), volumes_size(volumes)
+def measured(folders: SandboxFolders, volumes: Sequence[Path]) -> tuple[int | None, int]:
+    """What a sandbox's files and logs, and its volumes, take before it starts.
+
+    None for files in folders that it closed to this user: `measured_inside` can tell, once it runs.
+    """
+    in_volumes = volumes_size(volumes)
+    try:
+        parts = [tree_size(part) for part in folders.parts if part.exists()]
+    except Unreadable:
+        return None, in_volumes
+    except (Unmeasurable, OSError):  # the first look after the start ends it for that
+        return 0, in_volumes
+    return sum(parts) + stored_bytes(folders.logs), in_volumes
+
+
+def measured_inside(box: Box) -> int:
+    """The first number of `measured`, of a sandbox in which nothing runs yet."""
+    try:
+        return tree_of_box(box).bytes + stored_bytes(box.folders.logs)
+    except (Unmeasurable, OSError):
+        return 0
 
 
 def volumes_size(volumes: Sequence[Path]) -> int:
@@ -251,10 +269,7 @@ def volumes_size(volumes: Sequence[Path]) -> int:
 
 
 def stored_bytes(folder: Path) -> int:
-    """What a sandbox's files take before it starts; 0 for what cannot be measured.
-
-    The first look after the start measures again, and ends it for that.
-    """
+    """What files take that are not a sandbox's own; 0 for what cannot be measured."""
     try:
         return tree_size(folder)
     except (Unmeasurable, OSError):

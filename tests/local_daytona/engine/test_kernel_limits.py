@@ -199,6 +199,9 @@ def test_a_folder_that_is_closed_to_its_owner_hides_nothing(
 
     assert (reply.status, "of disk" in reply.json()["message"]) == (410, True)
     assert "of disk, its size is 3 GiB" in is_error(server, victim)["errorReason"]
+    assert server.request("POST", f"/api/sandbox/{victim}/recover").status == 200
+    tidied = "sleep 4; chmod 700 closed closed/deep; rm -r closed; ls"
+    assert server.exec(victim, tidied)["result"] == ""
     assert server.exec(sandbox, "echo fine")["result"] == "fine\n"
 
 
