@@ -43,7 +43,7 @@ PASSWD = (
 )
 GROUP = "daytona:x:0:\nnogroup:x:65534:\n"
 HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-# engine.egress.namespace listens there where it may; elsewhere nobody does: lookups fail at once.
+# engine.namespace listens there where it may; elsewhere nobody does: lookups fail at once.
 RESOLVER = "nameserver 127.0.0.53\n"
 ETC_WRITTEN = {
     "passwd": PASSWD,

@@ -18,7 +18,7 @@ BINARY_PROBE = 512  # bytes at the beginning; a NUL among them means that it is 
 PIECE = 1024 * 1024  # bytes of a line that are looked at at once
 SHOWN_OF_LINE = 4096
 MOST_FOUND = 50_000
-LARGEST_ANSWER = 16 * 1024 * 1024  # bytes, roughly; the server takes 32 MiB of JSON
+LARGEST_ANSWER = 8 * 1024 * 1024  # bytes, roughly; the server takes no more of JSON
 
 
 class Answers:
