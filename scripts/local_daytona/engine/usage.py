@@ -259,6 +259,7 @@ def lines_of(path: str, beginning: bytes, most: int) -> int:
 def check_filters(pids: Iterable[int]) -> None:
     """Raises Unmeasurable: all filters of all users share what the kernel has for their code."""
     for pid in pids:
+        number = b""
         with contextlib.suppress(OSError), open(f"/proc/{pid}/status", "rb") as file:
             _, _, number = file.read().partition(b"Seccomp_filters:")
         if number and int(number.split(maxsplit=1)[0]) > MOST_FILTERS:

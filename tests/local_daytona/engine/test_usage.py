@@ -72,3 +72,20 @@ def test_only_bubblewraps_on_this_folder_are_taken_for_leftovers(
 ) -> None:
     """The next server ends what it finds: nothing else may look like it."""
     assert is_bubblewrap_on(command, Path("/s/sandboxes")) is found
+
+
+def test_a_process_that_has_ended_is_no_failure_of_the_look() -> None:
+    """Between the list of processes and the look at one it may end; a failed look is no limit."""
+    gone = 2**31 - 2
+    usage.check_filters([gone, os.getpid(), gone])
+
+    assert usage.maps_of([gone]) == 0
+    assert usage.held_by([gone]) == usage.Held()
+    assert usage.memory_of([gone], {gone: Process(1, 7)}, 0) == 7
+
+
+def test_too_many_filters_of_one_process_end_its_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the kernel has for their code is all users' together."""
+    monkeypatch.setattr(usage, "MOST_FILTERS", -1)
+    with pytest.raises(Unmeasurable, match="system call filters"):
+        usage.check_filters([os.getpid()])
