@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import uuid
@@ -97,6 +96,10 @@ class StateFolders:
     def for_the_server(self) -> tuple[Path, ...]:
         return self.trash, self.running, self.state / "logs"
 
+    @property
+    def reserve(self) -> Reserve:
+        return Reserve(self.state / "reserve")
+
     def sandbox(self, sandbox_id: str) -> SandboxFolders:
         return SandboxFolders(self.sandboxes / sandbox_id)
 
@@ -111,7 +114,6 @@ class Engine:
         # One thread of its own: two would pull the same tree from under each other, and a million
         # files must not keep others waiting.
         self._emptier = ThreadPoolExecutor(1, "trash")
-        self._reserve = Reserve(folders.state / "reserve")
         limits_memory = host.groups is not None and host.groups.has("memory")
         self._watchdog = Watchdog(folders.state, memory=not limits_memory)
 
@@ -127,7 +129,7 @@ class Engine:
         helper = Helper(owner)
         catcher = Catcher(helper)
         host = await first_that_works(folders, owner, groups, helper, catcher)
-        await asyncio.to_thread(Reserve(folders.state / "reserve").fill)
+        await asyncio.to_thread(folders.reserve.fill)
         return cls(folders, host, Egress(outside or Outside(), catcher))
 
     def describe(self) -> dict[str, Any]:
@@ -252,15 +254,8 @@ class Engine:
         await asyncio.get_running_loop().run_in_executor(self._emptier, self._empty_trash)
 
     def _empty_trash(self) -> None:
-        self._delete_discarded()
-        self._reserve.fill()
-
-    def _delete_discarded(self) -> None:
-        for path in self.folders.trash.iterdir():
-            try:
-                remove_tree(path)
-            except OSError as error:  # the next one tries again
-                log.warning("%s cannot be deleted yet: %s", path, error)
+        delete_discarded(self.folders.trash)
+        self.folders.reserve.fill()
 
     def stored(self) -> set[str]:
         """Ids that have storage on disk."""
@@ -298,12 +293,18 @@ def describe_limits(groups: Groups | None) -> str:
 
 def make_room(folders: StateFolders) -> None:
     """On a full disk even a start needs a few blocks: the reserve, and what was deleted before."""
-    reserve = Reserve(folders.state / "reserve")
-    if reserve.is_needed():
-        reserve.free()
-        for path in folders.trash.iterdir() if folders.trash.is_dir() else ():
-            with contextlib.suppress(OSError):
-                remove_tree(path)
+    if folders.reserve.is_needed():
+        folders.reserve.free()
+        if folders.trash.is_dir():
+            delete_discarded(folders.trash)
+
+
+def delete_discarded(trash: Path) -> None:
+    for path in trash.iterdir():
+        try:
+            remove_tree(path)
+        except OSError as error:  # the next one tries again
+            log.warning("%s cannot be deleted yet: %s", path, error)
 
 
 def prepare(folders: StateFolders, owner: Owner) -> Groups | None:

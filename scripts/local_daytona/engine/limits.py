@@ -35,6 +35,14 @@ FREE_MEMORY_FLOOR = 256 * MIB
 FREE_DISK_FLOOR = 128 * MIB
 FREE_FILES_FLOOR = 20_000  # inodes, where the disk counts them
 
+NUMBERS = {
+    "processes": resource.RLIMIT_NPROC,
+    "data": resource.RLIMIT_DATA,
+    "file_size": resource.RLIMIT_FSIZE,
+    "open_files": resource.RLIMIT_NOFILE,
+    "core": resource.RLIMIT_CORE,
+}
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -56,13 +64,8 @@ class Resources:
 
     def of_the_first_process(self) -> dict[int, int]:
         """Limits by their number: those of each process, with room for file operations."""
-        return {
-            resource.RLIMIT_NPROC: PROCESSES_PER_SANDBOX + AGENT_PROCESSES,
-            resource.RLIMIT_DATA: self.memory * GIB,
-            resource.RLIMIT_FSIZE: self.disk * GIB,
-            resource.RLIMIT_NOFILE: OPEN_FILES,
-            resource.RLIMIT_CORE: 1,
-        }
+        found = {NUMBERS[name]: value for name, value in self.rlimits().items()}
+        return {**found, resource.RLIMIT_NPROC: PROCESSES_PER_SANDBOX + AGENT_PROCESSES}
 
 
 def mebibytes(count: int) -> str:

@@ -9,6 +9,7 @@ and what waits in a call on such a descriptor ends with its sandbox.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import platform
 import signal
@@ -18,6 +19,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+log = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.2  # two looks alike are a wait
 CLOSE = {"x86_64": 3, "aarch64": 57}.get(platform.machine(), -1)
 # Nobody's: its default is to be ignored, and a handler makes the call that waits return.
@@ -68,8 +70,11 @@ class Sentry:
         before: tuple[str, ...] = ()
         while not self._over.wait(LOOK_EVERY_S):
             now = self._moment()
-            if now and now == before:
-                self._free(now[0].split())
+            try:
+                if now and now == before:
+                    self._free(now[0].split())
+            except Exception:  # whatever it was: without the next look there would be no sentry
+                log.exception("the sentry could not look")
             before = now
 
     def _moment(self) -> tuple[str, ...]:

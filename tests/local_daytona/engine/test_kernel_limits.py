@@ -26,23 +26,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
         yield running
 
 
-@pytest.fixture
-def victim(server: LocalServer) -> Iterator[str]:
-    """A sandbox of 1 GiB of memory and 3 GiB of disk, to be misused."""
-    created = server.create()
-    yield created["id"]
-    until(
-        lambda: server.request("DELETE", f"/api/sandbox/{created['id']}").status in (200, 404)
-    )  # 409 while it still ends by itself
-
-
-@pytest.fixture
-def sandbox(server: LocalServer) -> Iterator[str]:
-    created = server.create()
-    yield created["id"]
-    server.request("DELETE", f"/api/sandbox/{created['id']}")
-
-
 READ_ONLY_SPACE = """
 import ctypes
 c = ctypes.CDLL(None)

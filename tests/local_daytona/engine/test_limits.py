@@ -9,7 +9,6 @@ import resource
 import socket
 import stat
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,16 +21,6 @@ from tests.local_server import LocalServer, Reply, host_processes_of, running_se
 
 CAP_SYS_RESOURCE = 24
 HOLD = "print('held', flush=True)\nimport time\ntime.sleep(120)"
-
-
-@pytest.fixture
-def victim(server: LocalServer) -> Iterator[str]:
-    """A sandbox of 1 GiB of memory and 3 GiB of disk, to be misused."""
-    created = server.create()
-    yield created["id"]
-    until(
-        lambda: server.request("DELETE", f"/api/sandbox/{created['id']}").status in (200, 404)
-    )  # 409 while it still ends by itself
 
 
 def attack(server: LocalServer, sandbox_id: str, code: str) -> Reply:

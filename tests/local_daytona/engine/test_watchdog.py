@@ -52,6 +52,7 @@ def test_who_fills_a_volume_is_found_when_the_disk_is_full(
     folder.mkdir()
     (volume / "big").write_bytes(b"x" * (70 << 20))
     monkeypatch.setattr(watchdog, "free_disk", lambda _: 0)
+    monkeypatch.setattr(watchdog, "all_processes", dict)  # the machine's own hold anything
     neighbour, filler = watched(1), watched(2, volumes=(volume,))
     for one in (neighbour, filler):
         one.box.folders = SimpleNamespace(parts=(folder,), logs=folder)  # type: ignore[assignment]
@@ -81,6 +82,7 @@ def test_who_takes_the_last_inodes_is_found(
 ) -> None:
     """A disk with room for bytes and none for files is full."""
     monkeypatch.setattr(watchdog, "free_files", lambda _: 0)
+    monkeypatch.setattr(watchdog, "all_processes", dict)  # the machine's own hold anything
     few, many = tmp_path / "few", tmp_path / "many"
     for folder, number in ((few, 10), (many, 12_000)):
         folder.mkdir()
