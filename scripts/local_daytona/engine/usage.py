@@ -10,7 +10,7 @@ import os
 import stat
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .limits import (
@@ -130,7 +130,7 @@ def rollup(pid: int) -> dict[str, int]:
 class Held:
     """What open descriptors keep: bytes in files without a name, and how many of a kind there are.
 
-    `pipes` are counted once, however many processes share one.
+    `pipes` are counted once, however many processes share one. `counts` has those of `TOGETHER`.
     """
 
     disk: int = 0
@@ -139,6 +139,7 @@ class Held:
     pipes: int = 0
     watches: int = 0  # of epoll
     locks: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def kernel(self) -> int:
@@ -173,6 +174,7 @@ class HeldCount:
 
     def add(self, path: str, status: os.stat_result) -> None:
         kind, key = stat.S_IFMT(status.st_mode), (status.st_dev, status.st_ino)
+        self._found["files"] += 1
         if kind == stat.S_IFSOCK:
             self._count("sockets", 1)
             self._count("in flight", waiting_in(path))
@@ -205,7 +207,8 @@ class HeldCount:
     def held(self) -> Held:
         disk, memory = (sum(files.values()) for files in self._files.values())
         kinds = ("sockets", "pipes", "watches", "locks")
-        return Held(disk, memory, **{kind: self._found[kind] for kind in kinds})
+        counts = {kind: self._found[kind] for kind in TOGETHER}
+        return Held(disk, memory, **{kind: self._found[kind] for kind in kinds}, counts=counts)
 
 
 def limit_of_this_host(name: str, *, otherwise: int) -> int:
@@ -234,6 +237,17 @@ MOST = {
         "inotify instances",
     ),
 }
+
+# What all sandboxes of a server may have of it together, however little each has: the rest is left
+# to this machine's own programs.
+TOGETHER = {
+    "terminals": limit_of_this_host("kernel/pty/max", otherwise=4096) // 2,
+    "in flight": MOST_IN_FLIGHT * 3 // 2,
+    "watches": limit_of_this_host("fs/epoll/max_user_watches", otherwise=1_600_000) // 2,
+    "inotify": limit_of_this_host("fs/inotify/max_user_instances", otherwise=128) // 2,
+    "files": limit_of_this_host("fs/file-max", otherwise=800_000) // 2,
+}
+WORDS = {**{kind: words for kind, (_, words) in MOST.items()}, "files": "files open"}
 
 
 def has_many_locks() -> bool:

@@ -31,6 +31,8 @@ from .limits import (
 from .rootfs import SandboxFolders
 from .usage import (
     SOCKET_BUFFERS,
+    TOGETHER,
+    WORDS,
     Held,
     Tree,
     Unmeasurable,
@@ -183,7 +185,23 @@ def look_at_disk(watched: Sequence[Watched], state: Path) -> list[Verdict]:
         return taker(watched, "files", lambda one: one.files - one.files_before, FILES)
     if low and not verdicts:
         return taker(watched, "disk", lambda one: one.stored - one.before)
-    return verdicts
+    return verdicts or too_much_together(watched)
+
+
+def too_much_together(watched: Sequence[Watched]) -> list[Verdict]:
+    """A crowd, each below its limit, takes the machine's tables: who has the most of one ends."""
+    for kind, most in TOGETHER.items():
+        counts = {one: one.held.counts.get(kind, 0) for one in watched}
+        if sum(counts.values()) > most:
+            largest = max(counts, key=counts.__getitem__)
+            return [
+                (
+                    largest.box,
+                    f"all sandboxes together have more than {most:,} {WORDS[kind]},"
+                    f" and this one the most: {counts[largest]:,}",
+                )
+            ]
+    return []
 
 
 def files_reason(one: Watched, pids: Sequence[int], *, stored: bool) -> str | None:

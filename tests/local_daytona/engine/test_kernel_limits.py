@@ -188,15 +188,8 @@ def test_a_folder_that_is_closed_to_its_owner_hides_nothing(
     assert server.exec(sandbox, "echo fine")["result"] == "fine\n"
 
 
-@pytest.mark.parametrize("server", ["ordinary user"], indirect=True)
-def test_a_crowd_leaves_inotify_to_its_users_own_programs(server: LocalServer) -> None:
-    """The kernel counts by user, who is the sandboxes' as well as the server's."""
-    hold = f"{TAKE}\nopen('taken', 'w')\ntime.sleep(60)"
-    crowd = [server.create()["id"] for _ in range(6)]
-    for one in crowd:
-        command = f"setsid python3 -c {shlex.quote(hold)} >/dev/null 2>&1 </dev/null &"
-        server.exec(one, command)
-        until(lambda one=one: "taken" in server.exec(one, "ls")["result"])
+def own_inotify() -> int:
+    """How many instances a program of the ordinary user's own still gets."""
     own = subprocess.run(
         ["/usr/bin/python3", "-c", TAKE],
         user=ORDINARY_UID,
@@ -208,7 +201,65 @@ def test_a_crowd_leaves_inotify_to_its_users_own_programs(server: LocalServer) -
         text=True,
         check=True,
     )
-    for one in crowd:
+    return int(own.stdout)
+
+
+@pytest.fixture
+def crowd(server: LocalServer) -> Iterator[list[str]]:
+    created = [server.create()["id"] for _ in range(10)]
+    yield created
+    for one in created:
         server.request("DELETE", f"/api/sandbox/{one}")
 
-    assert int(own.stdout) >= 32
+
+def hold_in_each(server: LocalServer, crowd: list[str], code: str) -> None:
+    """Run it in each, in the background; it stays."""
+    taking = f"{code}\nopen('taken', 'w')\nimport time\ntime.sleep(90)"
+    for one in crowd:
+        server.exec(one, f"setsid python3 -c {shlex.quote(taking)} >/dev/null 2>&1 </dev/null &")
+
+
+def ended_of(server: LocalServer, crowd: list[str]) -> list[str]:
+    """The reasons of those that were ended."""
+    seen = [server.request("GET", f"/api/sandbox/{one}").json() for one in crowd]
+    return [one["errorReason"] for one in seen if one["state"] == "error"]
+
+
+@pytest.mark.parametrize("server", ["ordinary user"], indirect=True)
+def test_a_crowd_leaves_inotify_to_its_users_own_programs(
+    server: LocalServer, crowd: list[str]
+) -> None:
+    """The kernel counts by user, who is the sandboxes' as well as the server's."""
+    hold_in_each(server, crowd[:6], TAKE)
+    for one in crowd[:6]:
+        until(lambda one=one: "taken" in server.exec(one, "ls")["result"])
+
+    assert own_inotify() >= 32
+
+
+SOME_TERMINALS = "import os\nfor _ in range(500): os.open('/dev/ptmx', os.O_RDWR)"
+SOME_IN_FLIGHT = (
+    "import array, socket\npairs = [socket.socketpair() for _ in range(2)]\n"
+    "for a, b in pairs: a.sendmsg([b'x'], [(1, 1, array.array('i', [0] * 200))])"
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (SOME_TERMINALS, "terminals"),
+        (SOME_IN_FLIGHT, "descriptors waiting in sockets"),
+        (TAKE, "inotify instances"),
+    ],
+    ids=["terminals", "in flight", "inotify"],
+)
+def test_a_crowd_is_bounded_where_each_is_within_its_limit(
+    server: LocalServer, crowd: list[str], code: str, words: str
+) -> None:
+    """Ten that each have a part would have it all: some end, and the others go on."""
+    hold_in_each(server, crowd, code)
+    until(lambda: ended_of(server, crowd))
+
+    reasons = ended_of(server, crowd)
+    assert all(f"{words}, and this one the most" in reason for reason in reasons)
+    assert len(reasons) < len(crowd)

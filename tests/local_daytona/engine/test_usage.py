@@ -80,7 +80,7 @@ def test_a_process_that_has_ended_is_no_failure_of_the_look() -> None:
     usage.check_filters([gone, os.getpid(), gone])
 
     assert usage.maps_of([gone]) == 0
-    assert usage.held_by([gone]) == usage.Held()
+    assert usage.held_by([gone]) == usage.held_by([])
     assert usage.memory_of([gone], {gone: Process(1, 7)}, 0) == 7
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from local_daytona.engine import watchdog
 from local_daytona.engine.limits import MIB, Resources
-from local_daytona.engine.usage import Held, Process
+from local_daytona.engine.usage import TOGETHER, Held, Process
 from local_daytona.engine.watchdog import Watchdog, Watched, look_at_disk, look_at_memory
 
 
@@ -96,6 +96,24 @@ def test_who_takes_the_last_inodes_is_found(
 
     assert ended is filler.box
     assert reason.endswith("had taken 11,900 files")
+
+
+@pytest.mark.parametrize("kind", TOGETHER)
+def test_a_crowd_of_modest_sandboxes_is_bounded_too(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tables of the whole machine: half is left to its own programs, and one end is enough."""
+    monkeypatch.setattr(watchdog, "all_processes", dict)
+    crowd = [watched(pid, disk_due=float("inf")) for pid in range(1, 5)]
+    share = TOGETHER[kind] // 4 + 1
+    looks = iter([share, share, share + 3, share, share, share, 1, share])
+    monkeypatch.setattr(watchdog, "held_by", lambda _: Held(counts={kind: next(looks)}))
+
+    ((ended, reason),) = look_at_disk(crowd, tmp_path)
+    left = look_at_disk(crowd, tmp_path)
+
+    assert (ended is crowd[2].box, left) == (True, [])
+    assert reason.endswith(f"and this one the most: {share + 3:,}")
 
 
 def test_it_looks_while_all_other_threads_are_busy_and_after_a_failure(
