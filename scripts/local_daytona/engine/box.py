@@ -138,6 +138,9 @@ class Box:
             self._confine(info)
             with contextlib.suppress(BrokenPipeError):  # bubblewrap failed; its words tell why
                 os.write(confined, b"1")
+        except BaseException:
+            self._kill()  # before its block ends with the pipe: nothing runs without limits
+            raise
         finally:
             os.close(info)
             os.close(confined)
@@ -310,8 +313,9 @@ class Box:
         return process.returncode is not None
 
     def _kill(self) -> None:
+        """End the first process, which bubblewrap reaps; bubblewrap itself where that is over."""
         with contextlib.suppress(ProcessLookupError):
-            if self._pid1 >= 0:
+            if self._pid1 >= 0 and not has_ended(self._pid1, 0):
                 signal.pidfd_send_signal(self._pid1, signal.SIGKILL)
             elif self._process is not None:
                 self._process.kill()

@@ -189,19 +189,30 @@ def look_at_disk(watched: Sequence[Watched], state: Path) -> list[Verdict]:
 
 
 def too_much_together(watched: Sequence[Watched]) -> list[Verdict]:
-    """A crowd, each below its limit, takes the machine's tables: who has the most of one ends."""
+    """A crowd, each below its limit, takes the machine's tables: those with the most of one end.
+
+    As many as it takes, at once: what is missing there is missing for everybody.
+    """
+    verdicts = []
     for kind, most in TOGETHER.items():
-        counts = {one: one.held.counts.get(kind, 0) for one in watched}
-        if sum(counts.values()) > most:
-            largest = max(counts, key=counts.__getitem__)
-            return [
-                (
-                    largest.box,
-                    f"all sandboxes together have more than {most:,} {WORDS[kind]},"
-                    f" and this one the most: {counts[largest]:,}",
-                )
-            ]
-    return []
+        counts = {one: count_of(one, kind) for one in watched}
+        crowd, together = sorted(watched, key=counts.__getitem__), sum(counts.values())
+        while together > most:
+            largest = crowd.pop()
+            together -= counts[largest]
+            verdicts.append((largest.box, crowd_reason(largest, kind)))
+    return verdicts
+
+
+def count_of(one: Watched, kind: str) -> int:
+    return one.held.counts.get(kind, 0)
+
+
+def crowd_reason(one: Watched, kind: str) -> str:
+    return (
+        f"all sandboxes together have more than {TOGETHER[kind]:,} {WORDS[kind]},"
+        f" and this one the most: {count_of(one, kind):,}"
+    )
 
 
 def files_reason(one: Watched, pids: Sequence[int], *, stored: bool) -> str | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -71,3 +73,32 @@ def test_it_has_the_limits_of_its_sandbox(state_dir: Path) -> None:
     assert limits["Max data size"] == [str(1 << 30)] * 2
     assert limits["Max file size"] == [str(3 << 30)] * 2
     assert limits["Max open files"] == ["8192", "8192"]
+
+
+def test_one_that_cannot_be_confined_runs_nothing(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its block ends with the server's end of the pipe: it must be killed before that."""
+    killed: list[str] = []
+
+    def fail(_helper: Helper, pid: int, _limits: Mapping[int, int]) -> None:
+        raise OSError(errno.EPERM, f"no limit for {pid}")
+
+    def kill(handle: int, number: int) -> None:
+        info = Path(f"/proc/self/fdinfo/{handle}").read_text()
+        pid = info.rpartition("Pid:")[2].split()[0]
+        killed.append(Path(os.readlink(f"/proc/{pid}/exe")).name)
+        send(handle, number)
+
+    async def run() -> None:
+        engine = await Engine.open(state_dir)
+        monkeypatch.setattr(Helper, "limit", fail)
+        await engine.make("one")
+        with pytest.raises(OSError, match="no limit for"):
+            await engine.start("one", name="one", resources=SIZE)
+
+    send = signal.pidfd_send_signal
+    monkeypatch.setattr(signal, "pidfd_send_signal", kill)
+    asyncio.run(run())
+
+    assert killed == ["bwrap"]

@@ -102,7 +102,7 @@ def test_who_takes_the_last_inodes_is_found(
 def test_a_crowd_of_modest_sandboxes_is_bounded_too(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tables of the whole machine: half is left to its own programs, and one end is enough."""
+    """Tables of the whole machine: half is left to its own programs; no more end than it takes."""
     monkeypatch.setattr(watchdog, "all_processes", dict)
     crowd = [watched(pid, disk_due=float("inf")) for pid in range(1, 5)]
     share = TOGETHER[kind] // 4 + 1
