@@ -23,6 +23,7 @@ from .engine.errors import EngineUnavailable
 from .lifecycle import LifecycleError, ServerFile
 
 OK, FAILED = 0, 1
+UMASK = 0o022  # files of sandboxes are their user's to read, whoever started the server
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,6 +61,8 @@ def parser() -> argparse.ArgumentParser:
         )
         if name == "serve":
             add_serve_options(command)
+        if name in ("serve", "start"):
+            add_image_option(command)
     return top
 
 
@@ -74,15 +77,18 @@ def add_serve_options(command: argparse.ArgumentParser) -> None:
         metavar="CIDR",
         help="a private network that sandboxes may reach after all; repeatable",
     )
-    add(
+    add("--minute", type=float, default=60.0, help="seconds in a minute of its timers, for tests")
+
+
+def add_image_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--image",
         action="append",
         default=[],
         metavar="NAME",
-        help="an image name that means this machine's own system (FROM NAME in a build);"
-        " repeatable",
+        help="an image name that means this machine's own system (FROM NAME in a build),"
+        " or '*' for every one; repeatable",
     )
-    add("--minute", type=float, default=60.0, help="seconds in a minute of its timers, for tests")
 
 
 def allow_range(text: str) -> Any:
@@ -98,6 +104,7 @@ def serve(arguments: argparse.Namespace) -> int:
     from .server import Settings, serve
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    os.umask(UMASK)
     state = arguments.state_dir.resolve()
     with lifecycle.locked(state):
         settings = Settings(
@@ -114,10 +121,23 @@ def serve(arguments: argparse.Namespace) -> int:
 
 def start(arguments: argparse.Namespace) -> int:
     state = arguments.state_dir.resolve()
-    command = lifecycle.this_command("serve", "--state-dir", str(state))
+    refuse_other_images(state, arguments.image)
+    images = [word for name in arguments.image for word in ("--image", name)]
+    command = lifecycle.this_command("serve", "--state-dir", str(state), *images)
     server = lifecycle.start(state, version=skill_env.server_version(), serve=command)
     show({"url": server.url, "pid": server.pid, "version": server.version, "state_dir": str(state)})
     return OK
+
+
+def refuse_other_images(state: Path, images: Sequence[str]) -> None:
+    """Raises LifecycleError: a server that runs keeps the names that it was started with."""
+    running = lifecycle.status_of(state) if images else None
+    if running is not None and not set(images) <= set(running.get("images", ())):
+        words = shlex.join(word for name in images for word in ("--image", name))
+        raise LifecycleError(
+            "local Daytona is running, and --image counts when it starts",
+            fix=f"{lifecycle.typed('stop')} && {lifecycle.typed('start')} {words}",
+        )
 
 
 def stop(arguments: argparse.Namespace) -> int:
@@ -161,10 +181,11 @@ def env(arguments: argparse.Namespace) -> int:
     server = ServerFile.read(state)
     if server is None or lifecycle.status_of(state) is None:
         raise LifecycleError("local Daytona is not running", fix=lifecycle.typed("start"))
-    print(f"export DAYTONA_API_URL={shlex.quote(server.url + '/api')}")
+    for name in ("DAYTONA_API_URL", "DAYTONA_V0_API_URL"):  # the second is what SDK 2.x asks
+        print(f"export {name}={shlex.quote(server.url + '/api')}")
     print(f"export DAYTONA_API_KEY={shlex.quote(server.api_key)}")
-    direct = ",".join(filter(None, ("127.0.0.1,localhost", os.environ.get("NO_PROXY"))))
-    print(f"export NO_PROXY={shlex.quote(direct)}")
+    direct = ["127.0.0.1", "localhost", *os.environ.get("NO_PROXY", "").split(",")]
+    print(f"export NO_PROXY={shlex.quote(','.join(filter(None, dict.fromkeys(direct))))}")
     return OK
 
 

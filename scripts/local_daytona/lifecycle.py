@@ -28,6 +28,7 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0  # then it is killed: a killed server loses nothing that it acknowledged
 KILL_TIMEOUT_S = 10.0
 POLL_S = 0.02
+PASSABLE = 0o711
 SERVER_LOG_LIMIT = 5 * 1024 * 1024
 
 
@@ -101,9 +102,22 @@ def locked(state: Path) -> Iterator[None]:
         os.close(fd)
 
 
+def make_state_folder(state: Path) -> None:
+    """With what is missing above it; raises OSError.
+
+    Sandboxes of a root server have a user of their own, who passes whatever umask root has.
+    """
+    if os.geteuid() == 0:
+        for folder in reversed(state.parents):
+            if not folder.exists():
+                folder.mkdir(exist_ok=True)
+                folder.chmod(PASSABLE)
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
 def lock(state: Path) -> int:
     """The locked file's descriptor; raises LifecycleError as `locked` does."""
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_state_folder(state)
     if state.stat().st_uid != os.geteuid():
         reason = f"{state} belongs to another user"
         raise LifecycleError(reason, fix="give --state-dir a folder of your own")
@@ -193,7 +207,7 @@ def replace(state: Path, running: dict[str, Any], version: str) -> None:
 
 def spawn(state: Path, serve: list[str]) -> subprocess.Popen[bytes]:
     """Start the server detached from this terminal, its narration going to server.log."""
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_state_folder(state)
     with open_log(state) as log:
         return subprocess.Popen(
             serve,

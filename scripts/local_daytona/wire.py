@@ -81,6 +81,11 @@ def answer(value: Any, *, status: int = 200) -> web.Response:
     return web.Response(text=json.dumps(value), status=status, content_type="application/json")
 
 
+def plain(text: str) -> web.Response:
+    """A bare string, as Daytona answers one: clients take the body as it is."""
+    return web.Response(text=text, content_type="text/html")
+
+
 def nothing(status: int) -> web.Response:
     return web.Response(status=status)
 

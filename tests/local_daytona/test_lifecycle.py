@@ -67,7 +67,8 @@ def test_start_status_env_stop(command: Any, state_dir: Path) -> None:
     assert where == {
         name: json.loads(status.stdout)[name] for name in ("url", "pid", "version")
     } | {"state_dir": str(state_dir)}
-    assert f"export DAYTONA_API_URL={where['url']}/api\n" in env.stdout
+    for name in ("DAYTONA_API_URL", "DAYTONA_V0_API_URL"):
+        assert f"export {name}={where['url']}/api\n" in env.stdout
     assert key.startswith("dtn_local_")
     assert key not in started.stdout + status.stdout + stopped.stdout
     assert (after["running"], after["url"]) == (False, None)
@@ -301,6 +302,52 @@ def test_leftovers_of_a_crash_in_create_are_swept(state_dir: Path) -> None:
         until(lambda: not any((state_dir / "trash").iterdir()))
 
     assert list((state_dir / "sandboxes").iterdir()) == []
+
+
+def test_env_names_each_direct_host_once(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluated again in the same shell, it grows nothing."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost,inner.example")
+    command("start")
+
+    assert "export NO_PROXY=127.0.0.1,localhost,inner.example\n" in command("env").stdout
+
+
+def test_start_serves_image_names_and_says_when_they_come_late(command: Any) -> None:
+    """What the server does not know by now counts at its next start only."""
+    started = command("start", "--image", "*")
+    again = command("start", "--image", "*")
+    late = command("start", "--image", "python:3.12")
+
+    assert (started.returncode, again.stdout) == (0, started.stdout)
+    assert json.loads(command("status").stdout)["images"] == ["*"]
+    assert late.returncode == 1
+    assert "stop && " in late.stderr
+    assert late.stderr.endswith("start --image python:3.12\n")
+
+
+@pytest.mark.parametrize("mask", [0o027, 0o077])
+def test_it_works_whatever_umask_it_was_started_with(state_dir: Path, mask: int) -> None:
+    """Its folders have modes of their own, and files inside those of any Linux."""
+    state = state_dir.parent / "new" / "folder" / "state"
+    old = os.umask(mask)
+    try:
+        started = subprocess.run(
+            [sys.executable, str(SCRIPTS / "local_daytona"), "start", "--state-dir", str(state)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.umask(old)
+    try:
+        assert started.returncode == 0, started.stderr
+        server = LocalServer(state_dir=state, **server_file(state))
+        box = server.create()["id"]
+        made = server.exec(box, "touch made; stat -c %a made; python3 -c 'print(1)'")
+    finally:
+        lifecycle.stop(state)
+
+    assert made["result"] == "644\n1\n"
 
 
 def test_env_without_a_server_says_how_to_start_one(command: Any) -> None:

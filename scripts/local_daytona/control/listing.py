@@ -1,4 +1,4 @@
-"""What GET /sandbox shows: Daytona's filters, its order, its pages."""
+"""What GET /sandbox and its deprecated sister show: Daytona's filters, its order, its pages."""
 
 from __future__ import annotations
 
@@ -23,6 +23,17 @@ SORT_KEYS: dict[str, Callable[[Record], Any]] = {
     "memoryGib": lambda record: record.memory,
     "diskGib": lambda record: record.disk,
     "lastActivityAt": lambda record: record.last_activity_at,
+    "createdAt": lambda record: record.created_at,
+}
+
+# Of GET /sandbox/paginated, which SDKs up to 0.176 ask.
+OLD_SORT_KEYS: dict[str, Callable[[Record], Any]] = {
+    "id": lambda record: record.id,
+    "name": lambda record: record.name,
+    "state": lambda record: record.state,
+    "snapshot": lambda record: record.snapshot,
+    "region": lambda _record: TARGET,
+    "updatedAt": lambda record: record.updated_at,
     "createdAt": lambda record: record.created_at,
 }
 
@@ -91,16 +102,34 @@ def one_page(found: list[Record], query: Fields) -> tuple[list[Record], str | No
 
     The cursor names the last one shown, so deletions do not shift it.
     """
-    key = SORT_KEYS.get(query.text("sort", "lastActivityAt"))
-    if key is None:
-        raise ApiError(400, f"sort must be one of {', '.join(SORT_KEYS)}")
-    limit = query.integer("limit", PAGE_SIZE, least=1, most=LARGEST_PAGE)
-    descending = query.text("order", "desc").lower() == "desc"
-    ordered = sorted(found, key=lambda record: (key(record), record.id), reverse=descending)
+    ordered, limit = in_order(found, query, SORT_KEYS, "lastActivityAt"), limit_of(query)
     start = after_cursor(ordered, query.text("cursor", ""))
     page = ordered[start : start + limit]
     more = start + limit < len(ordered)
     return page, base64.urlsafe_b64encode(page[-1].id.encode()).decode() if more else None
+
+
+def numbered_page(found: list[Record], query: Fields) -> tuple[list[Record], dict[str, int]]:
+    """One page of `found` by its number, and what the answer says beside it."""
+    ordered, limit = in_order(found, query, OLD_SORT_KEYS, "createdAt"), limit_of(query)
+    page = query.integer("page", 1, least=1)
+    shown = ordered[(page - 1) * limit : page * limit]
+    return shown, {"total": len(found), "page": page, "totalPages": -(-len(found) // limit)}
+
+
+def limit_of(query: Fields) -> int:
+    return query.integer("limit", PAGE_SIZE, least=1, most=LARGEST_PAGE)
+
+
+def in_order(
+    found: list[Record], query: Fields, keys: dict[str, Callable[[Record], Any]], default: str
+) -> list[Record]:
+    """Sorted as the query asks; raises the 400."""
+    key = keys.get(query.text("sort", default))
+    if key is None:
+        raise ApiError(400, f"sort must be one of {', '.join(keys)}")
+    descending = query.text("order", "desc").lower() == "desc"
+    return sorted(found, key=lambda record: (key(record), record.id), reverse=descending)
 
 
 def after_cursor(ordered: list[Record], cursor: str) -> int:

@@ -145,15 +145,15 @@ def sandbox(record: Record, *, toolbox_url: str, minute: float) -> dict[str, Any
 
 
 def desired(state: str) -> str:
-    """Where a state is heading, in Daytona's words."""
-    return DESIRED.get(state, state)
+    """Where a state is heading, or was when it failed, in Daytona's words, of which it has six."""
+    return DESIRED.get(state, "started")
 
 
 DESIRED = {
-    "creating": "started",
-    "starting": "started",
-    "pending_build": "started",
-    "building_snapshot": "started",
     "stopping": "stopped",
+    "stopped": "stopped",
+    "archiving": "archived",
+    "archived": "archived",
     "destroying": "destroyed",
+    "destroyed": "destroyed",
 }

@@ -5,6 +5,7 @@ PROTOCOL.md, "Sandboxes", has the words.
 
 from __future__ import annotations
 
+import builtins
 import re
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from aiohttp import web
 from ..wire import ApiError, Fields, answer, integer, now
 from . import network
 from .builds import OWN_USERS, Builds, plan_of
-from .listing import matches, one_page
+from .listing import matches, numbered_page, one_page
 from .records import DEFAULT_AUTO_ARCHIVE_MIN, DEFAULT_AUTO_STOP_MIN, NO_AUTO_DELETE, TARGET, Record
 from .sandboxes import Entry, Sandboxes, new_id
 from .snapshots import DEFAULT, SEEDED, Snapshot, Snapshots, requested_size
@@ -66,6 +67,7 @@ class ControlRoutes:
             web.get("/local/status", self.status),
             web.post("/api/sandbox", self.create),
             web.get("/api/sandbox", self.list),
+            web.get("/api/sandbox/paginated", self.list_by_number),
             web.get(one, self.get),
             web.delete(one, self.delete),
             web.post(one + "/start", self.start),
@@ -108,12 +110,19 @@ class ControlRoutes:
         return self._shown(self._find(request).record)
 
     async def list(self, request: web.Request) -> web.Response:
-        minute = self._sandboxes.minute
-        records = [entry.record for entry in self._sandboxes]
-        wanted = [record for record in records if matches(record, request, minute=minute)]
-        page, cursor = one_page(wanted, Fields.of_query(request))
+        page, cursor = one_page(self._wanted(request), Fields.of_query(request))
         items = [self._sandboxes.as_list_item(record) for record in page]
         return answer({"items": items, "nextCursor": cursor})
+
+    async def list_by_number(self, request: web.Request) -> web.Response:
+        """The deprecated call, whose items are whole sandboxes (PROTOCOL.md, "Sandboxes")."""
+        page, numbers = numbered_page(self._wanted(request), Fields.of_query(request))
+        return answer({"items": [self._sandboxes.as_json(record) for record in page], **numbers})
+
+    def _wanted(self, request: web.Request) -> builtins.list[Record]:
+        minute = self._sandboxes.minute
+        records = [entry.record for entry in self._sandboxes]
+        return [record for record in records if matches(record, request, minute=minute)]
 
     async def delete(self, request: web.Request) -> web.Response:
         return self._shown(await self._sandboxes.delete(self._find(request)))

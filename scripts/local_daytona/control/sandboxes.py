@@ -33,6 +33,9 @@ IN_TRANSITION = ("creating", "starting", "stopping", "destroying", "snapshotting
 # Need not be stored: the next server takes whatever ran before for stopped.
 ENDING = ("stopping", "stopped", "destroying", "error")
 USABLE = ("started", "snapshotting")  # by its toolbox
+# No event tells these: whoever waits would show the reason of its last poll, which is none
+# (PROTOCOL.md, "Builds and their logs").
+WITH_A_REASON = ("build_failed", "error")
 AT_REST = ("stopped", "archived", "build_failed", "error")  # nothing of it runs
 LINK_TIMEOUT_S = 10.0
 LARGEST_COPY = LARGEST.disk * GIB
@@ -445,7 +448,8 @@ class Sandboxes:
                 raise
             words = "sandbox %s is %s, which could not be stored: %s"
             log.warning(words, record.id, state, error.message)
-        await self._events.state_changed(self.as_json(record), old=old)
+        if state not in WITH_A_REASON:
+            await self._events.state_changed(self.as_json(record), old=old)
 
     def _save(self, record: Record) -> None:
         record.updated_at = now()

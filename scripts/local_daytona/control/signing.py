@@ -13,7 +13,7 @@ import secrets
 
 from aiohttp import web
 
-from ..wire import ApiError, answer, now
+from ..wire import ApiError, now, plain
 from .sandboxes import Entry, Sandboxes
 
 SIGNED = {("GET", "/toolbox/{id}/files/download"), ("POST", "/toolbox/{id}/files/upload-v2")}
@@ -35,11 +35,11 @@ class FileLinks:
     async def show(self, request: web.Request) -> web.Response:
         """The key, made when it is first asked for."""
         entry = self._sandboxes.find(request.match_info["id"])
-        return answer(entry.record.signing_key or await self._renew(entry))
+        return plain(entry.record.signing_key or await self._renew(entry))
 
     async def rotate(self, request: web.Request) -> web.Response:
         """A new key: every link signed until now is dead."""
-        return answer(await self._renew(self._sandboxes.find(request.match_info["id"])))
+        return plain(await self._renew(self._sandboxes.find(request.match_info["id"])))
 
     async def _renew(self, entry: Entry) -> str:
         await self._sandboxes.change(entry, signing_key=secrets.token_urlsafe(32))

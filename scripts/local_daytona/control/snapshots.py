@@ -15,6 +15,7 @@ from ..engine.limits import Resources
 from ..store import Store
 from ..wire import ApiError, Fields, iso, now
 
+EVERY_IMAGE = "*"  # an operator's word for every name of an image that is no snapshot
 DEFAULT = "daytona-small"
 SEEDED = {
     DEFAULT: Resources(cpu=1, memory=1, disk=3),
@@ -127,14 +128,16 @@ class Snapshots:
 
         Raises the 400.
         """
-        if plain_image(name) in map(plain_image, self.images):
+        unknown = all(name not in (one.name, one.id) for one in self)
+        named = plain_image(name) in map(plain_image, self.images)
+        if named or (unknown and EVERY_IMAGE in self.images):
             return seeded(DEFAULT)
-        if all(one.name != name and one.id != name for one in self):
+        if unknown:
             raise ApiError(
                 400,
                 f"local Daytona cannot pull the image {name}: it builds on the snapshots it has"
                 f" ({self._names()}); an operator may serve it as this machine's own system:"
-                f" serve --image {name}",
+                f" start --image {name}",
             )
         return self.usable(name)
 

@@ -34,7 +34,7 @@ REFUSALS: tuple[tuple[str, str], ...] = (
         "local Daytona has no secret vault; use a throwaway value as env",
     ),
     (
-        rf"/api/sandbox/{ANY}/telemetry/.*|/api/config|/toolbox/{ANY}/system/.*",
+        rf"/api/sandbox/{ANY}/telemetry/.*|/toolbox/{ANY}/system/.*",
         "local Daytona keeps no metrics; use sandbox.process to read /proc",
     ),
     (
@@ -46,9 +46,9 @@ REFUSALS: tuple[tuple[str, str], ...] = (
         "local Daytona takes no build contexts; use sandbox.fs.upload_file after the create",
     ),
     (
-        r"/api/(health|organizations|users|api-keys|regions|registry|docker-registry|runners|audit"
+        r"/api/(config|health|organizations|users|api-keys|regions|registry|docker-registry|runners|audit"
         r"|jobs|webhooks|preview|workspace|admin|toolbox|shared-regions|dashboard)(/.*)?",
-        "local Daytona has no organizations, registries or dashboards; use the cloud",
+        "local Daytona has no organizations, logins, registries or dashboards; use the cloud",
     ),
     (
         rf"/toolbox/{ANY}/lsp/.*",

@@ -8,6 +8,7 @@ import http.client
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -220,7 +221,7 @@ def test_a_build_that_waits_streams_what_it_says_at_once_and_ends_with_it(
 @pytest.mark.parametrize(
     ("dockerfile", "words"),
     [
-        ("FROM python:3.12\n", "serve --image python:3.12"),
+        ("FROM python:3.12\n", "start --image python:3.12"),
         ("", "must begin with a FROM"),
         ("RUN x\n", "must begin with a FROM"),
         ("FROM scratch\n", "cannot pull the image scratch"),
@@ -353,8 +354,11 @@ def test_a_build_cut_off_by_a_crash_has_failed_and_leaves_no_storage(state_dir: 
         assert list((state_dir / "snapshots").iterdir()) == []
 
 
-def test_an_operator_may_serve_an_image_name_as_this_machines_system(state_dir: Path) -> None:
-    """`serve --image` is shown by status, and FROM that name builds."""
+@pytest.mark.parametrize(("served", "status"), [("python:3.12-slim", 400), ("*", 200)])
+def test_an_operator_may_serve_an_image_name_as_this_machines_system(
+    state_dir: Path, served: str, status: int
+) -> None:
+    """`serve --image` is shown by status, and FROM that name, or every one, builds."""
     state_dir.mkdir()
     command = [
         sys.executable,
@@ -363,21 +367,33 @@ def test_an_operator_may_serve_an_image_name_as_this_machines_system(state_dir: 
         "--state-dir",
         str(state_dir),
         "--image",
-        "python:3.12-slim",
+        served,
     ]
     with (state_dir / "server.log").open("ab") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
         server = wait_for_server(state_dir, process)
-        assert server.status()["images"] == ["python:3.12-slim"]
+        assert server.status()["images"] == [served]
         sandbox = build(server, "FROM docker.io/library/python:3.12-slim\nRUN python3 --version\n")
         assert sandbox["state"] == "started"
-        unknown = server.request(
+        other = server.request(
             "POST",
             "/api/sandbox",
             body={"buildInfo": {"dockerfileContent": "FROM python:3.13\n"}},
         ).status
-        assert unknown == 400
+        assert other == status
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+def test_a_failed_build_tells_its_reason(server: LocalServer, sdk: Daytona) -> None:
+    """Whoever waits is told by a look at the sandbox, which has the reason, and not by an event."""
+    image = Image.base("daytona-small").run_commands("exit 7")
+    name = f"fails-{uuid.uuid4().hex}"
+    with pytest.raises(DaytonaError, match=r"error reason: .*7"):
+        sdk.create(CreateSandboxFromImageParams(name=name, image=image), timeout=60)
+    failed = server.request("GET", f"/api/sandbox/{name}").json()
+    delete(server, failed)
+
+    assert (failed["state"], failed["desiredState"]) == ("build_failed", "started")

@@ -164,6 +164,24 @@ def test_intervals_and_ttl_are_set_and_read_back(sdk: Any, fresh: Any) -> None:
     assert found.auto_destroy_at > found.created_at
 
 
+def test_older_sdks_list_by_number(server: LocalServer) -> None:
+    """The call of SDKs up to 0.176: items are whole sandboxes, beside what pages there are."""
+    made = [server.create(name=f"numbered-{n}", env={"N": str(n)}) for n in range(3)]
+    call = "/api/sandbox/paginated?name=numbered-&limit=2&sort=name&order=asc"
+    first, second, third = (server.request("GET", f"{call}&page={n}").json() for n in (1, 2, 3))
+    odd = [
+        server.request("GET", f"/api/sandbox/paginated?{query}").status
+        for query in ("page=0", "sort=cpu")
+    ]
+    for one in made:
+        server.request("DELETE", f"/api/sandbox/{one['id']}")
+
+    assert [one["name"] for one in first["items"]] == ["numbered-0", "numbered-1"]
+    assert [one["env"] for one in second["items"]] == [{"N": "2"}]
+    assert third == {"items": [], "total": 3, "page": 3, "totalPages": 2}
+    assert odd == [400, 400]
+
+
 def test_list_pages_filters_and_orders(sdk: Any) -> None:
     """The label filter is the server's, a page is not the whole, and no sandbox shows twice."""
     from daytona import CreateSandboxFromSnapshotParams, ListSandboxesQuery, SandboxState

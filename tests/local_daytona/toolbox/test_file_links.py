@@ -143,14 +143,14 @@ def test_the_signing_key_is_shown_to_the_owner_only_and_survives_a_restart(state
     """In the record, and in no sandbox's JSON, list, status or log; none without the key."""
     with running_server(state_dir) as first:
         box = first.create()["id"]
-        key = first.request("GET", f"/api/sandbox/{box}/signing-key").json()
+        key = first.request("GET", f"/api/sandbox/{box}/signing-key").body.decode()
         shown = [
             first.request("GET", path).body
             for path in ("/local/status", "/api/sandbox", f"/api/sandbox/{box}")
         ]
         refused = first.request("GET", f"/api/sandbox/{box}/signing-key", key="")
     with running_server(state_dir) as second:
-        again = second.request("GET", f"/api/sandbox/{box}/signing-key").json()
+        again = second.request("GET", f"/api/sandbox/{box}/signing-key").body.decode()
 
     assert (len(key) >= 32, again, refused.status) == (True, key, 401)
     assert not [
