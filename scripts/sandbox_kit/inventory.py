@@ -182,8 +182,10 @@ class SandboxVerbs:
 
     async def _find_program(self, client: Client) -> tuple[Sandbox, SessionCommand]:
         sandbox = await self._owned(client, self._request.targets[0])
-        if sandbox.info.state != STARTED:
-            raise self._over(SandboxEnd(sandbox.info))
+        if sandbox.info.state != STARTED:  # it may be on its way: what it becomes is told
+            end = await find_end(sandbox)
+            if end is not None:
+                raise self._over(end)
         try:
             program = find_program(await sandbox.commands())
         except Failure as failure:
