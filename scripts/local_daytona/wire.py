@@ -83,7 +83,7 @@ def answer(value: Any, *, status: int = 200) -> web.Response:
 
 def plain(text: str) -> web.Response:
     """A bare string, as Daytona answers one: clients take the body as it is."""
-    return web.Response(text=text, content_type="text/html")
+    return web.Response(text=text)
 
 
 def nothing(status: int) -> web.Response:
