@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from skill_env import quoted
+
 from .defaults import (
     DOMAIN,
     ENV_NAME,
@@ -55,7 +57,7 @@ def check_nothing_to_run(given: argparse.Namespace) -> None:
         return
     fix = '--command "...", --code "..." or --file PATH'
     if given.name is not None and given.download:
-        fix = f"--sandbox {given.name} in the place of --name fetches from it"
+        fix = f"--sandbox {quoted(given.name)} in the place of --name fetches from it"
     elif given.keep or given.name is not None:
         fix = "--command true makes the sandbox and runs nothing in it"
     raise UsageFailure("nothing to run", fix=fix)

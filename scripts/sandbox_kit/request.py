@@ -336,9 +336,10 @@ def fix_for_file(file: str, ending: str) -> str:
         program = languages.OTHER_PROGRAMS[ending]
         command = shlex.quote(f"{program} {path}")
         return f"--upload {path} --command {command}, with an --image that has {program.split()[0]}"
+    command = shlex.quote(f"INTERPRETER {path}")
     return (
         "--language python, javascript or typescript if it is one of these; else"
-        f" --upload {path} --command 'INTERPRETER {file}'"
+        f" --upload {path} --command {command}"
     )
 
 

@@ -38,7 +38,7 @@ class StatusLog:
 
     def pass_on(self, text: str) -> None:
         """Somebody else's words, such as a build's: every line marked, none with an escape."""
-        for line in strip_controls(text).splitlines():
+        for line in self._redactor.clean(strip_controls(text)).splitlines():
             self.say(line)
 
     def detail(self, text: str) -> None:
@@ -79,7 +79,8 @@ class StatusLog:
 
     def trace(self, error: BaseException) -> None:
         """--debug: where it came from, a line each; what a server said of it is in there too."""
-        for line in "".join(traceback.format_exception(error)).splitlines():
+        text = "".join(traceback.format_exception(error))
+        for line in self._redactor.clean(strip_controls(text)).splitlines():
             print_status(f"{MARK}   {self.show(line)}")
 
     def fail(self, message: str, fix: str, *, whose: str = "") -> None:

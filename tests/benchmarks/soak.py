@@ -1,6 +1,8 @@
-"""Create, use and delete many sandboxes, and compare what the server holds before and after.
+"""Create, use and delete many sandboxes, and show what the server holds at each quarter.
 
-python3 -m tests.benchmarks.soak [--sandboxes 1000] [--at-once 100]
+Resident memory rises in the first thousands, by what the allocator keeps; growth would go on.
+
+python3 -m tests.benchmarks.soak [--sandboxes 4000] [--at-once 100]
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from pathlib import Path
 
 from tests.local_server import LocalServer, host_processes_of, new_state_dir, running_server, until
 
-WARM_UP = 10
+WARM_UP, QUARTERS = 10, 4
 SETTLE_S = 3.0
 
 
@@ -65,29 +67,32 @@ def settled(server: LocalServer) -> dict[str, int]:
 
 def soak(
     server: LocalServer, sandboxes: int, at_once: int
-) -> tuple[dict[str, int], dict[str, int], list[float]]:
-    """What is held before and after, and the seconds that each creation took.
+) -> tuple[list[dict[str, int]], list[float]]:
+    """What is held at first and after each quarter, and the seconds that each creation took.
 
     `at_once` sandboxes live at the same time.
     """
+    rounds = max(QUARTERS, sandboxes // at_once)
+    took: list[float] = []
     with ThreadPoolExecutor(at_once) as clients:
         list(clients.map(lambda _: use(server), range(max(WARM_UP, at_once))))
-        before = settled(server)
-        took: list[float] = []
-        for _ in range(sandboxes // at_once):
+        held = [settled(server)]
+        for done in range(1, rounds + 1):
             together = threading.Barrier(at_once)
             took += clients.map(functools.partial(use, together=together), [server] * at_once)
-        return before, settled(server), took
+            if done * QUARTERS // rounds > (done - 1) * QUARTERS // rounds:
+                held.append(settled(server))
+    return held, took
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sandboxes", type=int, default=1000)
+    parser.add_argument("--sandboxes", type=int, default=4000)
     parser.add_argument("--at-once", type=int, default=100)
     arguments = parser.parse_args()
     with running_server(new_state_dir()) as server:
         begun = time.monotonic()
-        before, after, took = soak(server, arguments.sandboxes, arguments.at_once)
+        held, took = soak(server, arguments.sandboxes, arguments.at_once)
         print(
             f"{len(took)} sandboxes, {arguments.at_once} at once, "
             f"{time.monotonic() - begun:.0f} s in all"
@@ -95,8 +100,8 @@ def main() -> None:
     print(
         f"create: median {statistics.median(took) * 1000:.0f} ms, slowest {max(took) * 1000:.0f} ms"
     )
-    for name, value in before.items():
-        print(f"{name:>14}: {value:>8} before, {after[name]:>8} after")
+    for name in held[0]:
+        print(f"{name:>14}: " + " -> ".join(str(quarter[name]) for quarter in held))
 
 
 if __name__ == "__main__":

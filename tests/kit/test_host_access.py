@@ -277,9 +277,9 @@ def test_text_does_not_go_into_a_folder_that_people_made(project: Path) -> None:
         "--download", "output/deep/new.csv", force=False, written=written
     )
     assert reason is None
+    (project / "other").mkdir()  # while the first has its number: a new one may get it again
     (project / "output").rmdir()
-    (project / "other").mkdir()
-    (project / "output").mkdir()
+    (project / "other").rename(project / "output")
     reason = access(project).why_not_written(
         "--download", "output/new.csv", force=False, written=written
     )
@@ -496,3 +496,34 @@ def test_a_secret_of_the_vault_is_the_users_to_open(project: Path) -> None:
     assert caught.value.kind == "host_access"
     assert f"export {PASSED_NAMES}=prod-db" in caught.value.fix
     assert access(project, **{PASSED_NAMES: "prod-db"}).vault_secret("prod-db") == "prod-db"
+
+
+def test_a_name_of_the_vault_is_one_word_of_the_line_that_opens_it(project: Path) -> None:
+    """Whoever talks to Claude chose it, and the user pastes the line into a shell."""
+    with pytest.raises(Failure) as caught:
+        access(project).vault_secret("x; touch pwned")
+
+    assert f"export {PASSED_NAMES}='x; touch pwned' before" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        '[remote "origin"]\n\turl = https://me:ghp_x@example.org/a.git\n',
+        '[http "https://example.org/"]\n\textraheader = AUTHORIZATION: basic eDp5\n',
+        '[credential]\n\thelper = "!f() { echo password=x; }; f"\n',
+    ],
+)
+def test_settings_of_git_with_a_token_are_no_plain_file(project: Path, token: str) -> None:
+    """A bare repository has them under no hidden name."""
+    (project / "config").write_text(token)
+
+    assert "holds a key" in refusal(access(project), "config").message
+
+
+def test_settings_of_git_without_one_are_read(project: Path) -> None:
+    """A repository may be what a test is about."""
+    text = '[core]\n\tbare = true\n[remote "origin"]\n\turl = https://example.org/a.git\n'
+    (project / "config").write_text(text)
+
+    assert access(project).read("--file", "config", limit=LIMIT) == text.encode()

@@ -248,6 +248,20 @@ def test_somebody_elses_words_are_marked_line_by_line_and_plain(
     assert capsys.readouterr().err == "[sandbox] step 1\n[sandbox] fix: rm -rf ~\n"
 
 
+def test_a_secret_of_many_lines_is_taken_out_before_they_are_split(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A key has lines, and no line of it is the whole."""
+    key = "first-line-of-it\nsecond-line-of-it"
+    log = StatusLog(secrets=[key])
+    log.pass_on(f"built with {key}\r\nand more")
+    log.trace(ValueError(f"the server said {key}"))
+
+    told = capsys.readouterr().err
+    assert "line-of-it" not in told
+    assert "[sandbox] built with [redacted]\n[sandbox] and more\n" in told
+
+
 @pytest.mark.parametrize(
     ("stream", "quiet", "shown"),
     [(Terminal, False, True), (Terminal, True, False), (io.StringIO, False, False)],

@@ -148,6 +148,7 @@ def test_a_first_line_says_what_runs_a_file(
         ("x.rb", "--upload x.rb --command 'ruby x.rb', with an --image that has ruby"),
         ("a b.pl", "--upload 'a b.pl' --command 'perl '\"'\"'a b.pl'\"'\"''"),
         ("x.unknown", "--upload x.unknown --command 'INTERPRETER x.unknown'"),
+        ("a;b.unknown", "--command 'INTERPRETER '\"'\"'a;b.unknown'\"'\"''"),
     ],
 )
 def test_a_file_of_no_language_gets_a_line_that_runs_it(
@@ -212,6 +213,7 @@ def test_a_kept_sandbox_can_be_fetched_from_alone(
         (["--keep", "--download", "x"], "--command true makes the sandbox"),
         (["--keep"], "--command true makes the sandbox"),
         (["--name", "w", "--download", "x"], "--sandbox w in the place of --name"),
+        (["--name", "w;id", "--download", "x"], "--sandbox 'w;id' in the place of --name"),
         (["--name", "w"], "--command true makes the sandbox"),
         (["--download", "x"], '--command "..."'),
         (["--sandbox", "x"], '--command "..."'),

@@ -100,6 +100,12 @@ def test_the_machines_trees_are_none(folder: str) -> None:
     assert why_closed(Path(folder), [Path("/home/u")]) is not None
 
 
+def test_a_folder_above_the_machines_trees_is_none() -> None:
+    """Else `cd /var` would open /var/lib; where the machine has no such tree it is like any."""
+    assert why_closed(Path("/var"), [Path("/home/u")]) == "is a folder above the machine's own"
+    assert why_closed(Path("/mnt"), [Path("/home/u")]) is None
+
+
 @pytest.mark.parametrize(
     "folder", ["/usr/src/app", "/srv/project", "/opt/x", "/var/www/site", "/tmp/x", "/data"]
 )
@@ -188,6 +194,7 @@ def test_another_users_home_is_no_project(monkeypatch: pytest.MonkeyPatch) -> No
     )
 
     assert why_closed(Path("/home/other/work"), [Path("/home/u")]) == "is another user's"
+    assert why_closed(Path("/home"), [Path("/root")]) is not None
     assert is_in_anothers_home(Path("/Users/other"))
     assert not is_in_anothers_home(Path("/home/mine/work"))
 

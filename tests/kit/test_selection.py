@@ -16,7 +16,13 @@ from sandbox_kit.archive import selection
 from sandbox_kit.archive.ignore_rules import read_ignore_lines
 from sandbox_kit.archive.packing import PackedUpload, pack_uploads, temporary_tar
 from sandbox_kit.archive.pairs import Upload, read_upload
-from sandbox_kit.archive.selection import IGNORED, OWN_REPOSITORY, SUBMODULE, Selection
+from sandbox_kit.archive.selection import (
+    IGNORED,
+    OWN_REPOSITORY,
+    OWN_STATE,
+    SUBMODULE,
+    Selection,
+)
 from sandbox_kit.archive.work_tree import BAD_INDEX, NO_LIBRARY
 from sandbox_kit.errors import Failure, UsageFailure
 from sandbox_kit.host_access.gate import HostAccess
@@ -375,6 +381,40 @@ def test_without_the_library_the_walk_goes_on_and_says_so(
     assert sorted(members) == [".gitignore", "a.log"]
     assert found.problems == [NO_LIBRARY]
     assert [left.path for left in found.left] == [".env"]
+
+
+def test_the_skills_own_state_stays_wherever_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder may lie, not hidden, below the one that is sent: it holds a key."""
+    monkeypatch.setenv("DAYTONA_LOCAL_STATE", str(tmp_path / "work" / "engine"))
+    write(tmp_path, **{"work/a.txt": "a", "work/engine/server.json": "{}"})
+
+    members, left = sent(tmp_path, "work")
+
+    assert members == ["work/a.txt"]
+    assert left == {"work/engine/": OWN_STATE}
+
+
+def test_a_bare_repository_goes_without_its_token(tmp_path: Path) -> None:
+    """Nothing hidden lies around it."""
+    git(tmp_path, "init", "-q", "--bare", "mirror.git")
+    config = ("--git-dir", "mirror.git", "config", "remote.origin.url")
+    git(tmp_path, *config, "https://me:ghp_token@example.org/a.git")
+
+    members, left = sent(tmp_path, "mirror.git")
+
+    assert "mirror.git/HEAD" in members
+    assert left["mirror.git/config"] == BY_CONTENT
+
+
+def test_no_line_opens_a_second_folder(tmp_path: Path) -> None:
+    """A name with the mark that parts paths would, and a stranger chose it."""
+    write(tmp_path, **{"work/.x:/etc/y": "a", "work/b": "b"})
+
+    _, found = pack(tmp_path, "work")
+
+    assert [left.fix for left in found.left] == [None]
 
 
 def test_a_key_that_a_flag_names_stays(tmp_path: Path) -> None:

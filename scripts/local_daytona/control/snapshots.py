@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -137,7 +138,7 @@ class Snapshots:
                 400,
                 f"local Daytona cannot pull the image {name}: it builds on the snapshots it has"
                 f" ({self._names()}); an operator may serve it as this machine's own system:"
-                f" start --image {name}",
+                f" start --image {shlex.quote(name)}",
             )
         return self.usable(name)
 

@@ -125,16 +125,25 @@ def pack_uploads(path: Path, uploads: Sequence[Upload], access: HostAccess) -> P
             if top is None:
                 real = access.allowed("--upload", upload.here)
                 with access.open_folder("--upload", upload.here, real.parent, write=False) as held:
-                    add_file(archive, held, real.name, upload.there, found, named=True)
+                    within = Path(real.name)
+                    add_file(
+                        archive, held, real.name, upload.there, found, within=within, named=True
+                    )
             else:
                 access.open_folder("--upload", upload.here, top, write=False).close()
-                add_folder(archive, top, upload, found)
+                add_folder(archive, top, upload, found, access)
     return found
 
 
-def add_folder(archive: tarfile.TarFile, top: Path, upload: Upload, found: PackedUpload) -> None:
+def add_folder(
+    archive: tarfile.TarFile,
+    top: Path,
+    upload: Upload,
+    found: PackedUpload,
+    access: HostAccess,
+) -> None:
     """A tree without what git ignores, what looks secret, and what is no file."""
-    files, selection = found.files, Selection(top)
+    files, selection = found.files, Selection(top, access.protected.identities(write=False))
     if upload.there != ".":
         add_entry(archive, upload.there, tarfile.DIRTYPE, top.stat().st_mtime)
     for selected in selection.walk():
@@ -202,8 +211,10 @@ def fix_for(item: LeftHere, pair: str, here: str, top: Path, *, has_git: bool) -
     if item.reason == BY_NAME and has_git and here.lower().endswith(SOURCES):
         return f"to send it: git add {quoted(here)}"
     if item.reason in (BY_NAME, DOTFILE):
-        real = quoted(str(top / item.path.rstrip("/")))
-        return f"the user may allow it: export {MORE_PATHS}={real} before the session"
+        real = str(top / item.path.rstrip("/"))
+        if os.pathsep in real:  # that would be two paths, and a stranger chose the second one
+            return None
+        return f"the user may allow it: export {MORE_PATHS}={quoted(real)} before the session"
     return None
 
 
@@ -265,7 +276,7 @@ def add_file(
     there: str,
     found: PackedUpload,
     *,
-    within: Path = Path(),
+    within: Path,
     named: bool = False,
 ) -> bool:
     """False for a key, which stays here; one that a flag `named` raises Failure host_access."""

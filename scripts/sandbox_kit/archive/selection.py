@@ -18,6 +18,7 @@ SUBMODULE = "a submodule"
 OWN_REPOSITORY = "a repository of its own"
 LEADS_OUT = "a link that leads out"
 NO_FILE = "neither a file nor a folder"
+OWN_STATE = "this skill's own"
 GIT_ITSELF = "git's own, and the build asks it for a version"
 BUILD_FILES = tuple(
     "pyproject.toml setup.py setup.cfg build.rs build.gradle build.gradle.kts pom.xml".split()
@@ -48,8 +49,9 @@ class Selected:
 class Selection:
     """The walk through one folder that a flag named; `left` is whole when it has ended."""
 
-    def __init__(self, top: Path) -> None:
+    def __init__(self, top: Path, unread: frozenset[tuple[int, int]] = frozenset()) -> None:
         self.top = top
+        self._unread = unread  # device and inode of folders that nothing is read in
         self._tree = WorkTree.around(top)
         # What a flag names goes, also when git ignores it.
         self._is_whole = self._tree.ignores_on_the_way(self._tree.path_of(top))
@@ -94,6 +96,8 @@ class Selection:
         return reason is None
 
     def _why_folder_stays(self, path: Path) -> str | None:
+        if identity_of(path) in self._unread:
+            return OWN_STATE
         name = self._tree.path_of(path)
         tracked = name in self._tree.tracked.folders
         if name in self._tree.tracked.submodules:
@@ -128,6 +132,15 @@ class Selection:
         if self._is_whole:
             return False
         return path.parent in self._ignored or self._tree.ignores(name, folder=folder)
+
+
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """Device and inode; None for what is gone."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def asks_git_for_a_version(top: Path) -> bool:

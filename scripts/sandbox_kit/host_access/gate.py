@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import IO
 
+import skill_env
+
 from ..console import quote_path
 from ..errors import Failure, UsageFailure
 from .folders import (
@@ -28,7 +30,7 @@ from .folders import (
     refuse_folders,
 )
 from .held import CHANGED, TAKEN
-from .keys import KEY_LOOK, holds_a_key, is_plain_path
+from .keys import KEY_LOOK, holds_a_key, holds_a_token, is_plain_path
 from .project import Project, ProtectedFolders, home_folders
 from .results import kind_of, why_no_result
 from .written import WrittenRecord
@@ -88,7 +90,8 @@ class HostAccess:
                 f"{flag} {quote_path(given)} is larger than {limit >> 20} MiB",
                 fix="name a smaller file",
             )
-        if holds_a_key(given, content[:KEY_LOOK]):
+        beginning = content[:KEY_LOOK]
+        if holds_a_key(given, beginning) or holds_a_token(PurePath(given), beginning):
             raise access_refused(flag, given, "holds a key")
         return content
 
@@ -333,7 +336,8 @@ class HostAccess:
             raise Failure(
                 "host_access",
                 f"--secret would pass on {quote_path(name)} of your organization's vault",
-                fix=f"the user may allow it by export {PASSED_NAMES}={name} before the session",
+                fix="the user may allow it by"
+                f" export {PASSED_NAMES}={skill_env.quoted(name)} before the session",
             )
         return name
 

@@ -28,6 +28,7 @@ HARMLESS = tuple(
         .pnpmfile.cjs .nojekyll .copier-answers.yml .cruft.json .all-contributorsrc
     """.split()
 )
+HIDDEN_BY_WINDOWS = "AppData"  # of a home, also where that is mounted elsewhere
 # Cargo's other files in a project's folder are a home's, with credentials.
 OF_CARGO, CARGO_SETTINGS = ".cargo", ("config", "config.toml", "audit.toml", "mutants.toml")
 # Settings of tools that may hold a token in plain text.
@@ -57,6 +58,15 @@ TOKEN = re.compile(
     + TOKEN_VALUE
     + rb"|<(password|passphrase)>(?!\$\{)|://[^/\s:@]+:[^/\s:@]+@|://[^/\s:@]{20,}@",
     re.MULTILINE | re.IGNORECASE,
+)
+# A repository's settings, wherever they lie: a bare one has no `.git` around them.
+GIT_SETTINGS = re.compile(
+    rb"^[ \t]*(\[(remote|branch|http|url|credential)[ \t]+\"|\[credential\]"
+    rb"|repositoryformatversion)",
+    re.MULTILINE | re.IGNORECASE,
+)
+GIT_TOKEN = re.compile(
+    rb"://[^/\s:@]*:[^/\s:@]+@|://[^/\s:@]{20,}@|extraheader[ \t]*=|password=", re.IGNORECASE
 )
 # Keys in data and settings; in source, a module that is about them.
 AMBIGUOUS = tuple("*credentials* secrets secrets.* *_secrets.* *tfstate* kubeconfig*".split())
@@ -111,7 +121,11 @@ KEY_LOOK = 65536  # bytes of a file that are looked at
 
 def is_plain_path(relative: PurePath) -> bool:
     """No part of the path is hidden or looks like a key."""
-    return not any(part.startswith(".") or looks_like_a_key(part) for part in relative.parts)
+    return not any(is_hidden(part) or looks_like_a_key(part) for part in relative.parts)
+
+
+def is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == HIDDEN_BY_WINDOWS
 
 
 def looks_like_a_key(name: str) -> bool:
@@ -132,12 +146,17 @@ def holds_a_key(name: str, beginning: bytes) -> bool:
 
 
 def holds_a_token(path: PurePath, beginning: bytes) -> bool:
-    """Whether a build tool's settings have one in plain text; `path` is that below a folder."""
-    return (
-        any(part in WITH_TOKENS for part in path.parts)
-        and not path.name.lower().endswith(SOURCES)
-        and TOKEN.search(beginning) is not None
-    )
+    """Whether settings of a build tool or of git have one in plain text.
+
+    `path` is that below a folder.
+    """
+    if path.name.lower().endswith(SOURCES):
+        return False
+    is_of_git = GIT_SETTINGS.search(beginning) is not None
+    if is_of_git and GIT_TOKEN.search(beginning) is not None:
+        return True
+    of_a_tool = any(part in WITH_TOKENS for part in path.parts)
+    return of_a_tool and TOKEN.search(beginning) is not None
 
 
 DOTFILE = "a dotfile that may hold credentials"
@@ -152,7 +171,7 @@ def why_name_stays(path: PurePath, *, tracked: bool, folder: bool) -> str | None
     the ambiguous names of source, and of folders for the source in them.
     """
     name = path.name
-    if name.startswith(".") and not any(fnmatch(name, pattern) for pattern in HARMLESS):
+    if is_hidden(name) and not any(fnmatch(name, pattern) for pattern in HARMLESS):
         return DOTFILE
     if path.parent.name == OF_CARGO and name not in CARGO_SETTINGS:
         return DOTFILE

@@ -27,7 +27,11 @@ SYSTEM_TREES = tuple(
         /var/backups /var/cache /var/lib /var/log /var/mail /var/run /var/spool /Applications
         /private/etc /private/var/db /private/var/log /System /Library
         """.split(),
-            *("C:/Windows", "C:/Program Files", "C:/Program Files (x86)", "C:/ProgramData"),
+            *(
+                drive + name
+                for drive in ("C:/", "/mnt/c/")  # as Windows has them, and as WSL mounts them
+                for name in ("Windows", "Program Files", "Program Files (x86)", "ProgramData")
+            ),
         ],
     )
 )
@@ -36,6 +40,7 @@ SYSTEM_TREES = tuple(
 TOOLS_FOLDERS = ("Library", "AppData", "snap", "Maildir")
 VERSION_CONTROL = (".git", ".hg", ".svn", ".jj", "_darcs", ".fslckout")
 PROJECTS_IN_THEM = tuple(map(Path, ("/usr/src", "/usr/local/src", "/run/media")))
+HOMES = tuple(map(Path, ("/home", "/Users", "/mnt/c/Users")))  # where homes lie side by side
 LONGEST_GIT_FILE = 4096
 
 
@@ -86,6 +91,10 @@ def why_closed(folder: Path, homes: Iterable[Path]) -> str | None:
     in_them = any(folder.is_relative_to(tree) for tree in PROJECTS_IN_THEM)
     if any(folder.is_relative_to(tree) for tree in SYSTEM_TREES) and not in_them:
         return "is the machine's, not a project's"
+    if any(tree.is_relative_to(folder) and tree.exists() for tree in SYSTEM_TREES):
+        return "is a folder above the machine's own"
+    if folder in HOMES:
+        return "holds the homes of this machine's users"
     if below is None and is_in_anothers_home(folder):
         return "is another user's"
     return why_hidden(folder, below)
@@ -123,7 +132,7 @@ def is_in_anothers_home(folder: Path) -> bool:
 
     A shared folder among them that is this user's is a place for projects.
     """
-    for homes in (Path("/home"), Path("/Users")):
+    for homes in HOMES:
         if folder.is_relative_to(homes) and folder != homes:
             with contextlib.suppress(OSError):
                 return (homes / folder.relative_to(homes).parts[0]).stat().st_uid != os.geteuid()
