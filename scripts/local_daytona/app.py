@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import hdrs, web
 
-from .control import events
+from .control import configuration, events
 from .control.unsupported import refusal
 from .wire import LOCAL_HEADER, ApiError, answer
 
@@ -48,8 +48,8 @@ class Gate:
             raise ApiError(403, "requests from web pages of another origin are refused")
         # socket.io clients show their key in their first packet, see control.events
         header = request.headers.get(hdrs.AUTHORIZATION, "")
-        shows_key = is_events(request.path) or self._knows_key(header)
-        if not shows_key and not self._is_signed(request):
+        is_open = is_events(request.path) or request.path == configuration.PATH
+        if not is_open and not self._knows_key(header) and not self._is_signed(request):
             raise ApiError(401, "Invalid credentials: the API key is not this server's")
         self._on_request()
 

@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from .app import KEEP_ALIVE_S, Gate, make_app
-from .control import timers
+from .control import configuration, timers
 from .control.builds import Builds
 from .control.door import Door
 from .control.events import Events
@@ -149,6 +149,7 @@ class Server:
             *NetworkRoutes(self._sandboxes).routes(),
             *self._previews.routes(),
             *links.routes(),
+            configuration.route(url=self.file.url, version=self.file.version),
             *toolbox_routes(self._sandboxes),
         ]
         return make_app(gate=gate, routes=routes, channel=self._channel)

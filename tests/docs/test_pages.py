@@ -21,9 +21,12 @@ from . import daytona_cli
 from .pages import FLAG, ROOT, blocks, body, front_matter, headings, links, pages
 
 ALL = pages()
-# Flags of other programs that the pages show (python3, http.server, uv, npx, claude, git, pytest).
+# Flags of other programs that the pages show (python3, http.server, uv, npx, claude, git, pytest,
+# Jupyter, Chrome).
 # Every other flag must be ours or the daytona CLI's.
 FOREIGN_FLAGS = {
+    "--allow-root",
+    "--no-sandbox",
     "--version",
     "--bind",
     "--cloud",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import urllib.request
 
 import pytest
 
@@ -68,7 +70,7 @@ def test_it_listens_on_loopback_only(server: LocalServer) -> None:
         ("GET", "/api/warm-pools"),
         ("GET", "/api/object-storage/push-access"),
         ("POST", "/toolbox/x/env"),
-        ("GET", "/api/config"),
+        ("GET", "/api/regions"),
         ("GET", "/toolbox/x/proxy/8000/index.html"),
     ],
 )
@@ -79,6 +81,16 @@ def test_the_rest_of_daytona_answers_501_with_a_way_out(
     reply = server.request(method, path)
 
     assert (reply.status, reply.json()["code"]) == (501, "NOT_IMPLEMENTED")
+
+
+def test_what_a_daytona_is_told_without_a_key(server: LocalServer) -> None:
+    """Older SDKs ask it for the toolbox's address; nothing in it is secret."""
+    with urllib.request.urlopen(server.api_url + "/config", timeout=10) as reply:
+        told = json.load(reply)
+
+    assert told["proxyToolboxUrl"] == server.url + "/toolbox"
+    assert told["defaultSnapshot"] == "daytona-small"
+    assert server.api_key not in json.dumps(told)
 
 
 def test_every_refusal_names_what_to_use_instead() -> None:

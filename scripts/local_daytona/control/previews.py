@@ -294,7 +294,7 @@ class Previews:
         if grant is None:
             raise ApiError(401, NEEDS_TOKEN)
         connection.grant = grant
-        if grant.cookie and request.method in ("GET", "HEAD") and not request.is_upgrade:
+        if grant.cookie and is_navigation(request):
             await client.send(redirect(place, request, grant.cookie))
             return
         async with self._sandboxes.toolbox(place.sandbox_id) as toolbox:
@@ -322,7 +322,8 @@ async def relay(client: Stream, request: Request, place: Place, box: Box, grant:
     Raises ApiError while an answer is still owed, ConnectionError afterwards.
     """
     inside = await connect(box, place.port)
-    exchange = Relay(access.for_inside(request), client, inside, more=LOCAL)
+    cookie: Headers = (("Set-Cookie", grant.cookie),) if grant.cookie else ()
+    exchange = Relay(access.for_inside(request), client, inside, more=(*cookie, *LOCAL))
     try:
         left = None if grant.expires is None else max(0.0, grant.expires - now())
         if not await exchange.run(timeout_s=left):
@@ -401,6 +402,14 @@ def first_free(address: str, wanted: list[int]) -> socket.socket:
 
 def host_of(entry: Entry, port: int) -> str:
     return f"{entry.record.preview_address}:{entry.record.preview_ports[str(port)]}"
+
+
+def is_navigation(request: Request) -> bool:
+    """Whether a browser shows the answer as a page.
+
+    Only there is the key taken out of the address; other clients need not keep cookies.
+    """
+    return heads.values(request.headers, "sec-fetch-mode") == ["navigate"]
 
 
 def redirect(place: Place, request: Request, cookie: str) -> bytes:

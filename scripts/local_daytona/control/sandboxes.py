@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import uuid
@@ -531,6 +532,8 @@ def as_api_error(error: BaseException) -> BaseException:
         return ApiError(503, f"local Daytona cannot start a sandbox: {error}. fix: {error.fix}")
     if isinstance(error, (CopyStopped, asyncio.CancelledError)):
         return ApiError(503, "local Daytona is ending")
+    if isinstance(error, OSError) and error.errno == errno.ENOTEMPTY:  # where a volume shall be
+        return ApiError(400, f"the volume cannot be mounted: {error.strerror}")
     if isinstance(error, OSError):
         reason = error.strerror or error
         return ApiError(507, f"local Daytona could not store the sandbox: {reason}")

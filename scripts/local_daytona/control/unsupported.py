@@ -46,7 +46,7 @@ REFUSALS: tuple[tuple[str, str], ...] = (
         "local Daytona takes no build contexts; use sandbox.fs.upload_file after the create",
     ),
     (
-        r"/api/(config|health|organizations|users|api-keys|regions|registry|docker-registry|runners|audit"
+        r"/api/(health|organizations|users|api-keys|regions|registry|docker-registry|runners|audit"
         r"|jobs|webhooks|preview|workspace|admin|toolbox|shared-regions|dashboard)(/.*)?",
         "local Daytona has no organizations, logins, registries or dashboards; use the cloud",
     ),
@@ -67,7 +67,6 @@ REFUSALS: tuple[tuple[str, str], ...] = (
         rf"/toolbox/{ANY}/(port|proxy)(/.*)?",
         "local Daytona does not offer that; use sandbox.get_preview_link",
     ),
-    (rf"/toolbox/{ANY}/files/upload", "local Daytona has only the newer call; use a newer SDK"),
     (
         rf"/toolbox/{ANY}/(version|init)",
         "local Daytona has no daemon inside its sandboxes; use /local/status",

@@ -25,9 +25,10 @@ from typing import Any
 from .command import Host, base_environment, bwrap_command
 from .control import Answer, Control, close_all
 from .errors import EngineUnavailable, FileProblem, SandboxGone
+from .helper import PROXY
 from .leftovers import Leftovers, has_ended
 from .limits import Resources
-from .mounts import Mount, open_source
+from .mounts import Mount, open_source, top_of
 from .rootfs import SandboxFolders
 from .seccomp import program
 from .sentry import Received
@@ -43,7 +44,7 @@ FILE_TIMEOUT_S = 120.0
 READ_CHUNK = 256 * 1024
 LIBC = ctypes.CDLL(None, use_errno=True)
 CONNECT_TIMEOUT_S = 5.0
-# Below it nothing inside may listen: what does is this server's (engine.helper).
+# Below it nothing inside may listen: what does is this server's (engine.helper), and its proxy.
 FIRST_FREE_PORT = 1024
 # PROC_SUPER_MAGIC and SYSFS_MAGIC of include/uapi/linux/magic.h
 KERNEL_FILE_SYSTEMS = (0x9FA0, 0x62656572)
@@ -96,7 +97,7 @@ class Box:
         Raises EngineUnavailable with what bubblewrap said, OSError for a volume.
         """
         box = cls(host, folders, sandbox_id=sandbox_id, resources=resources)
-        folders.set_preload_aside()
+        await asyncio.to_thread(make_inert, host, folders, mounts)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         received = Received(box.kill_for)
         received.note([ours.fileno()])  # closing it closes what still lies in it
@@ -463,7 +464,7 @@ class Box:
 
         Raises FileProblem when nothing listens there.
         """
-        if port < FIRST_FREE_PORT:
+        if port < FIRST_FREE_PORT or port == PROXY[1]:
             raise FileProblem(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         try:
             return await self._connect("127.0.0.1", port)
@@ -535,6 +536,13 @@ class Box:
         if not data and not self.is_running:
             raise SandboxGone(self.ended_because or "the sandbox was stopped")
         return await asyncio.to_thread(_file_value, data)
+
+
+def make_inert(host: Host, folders: SandboxFolders, mounts: Sequence[Mount]) -> None:
+    """Nothing of what code inside wrote decides over its next start; raises OSError."""
+    folders.set_preload_aside()
+    if host.overlay:
+        folders.free_mount_points(host.owner, {top_of(mount) for mount in mounts})
 
 
 def child_pid(info: int) -> int | None:

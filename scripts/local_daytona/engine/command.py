@@ -16,10 +16,9 @@ from .helper import PROXY, Helper
 from .host import Owner
 from .installation import PYTHON_INSIDE, Bwrap, Python
 from .limits import RUN_FOLDER, SHARED_MEMORY
-from .mounts import Mount
-from .rootfs import BOUND, HOME, LAYERED, SandboxFolders
+from .mounts import Mount, top_of
+from .rootfs import BOUND, EXTRA, HOME, LAYERED, LINKS, OWN_PROGRAMS, TOP, SandboxFolders
 
-EXTRA = "/run/bin"  # names that Daytona's image has and this host has not; last on the PATH
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 AGENT_INSIDE = "/run/agent"
 NAMESPACES = tuple(
@@ -56,6 +55,8 @@ class Host:
     bwrap: Bwrap
     python: Python
     agent: Path
+    programs: Path
+    replaced: tuple[str, ...]  # of the programs, those that the host has in /usr/bin
     template: Path
     python_place: Path  # where a hidden interpreter is bound, when there is one
     overlay: bool
@@ -86,8 +87,9 @@ def bwrap_command(
     command += ["--clearenv", "--setenv", "PATH", PATH, *_libraries(host)]
     command += ["--cap-drop", "ALL", *(OWN_LIMITS if host.inotify_limits else ())]
     command += ["--disable-userns"]
-    command += [*_system(host), *_storage(host, folders), *_kernel_views(host)]
-    command += [*_volumes(volumes), "--remount-ro", "/"]
+    command += [*_top(host, folders), *_system(host), *_storage(host, folders)]
+    command += [*_kernel_views(host), *_programs(host), *_volumes(volumes)]
+    command += [] if host.overlay else ["--remount-ro", "/"]
     command += ["--new-session", "--as-pid-1", "--chdir", "/"]
     command += ["--seccomp", str(seccomp), "--info-fd", str(info), "--block-fd", str(block)]
     return [*command, "--", host.python.path, *ISOLATED, AGENT_INSIDE, str(control)]
@@ -118,13 +120,23 @@ def system_libraries() -> tuple[str, ...]:
     return tuple(path for path in (*several, "/usr/lib64", "/usr/lib") if os.path.isdir(path))
 
 
+def _top(host: Host, folders: SandboxFolders) -> list[str]:
+    """The root: the sandbox may make folders there, where overlays work."""
+    return _overlay(host, folders, TOP, "/") if host.overlay else []
+
+
+def _overlay(host: Host, folders: SandboxFolders, name: str, point: str) -> list[str]:
+    up, work = str(folders.layer(name, "up")), str(folders.layer(name, "work"))
+    return ["--overlay-src", str(host.template / name), "--overlay", up, work, point]
+
+
 def _system(host: Host) -> list[str]:
     """/usr and the links into it, read-only, and what the host has of real /bin or /lib folders."""
     arguments = ["--ro-bind", "/usr", "/usr"]
-    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+    for name in LINKS:
         path = Path("/") / name
         if path.is_symlink():
-            arguments += ["--symlink", str(path.readlink()), str(path)]
+            arguments += [] if host.overlay else ["--symlink", str(path.readlink()), str(path)]
         elif path.is_dir():
             arguments += ["--ro-bind", str(path), str(path)]
     if host.python.prefix:
@@ -139,9 +151,7 @@ def _storage(host: Host, folders: SandboxFolders) -> list[str]:
         arguments += ["--bind", str(folders.bound(name)), f"/{name}"]
     for name in LAYERED:
         if host.overlay:
-            up, work = folders.layer(name, "up"), folders.layer(name, "work")
-            arguments += ["--overlay-src", str(host.template / name)]
-            arguments += ["--overlay", str(up), str(work), f"/{name}"]
+            arguments += _overlay(host, folders, name, f"/{name}")
         else:
             arguments += ["--bind", str(folders.layer(name, "copy")), f"/{name}"]
     return arguments
@@ -152,11 +162,12 @@ def _volumes(volumes: Sequence[tuple[Mount, int | None]]) -> list[str]:
 
     Sandboxes wrote the way to a part.
     """
-    arguments = []
+    below = {"/" + top_of(mount) for mount, _ in volumes if mount.point.count("/") > 1}
+    arguments = [word for top in below for word in ("--tmpfs", top)]
     for mount, fd in volumes:
         source = ["--bind", str(mount.volume)] if fd is None else ["--bind-fd", str(fd)]
         arguments += [*source, mount.point]
-    return arguments
+    return [*arguments, *(word for top in below for word in ("--remount-ro", top))]
 
 
 def _kernel_views(host: Host) -> list[str]:
@@ -166,7 +177,18 @@ def _kernel_views(host: Host) -> list[str]:
     arguments += ["--remount-ro", "/dev"]
     arguments += ["--size", str(RUN_FOLDER), "--perms", "0755", "--tmpfs", "/run"]
     arguments += ["--ro-bind", str(host.agent), AGENT_INSIDE]
-    return [*arguments, "--dir", EXTRA, "--symlink", host.python.path, f"{EXTRA}/python"]
+    return arguments
+
+
+def _programs(host: Host) -> list[str]:
+    """Ours, in the place of those of the host's that need its other users or a /usr of one's own.
+
+    Where the host has none, last on the PATH.
+    """
+    arguments = ["--ro-bind", str(host.programs), EXTRA]
+    for name in host.replaced:
+        arguments += ["--ro-bind", str(host.programs / name), f"/usr/bin/{name}"]
+    return arguments
 
 
 def base_environment(host: Host, *, sandbox_id: str) -> dict[str, str]:
@@ -174,7 +196,7 @@ def base_environment(host: Host, *, sandbox_id: str) -> dict[str, str]:
 
     The sandbox's and the request's own variables are laid over it.
     """
-    path = f"{HOME}/.local/bin:{PATH}"
+    path = f"{OWN_PROGRAMS}:{PATH}"
     environment = {
         "HOME": HOME,
         "USER": "daytona",

@@ -23,7 +23,13 @@ from .egress.transparent import Catcher
 from .errors import EngineUnavailable, FileProblem, SandboxGone
 from .helper import Helper
 from .host import Owner
-from .installation import find_bwraps, find_python, install_agent
+from .installation import (
+    find_bwraps,
+    find_python,
+    install_agent,
+    install_programs,
+    replaced_programs,
+)
 from .leftovers import Leftovers
 from .limits import Resources
 from .mounts import BIND_DESCRIPTOR, Mount
@@ -353,6 +359,7 @@ async def first_that_works(
     """
     python = find_python(owner)
     agent = install_agent(folders.installed, python)
+    programs = install_programs(folders.installed, python)
     complaints: list[EngineUnavailable] = []
     for overlay, inotify_limits in ((True, True), (True, False), (False, True), (False, False)):
         for bwrap in find_bwraps(folders.installed, owner):
@@ -361,6 +368,8 @@ async def first_that_works(
                 bwrap,
                 python,
                 agent,
+                programs,
+                replaced_programs(),
                 template=folders.template,
                 python_place=folders.python,
                 overlay=overlay,

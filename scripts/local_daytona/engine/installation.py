@@ -15,6 +15,7 @@ from pathlib import Path
 
 from .errors import EngineUnavailable
 from .host import Owner
+from .rootfs import PYTHON_PLACE
 
 # Older releases let a symlink in a persisted root make the next start write on the host
 # (CVE-2026-87766). Our layout has no mount point on such storage, so an older one is still safe; a
@@ -23,6 +24,7 @@ FIXED_BWRAP = (0, 12)
 SYSTEM_FOLDERS = ("/usr/bin", "/usr/local/bin", "/bin")
 OLDEST_AGENT_PYTHON = (3, 8)
 COMMAND_TIMEOUT_S = 20
+PACKAGE_MANAGERS = ("apt", "apt-get", "dnf", "yum", "zypper", "pacman")
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ class Bwrap:
         return f"{self.kind} {'.'.join(str(part) for part in self.version)}"
 
 
-# On the fresh root tmpfs: a home folder's path would be a mount point on the sandbox's own storage.
-PYTHON_INSIDE = "/python"
+# On the root: a home folder's path would be a mount point on the sandbox's own storage.
+PYTHON_INSIDE = PYTHON_PLACE
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,23 @@ def install_agent(installed: Path, python: Python) -> Path:
     if python.prefix is None:  # its path here is its path inside
         compile_folder(target, python)
     return target
+
+
+def install_programs(installed: Path, python: Python) -> Path:
+    """The folder of programs that sandboxes have beside the host's, each name a file of its own."""
+    target = installed / "programs"
+    copy_public(Path(__file__).resolve().parent / "programs", target)
+    for name in PACKAGE_MANAGERS:
+        shutil.copy(target / "packages", target / name)
+    (target / "packages").unlink()
+    (target / "python").symlink_to(python.path)
+    return target
+
+
+def replaced_programs() -> tuple[str, ...]:
+    """Those that the host has too, in /usr/bin, as files: a link may lead to a busybox."""
+    found = [Path("/usr/bin") / name for name in ("sudo", "su", *PACKAGE_MANAGERS)]
+    return tuple(path.name for path in found if path.is_file() and not path.is_symlink())
 
 
 def compile_folder(folder: Path, python: Python) -> None:

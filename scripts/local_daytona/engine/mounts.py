@@ -14,9 +14,9 @@ from pathlib import Path
 
 from .copying import open_folder
 from .host import Owner
-from .rootfs import BOUND, HOME
+from .rootfs import BOUND, HOME, VOLUMES
 
-PLACE = "/.volumes"
+PLACE = f"/{VOLUMES}"
 ALLOWED = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]{1,128}){1,16}")
 # Top-level names that the sandbox's own system uses; everything else is free for mount points.
 SYSTEM = tuple("bin boot dev etc lib lib32 lib64 libx32 proc python run sbin sys usr var".split())
@@ -57,6 +57,11 @@ def place_of(path: str, volume_id: str, subpath: str) -> tuple[str, str | None]:
         part = ":" + subpath.replace("/", ":") if subpath else ""
         return f"{PLACE}/{volume_id}{part}", path
     return path, None
+
+
+def top_of(mount: Mount) -> str:
+    """The folder of the root that holds a mount point, or is it."""
+    return mount.point.split("/")[1]
 
 
 def checked_subpath(subpath: str) -> str:

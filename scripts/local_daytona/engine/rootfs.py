@@ -7,10 +7,13 @@ Rule that every function here keeps: no mount point ever lies on storage that a 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import shutil
 import stat
 import uuid
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +22,19 @@ from .copying import Budget, TreeCopy
 from .host import Owner
 
 HOME = "/home/daytona"
+OWN_PROGRAMS = f"{HOME}/.local/bin"  # where pip and npm put them: /usr is read-only
+EXTRA = "/run/bin"  # programs that Daytona's image has and this host has not; last on the PATH
+PYTHON_PLACE = "/python"  # of an interpreter outside /usr
 # One folder of the sandbox's own for each.
 BOUND = ("home", "root", "opt", "srv", "mnt", "media", "tmp")
 # Over the template: a copy-on-write layer, or a copy where overlays do not work.
 LAYERED = ("etc", "var")
+# The root itself, where overlays work; else it is read-only. What is mounted on it, or leads into
+# what is, lies in the template, and in no layer that a sandbox wrote.
+TOP = "top"
+LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+MOUNTED = (*BOUND, *LAYERED, "usr", "proc", "dev", "run")
+MADE_AT_START = ("python", VOLUMES := ".volumes")  # by bubblewrap, where they are needed
 
 # An allow list: host configuration that programs need, nothing that can hold a secret. Only what
 # everyone may read is copied.
@@ -45,6 +57,16 @@ GROUP = "daytona:x:0:\nnogroup:x:65534:\n"
 HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 # engine.namespace listens there where it may; elsewhere nobody does: lookups fail at once.
 RESOLVER = "nameserver 127.0.0.53\n"
+# Where links into /etc are looked for, how deep, and in which folders nobody has any.
+LINKING = {"/usr/lib": 4, "/usr/lib/jvm": 6, "/usr/share": 4, "/usr/local": 4}
+WITHOUT_LINKS = frozenset(
+    """
+        man doc locale zoneinfo icons i18n info help licenses terminfo modules firmware
+        node_modules site-packages dist-packages
+    """.split()
+)
+WITH_PASSWORDS = ("environment", "private")
+PASSWORD = re.compile(rb"<(password|passphrase)>\s*[^<\s]|://[^/\s:@]+:[^/\s:@]+@")
 ETC_WRITTEN = {
     "passwd": PASSWD,
     "group": GROUP,
@@ -88,6 +110,25 @@ class SandboxFolders:
                     found.rename(found.with_suffix(".aside"))
                 found.unlink(missing_ok=True)  # two names of one file cannot be renamed
 
+    def free_mount_points(self, owner: Owner, volumes: Iterable[str]) -> None:
+        """Let no name on which something is mounted lie in what the sandbox wrote of its root.
+
+        `volumes` are the top folders of those. Raises OSError, also where files are in the way of
+        one.
+        """
+        for part in ("up", "work"):
+            if not os.path.lexists(self.layer(TOP, part)):  # made by a server that had no such one
+                owner.make_folder(self.layer(TOP, part), 0o755)
+        top = self.layer(TOP, "up")
+        for name in {*LINKS, *MOUNTED, *MADE_AT_START} & set(os.listdir(top)):
+            remove(top / name)
+        for name in set(volumes) & set(os.listdir(top)):
+            try:
+                (top / name).unlink() if (top / name).is_symlink() else (top / name).rmdir()
+            except OSError:
+                reason = f"the snapshot has files at /{name}"
+                raise OSError(errno.ENOTEMPTY, reason) from None
+
     @property
     def running(self) -> Path:
         """Where the server notes which sandboxes run."""
@@ -111,6 +152,9 @@ def make_template(template: Path, owner: Owner) -> None:
         (etc / name).write_text(text)
         (etc / name).chmod(0o644)
     add_certificates(template, os.environ)
+    add_linked_settings(etc)
+    add_to_profile(etc / "profile")
+    make_top(owner.make_folder(template / TOP, 0o755))
     var = owner.make_folder(template / "var", 0o755)
     for name in VAR_FOLDERS:
         (var / name).mkdir(mode=0o755)
@@ -120,7 +164,62 @@ def make_template(template: Path, owner: Owner) -> None:
     give_tree(template, owner)
 
 
-def copy_readable(source: Path, target: Path) -> None:
+def make_top(top: Path) -> None:
+    """The root of every sandbox: mount points, and the host's links into /usr."""
+    for name in MOUNTED:
+        (top / name).mkdir(mode=0o755)
+    for name in LINKS:
+        path = Path("/") / name
+        if path.is_symlink():
+            (top / name).symlink_to(os.readlink(path))
+        elif path.is_dir():
+            (top / name).mkdir(mode=0o755)
+
+
+def add_to_profile(profile: Path) -> None:
+    """A login shell sets PATH anew, and would not find what only sandboxes have."""
+    if profile.is_file() and not profile.is_symlink():
+        with profile.open("a") as file:
+            file.write(f'\nexport PATH="{OWN_PROGRAMS}:$PATH:{PYTHON_PLACE}/bin:{EXTRA}"\n')
+
+
+def add_linked_settings(etc: Path) -> None:
+    """What /usr links to in /etc, such as Java's and Maven's settings: programs fail without it.
+
+    Only what everybody may read, and without passwords.
+    """
+    for folder, depth in LINKING.items():
+        for target in linked_into_etc(Path(folder), depth):
+            place = etc / target.relative_to("/etc")
+            if not os.path.lexists(place) and target.name not in WITH_PASSWORDS:
+                with contextlib.suppress(OSError):
+                    copy_readable(target, place, holds_password)
+
+
+def linked_into_etc(folder: Path, depth: int) -> Iterator[Path]:
+    """Targets of links below `folder`, in /etc."""
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return
+    for entry in entries:
+        if entry.is_symlink():
+            target = Path(os.path.normpath(folder / os.readlink(entry.path)))
+            if Path("/etc") in target.parents:
+                yield target
+        elif depth and entry.name not in WITHOUT_LINKS and entry.is_dir(follow_symlinks=False):
+            yield from linked_into_etc(Path(entry.path), depth - 1)
+
+
+def holds_password(path: Path) -> bool:
+    """Maven's settings may, and addresses of proxies; what an XML comment shows is an example."""
+    text = re.sub(rb"<!--.*?-->", b"", path.read_bytes(), flags=re.DOTALL)
+    return PASSWORD.search(text) is not None
+
+
+def copy_readable(
+    source: Path, target: Path, unless: Callable[[Path], bool] = lambda _: False
+) -> None:
     """Copy what everyone may read below `source`; symlinks stay, anything special is left out."""
     status = source.lstat() if os.path.lexists(source) else None
     if status is None:
@@ -131,8 +230,8 @@ def copy_readable(source: Path, target: Path) -> None:
     elif stat.S_ISDIR(status.st_mode) and status.st_mode & 0o005 == 0o005:
         target.mkdir(parents=True, exist_ok=True, mode=0o755)
         for entry in source.iterdir():
-            copy_readable(entry, target / entry.name)
-    elif stat.S_ISREG(status.st_mode) and status.st_mode & 0o004:
+            copy_readable(entry, target / entry.name, unless)
+    elif stat.S_ISREG(status.st_mode) and status.st_mode & 0o004 and not unless(source):
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
         target.chmod(0o755 if status.st_mode & 0o001 else 0o644)
@@ -185,7 +284,7 @@ def copy_kept(source: Path, target: Path, owner: Owner, budget: Budget, *, overl
 def add_work_folders(base: Path, owner: Owner) -> None:
     """What overlayfs needs beside the copied layers."""
     owner.make_folder(base / "work")
-    for name in LAYERED:
+    for name in (TOP, *LAYERED):
         owner.make_folder(SandboxFolders(base).layer(name, "work"), 0o755)
 
 
@@ -198,8 +297,16 @@ def _make_layers(folders: SandboxFolders, template: Path, owner: Owner, *, overl
         return
     for part in ("up", "work"):
         owner.make_folder(folders.base / part)
-        for name in LAYERED:
+        for name in (TOP, *LAYERED):
             owner.make_folder(folders.layer(name, part), 0o755)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link or a tree that hostile code wrote."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+    else:
+        remove_tree(path)
 
 
 def remove_tree(top: Path) -> None:

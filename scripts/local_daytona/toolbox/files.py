@@ -55,7 +55,7 @@ async def upload(toolbox: Toolbox, request: web.Request) -> web.Response:
 
 
 async def upload_one(toolbox: Toolbox, request: web.Request) -> web.Response:
-    """POST /files/upload-v2?path: the field `file` becomes that path.
+    """POST /files/upload-v2?path and the older /files/upload: the field `file` becomes that path.
 
     Signed upload links lead here.
     """

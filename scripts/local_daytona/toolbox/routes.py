@@ -203,6 +203,7 @@ TABLE: tuple[tuple[str, str, Operation], ...] = (
     ("POST", "/files/move", files.move),
     ("POST", "/files/permissions", files.permissions),
     ("GET", "/files/download", files.download_one),
+    ("POST", "/files/upload", files.upload_one),
     ("POST", "/files/upload-v2", files.upload_one),
     *git.TABLE,
 )

@@ -150,7 +150,6 @@ class Session:
                 await asyncio.wait_for(asyncio.shield(pumps), patience)
             await asyncio.wait((answer,), timeout=SETTLE_S)
             command.exit_code = exit_code(answer)
-            command.lost = command.exit_code is None
         finally:
             for waiting in (pumps, answer, shell_ended):
                 waiting.cancel()
@@ -161,6 +160,7 @@ class Session:
         if command.stdin is not None:
             os.close(command.stdin)
             command.stdin = None
+        command.lost = command.exit_code is None  # also where this was cancelled: the session goes
         command.ended.set()
         await command.log.finish()
         with contextlib.suppress(FileProblem, SandboxGone):

@@ -252,12 +252,13 @@ def test_what_cannot_be_begun_is_refused_at_the_post(
         ("RUN kill -9 $$", "exit code 137"),
         ('RUN ["/no/such/program"]', "No such file"),
         (
-            "WORKDIR /app",
+            "WORKDIR /usr/app",
             (
-                "line 3: WORKDIR /app: it cannot be made; "
+                "line 3: WORKDIR /usr/app: it cannot be made; "
                 "a sandbox of local Daytona has folders of its own in /home/daytona"
             ),
         ),
+        ("RUN apt-get update", "exit code 100"),
         ("USER postgres", "one user"),
         ("ENV broken", "NAME=value"),
         ("RUN \x00", "line 3"),

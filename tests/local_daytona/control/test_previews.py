@@ -26,6 +26,9 @@ KEY = "DAYTONA_SANDBOX_AUTH_KEY"
 MIB = 1024 * 1024
 
 
+NAVIGATION = {"Sec-Fetch-Mode": "navigate"}  # as a browser says that it shows a page
+
+
 def ask(
     url: str,
     path: str = "/",
@@ -149,7 +152,7 @@ def test_the_sdks_signed_link_opens_by_itself_until_it_is_expired(sdk: Any) -> N
 
         assert (signed.port, signed.sandbox_id) == (3000, sandbox.id)
         assert re.fullmatch("[a-z0-9]{16}", signed.token) is not None
-        assert opened.status == 302
+        assert opened.status == 200
         assert ask(signed.url, headers=cookie).status == 200
 
         sandbox.expire_signed_preview_url(3000, signed.token)
@@ -165,7 +168,7 @@ def test_the_sdks_signed_link_opens_by_itself_until_it_is_expired(sdk: Any) -> N
 def test_the_query_becomes_a_cookie_and_leaves_the_address(preview: Preview) -> None:
     """The token stays out of history and Referer; scripts of the page cannot read it."""
     token = preview.sign()
-    reply = ask(preview.url, f"//evil.example/?a=1&{KEY}={token}&b=%20")
+    reply = ask(preview.url, f"//evil.example/?a=1&{KEY}={token}&b=%20", headers=NAVIGATION)
     name, _, attributes = reply.headers["Set-Cookie"].partition("=")
 
     assert (reply.status, reply.headers["Location"]) == (
@@ -177,6 +180,23 @@ def test_the_query_becomes_a_cookie_and_leaves_the_address(preview: Preview) -> 
         part.strip() for part in attributes.split(";")
     }
     assert ask(preview.url, f"/?{KEY}={token}", method="POST", body=b"x").status == 200
+
+
+@pytest.mark.parametrize("port", [22, 80, 443, 3128])
+def test_what_this_server_listens_on_inside_is_no_preview(preview: Preview, port: int) -> None:
+    """Its proxy would answer, and a link would look as if the sandbox's own server did."""
+    link = preview.link(port)
+    reply = ask(link["url"], headers={"x-daytona-preview-token": link["token"]})
+
+    assert (reply.status, "nothing serves" in reply.json()["message"]) == (502, True)
+
+
+def test_a_client_that_keeps_no_cookies_gets_the_page_at_once(preview: Preview) -> None:
+    """curl, urlopen, and whoever checks a link before it is shown; the key stays outside."""
+    reply = ask(preview.url, f"/echo?a=1&{KEY}={preview.sign()}")
+
+    assert (reply.status, reply.json()["line"]) == (200, "GET /echo?a=1 HTTP/1.1")
+    assert reply.headers["Set-Cookie"].startswith(f"daytona-sandbox-auth-{preview.id}")
 
 
 def test_links_of_two_ports_live_side_by_side_in_one_browser(preview: Preview) -> None:
@@ -590,7 +610,7 @@ def test_nothing_listens_while_a_sandbox_is_stopped_and_its_links_work_again_aft
 
     assert ask(preview.url, headers={"x-daytona-preview-token": preview.token}).status == 401
     assert preview.link()["token"] != preview.token
-    assert ask(preview.url, f"/?{KEY}={token}").status == 302
+    assert ask(preview.url, f"/?{KEY}={token}").status == 200
 
 
 def test_a_signed_link_outlives_the_server(state_dir: Path) -> None:
@@ -604,7 +624,7 @@ def test_a_signed_link_outlives_the_server(state_dir: Path) -> None:
         assert second.request("POST", f"/api/sandbox/{created}/start").status == 200
         start_app(second, created)
 
-        assert ask(signed["url"], "/?" + urlsplit(signed["url"]).query).status == 302
+        assert ask(signed["url"], "/?" + urlsplit(signed["url"]).query).status == 200
         assert signed["token"].encode() not in b"".join(
             path.read_bytes() for path in state_dir.glob("local.sqlite*")
         )

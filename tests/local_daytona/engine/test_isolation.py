@@ -121,7 +121,7 @@ def test_writes_do_not_reach_the_host(inside: Any) -> None:
         assert not os.access(folder, os.X_OK) or not Path(folder, name).exists()
 
 
-@pytest.mark.parametrize("path", ["/usr/bin/planted", "/planted", "/dev/planted", "/bin/planted"])
+@pytest.mark.parametrize("path", ["/usr/bin/planted", "/dev/planted", "/bin/planted"])
 def test_the_system_is_read_only(inside: Any, path: str) -> None:
     """The host's programs are shared, so nobody inside may change them."""
     assert inside(try_to(f"open({path!r}, 'w')")) in ("OSError", "PermissionError")

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from local_daytona.engine.host import Owner
-from local_daytona.engine.rootfs import copy_readable, make_folders, make_template, remove_tree
+from local_daytona.engine.rootfs import (
+    copy_readable,
+    holds_password,
+    linked_into_etc,
+    make_folders,
+    make_template,
+    remove_tree,
+)
 
 DEEP = 3000  # deeper than Python's recursion limit and than the longest path
 
@@ -102,6 +109,33 @@ def test_only_what_everyone_may_read_is_copied(tmp_path: Path) -> None:
 
     assert sorted(path.name for path in (tmp_path / "target").rglob("*")) == ["link", "open"]
     assert (tmp_path / "target" / "link").is_symlink()
+
+
+def test_linked_settings_come_without_passwords(tmp_path: Path) -> None:
+    """What /usr links to in /etc may hold some: Maven's servers, a proxy's address."""
+    (tmp_path / "example").write_text("<!-- <password>x</password> --> <settings/>")
+    (tmp_path / "server").write_text("<server><password>x</password></server>")
+    (tmp_path / "proxy").write_text("http://me:x@proxy.example:3128")
+
+    assert [holds_password(tmp_path / name) for name in ("example", "server", "proxy")] == [
+        False,
+        True,
+        True,
+    ]
+
+
+def test_links_into_etc_are_found_to_a_depth(tmp_path: Path) -> None:
+    """Also relative ones; whole trees of manuals are not walked."""
+    (tmp_path / "lib" / "jvm" / "conf").mkdir(parents=True)
+    (tmp_path / "man").mkdir()
+    (tmp_path / "lib" / "jvm" / "conf" / "security").symlink_to("/etc/java/security")
+    up = "../" * len(tmp_path.parts)
+    (tmp_path / "lib" / "relative").symlink_to(f"{up}etc/maven")
+    (tmp_path / "lib" / "elsewhere").symlink_to("/usr/share/x")
+    (tmp_path / "man" / "page").symlink_to("/etc/alternatives/page")
+
+    assert set(linked_into_etc(tmp_path, 4)) == {Path("/etc/java/security"), Path("/etc/maven")}
+    assert set(linked_into_etc(tmp_path, 1)) == {Path("/etc/maven")}
 
 
 def test_copy_mode_starts_from_the_same_template(tmp_path: Path, me: Owner) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -201,3 +202,27 @@ def test_logs_of_an_unknown_command_are_404_on_both_ways(
 
     assert server.request("GET", path).status == 404
     assert server.request("GET", f"{path}?follow=true", headers=upgrade).status == 404
+
+
+@pytest.mark.parametrize("way", ["session", "stop", "delete"])
+def test_a_synchronous_command_whose_session_goes_is_an_error(
+    server: LocalServer, way: str
+) -> None:
+    """An answer without an exit code reads as success to clients."""
+    sandbox = server.create()["id"]
+    base = f"/toolbox/{sandbox}/process/session"
+    assert server.request("POST", base, body={"sessionId": "s"}).status == 201
+    command = {"command": "echo begun; sleep 60"}
+    with ThreadPoolExecutor(1) as client:
+        running = client.submit(server.request, "POST", f"{base}/s/exec", body=command)
+        until(lambda: server.request("GET", f"{base}/s").json()["commands"])
+        if way == "session":
+            server.request("DELETE", f"{base}/s")
+        elif way == "stop":
+            server.request("POST", f"/api/sandbox/{sandbox}/stop")
+        else:
+            server.request("DELETE", f"/api/sandbox/{sandbox}")
+        reply = running.result(30)
+
+    assert reply.status == 410
+    server.request("DELETE", f"/api/sandbox/{sandbox}")
