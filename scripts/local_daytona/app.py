@@ -119,13 +119,15 @@ async def mark_as_local(request: web.Request, response: web.StreamResponse) -> N
 
 
 async def unknown(request: web.Request) -> web.StreamResponse:
-    """Redirects doubled slashes (PROTOCOL.md, "Answers in general"); else a 501 or 404.
+    """Redirects doubled and last slashes (PROTOCOL.md, "Answers in general"); else a 501 or 404.
 
     The 501 is for Daytona's other routes.
     """
     if "//" in request.path:
         single = re.sub(r"/{2,}", "/", request.raw_path)
         raise web.HTTPPermanentRedirect(single)
+    if request.path.startswith("/toolbox/") and request.path.endswith("/"):
+        raise web.HTTPTemporaryRedirect(request.raw_path.rstrip("/"))
     sentence = refusal(request.path)
     if sentence is not None:
         raise ApiError(501, sentence, code="NOT_IMPLEMENTED")

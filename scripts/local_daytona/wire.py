@@ -13,6 +13,7 @@ API = "DAYTONA_API"
 LOCAL_HEADER = "X-Daytona-Local"  # in every answer, so that nobody takes this for the cloud
 # The SDK maps `code` to its own error classes only when this is the source.
 DAEMON = "DAYTONA_DAEMON"
+BAD_BODY = "INVALID_REQUEST_BODY"  # the daemon's code for a body that lacks a field
 REASONS = {
     400: "Bad Request",
     401: "Unauthorized",
@@ -91,27 +92,34 @@ def nothing(status: int) -> web.Response:
 
 
 class Fields:
-    """A JSON object or a query string, read by type; a surprise is a 400 that names the field."""
+    """A JSON object or a query string, read by type; a surprise is a 400 that names the field.
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    Its `code` is Daytona's for a body, or for a query.
+    """
+
+    def __init__(self, values: Mapping[str, Any], code: str = "BAD_REQUEST") -> None:
         self._values = values
+        self._code = code
 
     @classmethod
     async def of_body(cls, request: web.Request) -> Fields:
         data = await request.read()
         if not data:
-            return cls({})
+            return cls({}, BAD_BODY)
         try:
             values = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise ApiError(400, f"the body is not JSON: {error}") from None
+            raise ApiError(400, f"the body is not JSON: {error}", code=BAD_BODY) from None
         if not isinstance(values, dict):
-            raise ApiError(400, "the body must be a JSON object")
-        return cls(values)
+            raise ApiError(400, "the body must be a JSON object", code=BAD_BODY)
+        return cls(values, BAD_BODY)
 
     @classmethod
     def of_query(cls, request: web.Request) -> Fields:
         return cls(request.query)
+
+    def _refused(self, message: str) -> ApiError:
+        return ApiError(400, message, code=self._code)
 
     def has(self, name: str) -> bool:
         return self._values.get(name) is not None
@@ -125,7 +133,7 @@ class Fields:
         if value is None and default is not None:
             return default
         if not isinstance(value, str):
-            raise ApiError(400, f"{name} must be a string")
+            raise self._refused(f"{name} must be a string")
         return as_text(value, name)
 
     def integer(self, name: str, default: int, *, least: int = 0, most: int = 2**31 - 1) -> int:
@@ -135,7 +143,7 @@ class Fields:
         if isinstance(value, str):
             value = integer(value, name)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise ApiError(400, f"{name} must be a whole number from {least} to {most}")
+            raise self._refused(f"{name} must be a whole number from {least} to {most}")
         return value
 
     def boolean(self, name: str, default: bool = False) -> bool:
@@ -145,7 +153,7 @@ class Fields:
         if isinstance(value, str) and value.lower() in ("true", "false"):
             return value.lower() == "true"
         if not isinstance(value, bool):
-            raise ApiError(400, f"{name} must be true or false")
+            raise self._refused(f"{name} must be true or false")
         return value
 
     def texts(self, name: str) -> dict[str, str]:
@@ -154,7 +162,7 @@ class Fields:
         if value is None:
             return {}
         if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-            raise ApiError(400, f"{name} must be an object of strings")
+            raise self._refused(f"{name} must be an object of strings")
         return {as_text(key, name): as_text(item, name) for key, item in value.items()}
 
     def list_of_texts(self, name: str) -> list[str]:
@@ -162,8 +170,20 @@ class Fields:
         if value is None:
             return []
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise ApiError(400, f"{name} must be a list of strings")
+            raise self._refused(f"{name} must be a list of strings")
         return [as_text(item, name) for item in value]
+
+    def scalars(self, name: str) -> dict[str, str]:
+        """An object whose values are strings, or as text what is none; {} when absent."""
+        value = self._values.get(name)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise self._refused(f"{name} must be an object")
+        texts = {
+            key: item if isinstance(item, str) else json.dumps(item) for key, item in value.items()
+        }
+        return {as_text(key, name): as_text(item, name) for key, item in texts.items()}
 
 
 def as_text(value: str, name: str) -> str:

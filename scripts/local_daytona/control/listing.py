@@ -7,7 +7,8 @@ import binascii
 import datetime
 import json
 import re
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -17,6 +18,14 @@ from .records import TARGET, Record
 
 PAGE_SIZE, LARGEST_PAGE = 100, 200
 FRACTION = re.compile(r"\.\d+")  # of a second; strptime has one format with it and another without
+# SandboxState of Daytona's description that one may ask for: what is destroyed is in no list.
+STATES = tuple(
+    """
+        creating restoring destroying started stopped starting stopping error build_failed
+        pending_build building_snapshot unknown pulling_snapshot archived archiving resizing
+        snapshotting forking pausing paused resuming
+    """.split()
+)
 SORT_KEYS: dict[str, Callable[[Record], Any]] = {
     "name": lambda record: record.name,
     "cpu": lambda record: record.cpu,
@@ -44,6 +53,7 @@ def matches(record: Record, request: web.Request, *, minute: float) -> bool:
     Prefixes of id and name, all labels, any of the states and the like, sizes and times from, to.
     """
     query = Fields.of_query(request)
+    refuse_unknown_states(request.query.getall("states", []))
     choices = {"states": record.state, "snapshots": record.snapshot, "regionIds": TARGET}
     flags = {"isPublic": record.public, "isRecoverable": record.recoverable}
     sizes = {"Cpu": record.cpu, "MemoryGiB": record.memory, "DiskGiB": record.disk}
@@ -52,19 +62,27 @@ def matches(record: Record, request: web.Request, *, minute: float) -> bool:
         "lastEvent": record.last_activity_at,
         "autoDestroyAt": record.expires_at(minute),
     }
-    return (
-        record.id.startswith(query.text("id", "").lower())
-        and record.name.lower().startswith(query.text("name", "").lower())
-        and wanted_labels(query.text("labels", "{}")).items() <= record.labels.items()
-        and all(value in request.query.getall(name, [value]) for name, value in choices.items())
-        and all(query.boolean(name, value) == value for name, value in flags.items())
-        and all(has_size(query, name, value) for name, value in sizes.items())
-        and all(has_time(query, name, value) for name, value in times.items())
-    )
+    found = [  # all of them are read: a senseless one is a 400 whatever the others say
+        record.id.startswith(query.text("id", "").lower()),
+        record.name.lower().startswith(query.text("name", "").lower()),
+        wanted_labels(query.text("labels", "{}")).items() <= record.labels.items(),
+        *(value in request.query.getall(name, [value]) for name, value in choices.items()),
+        *(query.boolean(name, value) == value for name, value in flags.items()),
+        *(has_size(query, name, value) for name, value in sizes.items()),
+        *(has_time(query, name, value) for name, value in times.items()),
+    ]
+    return all(found)
+
+
+def refuse_unknown_states(states: Sequence[str]) -> None:
+    unknown = next((state for state in states if state not in STATES), None)
+    if unknown is not None:
+        raise ApiError(400, f"states has {unknown!r}; they are {', '.join(STATES)}")
 
 
 def has_size(query: Fields, name: str, value: int) -> bool:
-    return query.integer(f"min{name}", value) <= value <= query.integer(f"max{name}", value)
+    least, most = (query.integer(f"{end}{name}", value, least=1) for end in ("min", "max"))
+    return least <= value <= most
 
 
 def has_time(query: Fields, name: str, value: float | None) -> bool:
@@ -128,15 +146,17 @@ def in_order(
     key = keys.get(query.text("sort", default))
     if key is None:
         raise ApiError(400, f"sort must be one of {', '.join(keys)}")
-    descending = query.text("order", "desc").lower() == "desc"
-    return sorted(found, key=lambda record: (key(record), record.id), reverse=descending)
+    order = query.text("order", "desc").lower()
+    if order not in ("asc", "desc"):
+        raise ApiError(400, "order must be asc or desc")
+    return sorted(found, key=lambda record: (key(record), record.id), reverse=order == "desc")
 
 
 def after_cursor(ordered: list[Record], cursor: str) -> int:
     if not cursor:
         return 0
     try:
-        last = base64.urlsafe_b64decode(cursor.encode()).decode()
+        last = str(uuid.UUID(base64.urlsafe_b64decode(cursor.encode()).decode()))
     except (binascii.Error, ValueError):
         raise ApiError(400, "cursor is not one this server gave") from None
     places = [place for place, record in enumerate(ordered) if record.id == last]

@@ -15,17 +15,19 @@ from aiohttp import web
 from ..wire import ApiError, Fields, answer, integer, now
 from . import network
 from .builds import OWN_USERS, Builds, plan_of
+from .configuration import LONGEST_INTERVAL_MIN
 from .listing import matches, numbered_page, one_page
+from .names import checked_name
 from .records import DEFAULT_AUTO_ARCHIVE_MIN, DEFAULT_AUTO_STOP_MIN, NO_AUTO_DELETE, TARGET, Record
 from .sandboxes import Entry, Sandboxes, new_id
 from .snapshots import DEFAULT, SEEDED, Snapshot, Snapshots, requested_size
 from .volumes import Volumes
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+ENV_NAME = re.compile(r"[^=\x00]+")
 LANGUAGES = ("python", "typescript", "javascript")
 LANGUAGE_LABEL = "code-toolbox-language"
 SIZES = ("cpu", "memory", "disk")
+LEAST = -(2**31)
 LARGEST_ENV = 64 * 1024  # it travels with every exec in one message of 128 KiB
 # What only the cloud can do, with the way out; a 501 at create rather than ignored.
 CLOUD_ONLY = {
@@ -74,8 +76,14 @@ class ControlRoutes:
             web.post(one + "/stop", self.stop),
             web.put(one + "/labels", self.set_labels),
             web.post(one + "/autostop/{minutes}", self.set_interval("auto_stop_interval")),
-            web.post(one + "/autoarchive/{minutes}", self.set_interval("auto_archive_interval")),
-            web.post(one + "/autodelete/{minutes}", self.set_interval("auto_delete_interval", -1)),
+            web.post(
+                one + "/autoarchive/{minutes}",
+                self.set_interval("auto_archive_interval", archive_interval),
+            ),
+            web.post(
+                one + "/autodelete/{minutes}",
+                self.set_interval("auto_delete_interval", least=LEAST),
+            ),
             web.post(one + "/ttl/{minutes}", self.set_ttl),
             web.post(one + "/last-activity", self.refresh_activity),
             web.get(one + "/toolbox-proxy-url", self.toolbox_url),
@@ -122,6 +130,9 @@ class ControlRoutes:
     def _wanted(self, request: web.Request) -> builtins.list[Record]:
         minute = self._sandboxes.minute
         records = [entry.record for entry in self._sandboxes]
+        matches(
+            Record("", "", "", 1, 1, 1), request, minute=minute
+        )  # for its 400: there may be none
         return [record for record in records if matches(record, request, minute=minute)]
 
     async def delete(self, request: web.Request) -> web.Response:
@@ -135,15 +146,17 @@ class ControlRoutes:
 
     async def set_labels(self, request: web.Request) -> web.Response:
         entry = self._find(request)
-        labels = checked_labels((await Fields.of_body(request)).texts("labels"))
+        labels = checked_labels((await Fields.of_body(request)).scalars("labels"))
         await self._sandboxes.change(entry, labels=labels)
         return answer({"labels": labels})
 
-    def set_interval(self, field: str, least: int = 0) -> Callable[[web.Request], Any]:
-        """A handler that sets this field of the record, to `least` minutes or more."""
+    def set_interval(
+        self, field: str, meant: Callable[[int], int] = int, *, least: int = 0
+    ) -> Callable[[web.Request], Any]:
+        """A handler that sets this field of the record, to what Daytona makes of the minutes."""
 
         async def handler(request: web.Request) -> web.Response:
-            values = {field: path_minutes(request, least=least)}
+            values = {field: meant(path_minutes(request, least=least))}
             return self._shown(await self._sandboxes.change(self._find(request), **values))
 
         return handler
@@ -182,9 +195,7 @@ def new_record(fields: Fields, base: Snapshot) -> Record:
     """A record from a create request that starts from `base`; raises the 400."""
     size = requested_size(fields, base.resources)
     sandbox_id = new_id()
-    name = fields.text("name", sandbox_id) or sandbox_id
-    if not NAME.fullmatch(name):
-        raise ApiError(400, f"name must match {NAME.pattern}")
+    name = checked_name(fields.text("name", "") or sandbox_id)
     moment = now()
     return Record(
         id=sandbox_id,
@@ -196,17 +207,25 @@ def new_record(fields: Fields, base: Snapshot) -> Record:
         cpu=size.cpu,
         memory=size.memory,
         disk=size.disk,
-        env=checked_env(fields.texts("env")),
-        labels=checked_labels(fields.texts("labels")),
+        env=checked_env(fields.scalars("env")),
+        labels=checked_labels(fields.scalars("labels")),
         public=fields.boolean("public"),
         **network.at_create(fields),
         auto_stop_interval=fields.integer("autoStopInterval", DEFAULT_AUTO_STOP_MIN),
-        auto_archive_interval=fields.integer("autoArchiveInterval", DEFAULT_AUTO_ARCHIVE_MIN),
-        auto_delete_interval=fields.integer("autoDeleteInterval", NO_AUTO_DELETE, least=-1),
+        auto_archive_interval=archive_interval(
+            fields.integer("autoArchiveInterval", DEFAULT_AUTO_ARCHIVE_MIN)
+        ),
+        # Whatever is negative switches it off.
+        auto_delete_interval=fields.integer("autoDeleteInterval", NO_AUTO_DELETE, least=LEAST),
         ttl_minutes=fields.integer("ttlMinutes", 0),
         ttl_from=moment,
         created_at=moment,
     )
+
+
+def archive_interval(minutes: int) -> int:
+    """0 and what is too long are the longest."""
+    return min(minutes or LONGEST_INTERVAL_MIN, LONGEST_INTERVAL_MIN)
 
 
 def refuse_cloud_only(fields: Fields) -> None:

@@ -204,7 +204,8 @@ class Sandboxes:
             mounts=self._mounts(record),
         )
         entry.box = box
-        env = {**record.image_env, **record.env}
+        own = {"DAYTONA_SANDBOX_SNAPSHOT": record.snapshot} if record.snapshot else {}
+        env = {**own, **record.image_env, **record.env}
         entry.toolbox = Toolbox(box, env=env, work_dir=record.work_dir or HOME)
         entry.watcher = asyncio.create_task(self._watch(entry, box))
         record.last_activity_at = now()

@@ -403,10 +403,18 @@ class Box:
         self._exits[key] = exited
         return key, exited
 
-    async def kill(self, running: Running, number: int = signal.SIGKILL) -> None:
-        """Signal the process and all that it started, double-forked children included."""
-        with contextlib.suppress(SandboxGone):
-            await self._ask("kill", key=running.key, signal=int(number))
+    async def kill(
+        self, running: Running, number: int = signal.SIGKILL, *, alone: bool = False
+    ) -> int:
+        """Signal the process and, unless `alone`, all that it started, double-forked ones included.
+
+        With 0 as the signal nothing is sent. Returns how many processes there were.
+        """
+        try:
+            answer = await self._ask("kill", key=running.key, signal=int(number), alone=alone)
+        except SandboxGone:
+            return 0
+        return self._number_in(answer, "found")
 
     async def open_file(self, path: str, mode: str) -> int:
         """A descriptor of a regular file, opened inside; raises FileProblem.

@@ -199,12 +199,11 @@ def base_environment(host: Host, *, sandbox_id: str) -> dict[str, str]:
     path = f"{OWN_PROGRAMS}:{PATH}"
     environment = {
         "HOME": HOME,
-        "USER": "daytona",
-        "LOGNAME": "daytona",
         "SHELL": "/bin/bash",
         "LANG": "C.UTF-8",
         "PATH": f"{path}:{PYTHON_INSIDE}/bin:{EXTRA}" if host.python.prefix else f"{path}:{EXTRA}",
         "DAYTONA_SANDBOX_ID": sandbox_id,
+        "DAYTONA_SANDBOX_USER": "daytona",
         # /usr is read-only: pip falls back to ~/.local, if it may.
         "PIP_BREAK_SYSTEM_PACKAGES": "1",
         "PIP_ROOT_USER_ACTION": "ignore",  # uid 0 is the sandbox's only user

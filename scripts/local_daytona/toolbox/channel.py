@@ -32,16 +32,19 @@ class Channel:
         self.gone = asyncio.Event()
 
     @classmethod
-    async def accept(cls, request: web.Request, *, protocol: str = "") -> Channel:
+    async def accept(
+        cls, request: web.Request, *, protocol: str = "", largest: int = LARGEST_MESSAGE
+    ) -> Channel:
         """Upgrade the request, which required() let through.
 
-        `protocol` is chosen if it was offered, else any that was.
+        `protocol` is chosen if it was offered, else any that was. A message of more than `largest`
+        bytes ends the connection.
         """
         choices = offered(request)
         socket = web.WebSocketResponse(
             heartbeat=HEARTBEAT_S,
             timeout=CLOSE_S,
-            max_msg_size=LARGEST_MESSAGE,
+            max_msg_size=largest,
             compress=False,
             protocols=(protocol,) if protocol in choices else choices,
         )

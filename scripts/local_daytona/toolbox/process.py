@@ -27,6 +27,8 @@ INTERPRETERS = {"python": ("python3", "-u", "-"), "javascript": ("node", "-")}
 # On the code's own first line, whose number a stack trace shows.
 WITHOUT_DASH = "process.argv.splice(1, 1); "
 COULD_NOT_START = -1
+LONGEST_TIMEOUT_S = 2**32 - 1
+LONGEST_WAIT_S = 366 * 24 * 3600  # an event loop's clock takes no more
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ async def execute(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
         script=command.encode(),
         env=fields.texts("envs"),
         cwd=cwd,
-        timeout_s=fields.integer("timeout", 0),
+        timeout_s=fields.integer("timeout", 0, most=LONGEST_TIMEOUT_S),
     )
     return await answer_long(request, {"exitCode": ended.exit_code, "result": ended.output})
 
@@ -112,7 +114,8 @@ async def run(
         os.close(stdin_w)
         os.close(out_r)
         if isinstance(error.__context__, FileProblem):
-            return Ended(COULD_NOT_START, f"{error.message}\n")
+            reason = error.__context__.strerror or "failed"
+            return Ended(COULD_NOT_START, f"fork/exec {argv[0]}: {reason[:1].lower()}{reason[1:]}")
         raise
     finally:
         os.close(stdin_r)
@@ -137,7 +140,7 @@ async def collect(toolbox: Toolbox, running: Running, out: int, *, timeout_s: in
     # A program may close its output and run on: the timeout is for both.
     ending = asyncio.gather(reader, asyncio.shield(running.exited))
     try:
-        output, code = await asyncio.wait_for(ending, timeout_s or None)
+        output, code = await asyncio.wait_for(ending, min(timeout_s, LONGEST_WAIT_S) or None)
     except asyncio.TimeoutError:
         await toolbox.box.kill(running, signal.SIGKILL)
         message, reason = "request timeout: command execution timeout", "PROCESS_EXECUTION_TIMEOUT"

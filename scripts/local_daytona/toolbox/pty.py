@@ -12,7 +12,7 @@ from aiohttp import web
 from ..wire import DAEMON, ApiError, Fields, answer
 from . import channel
 from .channel import Channel, first_of
-from .terminals import End, Size, Terminal
+from .terminals import LARGEST_INPUT, End, Size, Terminal
 from .toolbox import Toolbox
 
 EXIT_CONTROL = "X-Daytona-Pty-Exit-Control"  # of clients that understand the `exited` message
@@ -38,15 +38,34 @@ async def create_connect(toolbox: Toolbox, request: web.Request) -> web.StreamRe
     query = Fields.of_query(request)
     cwd, envs = cwd_of(toolbox, query), environment_of(request)
     terminal = toolbox.terminals.add(query, cwd=cwd, envs=envs)
-    await toolbox.terminals.start(terminal)
+    try:
+        await toolbox.terminals.start(terminal)
+    except ApiError as error:
+        return await refuse(request, error.message)
     return await attach(terminal, request)
 
 
 async def connect(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
+    """WS /process/pty/{id}/connect: an unknown one is told over the WebSocket, as the daemon does.
+
+    The SDK takes that for an error, and an HTTP status for a failed handshake.
+    """
     channel.required(request)
-    terminal = toolbox.terminals.find(request.match_info["terminal"])
-    await terminal.start()
+    try:
+        terminal = toolbox.terminals.find(request.match_info["terminal"])
+        await terminal.start()
+    except ApiError as error:
+        return await refuse(request, f"Failed to connect to PTY session: {error.message}")
     return await attach(terminal, request)
+
+
+async def refuse(request: web.Request, reason: str) -> web.StreamResponse:
+    """Accept, say why there is no terminal, and hang up without a word of goodbye."""
+    client = await Channel.accept(request, protocol=EXIT_CONTROL)
+    await client.send(json.dumps({"type": "control", "status": "error", "error": reason}))
+    if request.transport is not None:
+        request.transport.close()
+    return client.socket
 
 
 async def list_all(toolbox: Toolbox, _request: web.Request) -> web.Response:
@@ -59,8 +78,12 @@ async def get(toolbox: Toolbox, request: web.Request) -> web.Response:
 
 async def resize(toolbox: Toolbox, request: web.Request) -> web.Response:
     fields = await Fields.of_body(request)
-    terminal = toolbox.terminals.find(request.match_info["terminal"])
-    terminal.resize(Size.required(fields))
+    terminal_id = request.match_info["terminal"]
+    if not toolbox.terminals.has(terminal_id):
+        message = f"PTY session {terminal_id} not found"
+        raise ApiError(410, message, code="SESSION_ENDED", source=DAEMON)
+    terminal = toolbox.terminals.find(terminal_id)
+    terminal.resize(Size.changed(fields))
     return answer(terminal.as_json())
 
 
@@ -77,7 +100,7 @@ async def attach(terminal: Terminal, request: web.Request) -> web.StreamResponse
     """
     tells_exit = EXIT_CONTROL in channel.offered(request)
     try:
-        client = await Channel.accept(request, protocol=EXIT_CONTROL)
+        client = await Channel.accept(request, protocol=EXIT_CONTROL, largest=LARGEST_INPUT)
         await client.send(json.dumps({"type": "control", "status": "connected"}))
         terminal.clients.add(client)
     finally:
@@ -99,7 +122,10 @@ async def say_goodbye(
     if end.exit_code is None:
         return await client.close(channel.GOING_AWAY, end.reason)
     if tells_exit:
-        await client.send(json.dumps({"type": "control", "status": "exited", **end.as_json()}))
+        told = {"type": "control", "status": "exited", **end.as_json()}
+        if end.reason:
+            told["exitReason"] = f"({end.reason})"
+        await client.send(json.dumps(told))
     code = channel.NORMAL if end.exit_code == 0 else channel.FAILED
     return await client.close(code, json.dumps(end.as_json()))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Awaitable, Callable
 
 from aiohttp import WSCloseCode, web
@@ -11,12 +12,13 @@ from aiohttp import WSCloseCode, web
 from ..control.sandboxes import Sandboxes
 from ..engine.rootfs import HOME
 from ..long_answers import answer_long
-from ..wire import ApiError, Fields, answer, nothing
+from ..wire import BAD_BODY, ApiError, Fields, answer, nothing
 from . import channel, files, git, interpreter, process, pty
 from .channel import Channel
-from .sessions import ENTRYPOINT, Command, Session, logs_json
+from .sessions import ENTRYPOINT, Command, Session, logs_json, refuse_entrypoint
 from .toolbox import Toolbox, inside
 
+Json = dict[str, object]
 Operation = Callable[[Toolbox, web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -48,7 +50,7 @@ async def create_session(toolbox: Toolbox, request: web.Request) -> web.Response
 
 async def list_sessions(toolbox: Toolbox, _request: web.Request) -> web.Response:
     listed = [session for session in toolbox.sessions if session.id != ENTRYPOINT]
-    return answer([session_json(session.id, session.commands) for session in listed])
+    return answer(shuffled([session_json(session.id, session.commands) for session in listed]))
 
 
 async def get_session(toolbox: Toolbox, request: web.Request) -> web.Response:
@@ -85,7 +87,7 @@ async def session_exec(toolbox: Toolbox, request: web.Request) -> web.StreamResp
     if not text.strip():
         raise ApiError(400, "command is required")
     later = fields.boolean("runAsync") or fields.boolean("async")
-    session = toolbox.sessions.find(request.match_info["session"])
+    session = toolbox.sessions.to_run_in(request.match_info["session"])
     command = await session.run(text, wait=not later, echo=not fields.boolean("suppressInputEcho"))
     if later:
         return answer({"cmdId": command.id}, status=202)
@@ -101,6 +103,9 @@ async def get_command(toolbox: Toolbox, request: web.Request) -> web.Response:
 
 async def send_input(toolbox: Toolbox, request: web.Request) -> web.Response:
     data = (await Fields.of_body(request)).text("data")
+    refuse_entrypoint(request.match_info["session"], "can't send input to entrypoint session")
+    if not data:
+        raise ApiError(400, "data is required", code=BAD_BODY)
     session, command = found_command(toolbox, request)
     await session.send_input(command, data)
     return nothing(204)
@@ -113,13 +118,14 @@ async def command_logs(toolbox: Toolbox, request: web.Request) -> web.StreamResp
 
 
 async def logs_of(toolbox: Toolbox, command: Command, request: web.Request) -> web.StreamResponse:
-    if not Fields.of_query(request).boolean("follow"):
-        return await answer_long(request, await asyncio.to_thread(logs_json, command))
     socket = web.WebSocketResponse(heartbeat=30)
-    if not socket.can_prepare(request):
-        raise ApiError(400, "follow=true needs a WebSocket")
+    if not socket.can_prepare(request):  # also with follow=true: what there is until now
+        return await answer_long(request, await asyncio.to_thread(logs_json, command))
     await socket.prepare(request)
-    await follow(toolbox, command, socket)
+    if Fields.of_query(request).boolean("follow"):
+        await follow(toolbox, command, socket)
+    else:
+        await socket.close(code=WSCloseCode.OK)
     return socket
 
 
@@ -160,7 +166,12 @@ def found_command(toolbox: Toolbox, request: web.Request) -> tuple[Session, Comm
 
 def session_json(session_id: str, commands: dict[str, Command]) -> dict[str, object]:
     shown = [command.as_json() for command in commands.values()]
-    return {"sessionId": session_id, "commands": shown}
+    return {"sessionId": session_id, "commands": shuffled(shown)}
+
+
+def shuffled(listed: list[Json]) -> list[Json]:
+    """The daemon lists a map, in no order: whoever relies on one is to notice it here."""
+    return random.sample(listed, len(listed))
 
 
 PTY = "/process/pty/{terminal}"

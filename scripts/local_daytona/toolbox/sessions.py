@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ..engine.box import Running, chunks, read_all
 from ..engine.errors import FileProblem, SandboxGone
 from ..long_answers import decoded
-from ..wire import DAEMON, ApiError
+from ..wire import BAD_BODY, DAEMON, ApiError
 from .log import LONGEST_LINE, STDERR, STDOUT, Log, split
 from .shell import feed, shell
 
@@ -28,10 +28,16 @@ if TYPE_CHECKING:
 
 RUN_FOLDER = "/run/sessions"  # inside, on a tmpfs of its own; scripts and FIFOs of the commands
 KILL_GRACE_S = 1.0
+END_GRACE_S, END_LOOK_S = 5.0, 0.05  # for what a deleted session started, to end by SIGTERM
 INPUT_TIMEOUT_S = 5.0
 SETTLE_S = 0.1  # for what a shell wrote just before it ended
 ENTRYPOINT = "entrypoint"
-SESSION_ID = re.compile(r"[^/\x00]{1,200}")
+SESSION_ID = re.compile(r"[^\x00]{1,1000}")
+# In the daemon's shell it waits for the wrapper's own children too, for ever.
+NO_BARE_WAIT = (
+    'wait() {{ if [ $# -gt 0 ]; then {builtin} wait "$@"; else echo \'wait: without a process it'
+    " never ends in a session of Daytona: name what to wait for' >&2; return 1; fi; }}\n"
+)
 TYPED_LOG_LIMIT = 16 * 1024 * 1024  # bytes of a log that one JSON answer may hold
 
 
@@ -69,6 +75,7 @@ class Session:
         self._stdin = -1
         self._tasks: set[asyncio.Task[None]] = set()
         self.over = False
+        self._deleted = False
 
     async def open(self) -> None:
         """Start the shell; raises FileProblem or SandboxGone."""
@@ -89,6 +96,8 @@ class Session:
             os.close(null)
         os.set_blocking(self._stdin, False)
         self._background(self._watch())
+        builtin = "command" if shell().endswith("/sh") else "builtin"
+        await feed(os.dup(self._stdin), NO_BARE_WAIT.format(builtin=builtin).encode())
 
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -132,6 +141,12 @@ class Session:
         # In a plain sh, a bad script that is sourced by a bare `.` would end the shell.
         dot = "command ." if shell().endswith("/sh") else "."
         source = f"{{ {dot} {place}/script; }} <{stdin} >{place}/out 2>{place}/err"
+        # As the daemon's wrapper does before each command: its variables, and signals that would
+        # end the shell.
+        source = (
+            f"trap : HUP INT TERM; dir={place} log={place}/output.log sp={place}/out"
+            f" ep={place}/err ip={place}/in ip_pid=$$; {source}"
+        )
         await feed(os.dup(self._stdin), f"{source}; echo $? >{place}/code\n".encode())
 
     async def _follow(
@@ -167,8 +182,13 @@ class Session:
             await self._toolbox.box.files("delete", path=folder, recursive=True)
 
     async def wait(self, command: Command) -> None:
-        """Until the command and its log are complete; raises the 410 when the shell ended first."""
+        """Until the command and its log are complete.
+
+        Raises the 410 when the shell ended first, the 500 when the session was deleted.
+        """
         await command.ended.wait()
+        if command.lost and self._deleted:
+            raise not_executed("session cancelled")
         if command.lost:
             raise session_ended()
 
@@ -189,15 +209,26 @@ class Session:
             raise ApiError(409, "the command does not read its input", source=DAEMON) from None
 
     async def close(self) -> None:
-        """SIGTERM to the shell and all that it started, a grace, SIGKILL.
+        """SIGTERM to all that the shell started, a grace, SIGKILL.
 
-        Every log ends, every stream closes.
+        Every log ends, every stream closes. The shell is stopped meanwhile: it would write into the
+        log how its programs ended, and go on with the command.
         """
+        self.over = self._deleted = True
+        await self._toolbox.box.kill(self._running, signal.SIGSTOP, alone=True)
         await self._toolbox.box.kill(self._running, signal.SIGTERM)
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._running.exited), KILL_GRACE_S)
+            await asyncio.wait_for(self._until_alone(), END_GRACE_S)
         await self._toolbox.box.kill(self._running, signal.SIGKILL)
         await self.abandon()
+
+    async def _until_alone(self) -> None:
+        """Nothing tells when the last of them ends."""
+        while True:
+            found = await self._toolbox.box.kill(self._running, 0)
+            if found <= (not self._running.exited.done()):
+                return
+            await asyncio.sleep(END_LOOK_S)
 
     async def abandon(self) -> None:
         """Let go of everything on the server's side; the caller ends the processes."""
@@ -226,14 +257,17 @@ class Sessions:
         return iter(self._sessions.values())
 
     async def create(self, session_id: str) -> None:
-        """Raises the 409 for a known id, the 400 for one that cannot be in a path."""
+        """Raises the 409 for a known id, the 400 for what is none, or the entrypoint's."""
         if not SESSION_ID.fullmatch(session_id):
-            raise ApiError(
-                400, "sessionId must be 1 to 200 characters without a slash", source=DAEMON
-            )
+            message = "sessionId must be 1 to 1000 characters"
+            raise ApiError(400, message, code=BAD_BODY, source=DAEMON)
+        refuse_entrypoint(session_id, "the session ID is reserved and cannot be created")
+        await self._create(session_id)
+
+    async def _create(self, session_id: str) -> None:
         if session_id in self._sessions or session_id in self._opening:
             message = f"session {session_id} already exists"
-            raise ApiError(409, message, code="SESSION_ALREADY_EXISTS", source=DAEMON)
+            raise ApiError(409, message, code="CONFLICT", source=DAEMON)
         session = Session(self._toolbox, session_id)
         self._opening.add(session_id)
         try:
@@ -251,7 +285,7 @@ class Sessions:
         One that cannot start is no reason to have no sandbox.
         """
         with contextlib.suppress(FileProblem, SandboxGone):
-            await self.create(ENTRYPOINT)
+            await self._create(ENTRYPOINT)
             await self.find(ENTRYPOINT).run(shlex.join(argv), wait=False, echo=False)
 
     def entrypoint(self) -> Command | None:
@@ -263,7 +297,7 @@ class Sessions:
         session = self._sessions.get(session_id)
         if session is None:
             message = f"session {session_id} not found"
-            raise ApiError(404, message, code="SESSION_NOT_FOUND", source=DAEMON)
+            raise ApiError(404, message, code="PROCESS_NOT_FOUND", source=DAEMON)
         return session
 
     def find_command(self, session_id: str, command_id: str) -> tuple[Session, Command]:
@@ -271,10 +305,18 @@ class Sessions:
         command = session.commands.get(command_id)
         if command is None:
             message = f"command {command_id} not found"
-            raise ApiError(404, message, code="COMMAND_NOT_FOUND", source=DAEMON)
+            raise ApiError(404, message, code="PROCESS_NOT_FOUND", source=DAEMON)
         return session, command
 
+    def to_run_in(self, session_id: str) -> Session:
+        """Raises the 400 for the entrypoint's, the 500 for an unknown one, as the daemon does."""
+        refuse_entrypoint(session_id, "can't execute command in entrypoint session")
+        if session_id not in self._sessions:
+            raise not_executed("session not found")
+        return self._sessions[session_id]
+
     async def delete(self, session_id: str) -> None:
+        refuse_entrypoint(session_id, "can't delete entrypoint session")
         session = self.find(session_id)
         del self._sessions[session_id]
         await session.close()
@@ -306,6 +348,16 @@ def exit_code(answer: asyncio.Task[bytes]) -> int | None:
     """
     text = answer.result().strip() if answer.done() else b""
     return int(text) if text.isdigit() and len(text) < 4 else None
+
+
+def refuse_entrypoint(session_id: str, why: str) -> None:
+    """The snapshot's own program is no session of the client's; raises the 400."""
+    if session_id == ENTRYPOINT:
+        raise ApiError(400, f"bad request: {why}", source=DAEMON)
+
+
+def not_executed(why: str) -> ApiError:
+    return ApiError(500, f"failed to execute command: {why}", source=DAEMON)
 
 
 def session_ended() -> ApiError:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import re
 import signal
 import struct
 import termios
@@ -17,13 +18,15 @@ from ..engine.box import Running, readable
 from ..engine.errors import FileProblem
 from ..wire import DAEMON, ApiError, Fields, iso, now
 from .channel import Channel, first_of
-from .sessions import SESSION_ID
 from .shell import feed, shell
 
 if TYPE_CHECKING:
     from .toolbox import Toolbox
 
 TERM = "xterm-256color"
+TERMINAL_ID = re.compile(r"[^/\x00]{1,200}")
+KILLED, NOT_ZERO = -1, "non-zero exit"
+LARGEST_INPUT = 64 * 1024  # bytes of one message: more ends the connection
 MOST_CELLS = 1000
 READ_SIZE = 16 * 1024
 # Bytes read after the shell's end, which children that hold the terminal may go on producing.
@@ -43,41 +46,37 @@ class Size:
     @classmethod
     def wanted(cls, fields: Fields) -> Size:
         """As asked for, 80x24 where nothing is."""
-        return cls(
-            fields.integer("cols", 80, most=MOST_CELLS) or 80,
-            fields.integer("rows", 24, most=MOST_CELLS) or 24,
-        )
+        return cls(cells(fields, "cols", 80), cells(fields, "rows", 24))
 
     @classmethod
-    def required(cls, fields: Fields) -> Size:
-        """Both must be there; raises the 400."""
-        for name in ("cols", "rows"):
-            if not fields.has(name):
-                raise ApiError(400, f"{name} is required", source=DAEMON)
-        return cls(
-            fields.integer("cols", 0, least=1, most=MOST_CELLS),
-            fields.integer("rows", 0, least=1, most=MOST_CELLS),
-        )
+    def changed(cls, fields: Fields) -> Size:
+        """What is left out is 0, as the daemon has it."""
+        return cls(cells(fields, "cols", 0), cells(fields, "rows", 0))
 
     def apply(self, master: int) -> None:
         """The kernel tells the programs on the terminal."""
         fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", self.rows, self.cols, 0, 0))
 
 
+def cells(fields: Fields, name: str, default: int) -> int:
+    found = fields.integer(name, default)
+    if found > MOST_CELLS:
+        message = f"invalid value for {name} - must be at most {MOST_CELLS}"
+        raise ApiError(400, message, source=DAEMON)
+    return found
+
+
 @dataclass(frozen=True)
 class End:
-    """How a terminal ended: the exit code as a shell counts, None when the whole sandbox did."""
+    """How a terminal ended: the shell's exit code, None when the whole sandbox did."""
 
     exit_code: int | None
     reason: str = ""
 
     @classmethod
     def of(cls, code: int) -> End:
-        """From an exit code, or minus a signal."""
-        if code >= 0:
-            return cls(code)
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-        return cls(128 - code, f"killed by {name}")
+        """From an exit code, or minus a signal, which the daemon does not tell."""
+        return cls(code if code >= 0 else KILLED, NOT_ZERO if code else "")
 
     def as_json(self) -> dict[str, Any]:
         return {"exitCode": self.exit_code, **({"exitReason": self.reason} if self.reason else {})}
@@ -99,14 +98,14 @@ class Terminal:
         self.id = terminal_id
         self.size = size
         self.cwd = cwd
-        self.envs = dict(envs)
+        self.envs = {"TERM": TERM, **envs}
         self.lazy = lazy
         self.created_at = now()
         self.clients: set[Channel] = set()
         self.end: End | None = None
         self.ended = asyncio.Event()
         self._toolbox = toolbox
-        self._environment = toolbox.environment({"TERM": TERM, **envs})
+        self._environment = toolbox.environment(self.envs, any_name=True)
         self._starting = asyncio.Lock()
         self._typing = asyncio.Lock()
         self._running: Running | None = None
@@ -129,7 +128,7 @@ class Terminal:
     async def start(self) -> None:
         """Start the shell, once; nothing is read of it before follow().
 
-        Raises the 400 when it cannot start there.
+        Raises the 500 when it cannot start there.
         """
         async with self._starting:
             if self._running is not None:
@@ -141,8 +140,8 @@ class Terminal:
                     [shell(), "-i", "-l"], environment=self._environment, cwd=self.cwd
                 )
             except FileProblem as error:
-                message = f"no terminal can start in {self.cwd}: {error.strerror}"
-                raise ApiError(400, message, source=DAEMON) from None
+                message = f"failed to start PTY session in {self.cwd}: {error.strerror}"
+                raise ApiError(500, message, source=DAEMON) from None
             self.size.apply(self._master)
 
     def follow(self) -> None:
@@ -184,6 +183,9 @@ class Terminal:
                     await asyncio.wait_for(feed(os.dup(self._master), data), INPUT_TIMEOUT_S)
 
     def resize(self, size: Size) -> None:
+        """Raises the 500 before its start."""
+        if self._running is None:
+            raise ApiError(500, f"PTY session {self.id} has not started", source=DAEMON)
         self.size = size
         if self._master >= 0:
             size.apply(self._master)
@@ -232,7 +234,7 @@ class Terminals:
     def add(self, fields: Fields, *, cwd: str, envs: Mapping[str, str]) -> Terminal:
         """A terminal that has not started; raises the 400 or, for a taken id, the 409."""
         terminal_id = fields.text("id", "")
-        if not SESSION_ID.fullmatch(terminal_id):
+        if not TERMINAL_ID.fullmatch(terminal_id):
             message = "id is required, without slashes and at most 200 characters"
             raise ApiError(400, message, source=DAEMON)
         if terminal_id in self._terminals:
@@ -249,6 +251,9 @@ class Terminals:
         if terminal is None:
             raise not_found(terminal_id)
         return terminal
+
+    def has(self, terminal_id: str) -> bool:
+        return terminal_id in self._terminals
 
     def forget(self, terminal: Terminal) -> None:
         if self._terminals.get(terminal.id) is terminal:

@@ -18,7 +18,7 @@ from .contexts import Contexts
 from .sessions import Sessions
 from .terminals import Terminals
 
-ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+ENV_NAME, ANY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*"), re.compile(r"[^=\x00]+")
 
 
 class Toolbox:
@@ -37,13 +37,15 @@ class Toolbox:
         self.contexts = Contexts(self)
         self.closing = asyncio.Event()
 
-    def environment(self, more: Mapping[str, str]) -> dict[str, str]:
+    def environment(self, more: Mapping[str, str], *, any_name: bool = False) -> dict[str, str]:
         """Base, the sandbox's own, then the request's variables, the last winning.
 
-        Raises the 400 for a name or value that no process can have.
+        Raises the 400 for a name or value that no process can have, and unless `any_name` for names
+        that no shell can.
         """
+        names = ANY_NAME if any_name else ENV_NAME
         for name, value in more.items():
-            if not ENV_NAME.fullmatch(name) or "\0" in value:
+            if not names.fullmatch(name) or "\0" in value:
                 raise ApiError(400, f"invalid environment variable: {name!r}", source=DAEMON)
         return self.box.environment(self.env, more)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -313,12 +314,16 @@ def test_a_filter_that_makes_no_sense_is_refused(
             404,
             "Volume with ID or name v not found",
         ),
-        ({"name": "../x"}, 400, "name must match"),
+        ({"name": "<b>x</b>"}, 400, "must not hold HTML"),
+        ({"name": "https://x.example"}, 400, "must not hold HTML"),
+        ({"name": "a\x01b"}, 400, "control characters"),
+        ({"name": "x" * 256}, 400, "255 characters"),
         ({"user": "bob"}, 501, "leave os_user out"),
         ({"otelEndpointOverride": "http://x:4318"}, 501, "sends no telemetry"),
         ({"labels": {"code-toolbox-language": "cobol"}}, 400, "must be one of"),
         ({"autoStopInterval": "soon"}, 400, "whole number"),
-        ({"env": {"A": 1}}, 400, "object of strings"),
+        ({"env": [1]}, 400, "env must be an object"),
+        ({"env": {"A=B": "c"}}, 400, "Invalid environment variable"),
         ({"env": {"A": "x" * 70_000}}, 400, "upload a file instead"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
@@ -333,6 +338,65 @@ def test_what_local_daytona_does_not_have_is_refused_not_ignored(
     assert reply.status == status
     assert words in reply.json()["message"]
     assert len(server.sandboxes()) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "-a", "_a", "NAME-\u00e9", "a/b", "a:b@c", "../x", "paginated2"]
+)
+def test_a_name_is_any_text(server: LocalServer, name: str) -> None:
+    """But HTML, addresses and control characters; and it finds the sandbox."""
+    created = server.create(name=name)
+    found = server.request("GET", f"/api/sandbox/{urllib.parse.quote(name, safe='')}")
+
+    assert (created["name"], found.json()["id"]) == (name, created["id"])
+    server.request("DELETE", f"/api/sandbox/{created['id']}")
+
+
+def test_values_that_are_no_text_become_some(server: LocalServer) -> None:
+    """Variables and labels are any object there; a program sees text in any case."""
+    created = server.create(env={"A": 1, "B-C": True}, labels={"n": 5})
+
+    assert created["labels"] == {"n": "5"}
+    assert server.exec(created["id"], "env | grep -E '^(A|B-C)=' | sort")["result"] == (
+        "A=1\nB-C=true\n"
+    )
+    server.request("DELETE", f"/api/sandbox/{created['id']}")
+
+
+def test_intervals_mean_what_they_mean_there(server: LocalServer) -> None:
+    """No archive interval is beyond 30 days, 0 least of all; a negative one never deletes."""
+    created = server.create(autoArchiveInterval=0, autoDeleteInterval=-5)
+    path = f"/api/sandbox/{created['id']}/autoarchive"
+    later = [
+        server.request("POST", f"{path}/{n}").json()["autoArchiveInterval"] for n in (0, 50_000, 60)
+    ]
+
+    assert (created["autoArchiveInterval"], created["autoDeleteInterval"]) == (43_200, -5)
+    assert later == [43_200, 43_200, 60]
+    server.request("DELETE", f"/api/sandbox/{created['id']}")
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["states=destroyed", "states=nosuch", "order=up", "minCpu=0", "maxDiskGiB=0", "cursor=eA=="],
+)
+def test_a_list_that_makes_no_sense_is_a_400(server: LocalServer, query: str) -> None:
+    """An empty list would say that there are no sandboxes."""
+    assert server.request("GET", f"/api/sandbox?{query}").status == 400
+
+
+def test_network_rules_exclude_each_other(server: LocalServer) -> None:
+    """As documented today: one kind at a time, and a new list takes the place of the old one."""
+    cidrs, domains = {"networkAllowList": "10.0.0.0/8"}, {"domainAllowList": "pypi.org"}
+    for both in ({**cidrs, **domains}, {**cidrs, "networkBlockAll": True}):
+        assert server.request("POST", "/api/sandbox", body=both).status == 400
+    created = server.create(**cidrs)
+    path = f"/api/sandbox/{created['id']}/network-settings"
+    changed = server.request("POST", path, body=domains).json()
+
+    assert (changed.get("networkAllowList"), changed["domainAllowList"]) == (None, "pypi.org")
+    assert server.request("POST", path, body={}).status == 400
+    server.request("DELETE", f"/api/sandbox/{created['id']}")
 
 
 def test_an_empty_target_and_unknown_fields_are_ignored(server: LocalServer) -> None:

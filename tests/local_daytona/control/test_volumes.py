@@ -35,7 +35,8 @@ def test_the_pages_example_runs_and_the_files_outlive_the_sandbox(sdk: Daytona) 
     """reference/files.md: a volume at /home/daytona/data, written by one, read by the next."""
     volume = sdk.volume.get("datasets", create=True)
     mounts = [VolumeMount(volume_id=volume.id, mount_path="/home/daytona/data")]
-    assert volume.state == "ready"
+    assert volume.state == "pending_create", "whoever does not wait for `ready` fails in the cloud"
+    assert sdk.volume.get(volume.name).state == "ready"
     first = sdk.create(CreateSandboxFromSnapshotParams(volumes=mounts))
     first.process.exec("echo kept > data/note.txt", timeout=60)
     first.delete(timeout=60, wait=True)
@@ -207,13 +208,13 @@ def test_files_of_the_snapshot_at_the_path_are_not_covered(server: LocalServer) 
 
 
 def test_names_are_unique_and_a_volume_in_use_stays(server: LocalServer) -> None:
-    """409 for both; a stopped sandbox uses it as well."""
+    """400 and 409; a stopped sandbox uses it as well."""
     volume = made(server, "unique")
     sandbox = mounted(server, "unique", "/data")
     server.request("POST", f"/api/sandbox/{sandbox['id']}/stop")
 
-    assert server.request("POST", "/api/volumes", body={"name": "unique"}).status == 409
-    assert server.request("POST", "/api/volumes", body={"name": "../x"}).status == 400
+    assert server.request("POST", "/api/volumes", body={"name": "unique"}).status == 400
+    assert server.request("POST", "/api/volumes", body={"name": "<i>x"}).status == 400
     assert server.request("DELETE", f"/api/volumes/{volume}").status == 409
     assert server.request("GET", f"/api/volumes/{NOWHERE}").status == 404
     delete(server, sandbox)

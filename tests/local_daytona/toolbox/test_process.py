@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import Any
 
 import pytest
@@ -62,7 +63,31 @@ def test_a_missing_working_directory_is_minus_one_with_the_reason(
     ended = server.exec(sandbox, "pwd", cwd="/nowhere")
 
     assert ended["exitCode"] == -1
-    assert "/nowhere" in ended["result"]
+    assert ended["result"].endswith(": no such file or directory")
+    assert ended["result"].startswith("fork/exec /")
+
+
+def test_a_program_knows_its_sandbox_and_no_user(server: LocalServer) -> None:
+    """As a container of Daytona's starts it: USER and LOGNAME are for logins."""
+    sandbox = server.create(snapshot="daytona-small")["id"]
+    script = "echo $DAYTONA_SANDBOX_ID $DAYTONA_SANDBOX_SNAPSHOT $DAYTONA_SANDBOX_USER [$USER]"
+
+    assert server.exec(sandbox, script)["result"] == f"{sandbox} daytona-small daytona []\n"
+    server.request("DELETE", f"/api/sandbox/{sandbox}")
+
+
+def test_a_timeout_of_an_age_is_one(server: LocalServer, sandbox: str) -> None:
+    """The daemon takes any 32 bits of seconds."""
+    assert server.exec(sandbox, "echo x", timeout=2**32 - 1)["result"] == "x\n"
+
+
+def test_a_last_slash_leads_to_the_call_without_it(server: LocalServer, sandbox: str) -> None:
+    """Clients that join paths carelessly work there, so here too."""
+    reply = server.request(
+        "POST", f"/toolbox/{sandbox}/process/execute/", body={"command": "echo x"}
+    )
+
+    assert (reply.status, reply.headers.get("Location", "")[-16:]) == (307, "/process/execute")
 
 
 def test_a_timeout_kills_children_that_left_session_and_parent(
@@ -139,6 +164,19 @@ def test_bad_requests_are_400_with_a_message(
 def test_a_body_that_is_not_json_is_400(server: LocalServer, sandbox: str) -> None:
     """Garbage is refused in the same envelope."""
     assert server.request("POST", f"/toolbox/{sandbox}/process/execute", body=b"{").status == 400
+
+
+def test_a_body_is_read_as_the_sdk_writes_it(server: LocalServer, sandbox: str) -> None:
+    """Names as they are documented, nothing behind the JSON; compressed bodies are read."""
+    path, good = f"/toolbox/{sandbox}/process/execute", b'{"command": "echo x"}'
+    typed = {"Content-Type": "application/json"}
+    for body in (b'{"COMMAND": "echo x"}', good + b" trailing"):
+        assert server.request("POST", path, body=body, headers=typed).status == 400
+    packed = server.request(
+        "POST", path, body=gzip.compress(good), headers={**typed, "Content-Encoding": "gzip"}
+    )
+
+    assert packed.json()["result"] == "x\n"
 
 
 def test_code_run_is_a_fresh_interpreter_on_stdin(sdk: Any, sandbox: str) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.local_server import LocalServer, until
@@ -224,5 +226,118 @@ def test_a_synchronous_command_whose_session_goes_is_an_error(
             server.request("DELETE", f"/api/sandbox/{sandbox}")
         reply = running.result(30)
 
-    assert reply.status == 410
+    assert reply.status == (500 if way == "session" else 410)
     server.request("DELETE", f"/api/sandbox/{sandbox}")
+
+
+def test_a_deleted_session_gives_all_that_it_started_time_to_end(
+    server: LocalServer, sandbox: str
+) -> None:
+    """Not the shell alone: a program that cleans up at SIGTERM comes to its end."""
+    base = f"/toolbox/{sandbox}/process/session"
+    program = (
+        "trap 'sleep 1.5; touch /tmp/cleaned; exit' TERM; echo ready; while :; do sleep 0.1; done"
+    )
+    command = {"command": f"bash -c {shlex.quote(program)}", "runAsync": True}
+    assert server.request("POST", base, body={"sessionId": "s"}).status == 201
+    started = server.request("POST", f"{base}/s/exec", body=command).json()["cmdId"]
+    logs = f"{base}/s/command/{started}/logs"
+    until(lambda: "ready" in server.request("GET", logs).json()["stdout"])
+    assert server.request("DELETE", f"{base}/s").status == 204
+
+    assert server.exec(sandbox, "ls /tmp/cleaned")["exitCode"] == 0
+
+
+def test_signals_do_not_end_the_shell(process: Any) -> None:
+    """The daemon's wrapper catches them before each command."""
+    for name in ("HUP", "INT", "TERM"):
+        assert execute(process, f"kill -{name} $$; echo survived").stdout == "survived\n"
+
+
+def test_the_wrappers_variables_are_in_each_command(process: Any) -> None:
+    """A session's own `dir` or `log` are overwritten there, so here too."""
+    execute(process, "dir=mine log=mine sp=mine ip=mine")
+
+    assert "mine" not in execute(process, "echo $dir $log $sp $ip").stdout
+
+
+def test_a_bare_wait_says_that_it_never_ends_there(process: Any) -> None:
+    """It waits for the wrapper's own processes; with a process it is the shell's own."""
+    ended = execute(process, "sleep 0.1 & wait")
+
+    assert (ended.exit_code, "name what to wait for" in ended.stderr) == (1, True)
+    assert execute(process, "(exit 3) & wait $!").exit_code == 3
+
+
+def test_the_entrypoints_session_is_not_the_clients(server: LocalServer, sandbox: str) -> None:
+    """It may neither be made, nor used, nor deleted."""
+    base = f"/toolbox/{sandbox}/process/session"
+    refused = [
+        server.request("POST", base, body={"sessionId": "entrypoint"}),
+        server.request("POST", f"{base}/entrypoint/exec", body={"command": "true"}),
+        server.request("POST", f"{base}/entrypoint/command/x/input", body={"data": "x"}),
+        server.request("DELETE", f"{base}/entrypoint"),
+    ]
+
+    assert [reply.status for reply in refused] == [400] * 4
+
+
+def test_unknown_ids_have_the_codes_that_the_sdk_knows(server: LocalServer, sandbox: str) -> None:
+    """It makes an error class of each; a command in no session is the daemon's 500."""
+    base = f"/toolbox/{sandbox}/process/session"
+    server.request("POST", base, body={"sessionId": "a/b"})
+    again = server.request("POST", base, body={"sessionId": "a/b"})
+    replies = [
+        server.request("GET", f"{base}/none"),
+        server.request("DELETE", f"{base}/none"),
+        server.request("GET", f"{base}/a%2Fb/command/none"),
+        server.request("POST", f"{base}/a%2Fb/exec", body={"command": ""}),
+        server.request("POST", f"{base}/none/exec", body={"command": "true"}),
+    ]
+
+    assert (again.status, again.json()["code"]) == (409, "CONFLICT")
+    assert [reply.json()["code"] for reply in replies[:3]] == ["PROCESS_NOT_FOUND"] * 3
+    assert [reply.status for reply in replies] == [404, 404, 404, 400, 500]
+
+
+def test_lists_have_no_order(server: LocalServer, sandbox: str) -> None:
+    """The daemon lists a map: whoever takes the last for the newest has to notice it here."""
+    base = f"/toolbox/{sandbox}/process/session"
+    names = [f"s{number}" for number in range(12)]
+    for name in names:
+        server.request("POST", base, body={"sessionId": name})
+    listed = [
+        [session["sessionId"] for session in server.request("GET", base).json()] for _ in range(8)
+    ]
+
+    assert all(sorted(order) == sorted(names) for order in listed)
+    assert len(set(map(tuple, listed))) > 1
+
+
+def test_logs_are_json_without_a_websocket_and_nothing_without_follow(
+    server: LocalServer, process: Any, sandbox: str
+) -> None:
+    """`follow` and WebSocket belong together; one without the other is no error there."""
+    command = execute(process, "echo a").cmd_id
+    path = f"/toolbox/{sandbox}/process/session/s/command/{command}/logs"
+
+    async def over_a_websocket() -> int | None:
+        headers = {"Authorization": f"Bearer {server.api_key}"}
+        async with (
+            aiohttp.ClientSession(headers=headers) as client,
+            client.ws_connect(server.url + path) as socket,
+        ):
+            assert [message async for message in socket] == []
+            return socket.close_code
+
+    assert server.request("GET", f"{path}?follow=true").json()["stdout"] == "a\n"
+    assert asyncio.run(over_a_websocket()) == 1000
+
+
+def test_input_reaches_a_command_that_waits_its_turn(process: Any) -> None:
+    """The daemon has not made its pipe yet, and answers 500."""
+    execute(process, "sleep 0.5", run_async=True)
+    waiting = execute(process, "read line; echo got $line", run_async=True).cmd_id
+    process.send_session_command_input("s", waiting, "early")
+
+    assert until(lambda: "got early" in process.get_session_command_logs("s", waiting).stdout)

@@ -120,8 +120,8 @@ class Agent:
         return {"pid": self.processes.spawn(request, fds)}, []
 
     def kill(self, request: Values, _fds: list[int]) -> Reply:
-        self.processes.kill(request["key"], request["signal"])
-        return {}, []
+        key, number, alone = request["key"], request["signal"], request["alone"]
+        return {"found": self.processes.kill(key, number, alone=alone)}, []
 
     def open(self, request: Values, _fds: list[int]) -> Reply:
         return {}, [files.open_regular(request)]

@@ -84,19 +84,20 @@ class Processes:
             if key is not None:
                 ended.append((key, decode(status)))
 
-    def kill(self, key: str, number: int) -> None:
-        """Signal all that `key` started, double-forked children included.
+    def kill(self, key: str, number: int, *, alone: bool = False) -> int:
+        """Signal all that `key` started, double-forked children included; how many there were.
 
-        SIGKILL is repeated until a look at /proc finds none, because a process may fork while it
-        is being read.
+        With `alone` only the process itself. SIGKILL is repeated until a look at /proc finds none,
+        because a process may fork while it is being read.
         """
         roots = {pid for pid, known in self.keys.items() if known == key}
         for _ in range(KILL_ROUNDS if number == signal.SIGKILL else 1):
-            found = family(roots, key)
+            found = roots if alone else family(roots, key)
             if not found:
-                return
+                break
             for pid in found:
                 send_signal(pid, number)
+        return len(found)
 
 
 def become(request: Values, fds: Sequence[int], failed: int) -> None:
