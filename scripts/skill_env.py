@@ -53,7 +53,8 @@ def local_state_dir() -> Path:
     chosen = os.environ.get("DAYTONA_LOCAL_STATE", "")
     if os.path.isabs(chosen):  # a relative one would be whatever lies in the working directory
         return Path(chosen)
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    if is_root and os.access("/var/lib", os.W_OK):  # root of a user's own namespace may not
         return Path("/var/lib/daytona-sandbox")
     return client_state_dir() / "local"
 
@@ -78,8 +79,9 @@ def home() -> Path:
 def server_version() -> str:
     """The version, and a digest of the server's sources, so that a server of older code shows."""
     digest = hashlib.sha256()
-    for path in sorted((SKILL / "scripts" / "local_daytona").rglob("*.py")):
-        digest.update(path.read_bytes())
+    for path in sorted((SKILL / "scripts" / "local_daytona").rglob("*")):
+        if path.suffix in ("", ".py") and path.is_file():
+            digest.update(path.read_bytes())
     return f"{VERSION}+{digest.hexdigest()[:8]}"
 
 
@@ -95,7 +97,7 @@ def enter(*, extra: Sequence[str] = ()) -> None:
     for folder in environments():
         python = python_of(folder)
         if (
-            not python.exists()
+            not os.path.exists(python)  # also where another user's interpreter is out of reach
             or os.path.realpath(sys.prefix) == os.path.realpath(folder)
             or not is_whole(folder)
         ):

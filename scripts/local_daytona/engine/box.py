@@ -29,6 +29,7 @@ from .helper import PROXY
 from .leftovers import Leftovers, has_ended
 from .limits import Resources
 from .mounts import Mount, open_source, top_of
+from .refusals import explain
 from .rootfs import SandboxFolders
 from .seccomp import program
 from .sentry import Received
@@ -220,7 +221,8 @@ class Box:
             await self.stop()
             said = (complaints.read(4000) or b"").decode(errors="replace").strip()
             raise EngineUnavailable(
-                said or f"the sandbox did not start: {error}", fix=explain(said)
+                said or f"the sandbox did not start: {error}",
+                fix=explain(said, self.host.bwrap.path),
             ) from error
         except BaseException:
             await self.stop()
@@ -697,29 +699,3 @@ async def writable(fd: int) -> None:
         await ready
     finally:
         loop.remove_writer(fd)
-
-
-def explain(said: str) -> str:
-    """What to type, from bubblewrap's own words (PROTOCOL.md, "Where namespaces are missing")."""
-    return next((fix for words, fix in REMEDIES if words in said), OTHER_MACHINE)
-
-
-APPARMOR_PROFILE = (
-    "sudo apt install bubblewrap apparmor-profiles"
-    " && sudo cp /usr/share/apparmor/extra-profiles/bwrap-userns-restrict /etc/apparmor.d/"
-    " && sudo apparmor_parser -r /etc/apparmor.d/bwrap-userns-restrict"
-)
-OTHER_MACHINE = (
-    "use a Linux machine with user namespaces, or Daytona's cloud (export DAYTONA_API_KEY=...)"
-)
-REMEDIES = (
-    ("setting up uid map", APPARMOR_PROFILE),
-    ("Failed RTM_NEWADDR", APPARMOR_PROFILE),
-    ("nesting depth or", "sudo sysctl -w user.max_user_namespaces=10000"),
-    (
-        "No permissions to creat",
-        "run it outside this container (its seccomp profile forbids namespaces),"
-        " or use Daytona's cloud",
-    ),
-    ("Operation not permitted", "run it outside this container, or use Daytona's cloud"),
-)

@@ -14,6 +14,7 @@ from .errors import EngineUnavailable
 # (PROTOCOL.md, "Bubblewrap below root").
 SPARE_UID = 1900000001
 SPARE_UID_IN_SMALL_NAMESPACES = 60931
+KERNEL_FILE = Path("/proc/sys/kernel/core_pattern")
 OOM_SCORE = 300  # pid 1 of a sandbox; what it starts has more
 
 
@@ -36,10 +37,12 @@ class Owner:
         for uid in (SPARE_UID, SPARE_UID_IN_SMALL_NAMESPACES):
             if is_mapped(uid):
                 return cls(uid=uid, gid=uid, dropped=True)
+        if not is_the_machines_root():  # a user's own namespace, who is root of nothing else
+            return cls(uid=0, gid=0, dropped=False)
         raise EngineUnavailable(
-            "this is root of a namespace that has no other user,"
+            "this is the machine's root in a namespace that has no other user,"
             " and bubblewrap must not run as root",
-            fix="run it as an ordinary user",
+            fix="start it outside this namespace (unshare, or a container with --userns)",
         )
 
     def popen_options(self) -> dict[str, object]:
@@ -80,6 +83,11 @@ class Owner:
         real = path.resolve()
         passes = all(parent.stat().st_mode & 0o001 for parent in real.parents)
         return passes and bool(real.stat().st_mode & 0o004)
+
+
+def is_the_machines_root() -> bool:
+    """Whether uid 0 here is uid 0 of the machine, who alone owns the kernel's files."""
+    return KERNEL_FILE.stat().st_uid == 0
 
 
 def is_mapped(uid: int) -> bool:

@@ -215,7 +215,7 @@ def in_a_child(
 def main(argv: Sequence[str]) -> int:
     descriptor, uid, gid, *ports = map(int, argv)
     server = socket.socket(fileno=descriptor)
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and uid != 0:
         os.setgroups([])
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
