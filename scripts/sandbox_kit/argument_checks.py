@@ -18,6 +18,7 @@ from .defaults import (
     OUR_LABELS,
     RESERVED_PORTS,
     SANDBOX_NAME,
+    VAULT_NAME,
     suggest_larger_snapshots,
 )
 from .errors import UsageFailure
@@ -260,7 +261,7 @@ def check_sandbox_name(given: argparse.Namespace) -> None:
 def check_secrets(given: argparse.Namespace) -> None:
     for text in given.secret:
         name, _, secret = text.partition("=")
-        if not re.fullmatch(ENV_NAME, name) or not secret:
+        if not re.fullmatch(ENV_NAME, name) or not re.fullmatch(VAULT_NAME, secret):
             raise UsageFailure(
                 "--secret takes ENV=NAME: a variable, and a secret's name in the vault",
                 fix="--secret API_TOKEN=my-token",

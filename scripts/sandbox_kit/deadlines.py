@@ -70,3 +70,21 @@ def choose_auto_stop(given: argparse.Namespace) -> int:
             fix=f"--auto-stop {needed}",
         )
     return int(given.auto_stop)
+
+
+def is_longer(ttl_min: int, expires_at: str | None) -> bool:
+    """Whether a ttl from now on ends later than `expires_at`; what has no end outlives any."""
+    from datetime import datetime, timedelta, timezone
+
+    try:
+        end = datetime.fromisoformat((expires_at or "").replace("Z", "+00:00"))
+    except ValueError:
+        return False
+    return datetime.now(timezone.utc) + timedelta(minutes=ttl_min) > end
+
+
+def idles_longer(auto_stop_min: int, before_min: int | None, *, ends: bool) -> bool:
+    """Whether it is stopped as idle later than before, 0 for never: only what `ends` otherwise."""
+    if auto_stop_min == 0:
+        return ends
+    return before_min is not None and 0 < before_min < auto_stop_min

@@ -26,6 +26,7 @@ MOST_FILES = 20_000
 # Patterns for re.fullmatch, which keeps what it compiled: compiling all of them here would cost
 # every --help a millisecond.
 ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+VAULT_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}"
 SANDBOX_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 LABEL = r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}"
 DOMAIN = r"(?i)(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?"

@@ -19,7 +19,7 @@ from typing import Any
 import skill_env
 
 from .archive.worker import fetch_in_worker
-from .console import LONGEST_LINE, one_line, write_quietly
+from .console import LONGEST_LINE, one_line, quote_path, write_quietly
 from .errors import TIMED_OUT, Failure, as_failure, with_local_fix
 from .interrupts import run_interruptibly
 from .lease import delete_until_accepted
@@ -339,6 +339,12 @@ class SandboxVerbs:
             print_listing(f"{found['path']}\t{found['bytes']} bytes")
         for path in answer["left"]:
             self._status.tell(f"not brought: {path} is a link out of the folder")
+        if answer["of_git"]:
+            self._status.tell(
+                f"not brought: {quote_path(answer['of_git'][0])} and"
+                f" {len(answer['of_git']) - 1} more: git would obey a repository that lies there;"
+                " name its folder if you want it"
+            )
         if answer["held"]:
             pair = f"{answer['held'][0]['path']}:HERE"
             command = skill_env.command("sandboxes.py", "fetch", request.run_id, pair)

@@ -6,6 +6,7 @@ It is found by its server.json, and started by its own command line as a subproc
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import urllib.request
@@ -49,13 +50,34 @@ def find_or_start() -> LocalServer:
     Raises Failure local_unavailable with the server's own reason and fix.
     """
     server = read_server_json()
-    if server is not None and server.version == skill_env.server_version() and is_answering(server):
+    is_ours = server is not None and server.version == skill_env.server_version()
+    if server is not None and is_ours and is_running() and is_answering(server):
         return server
     run_local_command("start")
     server = read_server_json()
     if server is None:
         raise Failure("local_unavailable", "local Daytona started but left no server.json")
     return server
+
+
+def is_running() -> bool:
+    """Whether a server holds the state's lock: only this user's can.
+
+    After a crash anybody may listen on the port that server.json names, and would be shown the key.
+    """
+    try:
+        import fcntl
+
+        lock = os.open(skill_env.local_state_dir() / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except (ImportError, OSError):
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def is_answering(server: LocalServer) -> bool:

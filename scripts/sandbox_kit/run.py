@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import skill_env
 
+from .deadlines import idles_longer, is_longer
 from .errors import Failure
 from .lease import CREATE_TIMEOUT_S, Lease
 from .network_rule import NetworkRule
@@ -113,17 +114,24 @@ class Run:
         )
 
     async def _set_lifetime(self, sandbox: Sandbox) -> None:
-        """What the user chose of --ttl and --auto-stop, which the create gave it before."""
+        """What the user chose of --ttl and --auto-stop, which the create gave it before.
+
+        Longer, never shorter: a granted line ends nothing. Nor without an end.
+        """
         times, before = self._request.deadlines, sandbox.info
         auto_stop = times.given_auto_stop_min
         if auto_stop is None and self._goes_on and before.expires_at and before.auto_stop_min:
             auto_stop = 0  # what goes on by itself must not be stopped as idle: its ttl ends it
         if times.given_ttl_min is not None:
-            await self._set_time("--ttl", sandbox.set_ttl, times.given_ttl_min)
+            if is_longer(times.given_ttl_min, before.expires_at):
+                await self._set_time("--ttl", sandbox.set_ttl, times.given_ttl_min)
             if sandbox.info.expires_at == before.expires_at:
                 self._status.tell(f"{before.name} exists already, so --ttl changes nothing")
         if auto_stop is not None and auto_stop != before.auto_stop_min:
-            await self._set_time("--auto-stop", sandbox.set_auto_stop, auto_stop)
+            if idles_longer(auto_stop, before.auto_stop_min, ends=bool(sandbox.info.expires_at)):
+                await self._set_time("--auto-stop", sandbox.set_auto_stop, auto_stop)
+            else:
+                self._status.tell(f"{before.name} exists already, so --auto-stop changes nothing")
 
     async def _set_time(
         self, flag: str, change: Callable[[int], Awaitable[None]], minutes: int

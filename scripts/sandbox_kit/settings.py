@@ -6,12 +6,14 @@ A `.env` may name a key, never an endpoint.
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .defaults import LARGEST_TEXT
 from .errors import Failure
 from .local import find_or_start, read_server_json
 
@@ -204,7 +206,9 @@ def read_dotenv(path: Path, *, needed: bool = True) -> dict[str, str]:
     try:
         if not path.is_file():
             return {}
-        data = path.read_bytes()
+        refuse_strangers_file(path)
+        with path.open("rb") as file:
+            data = file.read(LARGEST_TEXT)
         text = data.decode("utf-8-sig")
         if "\0" in text:
             raise ValueError("NUL")
@@ -220,6 +224,15 @@ def read_dotenv(path: Path, *, needed: bool = True) -> dict[str, str]:
     if needed:
         raise Failure("no_credentials", problem, fix=fix)
     return {}
+
+
+def refuse_strangers_file(path: Path) -> None:
+    """Raises OSError for another user's: its key would make sandboxes in their account.
+
+    Not below root, who works in folders of all kinds, above all in containers.
+    """
+    if hasattr(os, "geteuid") and os.geteuid() not in (0, path.stat().st_uid):
+        raise OSError(errno.EPERM, "it is another user's")
 
 
 def name_encoding(data: bytes) -> str:

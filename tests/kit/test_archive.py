@@ -346,6 +346,27 @@ def test_a_bomb_is_refused_by_its_head(work: Path, monkeypatch: pytest.MonkeyPat
     assert not (work / "output").exists()
 
 
+def test_other_names_of_a_file_count_like_it(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are written as files, so a few megabytes there could be any number here."""
+    monkeypatch.setattr("sandbox_kit.archive.members.LARGEST_TRANSFER", 100)
+    names = [entry(f"./l{number}", tarfile.LNKTYPE, "./a") for number in range(9)]
+    with pytest.raises(Failure) as caught:
+        arrive(archive(work, ("./a", b"x" * 20), *names), "output", HostAccess.of({}, work))
+
+    assert caught.value.kind == "archive"
+
+
+def test_a_head_without_an_end_is_no_proper_archive(work: Path) -> None:
+    """Long names in long names: tarfile goes down a level for each."""
+    long_name = entry("././@LongLink", tarfile.GNUTYPE_LONGNAME, "")
+    head = long_name.tobuf(tarfile.GNU_FORMAT)
+    (work / "chain.tar").write_bytes(head * 3000)
+    with pytest.raises(Failure) as caught:
+        arrive(work / "chain.tar", "output", HostAccess.of({}, work))
+
+    assert caught.value.kind == "archive"
+
+
 def test_what_is_no_result_is_held_and_named(work: Path) -> None:
     """A .envrc, a git hook or a test written here would be run by others; the results come."""
     members: list[tarfile.TarInfo | tuple[str, bytes]] = [
@@ -364,7 +385,7 @@ def test_what_is_no_result_is_held_and_named(work: Path) -> None:
     assert list(held) == [
         "output/.envrc",
         "output/.git/hooks/pre-commit",
-        *("output/a/l", "output/conftest.py", "output/id_rsa", "output/py", "output/up"),
+        *("output/conftest.py", "output/a/l", "output/id_rsa", "output/py", "output/up"),
     ]
     assert {name for name, reason in held.items() if "leads out" in reason} == {
         "output/py",

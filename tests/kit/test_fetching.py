@@ -16,7 +16,14 @@ import pytest
 
 from sandbox_kit.archive.fetching import fetch_results, list_held_files
 from sandbox_kit.errors import Failure
-from sandbox_kit.host_access.held import INDEX, ArchiveEntry, HeldFile, HeldResults, read_held
+from sandbox_kit.host_access.held import (
+    INDEX,
+    ArchiveEntry,
+    HeldFile,
+    HeldResults,
+    most_telling_first,
+    read_held,
+)
 
 RUN = "20261126-010203-0123abcd"
 SKILL = Path(__file__).resolve().parents[2]
@@ -199,6 +206,100 @@ def test_the_command_is_quoted_and_bounded() -> None:
     assert odd.endswith(" 'a b'\\''$(touch x):here'")
     command = many.fetch_command(shows=str)
     assert command == f'python3 -I "{SKILL}/scripts/sandboxes.py" fetch 20261126-010203-00000001'
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [
+            "./.git/commondir",
+            "./vendor/lib/config",
+            "./vendor/lib/objects/k",
+            "./vendor/lib/refs/k",
+        ],
+        ["./src/.git/HEAD", "./src/.git/config", "./src/.git/objects/k", "./src/.git/refs/k"],
+        ["./src/HEAD", "./src/config", "./src/objects/k", "./src/refs/k"],
+        ["./.GIT/config"],
+        ["./.git./config"],
+    ],
+)
+def test_no_repository_comes_unasked(work: Path, names: list[str]) -> None:
+    """git runs what its settings name at the next command in the folder."""
+    hold(member("./fixed.py"), *map(member, names))
+    found = fetch_results(RUN, ("out:.",), force=False, folder=work)
+
+    assert [Path(file.path).name for file in found.saved if "vendor" not in file.path] == [
+        "fixed.py"
+    ]
+    assert not list(work.rglob("HEAD"))
+    assert not [path for path in work.rglob("*") if path.name.lower().startswith(".git")]
+    assert found.of_git
+
+
+def test_a_repository_is_completed_by_no_second_fetch(work: Path) -> None:
+    """What lies there already counts."""
+    (work / "src" / "objects").mkdir(parents=True)
+    (work / "src" / "refs").mkdir()
+    hold(member("./src/HEAD"), member("./src/config"))
+
+    assert fetch_results(RUN, ("out:.",), force=False, folder=work).saved == []
+
+
+def test_a_repository_that_is_asked_for_comes(work: Path) -> None:
+    """By its own name: that is consent."""
+    hold(member("./r/.git/HEAD"), member("./r/.git/config"))
+    found = fetch_results(RUN, ("out/r/.git:copy/.git",), force=False, folder=work)
+
+    assert sorted(Path(file.path).name for file in found.saved) == ["HEAD", "config"]
+
+
+def test_hidden_names_behind_many_lead_to_the_list_first(work: Path) -> None:
+    """Eight are shown; whoever pastes a line that brings more of them has not seen what."""
+    few, many = (
+        hold(
+            *(member(f"./.a{n}") for n in range(number)), run_id=f"20261126-010203-0123abc{number}"
+        )
+        for number in (3, 9)
+    )
+
+    assert str(few.fetch_command(shows=str)).endswith(" out:here")
+    assert str(many.fetch_command(shows=str)).endswith("fetch 20261126-010203-0123abc9")
+
+
+def test_what_tools_obey_is_named_first() -> None:
+    """Decoys with a dot would come before it by their name."""
+    files = [HeldFile(name, "x", 1) for name in (".a", ".claude/settings.json", "b", "src/.git/x")]
+
+    assert [file.path for file in sorted(files, key=most_telling_first)] == [
+        ".claude/settings.json",
+        "src/.git/x",
+        ".a",
+        "b",
+    ]
+
+
+def test_what_a_run_holds_has_a_bound(monkeypatch: pytest.MonkeyPatch, state: Path) -> None:
+    """A sparse file costs the sandbox nothing, and this machine its size."""
+    monkeypatch.setattr("sandbox_kit.host_access.held.MOST_OF_A_RUN", 15_000)
+    held = hold(member("./a"))
+    with pytest.raises(Failure) as caught:
+        held.keep("more", "here", [member("./x")])
+
+    assert "would hold more than" in caught.value.message
+    assert [path.name for path in (state / RUN).glob("*.tar")] == ["0.tar"]
+
+
+def test_half_an_archive_stays_after_no_end(monkeypatch: pytest.MonkeyPatch, state: Path) -> None:
+    """Not after a signal either: nobody could fetch it, and it would stay a week."""
+
+    def end(*_: object) -> None:
+        raise SystemExit(1)
+
+    monkeypatch.setattr("sandbox_kit.host_access.held.copy_entries", end)
+    with pytest.raises(SystemExit):
+        hold(member("./a"))
+    assert list(state.rglob("*.tar")) == []
+    monkeypatch.undo()
 
 
 def test_a_state_that_cannot_hold_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

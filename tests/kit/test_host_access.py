@@ -494,8 +494,21 @@ def test_a_secret_of_the_vault_is_the_users_to_open(project: Path) -> None:
         access(project).vault_secret("prod-db")
 
     assert caught.value.kind == "host_access"
-    assert f"export {PASSED_NAMES}=prod-db" in caught.value.fix
-    assert access(project, **{PASSED_NAMES: "prod-db"}).vault_secret("prod-db") == "prod-db"
+    assert f"export {PASSED_NAMES}=vault:prod-db" in caught.value.fix
+    opened = access(project, **{PASSED_NAMES: "vault:prod-db"})
+    assert opened.vault_secret("prod-db") == "prod-db"
+
+
+def test_a_secret_of_the_vault_and_a_variable_are_opened_apart(project: Path) -> None:
+    """Both may have one name, and only one of them is this machine's plain text."""
+    name = "AWS_SECRET_ACCESS_KEY"
+    for_the_vault = access(project, **{PASSED_NAMES: f"vault:{name}", name: "x"})
+    for_the_variable = access(project, **{PASSED_NAMES: name, name: "x"})
+
+    with pytest.raises(Failure):
+        for_the_vault.variable(name)
+    with pytest.raises(Failure):
+        for_the_variable.vault_secret(name)
 
 
 def test_a_name_of_the_vault_is_one_word_of_the_line_that_opens_it(project: Path) -> None:
@@ -503,7 +516,7 @@ def test_a_name_of_the_vault_is_one_word_of_the_line_that_opens_it(project: Path
     with pytest.raises(Failure) as caught:
         access(project).vault_secret("x; touch pwned")
 
-    assert f"export {PASSED_NAMES}='x; touch pwned' before" in caught.value.fix
+    assert f"export {PASSED_NAMES}='vault:x; touch pwned' before" in caught.value.fix
 
 
 @pytest.mark.parametrize(
@@ -527,3 +540,39 @@ def test_settings_of_git_without_one_are_read(project: Path) -> None:
     (project / "config").write_text(text)
 
     assert access(project).read("--file", "config", limit=LIMIT) == text.encode()
+
+
+def test_a_named_folder_opens_nothing_of_the_machines(project: Path) -> None:
+    """Its name may be a link, or become one, that leads to the root."""
+    (project / "all").symlink_to("/")
+    gate = access(project, **{MORE_PATHS: str(project / "all")})
+
+    assert "is the machine's" in refusal(gate, "/proc/self/environ").message
+    assert "is the machine's" in refusal(gate, "/etc/hostname").message
+    named_itself = access(project, **{MORE_PATHS: "/etc/hostname"})
+    assert named_itself.allowed("--file", "/etc/hostname") == Path("/etc/hostname").resolve()
+
+
+def test_a_token_is_bound_to_a_port_too(project: Path) -> None:
+    """What listens on another port of the host is another service."""
+    bound = access(project, **{PASSED_NAMES: "T@git.example,T@git.example:8443", "T": "x"})
+
+    assert bound.git_token("T", "https://git.example:443/a.git") == "x"
+    assert bound.git_token("T", "https://git.example:8443/a.git") == "x"
+    with pytest.raises(Failure):
+        bound.git_token("T", "https://git.example:9443/a.git")
+
+
+def test_a_folder_that_somebody_made_anew_is_theirs(project: Path) -> None:
+    """Its inode is often the one that went; the mark of the run went with the folder."""
+    written = WrittenRecord("20261126-010203-0123abcd")
+    (project / "results").mkdir()
+    written.note_folder(project / "results", (project / "results").stat())
+    if "20261126" not in written.made[str(project / "results")]:
+        pytest.skip("no attributes of folders here")
+    assert written.made_folder(project / "results")
+    for _ in range(20):
+        (project / "results").rmdir()
+        (project / "results").mkdir()
+
+        assert not written.made_folder(project / "results")

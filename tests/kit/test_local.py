@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shlex
 from pathlib import Path
@@ -14,6 +15,7 @@ from sandbox_kit.local import (
     LocalServer,
     find_or_start,
     is_answering,
+    is_running,
     read_complaint,
     read_server_json,
 )
@@ -88,3 +90,13 @@ def test_an_engine_that_cannot_work_is_local_unavailable(monkeypatch: pytest.Mon
 
     assert caught.value.kind == "local_unavailable"
     assert "DAYTONA_LOCAL_STATE" in caught.value.fix
+
+
+def test_a_server_that_holds_no_lock_is_not_shown_the_key(state: Path) -> None:
+    """After a crash anybody may listen on its port, and say that it is local Daytona."""
+    (state / "lock").write_text("")
+    assert not is_running()
+    with (state / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        assert is_running()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -100,6 +101,29 @@ def test_the_machines_trees_are_none(folder: str) -> None:
     assert why_closed(Path(folder), [Path("/home/u")]) is not None
 
 
+def test_a_folder_that_everybody_writes_is_none(tmp_path: Path) -> None:
+    """`/tmp` holds others' files; what somebody made in it is a project."""
+    (tmp_path / "shared" / "mine").mkdir(parents=True)
+    (tmp_path / "shared").chmod(0o1777)
+
+    assert why_closed(tmp_path / "shared", [Path("/home/u")]) == "is everybody's, not a project's"
+    assert why_closed(tmp_path / "shared" / "mine", [Path("/home/u")]) is None
+    assert why_closed(Path("/mnt/c/Users/me"), [Path("/home/u")]) == "is a home folder of Windows'"
+
+
+def test_a_pipe_in_a_worktrees_place_holds_nobody(repository: Path) -> None:
+    """It is read before any deadline runs."""
+    folder = repository / ".worktrees" / "x"
+    folder.mkdir(parents=True)
+    git_folder = repository / "g"
+    git_folder.mkdir()
+    (folder / ".git").write_text("gitdir: ../../g\n")
+    (git_folder / "commondir").write_text("..\n")
+    os.mkfifo(git_folder / "gitdir")
+
+    assert not is_linked_worktree(folder)
+
+
 def test_a_folder_above_the_machines_trees_is_none() -> None:
     """Else `cd /var` would open /var/lib; where the machine has no such tree it is like any."""
     assert why_closed(Path("/var"), [Path("/home/u")]) == "is a folder above the machine's own"
@@ -190,12 +214,15 @@ def test_another_users_home_is_no_project(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(
         Path,
         "stat",
-        lambda self, **_: type("Status", (), {"st_uid": 12345 if self.name == "mine" else 1})(),
+        lambda self, **_: type(
+            "Status", (), {"st_uid": 12345 if self.name == "mine" else 1, "st_mode": 0o40755}
+        )(),
     )
 
     assert why_closed(Path("/home/other/work"), [Path("/home/u")]) == "is another user's"
     assert why_closed(Path("/home"), [Path("/root")]) is not None
     assert is_in_anothers_home(Path("/Users/other"))
+    assert why_closed(Path("/var/home/other/work"), [Path("/var/home/u")]) == "is another user's"
     assert not is_in_anothers_home(Path("/home/mine/work"))
 
 

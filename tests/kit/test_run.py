@@ -821,6 +821,29 @@ def test_ttl_and_idle_time_of_a_sandbox_that_exists_are_set(
     assert f"the server deletes it at {found['autoDestroyAt']}" in late.stderr
 
 
+def test_no_time_of_a_sandbox_that_exists_becomes_shorter_or_endless(
+    run: Script, server: LocalServer
+) -> None:
+    """A granted line ends nobody's job, and keeps nothing for ever."""
+    run("--local", "--name", "x", "--auto-stop", "60", "--command", "true")
+    before = server.get("x")
+    asked = ("--ttl", "11", "--timeout", "5", "--auto-stop", "20")
+    shorter = run("--local", "--name", "x", *asked, "--command", "true")
+    after = server.get("x")
+    server.request("POST", "/api/sandbox/x/ttl/0")
+    run("--local", "--name", "x", "--auto-stop", "0", "--ttl", "20", "--command", "true")
+    endless = server.get("x")
+    server.request("DELETE", "/api/sandbox/x")
+
+    assert before is not None
+    assert after is not None
+    assert endless is not None
+    assert "--ttl changes nothing" in shorter.stderr
+    assert "--auto-stop changes nothing" in shorter.stderr
+    assert (after["autoDestroyAt"], after["autoStopInterval"]) == (before["autoDestroyAt"], 60)
+    assert ("autoDestroyAt" in endless, endless["autoStopInterval"]) == (False, 60)
+
+
 def test_what_goes_on_in_a_sandbox_that_exists_is_not_stopped_as_idle(
     run: Script, server: LocalServer
 ) -> None:

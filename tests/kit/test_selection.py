@@ -189,7 +189,10 @@ def test_code_that_git_tracks_is_no_key(tmp_path: Path) -> None:
     assert files == sorted(CODE)
     assert set(left) == {*NO_CODE, "credentials_new.py", "key.py"}
     assert left["key.py"] == BY_CONTENT
-    assert any("git add credentials_new.py" in fix for _, fix in found.describe_left())
+    assert any(
+        "git --literal-pathspecs add -- credentials_new.py" in fix
+        for _, fix in found.describe_left()
+    )
 
 
 BUILD_FILES = {
@@ -415,6 +418,38 @@ def test_no_line_opens_a_second_folder(tmp_path: Path) -> None:
     _, found = pack(tmp_path, "work")
 
     assert [left.fix for left in found.left] == [None]
+
+
+def test_no_line_opens_where_a_link_leads(tmp_path: Path) -> None:
+    """Its end is a stranger's choice: `.root` may be the root of this machine."""
+    write(tmp_path, **{"work/a": "a", "work/.plain": "x"})
+    (tmp_path / "work" / ".root").symlink_to("/")
+    (tmp_path / "work" / "my-credentials").symlink_to("..")
+    _, found = pack(tmp_path, "work")
+
+    fixes = {left.path: left.fix for left in found.left}
+    assert (fixes["work/.root"], fixes["work/my-credentials"]) == (None, None)
+    assert "export DAYTONA_SANDBOX_PATHS=" in str(fixes["work/.plain"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (".circleci/config.yml", "AWS_SECRET_ACCESS_KEY: wJalrXUtnFEMI\n"),
+        (".bazelrc", "build --remote_header=Authorization=Bearer abc\n"),
+        (".devcontainer/devcontainer.json", '{"x": "ghp_abcdefghijklmnopqrstuvwxyz0123"}'),
+        (".mvn/settings.xml", "<privateKey>/home/me/key</privateKey>"),
+        ("notes.json", '{"tlsKey": "-----BEGIN RSA PRIVATE KEY-----"}'),
+        ("settings.ini", "KEY='-----BEGIN EC PRIVATE KEY-----"),
+        ("krb5cc_1000", "x"),
+        ("token.txt", "x"),
+    ],
+)
+def test_more_settings_with_tokens_stay(tmp_path: Path, name: str, text: str) -> None:
+    """Whatever the tool calls its token."""
+    write(tmp_path, **{"work/a": "a", f"work/{name}": text})
+
+    assert sent(tmp_path, "work")[0] == ["work/a"]
 
 
 def test_a_key_that_a_flag_names_stays(tmp_path: Path) -> None:

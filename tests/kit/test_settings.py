@@ -116,15 +116,27 @@ def test_a_file_that_cannot_be_read_is_named(
 ) -> None:
     """Not taken for one without a key."""
 
-    def denied(path: Path) -> bytes:
+    def denied(path: Path, *_: object) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))
 
     (tmp_path / ".env").write_text(f"DAYTONA_API_KEY={KEY}\n")
-    monkeypatch.setattr(Path, "read_bytes", denied)
+    monkeypatch.setattr(Path, "open", denied)
     with pytest.raises(Failure) as caught:
         settings_from_environment({}, tmp_path)
 
     assert caught.value.message == ".env here cannot be read: Permission denied"
+
+
+def test_another_users_file_is_named_and_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its key would make sandboxes, with what is sent to them, in their account."""
+    (tmp_path / ".env").write_text(f"DAYTONA_API_KEY={KEY}\n")
+    monkeypatch.setattr("os.geteuid", lambda: 4242)
+    with pytest.raises(Failure) as caught:
+        settings_from_environment({}, tmp_path)
+
+    assert caught.value.message == ".env here cannot be read: it is another user's"
 
 
 def test_a_file_cannot_say_where_the_key_is_sent(tmp_path: Path) -> None:

@@ -505,7 +505,7 @@ def test_a_dry_run_prints_what_a_run_would_send(
     run: Script, server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is sent, and no key is needed."""
-    monkeypatch.setenv("DAYTONA_SANDBOX_PASS_ENV", "my-token")
+    monkeypatch.setenv("DAYTONA_SANDBOX_PASS_ENV", "vault:my-token")
     result = run(
         "--dry-run",
         "--no-network",
@@ -536,7 +536,7 @@ def test_a_vault_secret_on_the_local_engine_is_refused_with_the_way_out(
     run: Script, server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Local Daytona has no vault; the 501 says what to do instead."""
-    monkeypatch.setenv("DAYTONA_SANDBOX_PASS_ENV", "my-token")
+    monkeypatch.setenv("DAYTONA_SANDBOX_PASS_ENV", "vault:my-token")
     result = run("--local", "--json", "--secret", "TOKEN=my-token", "--command", "true")
 
     assert (result.code, result.json()["error"]["kind"]) == (125, "invalid_request")

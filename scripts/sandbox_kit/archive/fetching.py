@@ -7,6 +7,7 @@ folder, and the skill's own folders: what came back is a stranger's.
 from __future__ import annotations
 
 import contextlib
+import os
 import posixpath
 import stat
 import tarfile
@@ -14,16 +15,21 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ..console import quote_path
-from ..defaults import MOST_FILES
+from ..defaults import LARGEST_TRANSFER, MOST_FILES
 from ..errors import Failure, UsageFailure
 from ..host_access.folders import FolderJudge, OpenFolder, open_folder, refuse_folders
 from ..host_access.held import HeldDownload, read_held, tar_of
 from ..host_access.project import ProtectedFolders
+from ..host_access.results import fold_name
 from .members import content_of, leads_out, read_members
 from .pairs import safe_remote, split_pair
 from .unpacking import SavedFile, write_whole
 
-MOST_FETCHED = 10 * MOST_FILES  # somebody asked for it, and a worker that can be killed reads it
+REPOSITORY = frozenset({"head", "objects", "refs"})  # of a folder that git takes for one
+MOST_FETCHED, LARGEST_FETCHED = (
+    10 * MOST_FILES,
+    4 * LARGEST_TRANSFER,
+)  # somebody asked for it, and a worker that can be killed reads it
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ class Fetched:
 
     saved: list[SavedFile] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    of_git: list[str] = field(default_factory=list)  # a repository's own files, which git obeys
 
 
 def fetch_results(run_id: str, pairs: tuple[str, ...], *, force: bool, folder: Path) -> Fetched:
@@ -122,11 +129,13 @@ def fetch_one(
     """
     wanted = [
         member
-        for member in read_members(archive, most=MOST_FETCHED).good
+        for member in read_members(archive, most=MOST_FETCHED, largest=LARGEST_FETCHED).good
         if is_below(path_inside(download, member), wish.there)
     ]
     if not wanted:
         return False
+    wanted, of_git = without_repositories(wanted, download, wish)
+    found.of_git += of_git
     links = {normal_name(member.name) for member in wanted if member.issym()}
     left = [member for member in wanted if member.issym() and leads_astray(member, links)]
     found.left += [path_inside(download, member) for member in left]
@@ -141,6 +150,49 @@ def fetch_one(
         write_member(archive, member, path, judge, force=force) for member, path in placed
     ]
     return True
+
+
+def without_repositories(
+    wanted: list[tarfile.TarInfo], download: HeldDownload, wish: FetchRequest
+) -> tuple[list[tarfile.TarInfo], list[str]]:
+    """What is no repository's own, and the paths of what is.
+
+    git obeys a repository wherever it lies, `.git` or bare, at the next command below it. So its
+    files come only where the path that was asked for lies in it, or is its folder.
+    """
+    asked = {fold_name(part) for part in wish.there.split("/")}
+    bare = bare_folders([path_inside(download, member) for member in wanted], wish)
+    kept, left = [], []
+    for member in wanted:
+        path = path_inside(download, member)
+        below = path.removeprefix(wish.there).strip("/").split("/")
+        is_gits = any(is_git_folder(part) for part in below) and not asked & {".git"}
+        if is_gits or any(is_below(path, folder) for folder in bare):
+            left.append(path)
+        else:
+            kept.append(member)
+    return kept, left
+
+
+def is_git_folder(name: str) -> bool:
+    """As file systems compare names that know no case, or take off dots and blanks at an end."""
+    return fold_name(name).rstrip(". ") in (".git", "git~1")
+
+
+def bare_folders(paths: list[str], wish: FetchRequest) -> set[str]:
+    """Folders that would be repositories, with what lies there already; not the one asked for."""
+    inside: dict[str, set[str]] = {}
+    for path in paths:
+        parts = path.split("/")
+        for number, part in enumerate(parts):
+            inside.setdefault("/".join(parts[:number]), set()).add(fold_name(part))
+    found = set()
+    for folder, names in inside.items():
+        here = wish.here / folder.removeprefix(wish.there).strip("/")
+        there = {fold_name(name) for name in REPOSITORY if os.path.lexists(here / name)}
+        if names & REPOSITORY and names | there >= REPOSITORY and is_below(folder, wish.there):
+            found.add(folder)
+    return found
 
 
 def leads_astray(link: tarfile.TarInfo, links: set[str]) -> bool:

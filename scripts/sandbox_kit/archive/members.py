@@ -15,6 +15,9 @@ from ..errors import Failure
 
 # Terminal escapes, and what another system takes for a separator.
 UNWANTED_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
+# What tarfile raises for a stranger's bytes.
+BROKEN_ARCHIVE = (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError)
+LONGEST_NAMES = 16 << 20  # characters of all names together
 FIX_HOSTILE = (
     "look at the files in the sandbox (--keep, then --command 'ls -lR DIR'),"
     " and fetch the ones you want by name"
@@ -34,24 +37,30 @@ class Members:
         return len(self.good) == 1 and not self.left and not self.good[0].isdir()
 
 
-def read_members(stream: tarfile.TarFile, *, most: int | None = None) -> Members:
-    """One bad member spoils no other; raises Failure archive for too many or too much."""
-    most = most or MOST_FILES
-    found, files, number, size = Members(), dict[str, tarfile.TarInfo](), 0, 0
+def read_members(
+    stream: tarfile.TarFile, *, most: int | None = None, largest: int | None = None
+) -> Members:
+    """One bad member spoils no other; raises Failure archive for too many or too much.
+
+    Another name of a file counts like the file, as which it is written.
+    """
+    most, largest = most or MOST_FILES, largest or LARGEST_TRANSFER
+    found, files, number, size, names = Members(), dict[str, tarfile.TarInfo](), 0, 0, 0
     for member in stream:
-        number, size = number + 1, size + max(0, member.size)
-        if number > most or size > LARGEST_TRANSFER:
+        number, names = number + 1, names + len(member.name) + len(member.linkname)
+        reason = why_left(member, files)
+        if reason is None and member.islnk():
+            become_the_file(member, files[member.linkname])
+        size += max(0, member.size)
+        if number > most or size > largest or names > LONGEST_NAMES:
             raise Failure(
                 "archive",
-                f"more than {most:,} files or {LARGEST_TRANSFER >> 20} MB came back",
+                f"more than {most:,} files or {largest >> 20} MB came back",
                 fix=FIX_HOSTILE,
             )
-        reason = why_left(member, files)
         if reason is not None:
             found.left.append((member, reason))
             continue
-        if member.islnk():
-            become_the_file(member, files[member.linkname])
         if member.isreg():
             files[member.name] = member
         found.good.append(member)

@@ -208,12 +208,12 @@ def fix_for(item: LeftHere, pair: str, here: str, top: Path, *, has_git: bool) -
         return f"to send it: --upload {quoted(pair)}"
     if item.reason == GIT_ITSELF:
         return "to name a version: --env SETUPTOOLS_SCM_PRETEND_VERSION=1.0; or --repo URL"
+    real = str(top / item.path.rstrip("/"))
+    if item.reason not in (BY_NAME, DOTFILE) or os.path.islink(real):  # a stranger chose its end
+        return None
     if item.reason == BY_NAME and has_git and here.lower().endswith(SOURCES):
-        return f"to send it: git add {quoted(here)}"
-    if item.reason in (BY_NAME, DOTFILE):
-        real = str(top / item.path.rstrip("/"))
-        if os.pathsep in real:  # that would be two paths, and a stranger chose the second one
-            return None
+        return f"to send it: git --literal-pathspecs add -- {quoted(here)}"
+    if os.pathsep not in real:  # that would be two paths, and a stranger chose the second one
         return f"the user may allow it: export {MORE_PATHS}={quoted(real)} before the session"
     return None
 

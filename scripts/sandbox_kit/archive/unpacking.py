@@ -25,7 +25,7 @@ from ..host_access.held import (
     HeldResults,
 )
 from ..host_access.written import WrittenRecord, new_digest
-from .members import FIX_HOSTILE, Members, content_of, leads_out, read_members
+from .members import BROKEN_ARCHIVE, FIX_HOSTILE, Members, content_of, leads_out, read_members
 from .packing import PLAIN_MODE
 
 CHUNK = 1 << 20
@@ -74,7 +74,7 @@ def unpack_download(
             except Failure as failure:  # what was written is written
                 return Unpacked(saved, failure)
             return Unpacked(saved)
-    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+    except BROKEN_ARCHIVE as error:
         raise Failure(
             "archive", f"what the sandbox sent is not a proper archive: {error}", fix=FIX_HOSTILE
         ) from None

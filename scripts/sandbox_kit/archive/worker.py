@@ -231,6 +231,7 @@ def fetch_here(task: dict[str, Any]) -> dict[str, Any]:
     run_id, pairs = task["run_id"], tuple(task["pairs"])
     if not pairs:
         held = [{"path": path, "bytes": size} for path, _, size in list_held_files(run_id)]
-        return {"files": [], "left": [], "held": held}
+        return {"files": [], "left": [], "of_git": [], "held": held}
     found = fetch_results(run_id, pairs, force=task["force"], folder=Path(task["folder"]))
-    return {"files": [asdict(file) for file in found.saved], "left": found.left, "held": []}
+    files = [asdict(file) for file in found.saved]
+    return {"files": files, "left": found.left, "of_git": found.of_git, "held": []}

@@ -31,13 +31,14 @@ from .folders import (
 )
 from .held import CHANGED, TAKEN
 from .keys import KEY_LOOK, holds_a_key, holds_a_token, is_plain_path
-from .project import Project, ProtectedFolders, home_folders
+from .project import Project, ProtectedFolders, home_folders, is_the_machines
 from .results import kind_of, why_no_result
 from .written import WrittenRecord
 
 OWN_FOLDERS = "lies in this skill's own folders"
 MORE_PATHS = "DAYTONA_SANDBOX_PATHS"
 PASSED_NAMES = "DAYTONA_SANDBOX_PASS_ENV"
+OF_THE_VAULT = "vault:"  # a name there opens no variable of this machine that is called so
 OWN_NAMES = "DAYTONA_"  # our own credentials are never a program's
 
 
@@ -211,6 +212,8 @@ class HostAccess:
                 if closed
                 else "is outside the working directory"
             )
+        if is_the_machines(real) and not any(is_the_machines(base) for base in inside):
+            return "is the machine's"
         if not any(is_plain_path(real.relative_to(base)) for base in inside):
             return "is a dotfile or looks like a key"
         return None
@@ -331,13 +334,14 @@ class HostAccess:
 
     def vault_secret(self, name: str) -> str:
         """The name of a vault's secret; raises Failure host_access unless the user opened it."""
-        opened = name in self.names
+        opened = f"{OF_THE_VAULT}{name}" in self.names
         if not opened:
             raise Failure(
                 "host_access",
                 f"--secret would pass on {quote_path(name)} of your organization's vault",
                 fix="the user may allow it by"
-                f" export {PASSED_NAMES}={skill_env.quoted(name)} before the session",
+                f" export {PASSED_NAMES}={skill_env.quoted(OF_THE_VAULT + name)}"
+                " before the session",
             )
         return name
 
@@ -347,11 +351,16 @@ class HostAccess:
         Raises Failure host_access unless the user bound that variable to that host.
         """
         # One spelling, which every reader of addresses takes for the same host.
-        match = re.match(r"https://([A-Za-z0-9.-]+)(:\d+)?/", url)
-        host = match[1].lower() if match else "an odd address"
-        if f"{name}@{host}" not in {
-            bound.partition("@")[0] + "@" + bound.partition("@")[2].lower() for bound in self.tokens
-        }:
+        match = re.match(r"https://([A-Za-z0-9.-]+(:\d+)?)/", url)
+        if match is None:
+            raise Failure(
+                "host_access",
+                f"--git-token {name} would be sent to an odd address",
+                fix="--repo https://HOST/PATH.git",
+            )
+        host = match[1].lower().removesuffix(":443")
+        bound = {(one.partition("@")[0], one.partition("@")[2].lower()) for one in self.tokens}
+        if (name, host) not in bound:
             raise Failure(
                 "host_access",
                 f"--git-token {name} would send a variable of this machine to {host}",

@@ -7,6 +7,7 @@ wait for a tool to come by. Pruned like logs.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -21,12 +22,23 @@ import skill_env
 
 from ..errors import Failure, UsageFailure
 from ..state_files import prune_old_files, write_private
+from .results import fold_name
 
 LEFT_BEHIND = "left behind: "  # of what is named and not kept
 LEADS_OUT = f"{LEFT_BEHIND}a link that leads out"
 TAKEN, CHANGED = "there already", "there already, and not as a run wrote it"
+# What git, editors, agents and shells read as soon as it lies there.
+OBEYED = frozenset(
+    """
+        .git .hg .svn .jj .claude .vscode .idea .cursor .github .husky .envrc .gitattributes
+        .gitmodules .devcontainer .mcp.json claude.md agents.md hooks makefile justfile conftest.py
+        sitecustomize.py package.json pyproject.toml setup.py head config
+    """.split()
+)
 RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 INDEX = "held.json"
+MOST_OF_A_RUN, MOST_HELD = 2 << 30, 8 << 30  # bytes; what is older than a week is deleted
+MOST_SHOWN = 8  # names in a line of ours
 LONGEST_COMMAND = (
     1500  # characters; a line of ours is cut at 2,000, and without pairs fetch says what it holds
 )
@@ -65,6 +77,13 @@ class ArchiveEntry:
     member: tarfile.TarInfo
     content: IO[bytes] | None
     file: HeldFile
+
+
+def refuse_too_much(place: Path) -> None:
+    """Raises OSError for more than one run, or all of them, may hold here."""
+    for folder, most in ((place, MOST_OF_A_RUN), (results_dir(), MOST_HELD)):
+        if sum(file.stat().st_size for file in folder.rglob("*.tar")) > most:
+            raise OSError(errno.EDQUOT, f"{folder} would hold more than {most >> 30} GB")
 
 
 def results_dir() -> Path:
@@ -106,16 +125,20 @@ class HeldResults:
             if not self.downloads:
                 prune_old_files(results_dir(), "*")
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
+            (place / download.tar).unlink(missing_ok=True)  # of a worker that was killed meanwhile
             new = os.open(place / download.tar, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(new, "wb") as file:
                 copy(file)
+            refuse_too_much(place)
             index = [asdict(found) for found in (*self.downloads, download)]
             write_private(place / INDEX, json.dumps(index).encode())
             self.downloads.append(download)
-        except OSError as error:
+        except BaseException as error:
             with contextlib.suppress(OSError):  # half an archive is of no use, and takes the room
                 (place / download.tar).unlink()
                 place.rmdir()
+            if not isinstance(error, OSError):  # also a signal that ends this process
+                raise
             raise Failure(
                 "host_access",
                 f"what came back could not be kept in {place}: {error.strerror}",
@@ -131,21 +154,30 @@ class HeldResults:
         if not self.downloads:
             return None
         pairs = [(download.there, download.here) for download in self.downloads]
+        hidden = sum(is_obeyed_or_hidden(file.path) for file in self.files)
         # Over hidden files nobody is led by a line of ours: fetch asks for --force itself.
-        hidden = any(file.path.startswith(".") or "/." in file.path for file in self.files)
         in_the_way = any(download.force for download in self.downloads)
         force = ["--force"] if in_the_way and not hidden else []
         words = [f"{there}:{here}" for there, here in pairs]
         whole = skill_env.command("sandboxes.py", "fetch", self.run_id, *words, *force)
         is_plain = not any(":" in path for pair in pairs for path in pair)
+        # Whoever pastes the line has seen the names of all that some tool would obey.
+        is_plain = is_plain and hidden <= MOST_SHOWN
         if is_plain and len(whole) <= LONGEST_COMMAND and shows(whole) == whole:
             return whole
         return skill_env.command("sandboxes.py", "fetch", self.run_id)
 
 
-def most_telling_first(file: HeldFile) -> tuple[bool, str]:
-    """Only a few names are shown: hidden ones say most of what fetching them would do."""
-    return not any(part.startswith(".") for part in file.path.split("/")), file.path
+def most_telling_first(file: HeldFile) -> tuple[bool, bool, str]:
+    """Only a few names are shown: those that tools obey say most of what fetching them would do."""
+    parts = [fold_name(part) for part in file.path.split("/")]
+    is_obeyed = any(part in OBEYED for part in parts)
+    return not is_obeyed, not any(part.startswith(".") for part in parts), file.path
+
+
+def is_obeyed_or_hidden(path: str) -> bool:
+    parts = [fold_name(part) for part in path.split("/")]
+    return any(part.startswith(".") or part in OBEYED for part in parts)
 
 
 def copy_entries(file: IO[bytes], entries: Sequence[ArchiveEntry]) -> None:

@@ -43,7 +43,15 @@ WITH_TOKENS = (
         ".cirrus.yml",
     ),
 )
-TOKEN_WORD = rb"(token|secret[_-]?key|api[_-]?key|password|passwd|authIdent)[\"']?[ \t]*"
+TOKEN_WORD = (
+    rb"(token|secret[_-]?key|(secret[_-]?)?access[_-]?key|api[_-]?key|password|passwd|authIdent"
+    rb"|authorization)[\"']?[ \t]*"
+)
+# As the issuers made them, wherever they stand.
+KNOWN_TOKENS = (
+    rb"|\b(gh[pousr]_|github_pat_|glpat-|xox[abprs]-|npm_|pypi-AgE|sk-ant-|hf_)[A-Za-z0-9_-]{16,}"
+    rb"|\bA[KS]IA[0-9A-Z]{16}\b"
+)
 # A value, and no reference to a variable or to a store.
 TOKEN_VALUE = rb"[ \t]*(?![\"' \t]*(\$\{|\$\(|\$[A-Z]|<<|secure:))[^\s#]"
 TOKEN = re.compile(
@@ -56,7 +64,8 @@ TOKEN = re.compile(
     + TOKEN_WORD
     + rb"[:=]"
     + TOKEN_VALUE
-    + rb"|<(password|passphrase)>(?!\$\{)|://[^/\s:@]+:[^/\s:@]+@|://[^/\s:@]{20,}@",
+    + KNOWN_TOKENS
+    + rb"|<(password|passphrase|privateKey)>(?!\$\{)|://[^/\s:@]+:[^/\s:@]+@|://[^/\s:@]{20,}@",
     re.MULTILINE | re.IGNORECASE,
 )
 # A repository's settings, wherever they lie: a bare one has no `.git` around them.
@@ -77,7 +86,8 @@ KEY_FILES = tuple(
         id_ecdsa* id_ed25519* rootkey*.csv
         service-account*.json service_account*.json serviceaccount*.json
         *adminsdk*.json client_secret*.json token.json auth.json local.settings.json
-        _netrc pgpass* *htpasswd
+        _netrc pgpass* *htpasswd token.txt *github_token* *gitlab_token* creds.txt creds.json
+        secring.gpg wallet.dat jwk*.json logins.json krb5cc* utc--*
     """.split()
 )
 KEY_LIKE = (*KEY_FILES, *AMBIGUOUS)
@@ -90,7 +100,10 @@ KEY_LINE = (
     rb"|([\"\w -]+,)*\"?Access key ID\"?,\"?Secret access key"
     rb"|PuTTY-User-Key-File-|AGE-SECRET-KEY-1|(export[ \t]+)?aws_secret_access_key[ \t]*="
 )
-KEY_VALUE = rb"\"private_key\"\s*:\s*\"-----BEGIN|\"aws_?secret_?access_?key\"\s*:|client-key-data:"
+KEY_VALUE = (
+    rb"[:=]\s*[\"']-----BEGIN [A-Z0-9 ]*PRIVATE KEY|"
+    rb"\"aws_?secret_?access_?key\"\s*:|client-key-data:"
+)
 KEY_AT_A_LINE = re.compile(
     rb"^[ \t]*(" + KEY_LINE + rb")|" + KEY_VALUE, re.MULTILINE | re.IGNORECASE
 )

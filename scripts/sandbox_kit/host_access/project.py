@@ -15,6 +15,7 @@ from pathlib import Path
 
 import skill_env
 
+from .folders import READ_ONLY
 from .keys import looks_like_a_key
 
 # As trees: whoever works below these works on the machine; in the exceptions people keep projects.
@@ -40,7 +41,9 @@ SYSTEM_TREES = tuple(
 TOOLS_FOLDERS = ("Library", "AppData", "snap", "Maildir")
 VERSION_CONTROL = (".git", ".hg", ".svn", ".jj", "_darcs", ".fslckout")
 PROJECTS_IN_THEM = tuple(map(Path, ("/usr/src", "/usr/local/src", "/run/media")))
-HOMES = tuple(map(Path, ("/home", "/Users", "/mnt/c/Users")))  # where homes lie side by side
+# Where homes lie side by side; beside this user's own they do too.
+WINDOWS_HOMES = Path("/mnt/c/Users")
+HOMES = (Path("/home").resolve(), Path("/home"), Path("/Users"), WINDOWS_HOMES)
 LONGEST_GIT_FILE = 4096
 
 
@@ -88,16 +91,33 @@ def why_closed(folder: Path, homes: Iterable[Path]) -> str | None:
         if folder in homes:
             return "is the home folder itself"
         return "is a folder above the home folder"
-    in_them = any(folder.is_relative_to(tree) for tree in PROJECTS_IN_THEM)
-    if any(folder.is_relative_to(tree) for tree in SYSTEM_TREES) and not in_them:
+    if is_the_machines(folder):
         return "is the machine's, not a project's"
     if any(tree.is_relative_to(folder) and tree.exists() for tree in SYSTEM_TREES):
         return "is a folder above the machine's own"
-    if folder in HOMES:
+    if is_shared_by_everybody(folder):
+        return "is everybody's, not a project's"
+    if folder in (*HOMES, *(home.parent for home in homes)):
         return "holds the homes of this machine's users"
-    if below is None and is_in_anothers_home(folder):
+    if folder.parent == WINDOWS_HOMES:
+        return "is a home folder of Windows'"
+    if below is None and is_in_anothers_home(folder, homes):
         return "is another user's"
     return why_hidden(folder, below)
+
+
+def is_the_machines(folder: Path) -> bool:
+    in_them = any(folder.is_relative_to(tree) for tree in PROJECTS_IN_THEM)
+    return not in_them and any(folder.is_relative_to(tree) for tree in SYSTEM_TREES)
+
+
+def is_shared_by_everybody(folder: Path) -> bool:
+    """`/tmp` and its like: all may write there, and each file is its writer's."""
+    try:
+        mode = folder.stat().st_mode
+    except OSError:
+        return False
+    return bool(mode & stat.S_ISVTX and mode & stat.S_IWOTH)
 
 
 def why_hidden(folder: Path, home: Path | None) -> str | None:
@@ -127,15 +147,16 @@ def is_bare_repository(folder: Path) -> bool:
     )
 
 
-def is_in_anothers_home(folder: Path) -> bool:
+def is_in_anothers_home(folder: Path, homes: Iterable[Path] = ()) -> bool:
     """Whether it lies in somebody else's home, where homes lie side by side.
 
     A shared folder among them that is this user's is a place for projects.
     """
-    for homes in HOMES:
-        if folder.is_relative_to(homes) and folder != homes:
+    beside = {home.parent for home in homes if home.parent != Path(home.anchor)}
+    for place in (*HOMES, *beside):
+        if folder.is_relative_to(place) and folder != place:
             with contextlib.suppress(OSError):
-                return (homes / folder.relative_to(homes).parts[0]).stat().st_uid != os.geteuid()
+                return (place / folder.relative_to(place).parts[0]).stat().st_uid != os.geteuid()
     return False
 
 
@@ -173,19 +194,23 @@ def is_work_tree(folder: Path) -> bool:
 
 def git_folder_of(file: Path) -> Path | None:
     """Where a `.git` file of a worktree or submodule leads: `gitdir: PATH`."""
-    try:
-        if not stat.S_ISREG(os.stat(file).st_mode):  # a pipe of that name would be waited for
-            return None
-        with file.open("rb") as stream:
-            text = stream.read(LONGEST_GIT_FILE).decode("utf-8", "replace")
-    except OSError:
-        return None
-    mark, _, path = text.partition(":")
+    mark, _, path = read_line(file).partition(":")
     return (
         (file.parent / path.strip()).resolve()
         if mark == "gitdir" and path.strip() and "\0" not in path
         else None
     )
+
+
+def read_line(file: Path) -> str:
+    """The beginning of a small file of git's; "" for a pipe, which would be waited for."""
+    try:
+        with os.fdopen(os.open(file, READ_ONLY & ~getattr(os, "O_NOFOLLOW", 0)), "rb") as stream:
+            if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                return stream.read(LONGEST_GIT_FILE).decode("utf-8", "replace")
+    except OSError:
+        pass
+    return ""
 
 
 def is_place_of_worktrees(folder: Path) -> bool:
@@ -204,7 +229,7 @@ def is_linked_worktree(folder: Path) -> bool:
     if target is None or not (target / "commondir").is_file():
         return False
     with contextlib.suppress(OSError):
-        back = Path((target / "gitdir").read_text(errors="replace").strip())
+        back = Path(read_line(target / "gitdir").strip().replace("\0", ""))
         return (target / back).resolve() == folder / ".git"
     return False
 

@@ -19,6 +19,7 @@ import skill_env
 from ..state_files import prune_old_files, write_private
 
 CHUNK = 1 << 20
+MARK = "user.daytona-sandbox"  # an attribute of folders
 KEPT_DAYS = 90  # longer than logs: a chart is made again after weeks
 
 
@@ -54,8 +55,10 @@ class WrittenRecord:
         self.made[str(path)] = f"{digest} {inode}"
 
     def note_folder(self, path: Path, status: os.stat_result) -> None:
-        """One that this run made."""
-        self.made[str(path)] = folder_mark(status)
+        """One that this run made; it is marked as such, where the file system takes marks."""
+        with contextlib.suppress(OSError, AttributeError):
+            os.setxattr(path, MARK, self._path.stem.encode(), follow_symlinks=False)
+        self.made[str(path)] = folder_mark(path, status)
 
     def save(self) -> None:
         """One small file a run; raises OSError."""
@@ -76,7 +79,7 @@ class WrittenRecord:
                 status = os.stat(path, follow_symlinks=False)
             except OSError:
                 return False
-        return stat.S_ISDIR(status.st_mode) and self._has(path, folder_mark(status))
+        return stat.S_ISDIR(status.st_mode) and self._has(path, folder_mark(path, status))
 
     def _has(self, path: Path, mark: str) -> bool:
         if self._earlier is None:
@@ -84,13 +87,16 @@ class WrittenRecord:
         return mark in [made.get(str(path)) for made in (self.made, *self._earlier)]
 
 
-def folder_mark(status: os.stat_result) -> str:
-    """Which folder it is, by device and inode.
+def folder_mark(path: Path, status: os.stat_result) -> str:
+    """Which folder it is: device, inode, and the mark of the run that made it.
 
-    An inode is used again when a folder is gone, so whoever made it anew under that name may be
-    taken for a run.
+    An inode is used again when a folder is gone: without marks (another system than Linux, a file
+    system that has none) whoever makes a folder anew under that name may be taken for a run.
     """
-    return f"folder {status.st_dev} {status.st_ino}"
+    mark = ""
+    with contextlib.suppress(OSError, AttributeError):
+        mark = " " + os.getxattr(path, MARK, follow_symlinks=False).decode(errors="replace")
+    return f"folder {status.st_dev} {status.st_ino}{mark}"
 
 
 def read_records() -> list[dict[str, str]]:
