@@ -91,23 +91,27 @@ def nothing(status: int) -> web.Response:
 
 
 class Fields:
-    """A JSON object or a query string, read by type; a surprise is a 400 that names the field."""
+    """A JSON object or a query string, read by type; a surprise is a 400 that names the field.
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    `code` is that of the 400.
+    """
+
+    def __init__(self, values: Mapping[str, Any], *, code: str | None = None) -> None:
         self._values = values
+        self.code = code
 
     @classmethod
-    async def of_body(cls, request: web.Request) -> Fields:
+    async def of_body(cls, request: web.Request, *, code: str | None = None) -> Fields:
         data = await request.read()
         if not data:
-            return cls({})
+            return cls({}, code=code)
         try:
             values = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise ApiError(400, f"the body is not JSON: {error}") from None
+            raise ApiError(400, f"the body is not JSON: {error}", code=code) from None
         if not isinstance(values, dict):
-            raise ApiError(400, "the body must be a JSON object")
-        return cls(values)
+            raise ApiError(400, "the body must be a JSON object", code=code)
+        return cls(values, code=code)
 
     @classmethod
     def of_query(cls, request: web.Request) -> Fields:
@@ -125,7 +129,7 @@ class Fields:
         if value is None and default is not None:
             return default
         if not isinstance(value, str):
-            raise ApiError(400, f"{name} must be a string")
+            raise ApiError(400, f"{name} must be a string", code=self.code)
         return as_text(value, name)
 
     def integer(self, name: str, default: int, *, least: int = 0, most: int = 2**31 - 1) -> int:
@@ -135,7 +139,8 @@ class Fields:
         if isinstance(value, str):
             value = integer(value, name)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise ApiError(400, f"{name} must be a whole number from {least} to {most}")
+            message = f"{name} must be a whole number from {least} to {most}"
+            raise ApiError(400, message, code=self.code)
         return value
 
     def boolean(self, name: str, default: bool = False) -> bool:
@@ -145,7 +150,7 @@ class Fields:
         if isinstance(value, str) and value.lower() in ("true", "false"):
             return value.lower() == "true"
         if not isinstance(value, bool):
-            raise ApiError(400, f"{name} must be true or false")
+            raise ApiError(400, f"{name} must be true or false", code=self.code)
         return value
 
     def texts(self, name: str) -> dict[str, str]:
@@ -162,7 +167,7 @@ class Fields:
         if value is None:
             return []
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise ApiError(400, f"{name} must be a list of strings")
+            raise ApiError(400, f"{name} must be a list of strings", code=self.code)
         return [as_text(item, name) for item in value]
 
 
