@@ -20,7 +20,7 @@ from aiohttp import BodyPartReader, hdrs, web
 
 from ..engine.errors import FileProblem
 from ..wire import DAEMON, ApiError, Fields, answer, nothing
-from .toolbox import Toolbox, inside, problem, write_all
+from .toolbox import Toolbox, body_of, inside, problem, write_all
 
 Read = Callable[[int], Awaitable[bytes | bytearray]]
 CHUNK = 1024 * 1024
@@ -363,10 +363,6 @@ def required(fields: Fields, name: str) -> str:
     if not value:
         raise ApiError(400, f"{name} is required", code=fields.code, source=DAEMON)
     return value
-
-
-async def body_of(request: web.Request) -> Fields:
-    return await Fields.of_body(request, code="INVALID_REQUEST_BODY")
 
 
 @contextlib.asynccontextmanager

@@ -10,10 +10,12 @@ import posixpath
 import re
 from collections.abc import AsyncIterator, Mapping
 
+from aiohttp import web
+
 from ..engine.box import Box
 from ..engine.errors import FileProblem, SandboxGone
 from ..engine.rootfs import HOME
-from ..wire import DAEMON, ApiError
+from ..wire import DAEMON, ApiError, Fields
 from .contexts import Contexts
 from .sessions import Sessions
 from .terminals import Terminals
@@ -115,6 +117,11 @@ ERRORS = {
     errno.EDQUOT: (500, "INTERNAL_SERVER_ERROR"),
     errno.EFBIG: (500, "INTERNAL_SERVER_ERROR"),
 }
+
+
+async def body_of(request: web.Request) -> Fields:
+    """Of a file or git call: what is wrong with its body has a code of its own."""
+    return await Fields.of_body(request, code="INVALID_REQUEST_BODY")
 
 
 @contextlib.asynccontextmanager
