@@ -23,6 +23,8 @@ REASONS = {
     409: "Conflict",
     410: "Gone",
     413: "Payload Too Large",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Entity",
     500: "Internal Server Error",
     501: "Not Implemented",
     502: "Bad Gateway",

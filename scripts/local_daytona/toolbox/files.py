@@ -121,7 +121,7 @@ async def send_file(request: web.Request, fd: int, name: str) -> web.StreamRespo
     first, behind = wanted_part(request, size, changed)
     response = web.StreamResponse(headers=headers)
     if first >= behind and size:
-        raise web.HTTPRequestRangeNotSatisfiable(headers={hdrs.CONTENT_RANGE: f"bytes */{size}"})
+        raise ApiError(416, f"the file has {size} bytes", source=DAEMON)
     if behind - first < size:
         response.set_status(206)
         response.headers[hdrs.CONTENT_RANGE] = f"bytes {first}-{behind - 1}/{size}"

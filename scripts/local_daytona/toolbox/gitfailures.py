@@ -30,8 +30,11 @@ FAILURES: tuple[tuple[str, int, str], ...] = (
         "FORBIDDEN",
     ),
     (r"transport '.*' not allowed|unable to find remote helper", 401, "GIT_AUTH_FAILED"),
-    (r"pathspec '.*' did not match|is outside repository", 500, "INTERNAL_SERVER_ERROR"),
-    (r"must be run in a work tree", 500, "INTERNAL_SERVER_ERROR"),
+    (
+        r"pathspec '.*' did not match|is outside repository|must be run in a work tree",
+        500,
+        "INTERNAL_SERVER_ERROR",
+    ),
     (r"needed a single revision", 404, "NOT_FOUND"),
     (
         r"remote branch .* not found|couldn't find remote ref|src refspec .* does not match"
@@ -85,13 +88,13 @@ FAILURES: tuple[tuple[str, int, str], ...] = (
 
 
 def failure(code: int, said: str, secrets: Iterable[str] = ()) -> ApiError:
-    """The answer for a git that ended with `code`; a 400 for what no pattern knows."""
+    """The answer for a git that ended with `code`; as in Daytona a 500 for what has no code."""
     lowered, text = said[-LOOKED_AT:].lower(), complaint(said, secrets)
     for pattern, status, name in FAILURES:
         if re.search(pattern, lowered):
             return ApiError(status, text, code=name, source=DAEMON)
     ended = f"ended with exit code {code}" if code >= 0 else f"was ended by signal {-code}"
-    return ApiError(400, text or f"git {ended}", code="BAD_REQUEST", source=DAEMON)
+    return ApiError(500, text or f"git {ended}", code="INTERNAL_SERVER_ERROR", source=DAEMON)
 
 
 def complaint(said: str, secrets: Iterable[str]) -> str:
