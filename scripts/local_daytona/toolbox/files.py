@@ -199,11 +199,9 @@ async def write_from(toolbox: Toolbox, path: str, read: Read) -> int:
 
 async def download(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
     """POST /files/bulk-download: one part a path, failures as JSON parts named `error`."""
-    fields = await body_of(request)
-    paths = fields.list_of_texts("paths")
+    paths = (await body_of(request)).list_of_texts("paths")
     if not paths or len(paths) > MOST_FILES:
-        message = f"paths must name 1 to {MOST_FILES} files"
-        raise ApiError(400, message, code=fields.code, source=DAEMON)
+        raise ApiError(400, f"paths must name 1 to {MOST_FILES} files", source=DAEMON)
     boundary = uuid.uuid4().hex
     headers = {hdrs.CONTENT_TYPE: f"multipart/form-data; boundary={boundary}"}
     response = web.StreamResponse(headers=headers)
