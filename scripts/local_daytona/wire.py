@@ -24,6 +24,8 @@ REASONS = {
     409: "Conflict",
     410: "Gone",
     413: "Payload Too Large",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Entity",
     500: "Internal Server Error",
     501: "Not Implemented",
     502: "Bad Gateway",
@@ -99,7 +101,7 @@ class Fields:
 
     def __init__(self, values: Mapping[str, Any], code: str = "BAD_REQUEST") -> None:
         self._values = values
-        self._code = code
+        self.code = code
 
     @classmethod
     async def of_body(cls, request: web.Request) -> Fields:
@@ -119,7 +121,7 @@ class Fields:
         return cls(request.query)
 
     def _refused(self, message: str) -> ApiError:
-        return ApiError(400, message, code=self._code)
+        return ApiError(400, message, code=self.code)
 
     def has(self, name: str) -> bool:
         return self._values.get(name) is not None

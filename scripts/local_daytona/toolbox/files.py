@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import email.utils
+import errno
 import json
+import mimetypes
 import os
 import posixpath
 import re
 import urllib.parse
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from aiohttp import BodyPartReader, hdrs, web
@@ -18,15 +22,25 @@ from ..engine.errors import FileProblem
 from ..wire import DAEMON, ApiError, Fields, answer, nothing
 from .toolbox import Toolbox, inside, problem, write_all
 
+Read = Callable[[int], Awaitable[bytes | bytearray]]
 CHUNK = 1024 * 1024
 LONGEST_PATH = 4096
+PERMISSIONS = 0o777
 MOST_FILES = 100_000
 BATCH = 48 * 1024  # bytes of paths in one message to the agent, which is 128 KiB at most
 DOWNLOAD = {
     hdrs.CONTENT_TYPE: "application/octet-stream",
     "X-Content-Type-Options": "nosniff",
     hdrs.CACHE_CONTROL: "no-store",
+    hdrs.ACCEPT_RANGES: "bytes",
 }
+UNREADABLE = {
+    errno.ENOENT: (404, "FILE_NOT_FOUND", "file not found: "),
+    errno.EACCES: (403, "FILE_ACCESS_DENIED", "file access denied: "),
+    errno.EISDIR: (400, "INVALID_FILE_PATH", "invalid file path: path points to a directory: "),
+    errno.EINVAL: (400, "INVALID_FILE_PATH", "invalid file path: no regular file: "),
+}
+TYPES = mimetypes.MimeTypes(filenames=()).types_map[True]  # the same on every machine
 FIELD = re.compile(r"files\[(\d+)\]\.(path|file)")
 NOT_MULTIPART = "the body must be multipart/form-data"
 
@@ -34,38 +48,48 @@ NOT_MULTIPART = "the body must be multipart/form-data"
 async def upload(toolbox: Toolbox, request: web.Request) -> web.Response:
     """POST /files/bulk-upload: `files[N].path` names where `files[N].file` goes.
 
-    One failure makes it a 400 that lists all.
+    One failure makes it a 400 that lists all; other fields are passed over.
     """
     if not request.content_type.startswith("multipart/"):
         raise ApiError(400, NOT_MULTIPART, source=DAEMON)
     paths: dict[str, str] = {}
     written: list[dict[str, Any]] = []
     errors: list[str] = []
-    async for part in await request.multipart():
-        match = FIELD.fullmatch(getattr(part, "name", None) or "")
-        if match is None or not isinstance(part, BodyPartReader):
-            errors.append("unexpected field in the upload")
-        elif match[2] == "path":
-            paths[match[1]] = await path_of(part)
-        else:
-            await receive(toolbox, paths.get(match[1], ""), part, written=written, errors=errors)
+    try:
+        async for part in await request.multipart():
+            match = FIELD.fullmatch(getattr(part, "name", None) or "")
+            if match is None or not isinstance(part, BodyPartReader):
+                continue
+            if match[2] == "path":
+                paths[match[1]] = (await path_of(part)).strip()
+            else:
+                path = paths.get(match[1], "")
+                await receive(toolbox, path, part, written=written, errors=errors)
+    except ValueError as error:  # a body that ends too early
+        errors.append(str(error))
     if errors:
         return answer({"errors": errors, "files": written}, status=400)
-    return answer({"files": written})
+    return answer({"files": written or None})
 
 
 async def upload_one(toolbox: Toolbox, request: web.Request) -> web.Response:
-    """POST /files/upload-v2?path and the older /files/upload: the field `file` becomes that path.
+    """POST /files/upload-v2?path and the older /files/upload: the field `file`, or the body.
 
     Signed upload links lead here.
     """
     path = toolbox.absolute(Fields.of_query(request).text("path"))
-    if not request.content_type.startswith("multipart/"):
-        raise ApiError(400, f"{NOT_MULTIPART} with a field named file", source=DAEMON)
+    if request.content_type.startswith("multipart/"):
+        part = await file_field(request)
+        await write_from(toolbox, path, part.read_chunk)
+    else:
+        await write_from(toolbox, path, request.content.read)
+    return answer({"name": posixpath.basename(path), "path": path, "type": "file"})
+
+
+async def file_field(request: web.Request) -> BodyPartReader:
     async for part in await request.multipart():
         if isinstance(part, BodyPartReader) and part.name == "file":
-            await write_part(toolbox, path, part)
-            return answer({"name": posixpath.basename(path), "path": path, "type": "file"})
+            return part
     raise ApiError(400, "the upload has no field named file", source=DAEMON)
 
 
@@ -75,20 +99,59 @@ async def download_one(toolbox: Toolbox, request: web.Request) -> web.StreamResp
     Never a page, which would run as this server's own.
     """
     path = toolbox.absolute(Fields.of_query(request).text("path"))
-    disposition = f"attachment; {file_name(posixpath.basename(path))}"
     async with inside(path):
         fd = await toolbox.box.open_file(path, "r")
     try:
-        size = os.fstat(fd).st_size
-        headers = {**DOWNLOAD, hdrs.CONTENT_DISPOSITION: disposition}
-        response = web.StreamResponse(headers=headers)
-        response.content_length = size
-        await response.prepare(request)
-        await send_exactly(response, fd, size)
-        await response.write_eof()
-        return response
+        return await send_file(request, fd, posixpath.basename(path))
     finally:
         os.close(fd)
+
+
+async def send_file(request: web.Request, fd: int, name: str) -> web.StreamResponse:
+    """The part of the file that was asked for; to a HEAD only what it would be."""
+    status = os.fstat(fd)
+    changed = http_date(status.st_mtime)
+    headers = {**DOWNLOAD, hdrs.CONTENT_DISPOSITION: f"attachment; {file_name(name)}"}
+    if changed:
+        headers[hdrs.LAST_MODIFIED] = changed
+    since = request.if_modified_since
+    if changed and since and int(status.st_mtime) <= since.timestamp():
+        return web.Response(status=304, headers=headers)
+    size = status.st_size
+    first, behind = wanted_part(request, size, changed)
+    response = web.StreamResponse(headers=headers)
+    if first >= behind and size:
+        raise ApiError(416, f"the file has {size} bytes", source=DAEMON)
+    if behind - first < size:
+        response.set_status(206)
+        response.headers[hdrs.CONTENT_RANGE] = f"bytes {first}-{behind - 1}/{size}"
+    response.content_length = behind - first
+    await response.prepare(request)
+    if request.method != hdrs.METH_HEAD:
+        os.lseek(fd, first, os.SEEK_SET)
+        await send_exactly(response, fd, behind - first)
+    await response.write_eof()
+    return response
+
+
+def http_date(seconds: float) -> str:
+    """An empty string for a time of the sandbox's own making, beyond the calendar."""
+    try:
+        return email.utils.formatdate(int(seconds), usegmt=True)
+    except (OverflowError, ValueError, OSError):
+        return ""
+
+
+def wanted_part(request: web.Request, size: int, changed: str) -> tuple[int, int]:
+    """(first byte, the one behind the last); all for a range that is none, or of an older file."""
+    try:
+        asked = request.http_range
+    except ValueError:  # several ranges, or none that makes sense
+        return 0, size
+    if request.headers.get(hdrs.IF_RANGE, changed) != changed:
+        return 0, size
+    first, behind, _ = asked.indices(size)
+    return first, behind
 
 
 async def path_of(part: BodyPartReader) -> str:
@@ -108,22 +171,22 @@ async def receive(
     errors: list[str],
 ) -> None:
     try:
-        size = await write_part(toolbox, path, part)
-        written.append({"path": toolbox.absolute(path), "bytes": size})
+        size = await write_from(toolbox, path, part.read_chunk)
+        written.append({"path": path, "bytes": size})
     except ApiError as error:
         errors.append(error.message)
 
 
-async def write_part(toolbox: Toolbox, path: str, part: BodyPartReader) -> int:
-    """Write the part's bytes to the file at `path`; how many.
+async def write_from(toolbox: Toolbox, path: str, read: Read) -> int:
+    """Write what `read` gives until it is empty to the file at `path`; how many bytes.
 
     Raises the ApiError, with whatever was written left there.
     """
     async with inside(path):
-        fd = await toolbox.box.open_file(toolbox.absolute(path), "w")
+        fd = await toolbox.box.open_file(toolbox.joined(path), "w")
     try:
         size = 0
-        while chunk := await part.read_chunk(CHUNK):
+        while chunk := await read(CHUNK):
             # In a thread: code inside that writes to the same file makes this wait.
             await asyncio.to_thread(write_all, fd, chunk)
             size += len(chunk)
@@ -138,7 +201,7 @@ async def download(toolbox: Toolbox, request: web.Request) -> web.StreamResponse
     """POST /files/bulk-download: one part a path, failures as JSON parts named `error`."""
     paths = (await Fields.of_body(request)).list_of_texts("paths")
     if not paths or len(paths) > MOST_FILES:
-        raise ApiError(400, "paths must name at least one file", source=DAEMON)
+        raise ApiError(400, f"paths must name 1 to {MOST_FILES} files", source=DAEMON)
     boundary = uuid.uuid4().hex
     headers = {hdrs.CONTENT_TYPE: f"multipart/form-data; boundary={boundary}"}
     response = web.StreamResponse(headers=headers)
@@ -159,20 +222,45 @@ async def send_part(
     boundary: str,
 ) -> None:
     try:
-        async with inside(path):
-            fd = await toolbox.box.open_file(toolbox.absolute(path), "r")
+        fd = await opened(toolbox, path)
     except ApiError as error:
-        body = json.dumps(error.envelope(request)).encode()
+        body = json.dumps(part_error(error, request)).encode()
         head = part_head(boundary, "error", path, "application/json", len(body))
         await response.write(head + body + b"\r\n")
         return
     try:
         size = os.fstat(fd).st_size
-        await response.write(part_head(boundary, "file", path, "application/octet-stream", size))
+        await response.write(part_head(boundary, "file", path, content_type(path), size))
         await send_exactly(response, fd, size)
         await response.write(b"\r\n")
     finally:
         os.close(fd)
+
+
+def part_error(error: ApiError, request: web.Request) -> dict[str, Any]:
+    """Within a download an error has no `error`, as in Daytona's."""
+    return {key: value for key, value in error.envelope(request).items() if key != "error"}
+
+
+async def opened(toolbox: Toolbox, path: str) -> int:
+    """Raises the ApiError in Daytona's words for a download."""
+    async with inside(path):
+        try:
+            return await toolbox.box.open_file(toolbox.absolute(path or "."), "r")
+        except FileProblem as error:
+            raise not_readable(error, path) from None
+
+
+def not_readable(error: FileProblem, path: str) -> ApiError:
+    """The answer for a file that cannot be sent."""
+    found = UNREADABLE.get(error.errno or 0)
+    if not path:
+        found = (400, "INVALID_FILE_PATH", "invalid file path: path is empty")
+    if found is None:
+        reason = f"failed to open file: open {path}: {(error.strerror or '').lower()}"
+        return ApiError(500, reason, code="FILE_READ_FAILED", source=DAEMON)
+    status, code, message = found
+    return ApiError(status, message + path, code=code, source=DAEMON)
 
 
 async def send_exactly(response: web.StreamResponse, fd: int, size: int) -> None:
@@ -190,33 +278,54 @@ async def send_exactly(response: web.StreamResponse, fd: int, size: int) -> None
 
 
 def part_head(boundary: str, name: str, path: str, content_type: str, size: int) -> bytes:
-    """Headers of one part; the path is echoed as it was asked for."""
+    """Headers of one part; the path is echoed as it was asked for, but for control characters."""
+    plain = re.sub(r"[\x00-\x1f\x7f-\x9f]", "", path)
+    quoted = re.sub(r'(["\\])', r"\\\1", plain)
     return (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; {file_name(path)}\r\n'
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; '
+        f'filename="{quoted}"; {extended_name(path)}\r\n'
         f"Content-Type: {content_type}\r\nContent-Length: {size}\r\n\r\n"
-    ).encode()
+    ).encode("latin-1", errors="replace")
 
 
 def file_name(path: str) -> str:
-    """A header's filename, also where it is not latin-1."""
+    """A header's filename, also where it is not ASCII."""
     plain = re.sub(r"[^ !#-\[\]-~]", "_", path)
+    return f'filename="{plain}"; {extended_name(path)}'
+
+
+def extended_name(path: str) -> str:
     # busboy, the TypeScript SDK's parser, drops a part with a slash in it.
     encoded = urllib.parse.quote(path, safe="", errors="replace")
-    return f"filename=\"{plain}\"; filename*=utf-8''{encoded}"
+    return f"filename*=utf-8''{encoded}"
+
+
+def content_type(path: str) -> str:
+    """By the name's ending."""
+    found = TYPES.get(posixpath.splitext(path)[1].lower(), "application/octet-stream")
+    return f"{found}; charset=utf-8" if found.startswith("text/") else found
 
 
 async def list_folder(toolbox: Toolbox, request: web.Request) -> web.Response:
     query = Fields.of_query(request)
-    path = toolbox.absolute(query.text("path", "") or toolbox.work_dir)
+    path = clean(toolbox, query.text("path", "") or ".")
     async with inside(path):
         depth = query.integer("depth", 1, least=1, most=100)
-        return answer(await toolbox.box.files("list", path=path, depth=depth))
+        cwd = toolbox.work_dir
+        return answer(await toolbox.box.files("list", path=path, cwd=cwd, depth=depth))
+
+
+def clean(toolbox: Toolbox, path: str) -> str:
+    """As it was given, absolute or not, for what is echoed below it; raises the 400."""
+    toolbox.joined(path)
+    return posixpath.normpath(path)
 
 
 async def info(toolbox: Toolbox, request: web.Request) -> web.Response:
-    path = toolbox.absolute(Fields.of_query(request).text("path"))
+    given = Fields.of_query(request).text("path")
+    path, name = toolbox.absolute(given), posixpath.basename(given.rstrip("/")) or "/"
     async with inside(path):
-        return answer(await toolbox.box.files("info", path=path))
+        return answer(await toolbox.box.files("info", path=path, name=name))
 
 
 async def make_folder(toolbox: Toolbox, request: web.Request) -> web.Response:
@@ -224,34 +333,46 @@ async def make_folder(toolbox: Toolbox, request: web.Request) -> web.Response:
     query = Fields.of_query(request)
     path, text = toolbox.absolute(query.text("path")), query.text("mode", "0755") or "0755"
     mode = octal(text)
-    async with inside(path):
+    async with changing(path):
         await toolbox.box.files("mkdir", path=path, mode=mode)
     return nothing(201)
 
 
 async def find(toolbox: Toolbox, request: web.Request) -> web.Response:
     """GET /files/find?path&pattern: literal text in the contents; [] for a missing path."""
-    query = Fields.of_query(request)
-    path = toolbox.absolute(query.text("path"))
-    async with inside(path):
-        pattern = required(query, "pattern")
-        return answer(await toolbox.box.files("find", path=path, pattern=pattern))
+    return answer(await look(toolbox, request, "find"))
 
 
 async def search(toolbox: Toolbox, request: web.Request) -> web.Response:
-    """GET /files/search?path&pattern: a glob on base names."""
+    """GET /files/search?path&pattern: a glob on base names; [] for a missing path."""
+    return answer({"files": await look(toolbox, request, "search")})
+
+
+async def look(toolbox: Toolbox, request: web.Request, action: str) -> Any:
     query = Fields.of_query(request)
-    path = toolbox.absolute(query.text("path"))
+    path = clean(toolbox, query.text("path"))
     async with inside(path):
-        pattern = required(query, "pattern")
-        return answer({"files": await toolbox.box.files("search", path=path, pattern=pattern)})
+        pattern, cwd = required(query, "pattern"), toolbox.work_dir
+        return await toolbox.box.files(action, path=path, cwd=cwd, pattern=pattern)
 
 
 def required(fields: Fields, name: str) -> str:
     value = fields.text(name)
     if not value:
-        raise ApiError(400, f"{name} is required", source=DAEMON)
+        raise ApiError(400, f"{name} is required", code=fields.code, source=DAEMON)
     return value
+
+
+@contextlib.asynccontextmanager
+async def changing(path: str) -> AsyncIterator[None]:
+    """As inside(); what may not be changed is a plain 400, as Daytona has it."""
+    try:
+        async with inside(path):
+            yield
+    except ApiError as error:
+        if error.status == 403:
+            raise ApiError(400, error.message, source=DAEMON) from None
+        raise
 
 
 async def replace(toolbox: Toolbox, request: web.Request) -> web.Response:
@@ -294,9 +415,15 @@ def replaced(names: Sequence[str], failures: Any) -> list[dict[str, Any]]:
     return [
         {"file": name, "success": True}
         if failure is None
-        else {"file": name, "success": False, "error": str(failure)[:500]}
+        else {"file": name, "success": False, "error": why(name, str(failure)[:500])}
         for name, failure in zip(names, failures, strict=True)
     ]
+
+
+def why(name: str, failure: str) -> str:
+    """In Go's words: a folder can be opened, but not read."""
+    verb = "read" if failure == os.strerror(errno.EISDIR) else "open"
+    return f"{verb} {name}: {failure[:1].lower()}{failure[1:]}"
 
 
 async def move(toolbox: Toolbox, request: web.Request) -> web.Response:
@@ -314,22 +441,22 @@ async def permissions(toolbox: Toolbox, request: web.Request) -> web.Response:
     query = Fields.of_query(request)
     path, text = toolbox.absolute(query.text("path")), query.text("mode", "")
     owner, group = query.text("owner", ""), query.text("group", "")
-    async with inside(path):
+    async with changing(path):
         mode = octal(text) if text else None
         await toolbox.box.files("permissions", path=path, mode=mode, owner=owner, group=group)
     return nothing(200)
 
 
 def octal(text: str) -> int:
-    """As in chmod; raises the 400."""
-    if not re.fullmatch(r"[0-7]{3,4}", text):
+    """As in chmod, without setuid, setgid and sticky; raises the 400."""
+    if not re.fullmatch(r"[0-7]{1,10}", text):
         raise ApiError(400, "mode must be octal, such as 0755", source=DAEMON)
-    return int(text, 8)
+    return int(text, 8) & PERMISSIONS
 
 
 async def delete(toolbox: Toolbox, request: web.Request) -> web.Response:
     query = Fields.of_query(request)
     path = toolbox.absolute(query.text("path"))
-    async with inside(path):
+    async with changing(path):
         await toolbox.box.files("delete", path=path, recursive=query.boolean("recursive"))
     return nothing(204)

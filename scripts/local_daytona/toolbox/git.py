@@ -21,12 +21,19 @@ KEY = re.compile(r"[A-Za-z0-9-]+\.([^\x00\n]+\.)?[A-Za-z][A-Za-z0-9-]*")
 BRANCH = re.compile(r"(?!-)[^\x00-\x20\x7f~^:?*\[\\]+")
 RESET_MODES = ("soft", "mixed", "hard", "merge", "keep")
 SCOPES = ("global", "local", "system")
-STATUS = ("status", "--porcelain=v2", "--branch", "-z", "--untracked-files=all", "--renames")
+FULL_HASH = re.compile(r"[0-9a-f]{40}")
+# As Daytona's git sees it: without renames, and without a list of the user's own of what to ignore.
+STATUS = (
+    *("-c", "core.excludesFile=/dev/null", "status", "--porcelain=v2", "--branch", "-z"),
+    *("--untracked-files=all", "--no-renames"),
+)
+UNBORN = "# branch.oid (initial)"
+UNSTAGED = ("diff", "--quiet", "--no-ext-diff", "--no-textconv", "--ignore-submodules")
 HISTORY = ("log", "-z", f"--max-count={MOST_COMMITS}", "--no-show-signature", "--no-color")
 
 
 async def clone(toolbox: Toolbox, request: web.Request) -> web.Response:
-    """Clone one branch.
+    """Clone one branch, whose remote one is known only where it was named, as in Daytona.
 
     Files are written only when the credential is gone: filters of the sandbox's own may run then.
     """
@@ -38,9 +45,12 @@ async def clone(toolbox: Toolbox, request: web.Request) -> web.Response:
     login = credential_for(url, user, password)
     before = ["-c", "http.sslVerify=false"] if fields.boolean("insecure_skip_tls") else []
     words = [*before, "clone", "--quiet", "--no-checkout", "--single-branch", *depth]
-    words += [*option("--branch", optional(fields, "branch")), "--", url, path]
+    branch = optional(fields, "branch")
+    words += [*option("--branch", branch), "--", url, path]
     await checked(toolbox, *words, cwd=HOME, credential=login, timeout_s=REMOTE_S)
     try:
+        if not branch:
+            await follow_head(toolbox, path)
         if commit:
             fetch = [*before, "fetch", "--quiet", *depth]
             await fetch_commit(toolbox, path, commit, fetch, login)
@@ -51,6 +61,25 @@ async def clone(toolbox: Toolbox, request: web.Request) -> web.Response:
             await toolbox.box.files("delete", path=f"{path}/.git", recursive=True)
         raise
     return nothing(200)
+
+
+async def follow_head(toolbox: Toolbox, path: str) -> None:
+    """Make the clone know only the remote's HEAD, as Daytona's does.
+
+    Raises the 404 of a remote without a commit.
+    """
+    if (await git(toolbox, "rev-parse", "--quiet", "--verify", "HEAD", cwd=path)).code:
+        raise ApiError(404, "the remote repository is empty", source=DAEMON)
+    branch, head = await current_branch(toolbox, path), "refs/remotes/origin/HEAD"
+    fetch = ("config", "--replace-all", "remote.origin.fetch", f"+HEAD:{head}")
+    await checked(toolbox, *fetch, cwd=path)
+    for words in (
+        ("symbolic-ref", "--delete", head),
+        ("update-ref", head, "HEAD"),
+        ("update-ref", "-d", f"refs/remotes/origin/{branch}"),
+        ("config", "--remove-section", f"branch.{branch}"),
+    ):
+        await git(toolbox, *words, cwd=path)  # a HEAD on no branch has less to forget
 
 
 async def fetch_commit(
@@ -64,25 +93,38 @@ async def fetch_commit(
 
 
 async def check_out_files(toolbox: Toolbox, path: str, commit: str) -> None:
-    """The commit, else the branch, of which an empty repository has none."""
+    """The commit, else the branch."""
+    words = ["reset", "--quiet", "--hard"]
     if commit:
-        words = ("checkout", "--quiet", "--detach", commit, "--")
-        await checked(toolbox, *words, cwd=path, timeout_s=REMOTE_S)
-    elif (await git(toolbox, "rev-parse", "--quiet", "--verify", "HEAD", cwd=path)).code == 0:
-        await checked(toolbox, "reset", "--quiet", "--hard", cwd=path, timeout_s=REMOTE_S)
+        words = ["checkout", "--quiet", "--detach", commit, "--"]
+    await checked(toolbox, *words, cwd=path, timeout_s=REMOTE_S)
 
 
 async def status(toolbox: Toolbox, request: web.Request) -> web.Response:
     done = await checked(toolbox, *STATUS, cwd=repository(toolbox, Fields.of_query(request)))
+    if done.text.startswith(UNBORN):
+        raise ApiError(404, "reference not found: there is no commit yet", source=DAEMON)
     return answer(await asyncio.to_thread(gitanswers.status, done.text))
 
 
 async def branches(toolbox: Toolbox, request: web.Request) -> web.Response:
+    """In Daytona's order: those that have a file of their own, then the packed ones."""
     path = repository(toolbox, Fields.of_query(request))
     words = ("for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads")
     lines = (await checked(toolbox, *words, cwd=path)).text.split("\n")
     current = await current_branch(toolbox, path)
-    return answer({"branches": [name for name in lines if name], "current": current})
+    alone = await own_files(toolbox, f"{path}/.git/refs/heads")
+    names = sorted((name for name in lines if name), key=lambda name: name not in alone)
+    return answer({"branches": names, "current": current})
+
+
+async def own_files(toolbox: Toolbox, folder: str) -> set[str]:
+    """Names below the folder; none where they are too many for an answer."""
+    with contextlib.suppress(FileProblem):
+        found = await toolbox.box.files("search", path=folder, pattern="*")
+        if isinstance(found, list):
+            return {str(name).removeprefix(f"{folder}/") for name in found}
+    return set()
 
 
 async def current_branch(toolbox: Toolbox, path: str) -> str:
@@ -91,11 +133,25 @@ async def current_branch(toolbox: Toolbox, path: str) -> str:
 
 
 async def create_branch(toolbox: Toolbox, request: web.Request) -> web.Response:
-    """Creates and checks out, as Daytona's does."""
+    """Creates and checks out, as Daytona's does; then it refuses a change that is not staged."""
     fields = await Fields.of_body(request)
     name, path = word(fields, "name"), repository(toolbox, fields)
+    await checked(toolbox, "rev-parse", "--verify", "HEAD", cwd=path)
+    unstaged = await has_unstaged(toolbox, path)
     await checked(toolbox, "checkout", "--quiet", "-b", name, cwd=path)
+    if unstaged:
+        raise dirty("the branch was made and is checked out, with the changes")
     return nothing(201)
+
+
+async def has_unstaged(toolbox: Toolbox, path: str) -> bool:
+    """Whether a file that git knows is changed or gone and `add` was not told."""
+    return (await git(toolbox, *UNSTAGED, cwd=path)).code == 1
+
+
+def dirty(outcome: str) -> ApiError:
+    message = f"the worktree contains unstaged changes; {outcome}. Stage them before, with add"
+    return ApiError(409, message, code="GIT_DIRTY_WORKTREE", source=DAEMON)
 
 
 async def delete_branch(toolbox: Toolbox, request: web.Request) -> web.Response:
@@ -106,28 +162,63 @@ async def delete_branch(toolbox: Toolbox, request: web.Request) -> web.Response:
 
 
 async def checkout(toolbox: Toolbox, request: web.Request) -> web.Response:
-    """A branch, or detached a commit."""
+    """A local branch, or detached a commit by its full name; no other name, as in Daytona.
+
+    A change that is not staged is refused. Daytona moves HEAD all the same; here it moves only to
+    the same commit, where nothing gets mixed up.
+    """
     fields = await Fields.of_body(request)
-    branch, path = word(fields, "branch"), repository(toolbox, fields)
+    branch, path = given(fields, "branch"), repository(toolbox, fields)
+    commit = await commit_of(toolbox, path, branch)
+    unstaged = await has_unstaged(toolbox, path)
+    head = (await git(toolbox, "rev-parse", "HEAD", cwd=path)).text.strip()
+    if unstaged and commit != head:
+        raise dirty("nothing was checked out")
     await checked(toolbox, "checkout", "--quiet", branch, "--", cwd=path)
+    if unstaged:
+        raise dirty("the branch, which is of the same commit, is checked out")
     return nothing(200)
+
+
+async def commit_of(toolbox: Toolbox, path: str, name: str) -> str:
+    """Where a local branch is, or the commit of this full name; raises the 404."""
+    if BRANCH.fullmatch(name):
+        words = ("show-ref", "--verify", "--hash", f"refs/heads/{name}")
+        found = await git(toolbox, *words, cwd=path)
+        if found.code and FULL_HASH.fullmatch(name):
+            words = ("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+            found = await git(toolbox, *words, cwd=path)
+        if found.code == 0:
+            return found.text.strip()
+    raise await no_branch(toolbox, path, f"there is no local branch or commit {name!r}")
 
 
 async def add(toolbox: Toolbox, request: web.Request) -> web.Response:
+    """Names, no patterns, below the repository."""
     fields = await Fields.of_body(request)
-    await checked(toolbox, "add", "--", *file_names(fields), cwd=repository(toolbox, fields))
+    path, files = repository(toolbox, fields), fields.list_of_texts("files")
+    if not fields.has("files"):
+        raise ApiError(400, "files is required", code=fields.code, source=DAEMON)
+    if any(name.startswith("/") for name in files):
+        raise internal("entry not found: names are relative to the repository")
+    words = ["--literal-pathspecs", "add", "--", *(name or "." for name in files)]
+    await checked(toolbox, *(words if files else ["rev-parse", "--git-dir"]), cwd=path)
     return nothing(200)
+
+
+def internal(message: str) -> ApiError:
+    """What Daytona answers where it tells no reason by a code."""
+    return ApiError(500, message, code="INTERNAL_SERVER_ERROR", source=DAEMON)
 
 
 async def commit(toolbox: Toolbox, request: web.Request) -> web.Response:
     """What is staged, by the given author; the message goes through stdin: it may be long."""
     fields = await Fields.of_body(request)
-    path, message = repository(toolbox, fields), fields.text("message")
-    if not message.strip():
-        raise ApiError(400, "message is required", source=DAEMON)
+    path, message = repository(toolbox, fields), given(fields, "message")
     name, email = word(fields, "author"), word(fields, "email")
     identity = ["-c", f"user.name={name}", "-c", f"user.email={email}"]
     words = ["commit", "--quiet", "--no-verify", "--cleanup=verbatim", "--file=-"]
+    words += ["--allow-empty-message"]
     words += ["--allow-empty"] if fields.boolean("allow_empty") else []
     await checked(toolbox, *identity, *words, cwd=path, stdin=message.encode())
     return answer({"hash": (await checked(toolbox, "rev-parse", "HEAD", cwd=path)).text.strip()})
@@ -139,7 +230,7 @@ async def push(toolbox: Toolbox, request: web.Request) -> web.Response:
     path, remote = repository(toolbox, fields), optional(fields, "remote") or "origin"
     branch = optional(fields, "branch") or await current_branch(toolbox, path)
     if not BRANCH.fullmatch(branch):
-        raise no_branch("there is no such branch, or HEAD is on none")
+        raise await no_branch(toolbox, path, "there is no such branch, or HEAD is on none")
     ask = ("remote", "get-url", "--push", "--", remote)
     login = await login_for(toolbox, path, fields, ask, remote)
     set_upstream, ref = fields.boolean("set_upstream"), f"refs/heads/{branch}"
@@ -179,7 +270,7 @@ async def login_for(
 async def pull(toolbox: Toolbox, request: web.Request) -> web.Response:
     """Fast-forward only: a fetch with the credential, then a merge without it.
 
-    A merge runs filters of the sandbox's own.
+    A merge runs filters of the sandbox's own. A change that is not staged is refused.
     """
     fields = await Fields.of_body(request)
     path, remote = repository(toolbox, fields), optional(fields, "remote") or "origin"
@@ -187,28 +278,29 @@ async def pull(toolbox: Toolbox, request: web.Request) -> web.Response:
     login = await login_for(toolbox, path, fields, ("ls-remote", "--get-url", "--", remote), remote)
     fetch = ("fetch", "--quiet", "--", remote, branch)
     await checked(toolbox, *fetch, cwd=path, credential=login, timeout_s=REMOTE_S)
+    holds = ("merge-base", "--is-ancestor")
+    if (await git(toolbox, *holds, "FETCH_HEAD", "HEAD", cwd=path)).code == 0:
+        return nothing(200)
+    forward = (await git(toolbox, *holds, "HEAD", "FETCH_HEAD", cwd=path)).code == 0
+    if forward and await has_unstaged(toolbox, path):
+        raise dirty("nothing was merged")
     merge = ("merge", "--quiet", "--ff-only", "--no-stat", "FETCH_HEAD")
     await checked(toolbox, *merge, cwd=path, timeout_s=REMOTE_S)
     return nothing(200)
 
 
 async def upstream_branch(toolbox: Toolbox, path: str) -> str:
-    """What the current branch follows, else the branch of its own name.
-
-    Raises the 404 when HEAD is on none.
-    """
+    """What the current branch follows, else the remote's HEAD, as in Daytona."""
     branch, followed = await current_branch(toolbox, path), ""
     if branch:
         done = await git(toolbox, "config", "--get", f"branch.{branch}.merge", cwd=path)
         followed = done.text.strip()
-    if not BRANCH.fullmatch(followed or branch):
-        # No repository at all is the better reason.
-        await checked(toolbox, "rev-parse", "--git-dir", cwd=path)
-        raise no_branch("HEAD is on no branch; name the branch to pull")
-    return followed or branch
+    return followed if BRANCH.fullmatch(followed) else "HEAD"
 
 
-def no_branch(message: str) -> ApiError:
+async def no_branch(toolbox: Toolbox, path: str, message: str) -> ApiError:
+    """The 404; raises that of a path with no repository at all, the better reason."""
+    await checked(toolbox, "rev-parse", "--git-dir", cwd=path)
     return ApiError(404, message, code="GIT_BRANCH_NOT_FOUND", source=DAEMON)
 
 
@@ -223,8 +315,20 @@ async def init(toolbox: Toolbox, request: web.Request) -> web.Response:
     branch = option("--initial-branch", optional(fields, "initial_branch"))
     bare = ["--bare"] if fields.boolean("bare") else []
     path = repository(toolbox, fields)
+    if await is_repository(toolbox, path):
+        raise ApiError(409, "the repository exists already", source=DAEMON)
     await checked(toolbox, "init", "--quiet", *bare, *branch, "--", path, cwd=HOME)
     return nothing(201)
+
+
+async def is_repository(toolbox: Toolbox, path: str) -> bool:
+    """False also where there is no such folder."""
+    try:
+        return (await git(toolbox, "rev-parse", "--git-dir", cwd=path)).code == 0
+    except ApiError as error:
+        if error.status == 404:
+            return False
+        raise
 
 
 async def reset(toolbox: Toolbox, request: web.Request) -> web.Response:
@@ -232,8 +336,7 @@ async def reset(toolbox: Toolbox, request: web.Request) -> web.Response:
     mode, target = optional(fields, "mode"), optional(fields, "target")
     files = fields.list_of_texts("files")
     if (mode and mode not in RESET_MODES) or (files and mode not in ("", "mixed")):
-        message = f"mode must be one of {', '.join(RESET_MODES)}, with files mixed"
-        raise ApiError(400, message, source=DAEMON)
+        raise internal(f"mode must be one of {', '.join(RESET_MODES)}, with files mixed")
     words = ["reset", "--quiet", *([f"--{mode}"] if mode and not files else [])]
     words += [*([target] if target else []), "--", *files]
     await checked(toolbox, *words, cwd=repository(toolbox, fields))
@@ -246,7 +349,7 @@ async def restore(toolbox: Toolbox, request: web.Request) -> web.Response:
     places = ["--staged"] if staged else []
     places += ["--worktree"] if fields.boolean("worktree", not staged) else []
     if not places:
-        raise ApiError(400, "one of staged and worktree must be true", source=DAEMON)
+        raise internal("one of staged and worktree must be true")
     words = ["restore", "--quiet", *places, *option("--source", source), "--", *file_names(fields)]
     await checked(toolbox, *words, cwd=repository(toolbox, fields))
     return nothing(200)
@@ -333,10 +436,17 @@ def repository(toolbox: Toolbox, fields: Fields) -> str:
 
 def word(fields: Fields, name: str) -> str:
     """What stands alone in git's arguments; raises the 400 when git would take it for an option."""
-    value = fields.text(name)
-    if not value or value.startswith("-") or re.search(r"[\x00-\x1f\x7f]", value):
+    value = given(fields, name)
+    if value.startswith("-") or re.search(r"[\x00-\x1f\x7f]", value):
         message = f"{name} must be one line that does not begin with a dash"
         raise ApiError(400, message, source=DAEMON)
+    return value
+
+
+def given(fields: Fields, name: str) -> str:
+    value = fields.text(name)
+    if not value:
+        raise ApiError(400, f"{name} is required", code=fields.code, source=DAEMON)
     return value
 
 
@@ -353,7 +463,7 @@ def option(name: str, value: object) -> list[str]:
 def file_names(fields: Fields) -> list[str]:
     files = fields.list_of_texts("files")
     if not files or "" in files:
-        raise ApiError(400, "files must name at least one file", source=DAEMON)
+        raise internal("files must name at least one file")
     return files
 
 
@@ -361,14 +471,14 @@ def scope_of(toolbox: Toolbox, fields: Fields) -> tuple[str, str]:
     """(git's option, the folder to run in); a local one is of the repository at `path`."""
     scope = fields.text("scope", "") or "global"
     if scope not in SCOPES:
-        raise ApiError(400, f"scope must be one of {', '.join(SCOPES)}", source=DAEMON)
+        raise internal(f"scope must be one of {', '.join(SCOPES)}")
     return f"--{scope}", repository(toolbox, fields) if scope == "local" else HOME
 
 
 def key_of(fields: Fields) -> str:
     key = fields.text("key")
     if not KEY.fullmatch(key) or key.startswith("-"):
-        raise ApiError(400, "key has a section and a name, such as user.name", source=DAEMON)
+        raise internal("key has a section and a name, such as user.name")
     return key
 
 

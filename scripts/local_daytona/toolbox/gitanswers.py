@@ -6,7 +6,6 @@ A repository decides what stands in that output, so whatever cannot be read is l
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 WORDS = {
@@ -15,13 +14,10 @@ WORDS = {
     "T": "Modified",
     "A": "Added",
     "D": "Deleted",
-    "R": "Renamed",
-    "C": "Copied",
-    "U": "Updated but unmerged",
     "?": "Untracked",
 }
-WORDS_BEFORE_NAME = {"1": 8, "2": 9, "u": 10}  # of git-status(1), "Porcelain Format Version 2"
-COMMIT_FORMAT = "%H%n%an%n%ae%n%aI%n%B"  # names hold no newline
+WORDS_BEFORE_NAME = {"1": 8, "u": 10}  # of git-status(1), "Porcelain Format Version 2"
+COMMIT_FORMAT = "%P%n%H%n%an%n%ae%n%aI%n%B"  # names hold no newline
 COMMIT_FIELDS = ("hash", "author", "email", "timestamp", "message")
 DETACHED = "HEAD"  # what Daytona calls a branch that is none
 
@@ -36,15 +32,15 @@ def status(text: str) -> dict[str, Any]:
         "branchPublished": False,
         "detached": False,
     }
-    records = iter(text.split("\0"))
-    for record in records:
+    files: dict[str, dict[str, str]] = {}
+    for record in text.split("\0"):
         if record.startswith("# "):
             found.update(head(record[2:]))
             continue
-        file = file_status(record, records)
+        file = file_status(record)
         if file is not None:
-            found["fileStatus"].append(file)
-    return found
+            files[file["name"]] = file  # the last word: one that is gone from the index and there
+    return {**found, "fileStatus": list(files.values())}
 
 
 def head(line: str) -> dict[str, Any]:
@@ -61,27 +57,39 @@ def head(line: str) -> dict[str, Any]:
     return {"ahead": int(counts[1]), "behind": int(counts[2])}
 
 
-def file_status(record: str, more: Iterator[str]) -> dict[str, str] | None:
-    """FileStatus of one record; a rename's old name is the record after it."""
+def file_status(record: str) -> dict[str, str] | None:
+    """FileStatus of one record; a conflict is a change, as Daytona has it."""
     kind, _, rest = record.partition(" ")
     if kind == "?":
         return {"name": rest, "extra": "", "staging": WORDS["?"], "worktree": WORDS["?"]}
-    extra = next(more, "") if kind == "2" else ""
     parts = record.split(" ", WORDS_BEFORE_NAME.get(kind, 0))
     if len(parts) != WORDS_BEFORE_NAME.get(kind, -1) + 1 or len(parts[1]) != 2:
         return None
-    staging, worktree = (WORDS.get(letter, "Modified") for letter in parts[1])
-    return {"name": parts[-1], "extra": extra, "staging": staging, "worktree": worktree}
+    words = "MM" if kind == "u" else parts[1]
+    staging, worktree = (WORDS.get(letter, "Modified") for letter in words)
+    return {"name": parts[-1], "extra": "", "staging": staging, "worktree": worktree}
 
 
 def commits(text: str) -> list[dict[str, str]]:
-    """GitCommitInfos of `log -z` with COMMIT_FORMAT."""
-    found = []
+    """GitCommitInfos of `log -z` with COMMIT_FORMAT, in Daytona's order.
+
+    Each stands before its parents, of which the first one and all behind it come first.
+    """
+    found: dict[str, dict[str, str]] = {}
+    parents: dict[str, list[str]] = {}
     for record in text.split("\0"):
-        parts = record.split("\n", len(COMMIT_FIELDS) - 1)
+        above, _, rest = record.partition("\n")
+        parts = rest.split("\n", len(COMMIT_FIELDS) - 1)
         if len(parts) == len(COMMIT_FIELDS):
-            found.append(dict(zip(COMMIT_FIELDS, parts, strict=True)))
-    return found
+            found[parts[0]] = dict(zip(COMMIT_FIELDS, parts, strict=True))
+            parents[parts[0]] = above.split()
+    ordered, waiting = [], list(found)[:1]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            ordered.append(found.pop(name))
+            waiting += reversed(parents[name])
+    return ordered
 
 
 def remotes(text: str) -> list[dict[str, str]]:

@@ -29,8 +29,13 @@ FAILURES: tuple[tuple[str, int, str], ...] = (
         403,
         "FORBIDDEN",
     ),
-    (r"transport '.*' not allowed|unable to find remote helper", 400, "BAD_REQUEST"),
-    (r"pathspec '.*' did not match", 404, "FILE_NOT_FOUND"),
+    (r"transport '.*' not allowed|unable to find remote helper", 401, "GIT_AUTH_FAILED"),
+    (
+        r"pathspec '.*' did not match|is outside repository|must be run in a work tree",
+        500,
+        "INTERNAL_SERVER_ERROR",
+    ),
+    (r"needed a single revision", 404, "NOT_FOUND"),
     (
         r"remote branch .* not found|couldn't find remote ref|src refspec .* does not match"
         r"|invalid reference|unknown revision|bad revision|bad object|ambiguous argument"
@@ -44,10 +49,12 @@ FAILURES: tuple[tuple[str, int, str], ...] = (
     (
         r"not a git repository|does not appear to be a git repository|repository .*not found"
         r"|repository '.*' does not exist|no such remote|returned error: 404"
-        r"|only be used inside a git repository|must be run in a work tree",
+        r"|only be used inside a git repository",
         404,
         "GIT_REPO_NOT_FOUND",
     ),
+    # What git says of ssh. There are no keys inside, and Daytona looks for one before it connects.
+    (r"make sure you have the correct access rights|cannot run ssh", 401, "GIT_AUTH_FAILED"),
     (
         r"could not resolve (host|proxy)|failed to connect|couldn't connect"
         r"|connection (was )?(refused|timed out|reset|closed)|ssl|certificate|gnutls"
@@ -64,31 +71,30 @@ FAILURES: tuple[tuple[str, int, str], ...] = (
         409,
         "GIT_DIRTY_WORKTREE",
     ),
+    (r"not possible to fast-forward|diverging", 409, "GIT_PUSH_REJECTED"),
     (
-        r"not possible to fast-forward|diverging|conflict|unmerged|needs merge"
-        r"|not concluded your merge",
+        r"conflict|unmerged|needs merge|not concluded your merge",
         409,
         "GIT_MERGE_CONFLICT",
     ),
     (
-        r"nothing (added )?to commit|no changes added to commit|cannot delete branch"
-        r"|checked out at|used by worktree",
-        409,
-        "CONFLICT",
+        r"nothing (added )?to commit|no changes added to commit|no space left",
+        500,
+        "INTERNAL_SERVER_ERROR",
     ),
-    (r"no space left", 507, "DISK_FULL"),
+    (r"cannot delete branch|checked out at|used by worktree", 409, "CONFLICT"),
     (r"permission denied|read-only file system|could not lock config", 403, "FILE_ACCESS_DENIED"),
 )
 
 
 def failure(code: int, said: str, secrets: Iterable[str] = ()) -> ApiError:
-    """The answer for a git that ended with `code`; a 400 for what no pattern knows."""
+    """The answer for a git that ended with `code`; as in Daytona a 500 for what has no code."""
     lowered, text = said[-LOOKED_AT:].lower(), complaint(said, secrets)
     for pattern, status, name in FAILURES:
         if re.search(pattern, lowered):
             return ApiError(status, text, code=name, source=DAEMON)
     ended = f"ended with exit code {code}" if code >= 0 else f"was ended by signal {-code}"
-    return ApiError(400, text or f"git {ended}", code="BAD_REQUEST", source=DAEMON)
+    return ApiError(500, text or f"git {ended}", code="INTERNAL_SERVER_ERROR", source=DAEMON)
 
 
 def complaint(said: str, secrets: Iterable[str]) -> str:

@@ -44,7 +44,7 @@ ALWAYS = tuple(
         protocol.ext.allow=never safe.directory=* gc.auto=0 maintenance.auto=false
         submodule.recurse=false fetch.recurseSubmodules=false commit.gpgSign=false
         advice.detachedHead=false http.lowSpeedLimit=1 http.lowSpeedTime=120
-        i18n.logOutputEncoding=UTF-8
+        i18n.logOutputEncoding=UTF-8 core.autocrlf=false
     """.split()
 )
 

@@ -149,6 +149,6 @@ async def collect(toolbox: Toolbox, running: Running, out: int, *, timeout_s: in
         reader.cancel()
     if not toolbox.box.is_running:
         reason = toolbox.box.ended_because or "the sandbox was stopped while the command ran"
-        raise ApiError(410, reason, code="SANDBOX_STOPPED", source=DAEMON)
+        raise ApiError(410, reason, source=DAEMON)
     text = await asyncio.to_thread(shown, output)
     return Ended(COULD_NOT_START if code < 0 else code, text)

@@ -205,6 +205,7 @@ TABLE: tuple[tuple[str, str, Operation], ...] = (
     ("POST", "/files/bulk-upload", files.upload),
     ("POST", "/files/bulk-download", files.download),
     ("GET", "/files", files.list_folder),
+    ("GET", "/files/", files.list_folder),
     ("GET", "/files/info", files.info),
     ("POST", "/files/folder", files.make_folder),
     ("DELETE", "/files", files.delete),

@@ -54,11 +54,13 @@ class Toolbox:
 
         `~` is only a name. Raises the 400.
         """
+        return posixpath.normpath(self.joined(path))
+
+    def joined(self, path: str) -> str:
+        """As absolute(), with its `..` and its slash at the end left to the sandbox's kernel."""
         if not path or "\0" in path:
-            raise ApiError(
-                400, "a path is required, without NUL", code="INVALID_FILE_PATH", source=DAEMON
-            )
-        return posixpath.normpath(posixpath.join(self.work_dir, path))
+            raise ApiError(400, "a path is required, without NUL", source=DAEMON)
+        return posixpath.join(self.work_dir, path)
 
     async def write_file(self, path: str, data: bytes) -> None:
         """A small file of the server's own, such as a session's script; raises FileProblem."""
@@ -94,26 +96,26 @@ def problem(error: FileProblem, path: str) -> ApiError:
 
 ERRORS = {
     errno.ENOENT: (404, "FILE_NOT_FOUND"),
-    errno.ENOTDIR: (404, "FILE_NOT_FOUND"),
     errno.EACCES: (403, "FILE_ACCESS_DENIED"),
     errno.EPERM: (403, "FILE_ACCESS_DENIED"),
     errno.EROFS: (403, "FILE_ACCESS_DENIED"),
-    errno.EISDIR: (400, "INVALID_FILE_PATH"),
-    errno.EINVAL: (400, "INVALID_FILE_PATH"),
-    errno.ENAMETOOLONG: (400, "INVALID_FILE_PATH"),
-    errno.ELOOP: (400, "INVALID_FILE_PATH"),
-    errno.EXDEV: (400, "INVALID_FILE_PATH"),
+    errno.ENOTDIR: (400, "BAD_REQUEST"),
+    errno.EISDIR: (400, "BAD_REQUEST"),
+    errno.EINVAL: (400, "BAD_REQUEST"),
+    errno.ENAMETOOLONG: (400, "BAD_REQUEST"),
+    errno.ELOOP: (400, "BAD_REQUEST"),
+    errno.EXDEV: (400, "BAD_REQUEST"),
+    errno.ENXIO: (400, "BAD_REQUEST"),
     errno.E2BIG: (400, "BAD_REQUEST"),
     errno.ETIMEDOUT: (408, "REQUEST_TIMEOUT"),
-    errno.EEXIST: (409, "FILE_EXISTS"),
+    errno.EEXIST: (409, "CONFLICT"),
     errno.ENOTEMPTY: (409, "CONFLICT"),
     errno.EBUSY: (409, "CONFLICT"),
     errno.ETXTBSY: (409, "CONFLICT"),
-    errno.ENOMEM: (507, "OUT_OF_MEMORY"),
-    errno.ENOSPC: (507, "DISK_FULL"),
-    errno.EDQUOT: (507, "DISK_FULL"),
-    errno.EFBIG: (507, "DISK_FULL"),
-    errno.ENXIO: (400, "INVALID_FILE_PATH"),
+    errno.ENOMEM: (500, "INTERNAL_SERVER_ERROR"),
+    errno.ENOSPC: (500, "INTERNAL_SERVER_ERROR"),
+    errno.EDQUOT: (500, "INTERNAL_SERVER_ERROR"),
+    errno.EFBIG: (500, "INTERNAL_SERVER_ERROR"),
 }
 
 
@@ -128,6 +130,6 @@ async def inside(path: str) -> AsyncIterator[None]:
     except FileProblem as error:
         raise problem(error, path) from None
     except SandboxGone as error:
-        raise ApiError(410, f"{error}", code="SANDBOX_STOPPED", source=DAEMON) from None
+        raise ApiError(410, f"{error}", source=DAEMON) from None
     except ValueError as error:
         raise ApiError(400, str(error), source=DAEMON) from None

@@ -77,7 +77,7 @@ def test_memory_of_many_processes_together_is_bounded(
     )
     found = is_error(server, victim)
 
-    assert (answer.status, answer.json()["code"]) == (410, "SANDBOX_STOPPED")
+    assert (answer.status, answer.json()["code"]) == (410, "GONE")
     assert answer.json()["message"] == found["errorReason"]
     assert "of memory, its size is 1 GiB" in found["errorReason"]
     message = server.request(

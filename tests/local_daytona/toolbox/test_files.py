@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -120,13 +121,18 @@ def test_folders_are_made_listed_and_deleted(fs: Any) -> None:
 
 
 def test_listing_goes_as_deep_as_asked(fs: Any) -> None:
-    """Each item carries its full path."""
+    """Each item carries its path, below the one that was asked for as it was given."""
     fs.upload_file(b"", "top/mid/low")
+    listed = {
+        top: [entry.path for entry in fs.list_files(top, depth=2)]
+        for top in ("top", ".", "/home/daytona/top")
+    }
 
-    assert [entry.path for entry in fs.list_files("top", depth=2)] == [
-        "/home/daytona/top/mid",
-        "/home/daytona/top/mid/low",
-    ]
+    assert listed == {
+        "top": ["top/mid", "top/mid/low"],
+        ".": ["top", "top/mid"],
+        "/home/daytona/top": ["/home/daytona/top/mid", "/home/daytona/top/mid/low"],
+    }
 
 
 def test_a_tilde_is_only_a_name(fs: Any) -> None:
@@ -164,7 +170,7 @@ def test_devices_and_pipes_are_refused_at_once(server: LocalServer, fs: Any, san
     from daytona import DaytonaError
 
     server.exec(sandbox, "mkfifo pipe")
-    for path in ("pipe", "/dev/zero"):
+    for path in ("pipe", "/dev/zero", "/dev/null", "/proc/version"):
         with pytest.raises(DaytonaError):
             fs.download_file(path)
 
@@ -247,9 +253,9 @@ def test_texts_and_names_are_found(sdk: Any) -> None:
     box.delete()
 
     assert [(match.file, match.line, match.content) for match in found] == [
-        ("/home/daytona/src/a.py", 2, "old.call()")
+        ("src/a.py", 2, "old.call()")
     ]
-    assert names == ["/home/daytona/src/a.py", "/home/daytona/src/deep/b.py"]
+    assert names == ["src/a.py", "src/deep/b.py"]
     assert missing == []
 
 
@@ -307,7 +313,10 @@ GLOBS = [
 
 
 def test_globs_are_gos_and_none_takes_long(fs: Any) -> None:
-    """Base names only; ^ negates a class; a wrong pattern is a 400, and stars do not multiply."""
+    """Base names only; ^ negates a class; a wrong pattern is a 400, and stars do not multiply.
+
+    Daytona finds nothing by a wrong one.
+    """
     from daytona import DaytonaBadRequestError
 
     for name in ("a.py", "d.txt", "ünï", "*", "a" * 60):
@@ -332,19 +341,19 @@ def test_a_hostile_tree_is_searched_listed_and_deleted(
         "mkfifo pipe; ln -s .. loop; ln -s /dev/zero zero; mkdir closed; "
         "touch closed/needle; chmod 0 closed; "
         "touch \"$(printf 'needle-\\377')\"; "
-        "(head -c 3M /dev/zero | tr '\\0' x; echo needle; echo needle) > long",
+        "(echo needle; head -c 3M /dev/zero | tr '\\0' x; echo needle; echo needle) > long",
     )
     assert made["exitCode"] == 0
     tree = "/dev/shm/t"
     found, names, listed = (
-        fs.find_files(tree, "xneedle"),
+        fs.find_files(tree, "needle"),
         fs.search_files(tree, "needle*").files,
         fs.list_files(tree, depth=100),
     )
     server.exec(sandbox, f"chmod 700 {tree}/closed")
     fs.delete_file(tree, recursive=True)
 
-    assert [(match.line, len(match.content)) for match in found] == [(1, 4096)]
+    assert [(match.line, match.content) for match in found] == [(1, "needle")]
     assert names == ["/dev/shm/t/needle-\ufffd"]
     assert len(listed) > 100
     assert server.exec(sandbox, "ls /dev/shm")["result"] == ""
@@ -473,7 +482,7 @@ def test_a_path_of_two_thousand_parts_does_not_end_the_sandbox(
 def test_permissions_that_make_no_sense_are_refused(
     server: LocalServer, fs: Any, sandbox: str, query: str
 ) -> None:
-    """With a 400 or 403, never a 500."""
+    """With a plain 400, never a 500."""
     fs.upload_file(b"", "f")
     from urllib.parse import quote
 
@@ -485,7 +494,7 @@ def test_permissions_that_make_no_sense_are_refused(
         ),
     )
 
-    assert reply.status in (400, 403), reply.body
+    assert (reply.status, reply.json()["code"]) == (400, "BAD_REQUEST"), reply.body
 
 
 def test_a_file_that_shrinks_while_it_is_read_breaks_the_connection_off_and_leaves_the_log_alone(
@@ -509,3 +518,219 @@ def test_a_file_that_shrinks_while_it_is_read_breaks_the_connection_off_and_leav
 
     assert answer.status == 200
     assert "Traceback" not in (server.state_dir / "server.log").read_text()[before:]
+
+
+def test_uploads_are_named_as_they_were_asked_for(
+    server: LocalServer, fs: Any, sandbox: str
+) -> None:
+    """White space around a path is cut; `..` is the kernel's, and a slash at the end a folder's."""
+    replies = [
+        bulk_upload(server, sandbox, path) for path in ("./a ", "none/../b", "new/", "/usr/c")
+    ]
+
+    assert [reply.status for reply in replies] == [200, 400, 400, 400]
+    assert replies[0].json() == {"files": [{"path": "./a", "bytes": 1}]}
+    assert server.exec(sandbox, "ls -F")["result"] == "a\nnew/\n"
+
+
+def bulk_upload(server: LocalServer, sandbox: str, path: str, end: str = "--x--\r\n") -> Any:
+    """One byte, beside a field that no upload has."""
+    head = '--x\r\nContent-Disposition: form-data; name="'
+    body = f'{head}other"\r\n\r\n1\r\n{head}files[0].path"\r\n\r\n{path}\r\n'
+    body += f'{head}files[0].file"; filename="f"\r\n\r\n1\r\n{end}'
+    return server.request(
+        "POST",
+        f"/toolbox/{sandbox}/files/bulk-upload",
+        body=body.encode(),
+        headers={"Content-Type": "multipart/form-data; boundary=x"},
+    )
+
+
+def test_an_upload_that_breaks_off_lists_what_went_wrong(server: LocalServer, sandbox: str) -> None:
+    """Clients read `errors`, whatever was wrong."""
+    reply = bulk_upload(server, sandbox, "cut", end="")
+
+    assert (reply.status, sorted(reply.json())) == (400, ["errors", "files"])
+
+
+def test_a_download_says_what_kind_of_text_it_is(
+    server: LocalServer, fs: Any, sandbox: str
+) -> None:
+    """By the name's ending; an error has the code that the SDK has a class for."""
+    fs.upload_file(b"1", "a.py")
+    fs.upload_file(b"1", 'q"\u00e9\n')
+    server.exec(sandbox, "ln -s loop loop")
+    body = server.request(
+        "POST",
+        f"/toolbox/{sandbox}/files/bulk-download",
+        body={"paths": ["a.py", 'q"\u00e9\n', "loop", "a.py/x", ""]},
+    ).body.decode("latin-1")
+
+    assert "Content-Type: text/x-python; charset=utf-8" in body
+    assert 'filename="q\\"\u00e9"' in body
+    assert body.count("FILE_READ_FAILED") == 2
+    assert "path is empty" in body
+    assert '"error":' not in body
+
+
+def test_parts_of_a_file_can_be_asked_for(server: LocalServer, fs: Any, sandbox: str) -> None:
+    """Range, If-Range, If-Modified-Since and HEAD; a connection is good for the next request."""
+    fs.upload_file(b"0123456789", "f")
+    server.exec(sandbox, "touch -d @1600000000 f; touch -d @99999999999999 /dev/shm/f; : > empty")
+    changed = "Sun, 13 Sep 2020 12:26:40 GMT"
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
+
+    def ask(headers: dict[str, str], path: str = "f", method: str = "GET") -> tuple[int, bytes]:
+        headers = {"Authorization": f"Bearer {server.api_key}", **headers}
+        url = f"/toolbox/{sandbox}/files/download?path={path}"
+        connection.request(method, url, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+    assert ask({"Range": "bytes=2-4"}) == (206, b"234")
+    assert ask({"Range": "bytes=-3"}) == (206, b"789")
+    assert ask({}, method="HEAD") == (200, b"")
+    assert ask({"Range": "bytes=99-"})[0] == 416
+    assert ask({"Range": "bytes=0-", "If-Range": changed}, path="empty") == (200, b"")
+    assert ask({"Range": "bytes=x"}) == (200, b"0123456789")
+    assert ask({"Range": "bytes=2-4", "If-Range": changed}) == (206, b"234")
+    assert ask({"Range": "bytes=2-4", "If-Range": "other"}) == (200, b"0123456789")
+    assert ask({"If-Modified-Since": changed}) == (304, b"")
+    assert ask({}, path="/dev/shm/f") == (200, b"")
+    assert ask({}, path="empty") == (200, b"")
+
+
+def test_a_link_counts_for_what_it_leads_to(server: LocalServer, fs: Any, sandbox: str) -> None:
+    """One that leads nowhere is not there; one to a folder needs `recursive`, and goes alone."""
+    from daytona import DaytonaBadRequestError, DaytonaFileNotFoundError
+
+    server.exec(sandbox, "mkdir d; echo needle > d/f; ln -s d/f l; ln -s d dl; ln -s none dangling")
+    assert [entry.name for entry in fs.list_files(".")] == ["d", "dl", "l"]
+    for call, more in ((fs.get_file_info, ()), (fs.delete_file, ()), (fs.move_files, ("x",))):
+        with pytest.raises(DaytonaFileNotFoundError):
+            call("dangling", *more)
+    with pytest.raises(DaytonaBadRequestError):
+        fs.delete_file("dl")
+    found = [match.file for path in (".", "l", "dl") for match in fs.find_files(path, "needle")]
+    fs.delete_file("dl", recursive=True)
+
+    assert found == ["d/f"]
+    assert server.exec(sandbox, "ls")["result"] == "d\ndangling\nl\n"
+
+
+def test_folders_are_made_as_mkdir_makes_them(server: LocalServer, fs: Any, sandbox: str) -> None:
+    """Parents have the mode too, less the umask; what is there keeps its own; no sticky bit."""
+    server.exec(sandbox, "mkdir -m 700 there")
+    for path, mode in (("there", "755"), ("n/m", "700"), ("wide", "1777"), ("odd", "70")):
+        fs.create_folder(path, mode)
+
+    modes = server.exec(sandbox, "stat -c '%n %a' there n n/m wide odd")["result"]
+    assert modes == "there 700\nn 700\nn/m 700\nwide 755\nodd 50\n"
+
+
+def test_what_may_not_be_changed_is_a_plain_400(fs: Any) -> None:
+    """Daytona's class for it is not that of a file that may not be read."""
+    from daytona import DaytonaBadRequestError, DaytonaFileAccessDeniedError
+
+    calls: list[Callable[[], Any]] = [
+        lambda: fs.create_folder("/usr/no", "755"),
+        lambda: fs.delete_file("/usr/bin/env"),
+        lambda: fs.set_file_permissions("/usr/bin/env", mode="777"),
+        lambda: fs.list_files("/usr/bin/env"),
+        lambda: fs.get_file_info("/usr/bin/env/x"),
+    ]
+    for call in calls:
+        with pytest.raises(DaytonaBadRequestError) as failed:
+            call()
+        assert not isinstance(failed.value, DaytonaFileAccessDeniedError)
+
+
+def test_modes_and_times_are_written_as_go_does(server: LocalServer, fs: Any, sandbox: str) -> None:
+    """Scripts that read them in the cloud read them here; a `.` keeps its name."""
+    server.exec(
+        sandbox, "touch -d '2020-01-02 03:04:05.120000009 UTC' f; chmod 6755 f; mkdir -m 1777 s"
+    )
+    file, sticky = fs.get_file_info("f"), fs.get_file_info("s")
+
+    assert (file.mode, file.permissions) == ("ugrwxr-xr-x", "0755")
+    assert (sticky.mode, sticky.permissions) == ("dtrwxrwxrwx", "0777")
+    assert fs.get_file_info("/dev/null").mode.startswith("Dcrw")
+    assert file.mod_time == "2020-01-02 03:04:05.120000009 +0000 UTC"
+    assert file.modified_at == "2020-01-02T03:04:05.120000009Z"
+    assert (fs.get_file_info(".").name, fs.get_file_info("s/..").name) == (".", "..")
+
+
+def test_a_search_ends_a_file_at_a_line_that_is_too_long(
+    server: LocalServer, fs: Any, sandbox: str
+) -> None:
+    """As Daytona does; a line of up to 64 KiB is shown whole."""
+    server.exec(
+        sandbox,
+        "(head -c 60000 /dev/zero | tr '\\0' a; echo needle; head -c 65536 /dev/zero | tr '\\0' a; "
+        "echo; echo needle) > f",
+    )
+    found = fs.find_files("f", "needle")
+
+    assert [(match.line, len(match.content)) for match in found] == [(1, 60006)]
+
+
+def test_a_missing_folder_holds_nothing_and_names_stay_relative(fs: Any) -> None:
+    """A search tells of it by an empty list, and echoes the path as it was given."""
+    fs.upload_file(b"", "a/x.py")
+
+    assert fs.search_files("none", "*").files == []
+    assert fs.search_files("a", "*.py").files == ["a/x.py"]
+    assert fs.search_files(".", "*.py").files == ["a/x.py"]
+    assert fs.search_files("/home/daytona/./a", "*.py").files == ["/home/daytona/a/x.py"]
+
+
+def test_a_replacement_says_in_gos_words_why_it_failed(
+    server: LocalServer, fs: Any, sandbox: str
+) -> None:
+    """With the path; a file without the text is written all the same, so its time changes."""
+    server.exec(sandbox, "mkdir d; echo x > f; touch -d @1 f")
+    answers = fs.replace_in_files(["none", "d", "f"], "zz", "b")
+    body = {"files": ["f"], "pattern": "x"}
+    refused = server.request("POST", f"/toolbox/{sandbox}/files/replace", body=body)
+
+    assert [answer.error for answer in answers] == [
+        "open none: no such file or directory",
+        "read d: is a directory",
+        None,
+    ]
+    assert server.exec(sandbox, "test $(stat -c %Y f) -gt 1")["exitCode"] == 0
+    assert (refused.status, refused.json()["code"]) == (400, "INVALID_REQUEST_BODY")
+
+
+def test_a_move_that_may_not_take_the_source_away_copies_nothing(
+    server: LocalServer, fs: Any, sandbox: str
+) -> None:
+    """Daytona leaves a second copy and says 200; a target that is there is a conflict in both."""
+    from daytona import DaytonaConflictError, DaytonaFileAccessDeniedError
+
+    server.exec(sandbox, "mkdir x; touch x/a f; chmod 555 x")
+    with pytest.raises(DaytonaFileAccessDeniedError):
+        fs.move_files("x/a", "b")
+    with pytest.raises(DaytonaConflictError) as failed:
+        fs.move_files("f", "f")
+
+    assert failed.value.code == "CONFLICT"
+    assert server.exec(sandbox, "chmod 755 x; ls")["result"] == "f\nx\n"
+
+
+def test_every_refusal_is_json_with_a_code(server: LocalServer, fs: Any, sandbox: str) -> None:
+    """Daytona's own are plain text or empty here: a file that is closed, a body that is none."""
+    fs.upload_file(b"1", "closed")
+    server.exec(sandbox, "chmod 000 closed")
+    call = f"/toolbox/{sandbox}/files"
+    closed = server.request("GET", f"{call}/download?path=closed")
+    bodies = [
+        server.request("POST", f"{call}/bulk-download", body=body) for body in ({}, {"paths": "a"})
+    ]
+
+    assert (closed.status, closed.json()["code"]) == (403, "FILE_ACCESS_DENIED")
+    assert [(reply.status, reply.json()["code"]) for reply in bodies] == [
+        (400, "BAD_REQUEST"),
+        (400, "INVALID_REQUEST_BODY"),
+    ]
+    assert server.request("GET", f"{call}/?path=/tmp").status == 200

@@ -136,11 +136,15 @@ def test_clone_change_commit_push_pull(git: Any, shell: Shell, commits: list[str
 
 
 def test_status_names_every_kind_of_change(git: Any, shell: Shell, commits: list[str]) -> None:
-    """The words are Daytona's, a renamed file tells its old name, ahead and behind are counted."""
-    git.clone("/tmp/srv/o.git", "r")
+    """The words are Daytona's: a rename is a deletion and an addition; ahead is counted.
+
+    A user's own list of what to ignore does not count.
+    """
+    git.clone("/tmp/srv/o.git", "r", branch="main")
     shell(
-        "cd r; git config user.name a; git config user.email a@b; seq 9 > old; git add old; "
-        "git commit -q -m x; git mv old renamed; "
+        "echo '*.own' > own; git config --global core.excludesFile ~/own; "
+        "cd r; git config user.name a; git config user.email a@b; seq 9 > old; echo 1 > kept; "
+        "git add .; git commit -q -m x; git mv old renamed; git rm -q --cached kept; echo > x.own; "
         "echo x >> f; mkdir d; echo u > 'd/un tracked'; echo s > staged; git add staged"
     )
     status = git.status("r")
@@ -156,7 +160,10 @@ def test_status_names_every_kind_of_change(git: Any, shell: Shell, commits: list
         for file in status.file_status
     } == {
         ("f", "", "Unmodified", "Modified"),
-        ("renamed", "old", "Renamed", "Unmodified"),
+        ("old", "", "Deleted", "Unmodified"),
+        ("renamed", "", "Added", "Unmodified"),
+        ("kept", "", "Untracked", "Untracked"),
+        ("x.own", "", "Untracked", "Untracked"),
         ("staged", "", "Added", "Unmodified"),
         ("d/un tracked", "", "Untracked", "Untracked"),
     }
@@ -189,11 +196,224 @@ def test_branches_are_made_checked_out_and_deleted(git: Any, commits: list[str])
     assert (git.branches("r").branches, git.status("r").detached) == (["main"], True)
 
 
+def test_only_local_branches_and_full_commits_are_checked_out(
+    git: Any, shell: Shell, commits: list[str]
+) -> None:
+    """What Daytona's git does not know by that name is not found here either."""
+    from daytona import DaytonaGitBranchNotFoundError, DaytonaGitRepoNotFoundError
+
+    git.clone("/tmp/srv/o.git", "r", branch="side")
+    shell("cd r; git tag v1; git fetch -q origin main:refs/remotes/origin/main")
+    for name in ("v1", "main", "origin/main", "HEAD~1", "side~1", "-", commits[0][:8], "0" * 40):
+        with pytest.raises(DaytonaGitBranchNotFoundError):
+            git.checkout_branch("r", name)
+    with pytest.raises(DaytonaGitRepoNotFoundError):
+        git.checkout_branch("/tmp", "main")
+    shell("git -C r branch other; git -C r pack-refs --all; git -C r branch zeta")
+
+    assert git.branches("r").branches == ["zeta", "other", "side"]
+    assert git.branches("r").current == "side"
+
+
+def test_a_change_that_is_not_staged_is_refused(git: Any, shell: Shell, commits: list[str]) -> None:
+    """By create_branch, checkout_branch and pull, as in Daytona; HEAD moves to no other commit."""
+    from daytona import DaytonaGitDirtyWorktreeError
+
+    git.clone("/tmp/srv/o.git", "r", branch="main")
+    shell(f"git -C r fetch -q origin side; git -C r branch side {commits[1]}")
+    shell("echo new > r/untracked")
+    git.create_branch("r", "clean")
+    shell("echo mine > r/f")
+    with pytest.raises(DaytonaGitDirtyWorktreeError):
+        git.create_branch("r", "fix")
+    made = git.status("r").current_branch
+    with pytest.raises(DaytonaGitDirtyWorktreeError):
+        git.checkout_branch("r", "side")
+    with pytest.raises(DaytonaGitDirtyWorktreeError):
+        git.checkout_branch("r", "clean")
+    with pytest.raises(DaytonaGitDirtyWorktreeError):
+        git.pull("r", branch="side")
+    stayed = shell("git -C r rev-parse HEAD; git -C r status --short; cat r/f")
+    git.add("r", ["f"])
+    git.create_branch("r", "staged")
+
+    assert (made, stayed) == ("fix", f"{commits[0]}\n M f\n?? untracked\nmine\n")
+    assert git.status("r").current_branch == "staged"
+
+
+def test_a_file_that_git_does_not_know_is_not_overwritten(
+    git: Any, shell: Shell, commits: list[str]
+) -> None:
+    """Daytona's checkout and pull overwrite it, and its clone mixes with what is in the folder."""
+    import daytona as sdk
+
+    git.clone("/tmp/srv/o.git", "r", branch="main")
+    shell(f"cd r; git fetch -q origin side; git branch side {commits[1]}; echo mine > g")
+    shell("mkdir full; echo mine > full/g")
+    with pytest.raises(sdk.DaytonaGitDirtyWorktreeError):
+        git.checkout_branch("r", "side")
+    with pytest.raises(sdk.DaytonaGitDirtyWorktreeError):
+        git.pull("r", branch="side")
+    with pytest.raises(sdk.DaytonaConflictError):
+        git.clone("/tmp/srv/o.git", "full", branch="side")
+
+    assert shell("cat r/g full/g; git -C r rev-parse HEAD") == f"mine\nmine\n{commits[0]}\n"
+
+
+def test_a_plain_clone_knows_no_remote_branch(git: Any, shell: Shell, commits: list[str]) -> None:
+    """As Daytona's: nothing is published or counted; it pulls what the remote's HEAD is."""
+    git.clone("/tmp/srv/o.git", "r")
+    git.commit("r", "mine", "A", "a@b", allow_empty=True)
+    git.push("r")
+    git.clone("/tmp/srv/o.git", "other")
+    git.commit("other", "theirs", "A", "a@b", allow_empty=True)
+    git.push("other")
+    shell("git -C r checkout -q --detach")
+    git.pull("r")
+    status = git.status("other")
+
+    assert (status.branch_published, status.ahead, status.upstream) == (False, 0, None)
+    assert shell("git -C r log -1 --format=%s; git -C r for-each-ref --format='%(refname)'") == (
+        "theirs\nrefs/heads/main\nrefs/remotes/origin/HEAD\n"
+    )
+
+
+def test_a_repository_without_a_commit_is_not_found(
+    server: LocalServer, sandbox: str, git: Any, shell: Shell
+) -> None:
+    """For status, a new branch and a clone of it, as in Daytona; init of one that is there: 409."""
+    import daytona as sdk
+
+    git.init("r")
+    calls: list[Callable[[], Any]] = [
+        lambda: git.status("r"),
+        lambda: git.create_branch("r", "x"),
+        lambda: git.clone("/home/daytona/r", "c"),
+    ]
+    for call in calls:
+        with pytest.raises(sdk.DaytonaNotFoundError) as failed:
+            call()
+        assert failed.value.code == "NOT_FOUND"
+    with pytest.raises(sdk.DaytonaConflictError):
+        git.init("r")
+    assert shell("ls -A c") == ""
+
+
+def test_history_goes_along_the_first_parents(git: Any, shell: Shell, commits: list[str]) -> None:
+    """Daytona's order: what was merged comes after all that it was merged into."""
+    shell(
+        "git init -q r; cd r; git config user.name a; git config user.email a@b; "
+        "commit() { GIT_COMMITTER_DATE=2020-01-0$1T00:00:00Z git commit -q --allow-empty -m $1; }; "
+        "commit 1; git branch o; commit 2; git checkout -q o; commit 3; git checkout -q -; "
+        "git merge -q -m merge o"
+    )
+    history = git._api_client.get_commit_history(path="r")
+
+    assert [entry.message.strip() for entry in history] == ["merge", "2", "1", "3"]
+
+
+def test_a_conflict_is_a_change_and_a_merge_has_two_parents(
+    git: Any, shell: Shell, commits: list[str]
+) -> None:
+    """Daytona's status has one word for both; its commit forgets what was merged, ours does not."""
+    git.clone("/tmp/srv/o.git", "r")
+    shell(
+        "cd r; git config user.name a; git config user.email a@b; git checkout -q -b o; "
+        "echo o > f; git commit -qam o; git checkout -q main; echo m > f; git commit -qam m; "
+        "git merge o >/dev/null || true"
+    )
+    states = [(file.staging.value, file.worktree.value) for file in git.status("r").file_status]
+    git.add("r", ["f"])
+    git.commit("r", " \n", "A", "a@b")
+
+    assert states == [("Modified", "Modified")]
+    assert shell("git -C r log -1 --format=%P | wc -w") == "2\n"
+
+
+def test_files_are_added_by_their_names(
+    server: LocalServer, sandbox: str, git: Any, shell: Shell, commits: list[str]
+) -> None:
+    """No patterns, no absolute paths; an empty list adds nothing; line ends stay, filters run."""
+    from daytona import DaytonaInternalServerError
+
+    git.clone("/tmp/srv/o.git", "r")
+    shell(
+        "cd r; git config core.autocrlf input; git config filter.up.clean 'tr a-z A-Z'; "
+        "echo '*.up filter=up' > .gitattributes; printf 'a\\r\\n' > w; echo a > a.up"
+    )
+    for names in (["*.up"], ["none"], ["/home/daytona/r/w"], ["../x"]):
+        with pytest.raises(DaytonaInternalServerError):
+            git.add("r", names)
+    git.add("r", [])
+    before = shell("git -C r diff --cached --name-only")
+    git.add("r", ["w", "a.up"])
+
+    assert before == ""
+    assert shell("cd r; git show :w | od -An -c; git show :a.up").split() == [
+        "a",
+        "\\r",
+        "\\n",
+        "A",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        ("clone", {"path": "x"}, 400, "INVALID_REQUEST_BODY"),
+        ("branches", {"path": "r", "name": ""}, 400, "INVALID_REQUEST_BODY"),
+        ("checkout", {"path": "r", "branch": ""}, 400, "INVALID_REQUEST_BODY"),
+        ("commit", {"path": "r", "message": "m", "author": "a"}, 400, "INVALID_REQUEST_BODY"),
+        ("commit", {"path": "r", "message": "m", "author": "a", "email": "e"}, 500, None),
+        ("reset", {"path": "r", "mode": "sideways"}, 500, None),
+        ("restore", {"path": "r", "files": []}, 500, None),
+        ("restore", {"path": "r", "files": ["none"]}, 500, None),
+        ("config", {"key": "nodot", "value": "x"}, 500, None),
+        ("config", {"key": "a.b", "value": "x", "scope": "none"}, 500, None),
+        ("add", {"path": "bare", "files": ["x"]}, 500, None),
+        ("push", {"path": "/tmp"}, 404, "GIT_REPO_NOT_FOUND"),
+        ("clone", {"path": "x", "url": "git@127.0.0.1:x.git"}, 401, "GIT_AUTH_FAILED"),
+    ],
+    ids=str,
+)
+def test_refusals_have_daytonas_status_and_code(
+    server: LocalServer,
+    sandbox: str,
+    shell: Shell,
+    path: str,
+    body: dict[str, Any],
+    status: int,
+    code: str | None,
+) -> None:
+    """The SDK makes its classes of them."""
+    shell("git init -q r; cd r; git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x")
+    shell("git init -q --bare bare")
+    reply = server.request("POST", f"/toolbox/{sandbox}/git/{path}", body=body)
+
+    assert (reply.status, reply.json()["code"]) == (status, code or "INTERNAL_SERVER_ERROR")
+
+
+def test_what_daytonas_own_git_cannot_is_left_to_this_machines(
+    git: Any, shell: Shell, commits: list[str]
+) -> None:
+    """A tag as the branch of a clone, a short commit, a local path, a repository in another."""
+    shell("git -C /tmp/srv/o.git tag v1 main")
+    git.clone("/tmp/srv/o.git", "tag", branch="v1")
+    git.clone("/tmp/srv/o.git", "short", branch="side", commit_id=commits[0][:8])
+    shell("cd tag; git init -q inner; touch inner/y")
+
+    assert shell("git -C tag rev-parse HEAD; git -C short rev-parse HEAD").split() == [
+        commits[0],
+        commits[0],
+    ]
+    assert [file.name for file in git.status("tag").file_status] == ["inner/"]
+
+
 def test_a_branch_pushed_with_its_upstream_is_published_and_followed(
     git: Any, shell: Shell, commits: list[str]
 ) -> None:
     """Also from a clone of one branch, whose git follows no other; status counts a later commit."""
-    git.clone("/tmp/srv/o.git", "r")
+    git.clone("/tmp/srv/o.git", "r", branch="main")
     git.create_branch("r", "topic")
     before = git.status("r").branch_published
     git.push("r", set_upstream=True)
@@ -242,8 +462,8 @@ def test_failures_have_the_sdks_own_classes(git: Any, shell: Shell, commits: lis
         ),
         (sdk.DaytonaGitTransportFailedError, lambda: git.clone("http://127.0.0.1:1/x.git", "x")),
         (sdk.DaytonaConflictError, lambda: git.clone("/tmp/srv/o.git", "full")),
-        (sdk.DaytonaConflictError, lambda: git.commit("full", "nothing", "a", "a@b")),
-        (sdk.DaytonaFileNotFoundError, lambda: git.add("full", ["none"])),
+        (sdk.DaytonaGitBranchNotFoundError, lambda: git.delete_branch("full", "none")),
+        (sdk.DaytonaInternalServerError, lambda: git.commit("full", "nothing", "a", "a@b")),
         (sdk.DaytonaGitBranchNotFoundError, lambda: git.reset("full", target="none")),
     ]
     git.clone("/tmp/srv/o.git", "full")
@@ -259,14 +479,14 @@ def test_a_push_that_is_behind_and_a_pull_that_diverged_are_conflicts(
     import daytona as sdk
 
     for name in ("a", "b"):
-        git.clone("/tmp/srv/o.git", name)
+        git.clone("/tmp/srv/o.git", name, branch="main")
         shell(f"echo {name} > {name}/f")
         git.add(name, ["f"])
         git.commit(name, name, "a", "a@b")
     git.push("a")
     with pytest.raises(sdk.DaytonaGitPushRejectedError):
         git.push("b")
-    with pytest.raises(sdk.DaytonaGitMergeConflictError):
+    with pytest.raises(sdk.DaytonaGitPushRejectedError):
         git.pull("b")
     git.reset("b", mode="hard", target="HEAD~1")
     shell("echo dirty > b/f")
@@ -433,7 +653,10 @@ def test_an_address_runs_no_program(
     )
     reply = server.request("POST", f"/toolbox/{sandbox}/git/clone", body={"url": url, "path": "x"})
 
-    assert (reply.status, reply.json()["source"]) == (400, "DAYTONA_DAEMON")
+    assert (reply.status, reply.json()["source"]) == (
+        401 if ":" in url and url[0] != "-" else 400,
+        "DAYTONA_DAEMON",
+    )
     assert shell("ls /tmp | grep ran || true") == ""
 
 
@@ -447,19 +670,17 @@ def test_an_address_runs_no_program(
         ("pull", {"branch": "--upload-pack=x"}),
         ("push", {"branch": "a:b"}),
         ("commit", {"message": "x", "author": "a\nb", "email": "e"}),
-        ("config", {"key": "--global", "value": "x"}),
         ("remotes", {"name": "n", "url": "https://u:secretpw@h/x"}),
         ("add", {"files": ["a\0b"]}),
-        ("reset", {"mode": "sideways"}),
+        ("branches", {"name": "-x"}),
         ("clone", {"url": "http://h/x", "username": "u", "password": "a\nhost=b"}),
-        ("add", {"files": [""]}),
     ],
     ids=str,
 )
 def test_what_git_would_take_for_something_else_is_refused(
     server: LocalServer, sandbox: str, shell: Shell, path: str, body: dict[str, Any]
 ) -> None:
-    """Options in disguise, forced refspecs, second lines: a 4xx answer that repeats no secret."""
+    """Options in disguise, forced refspecs, second lines: refused without repeating a secret."""
     shell("git init -q r; cd r; git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x")
     reply = server.request("POST", f"/toolbox/{sandbox}/git/{path}", body={"path": "r", **body})
 

@@ -25,6 +25,18 @@ LARGEST_REPLACED = 64 * 1024 * 1024  # bytes of a file that is rewritten in memo
 LISTED = 40_000  # entries of one answer, in at most so many bytes: the server takes no more
 LARGEST_ANSWER = 8 * 1024 * 1024
 SMALLER = "name a smaller folder, or less depth"
+PERMISSIONS = 0o777  # what Go calls so: setuid, setgid and sticky are letters of its own
+MODE_LETTERS: tuple[tuple[str, Callable[[int], object]], ...] = (
+    ("d", stat.S_ISDIR),
+    ("L", stat.S_ISLNK),
+    ("D", lambda mode: stat.S_ISBLK(mode) or stat.S_ISCHR(mode)),
+    ("p", stat.S_ISFIFO),
+    ("S", stat.S_ISSOCK),
+    ("u", lambda mode: mode & stat.S_ISUID),
+    ("g", lambda mode: mode & stat.S_ISGID),
+    ("c", stat.S_ISCHR),
+    ("t", lambda mode: mode & stat.S_ISVTX),
+)
 # What a request that makes no sense raises, or a tree that makes none.
 SENSELESS = (ValueError, OverflowError, RecursionError)
 # What became of a folder while it was read, or is too deep for a path.
@@ -36,7 +48,7 @@ def open_regular(request: Values) -> int:
     path = request["path"]
     if request["mode"] == "r":
         return open_plain(path, os.O_RDONLY)
-    make_folders(os.path.dirname(path))
+    make_folders(os.path.normpath(os.path.dirname(path)))
     fd = open_plain(path, os.O_WRONLY | os.O_CREAT)
     try:
         os.ftruncate(fd, 0)
@@ -107,19 +119,22 @@ def leave_only(keep: Sequence[int]) -> None:
 
 
 def info(request: Values) -> Values:
-    return describe(request["path"])
+    """FileInfo, by the name that was asked for: a `.` stays one."""
+    found = describe(request["path"])
+    return {**found, "name": request.get("name", found["name"])}
 
 
 def list_folder(request: Values) -> list[Values]:
-    """The folder's entries, `depth` levels down, each with its full path.
+    """The folder's entries, `depth` levels down, each with its path below the one asked for.
 
-    Symlinked folders are not entered.
+    Symlinked folders are not entered; a link that leads nowhere is not listed.
     """
+    search.go_to(request)
     entries: list[Values] = []
 
     def visit(folder: str, depth: int) -> None:
         for name in sorted(os.listdir(folder)):
-            path = os.path.join(folder, name)
+            path = os.path.normpath(os.path.join(folder, name))
             try:
                 entry = describe(path)
             except OSError:
@@ -143,29 +158,40 @@ def list_folder(request: Values) -> list[Values]:
 
 def describe(path: str) -> Values:
     """FileInfo of the toolbox API (PROTOCOL.md, "Files")."""
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        status = os.lstat(path)
-    try:
-        modified = datetime.datetime.fromtimestamp(status.st_mtime, datetime.timezone.utc)
-    except (OverflowError, ValueError, OSError):  # a time of its own making, beyond the calendar
-        modified = datetime.datetime.fromtimestamp(0, datetime.timezone.utc)
+    status = os.stat(path)
+    day, time = moment(status.st_mtime_ns)
     return {
         "name": shown(os.path.basename(path.rstrip("/")) or "/"),
         "path": shown(path),
         "size": status.st_size,
-        "mode": stat.filemode(status.st_mode),
-        "permissions": "%04o" % stat.S_IMODE(status.st_mode),
-        "modTime": modified.strftime("%Y-%m-%d %H:%M:%S +0000 UTC"),
-        "modifiedAt": modified.isoformat().replace("+00:00", "Z"),
+        "mode": letters(status.st_mode),
+        "permissions": "%04o" % (status.st_mode & PERMISSIONS),
+        "modTime": day + " " + time + " +0000 UTC",
+        "modifiedAt": day + "T" + time + "Z",
         "isDir": stat.S_ISDIR(status.st_mode),
         "owner": str(status.st_uid),
         "group": str(status.st_gid),
     }
 
 
-def make_folders(path: str) -> None:
+def moment(nanoseconds: int) -> tuple[str, str]:
+    """Day and time of day, to the nanosecond, without the zeros at the end."""
+    seconds, rest = divmod(nanoseconds, 10**9)
+    try:
+        found = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
+    except (OverflowError, ValueError, OSError):  # a time of its own making, beyond the calendar
+        found, rest = datetime.datetime.fromtimestamp(0, datetime.timezone.utc), 0
+    fraction = ("%09d" % rest).rstrip("0")
+    return str(found.date()), str(found.time()) + ("." + fraction if fraction else "")
+
+
+def letters(mode: int) -> str:
+    """A mode as Go writes it: what it is, then the nine letters of chmod."""
+    kind = "".join(letter for letter, holds in MODE_LETTERS if holds(mode))
+    return (kind or "-") + stat.filemode(mode & PERMISSIONS)[1:]
+
+
+def make_folders(path: str, mode: int = 0o755) -> None:
     """os.makedirs without its recursion: a path may have two thousand parts."""
     missing = []
     while not os.path.isdir(path or "/"):
@@ -173,20 +199,21 @@ def make_folders(path: str) -> None:
         path = os.path.dirname(path)
     for folder in reversed(missing):
         try:
-            os.mkdir(folder, 0o755)
+            os.mkdir(folder, mode)
         except FileExistsError:
             if not os.path.isdir(folder):
                 raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
 
 
 def make_folder(request: Values) -> None:
-    make_folders(request["path"])
-    os.chmod(request["path"], request["mode"])
+    """With those above it, all less the umask; one that is there stays as it is."""
+    make_folders(request["path"], request["mode"])
 
 
 def delete(request: Values) -> None:
+    """Of a link what it leads to decides, but the link is what goes."""
     path = request["path"]
-    if os.path.isdir(path) and not os.path.islink(path) and not request["recursive"]:
+    if stat.S_ISDIR(os.stat(path).st_mode) and not request["recursive"]:
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
     remove(path)
 
@@ -244,7 +271,7 @@ def emptied() -> list[str]:
 def move(request: Values) -> None:
     """Rename; what is at the destination stays there."""
     source, destination = request["path"], request["destination"]
-    os.lstat(source)
+    os.stat(source)  # a link that leads nowhere is not found, as by every other call
     if os.path.lexists(destination):
         raise OSError(errno.EEXIST, "the destination exists")
     try:
@@ -290,11 +317,15 @@ def set_permissions(request: Values) -> None:
         os.chmod(path, request["mode"])
 
 
+def is_number(name: str) -> bool:
+    return name.removeprefix("-").isdecimal()
+
+
 def user_id(name: str) -> int:
     import pwd
 
     try:
-        return int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid if name else -1
+        return int(name) if is_number(name) else pwd.getpwnam(name).pw_uid if name else -1
     except KeyError:
         raise OSError(errno.EINVAL, "there is no user " + name) from None
 
@@ -303,7 +334,7 @@ def group_id(name: str) -> int:
     import grp
 
     try:
-        return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid if name else -1
+        return int(name) if is_number(name) else grp.getgrnam(name).gr_gid if name else -1
     except KeyError:
         raise OSError(errno.EINVAL, "there is no group " + name) from None
 
@@ -335,6 +366,7 @@ def replace_in(path: str, old: bytes, new: bytes) -> None:
         text = file.read(LARGEST_REPLACED + 1)
         count = text.count(old)
         if count == 0:
+            os.utime(fd)  # Daytona writes it anew
             return
         size = len(text) + count * (len(new) - len(old))
         if size > LARGEST_REPLACED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 
 from plain import kernel_device, open_plain, shown
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
     Values = dict[str, Any]
 
 BINARY_PROBE = 512  # bytes at the beginning; a NUL among them means that it is no text
-PIECE = 1024 * 1024  # bytes of a line that are looked at at once
-SHOWN_OF_LINE = 4096
+LONGEST_LINE = 64 * 1024 - 1  # bytes without its end: at a longer one Daytona leaves the file
 MOST_FOUND = 50_000
 LARGEST_ANSWER = 8 * 1024 * 1024  # bytes, roughly; the server takes no more of JSON
 
@@ -34,6 +34,12 @@ class Answers:
         if len(self.found) > MOST_FOUND or self._size > LARGEST_ANSWER:
             many = "more than %d matches" % len(self.found)
             raise OSError(errno.E2BIG, many + "; name a smaller folder, or a longer pattern")
+
+
+def go_to(request: Values) -> None:
+    """Work from the folder that a relative `path` lies in, so that it stays one in the answer."""
+    if not os.path.isabs(request["path"]):
+        os.chdir(request["cwd"])
 
 
 def walk(top: str) -> Iterator[os.DirEntry[str]]:
@@ -76,16 +82,19 @@ def entries_of(folder: str) -> list[os.DirEntry[str]]:
 def find(request: Values) -> list[Values]:
     """Lines with a literal text, in all text files below a folder or in one file.
 
-    None for a path that is not there.
+    None for a path that is not there; no link is followed.
     """
+    go_to(request)
     top, wanted = request["path"], request["pattern"].encode()
     answers = Answers()
+    if os.path.islink(top):
+        return []
     if not os.path.isdir(top):
         find_in(top, wanted, answers)
         return answers.found
     for entry in walk(top):
-        if not entry.is_dir(follow_symlinks=False):
-            find_in(entry.path, wanted, answers)
+        if entry.is_file(follow_symlinks=False):
+            find_in(os.path.normpath(entry.path), wanted, answers)
     return answers.found
 
 
@@ -108,35 +117,32 @@ def find_in(path: str, wanted: bytes, answers: Answers) -> None:
 
 
 def matching_lines(file: Any, wanted: bytes) -> Iterator[tuple[int, bytes]]:
-    """(number, beginning) of each line that holds `wanted`; a line may be as long as the disk."""
-    number, head, tail, told = 1, b"", b"", False
-    while True:
-        piece = file.readline(PIECE)
-        if not piece:
+    """(number, text) of each line that holds `wanted`, up to the first that is too long."""
+    for number in itertools.count(1):
+        line = file.readline(LONGEST_LINE + 1)
+        if not line or (len(line) > LONGEST_LINE and not line.endswith(b"\n")):
             return
-        head = head or piece[:SHOWN_OF_LINE]
-        if not told and wanted in tail + piece:
-            told = True
-            yield number, head.rstrip(b"\r\n")
-        if piece.endswith(b"\n"):
-            number, head, tail, told = number + 1, b"", b"", False
-        else:
-            tail = (tail + piece)[-len(wanted) + 1 :] if len(wanted) > 1 else b""
+        text = line.removesuffix(b"\n").removesuffix(b"\r")
+        if wanted in text:
+            yield number, text
 
 
 def search(request: Values) -> list[str]:
-    """Paths whose base name matches a glob, the folder's own included.
+    """Paths whose base name matches a glob, the folder's own included; none of a missing one.
 
     Raises OSError for a glob that is none.
     """
+    go_to(request)
     top, pattern = request["path"], parse_glob(request["pattern"])
     answers = Answers()
-    os.lstat(top)
+    if not os.path.lexists(top):
+        return []
     if matches(os.path.basename(top), pattern):
         answers.add(shown(top), len(top))
-    for entry in walk(top):
+    for entry in () if os.path.islink(top) else walk(top):
         if matches(entry.name, pattern):
-            answers.add(shown(entry.path), len(entry.path))
+            path = os.path.normpath(entry.path)
+            answers.add(shown(path), len(path))
     return answers.found
 
 
