@@ -127,7 +127,8 @@ async def unknown(request: web.Request) -> web.StreamResponse:
         single = re.sub(r"/{2,}", "/", request.raw_path)
         raise web.HTTPPermanentRedirect(single)
     if request.path.startswith("/toolbox/") and request.path.endswith("/"):
-        raise web.HTTPTemporaryRedirect(request.raw_path.rstrip("/"))
+        moved = web.HTTPMovedPermanently if request.method == "GET" else web.HTTPTemporaryRedirect
+        raise moved(request.raw_path.rstrip("/"))
     sentence = refusal(request.path)
     if sentence is not None:
         raise ApiError(501, sentence, code="NOT_IMPLEMENTED")

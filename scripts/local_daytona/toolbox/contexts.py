@@ -40,10 +40,14 @@ Sink = Callable[[str, str], Awaitable[None]]  # stream name, text
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: `error` is what the code raised, `lost` why there is no answer."""
+    """How a run ended: `error` is what the code raised, `lost` why there is no answer.
+
+    `interrupted`: at its timeout, or by an interrupt of its own. `ends`: and its context with it.
+    """
 
     error: Mapping[str, str] | None = None
-    timed_out: bool = False
+    interrupted: bool = False
+    ends: bool = False
     lost: str = ""
 
 
@@ -154,7 +158,7 @@ class Worker:
         self._over = False
 
     async def start(self, cwd: str) -> None:
-        """Raises the 400 when no Python can start there, SandboxGone."""
+        """Raises the 500 when no Python can start there, SandboxGone."""
         theirs_in, requests = os.pipe()
         pipes = [os.pipe() for _ in range(3)]
         try:
@@ -168,7 +172,7 @@ class Worker:
             close_all([requests, *(read_end for read_end, _ in pipes)])
             if isinstance(error, FileProblem):
                 message = f"no interpreter can start in {cwd}: {error.strerror}"
-                raise ApiError(400, message, source=DAEMON) from None
+                raise ApiError(500, message, source=DAEMON) from None
             raise
         finally:
             close_all([theirs_in, *(write_end for _, write_end in pipes)])
@@ -222,13 +226,15 @@ class Worker:
         self._over = True
         await self._toolbox.box.kill(self._running, signal.SIGKILL)
 
-    async def _outcome(
-        self, answer: asyncio.Task[Mapping[str, str] | None], *, timed_out: bool
-    ) -> Outcome:
-        if timed_out:
-            return Outcome(timed_out=True)
+    async def _outcome(self, answer: asyncio.Task[Outcome], *, timed_out: bool) -> Outcome:
+        """Code that catches the interrupt of its timeout and goes on has an end of its own."""
         if answer.done() and not answer.exception():
-            return Outcome(error=answer.result())
+            outcome = answer.result()
+            if outcome.ends:
+                await self.close()
+            return outcome
+        if timed_out:
+            return Outcome(interrupted=True)
         if self._toolbox.closing.is_set() or not self._toolbox.box.is_running:
             return Outcome(lost=self._toolbox.box.ended_because or STOPPED)
         if self._over:
@@ -237,8 +243,8 @@ class Worker:
         await self.close()
         return Outcome(lost=f"the interpreter ended ({reason}) and its variables are gone")
 
-    async def _ask(self, request: Mapping[str, Any]) -> Mapping[str, str] | None:
-        """What the code raised, if anything.
+    async def _ask(self, request: Mapping[str, Any]) -> Outcome:
+        """As the worker tells it.
 
         Raises ValueError or ConnectionError when the worker gives no answer.
         """
@@ -248,7 +254,11 @@ class Worker:
         while line := await self._lines.hear():
             reply = json.loads(line)
             if isinstance(reply, dict) and reply.get("id") == request["id"]:
-                return checked(reply.get("error"))
+                return Outcome(
+                    checked(reply.get("error")),
+                    interrupted=reply.get("interrupted") is True,
+                    ends=reply.get("ends") is True,
+                )
         raise ConnectionError("the worker hung up")
 
     async def close(self) -> None:
@@ -271,7 +281,7 @@ class Context:
 
     def __init__(self, toolbox: Toolbox, context_id: str, *, cwd: str) -> None:
         self.id = context_id
-        self.cwd = cwd
+        self.cwd = cwd  # as it was given
         self.created_at = now()
         self.deleted = False
         self._toolbox = toolbox
@@ -289,12 +299,12 @@ class Context:
         }
 
     async def start(self) -> Worker:
-        """Its worker, a new one with an empty namespace where none is alive; raises the 400."""
+        """Its worker, a new one with an empty namespace where none is alive; raises the 500."""
         if self._worker is None or not self._worker.is_alive:
             if self._worker is not None:
                 await self._worker.abandon()
             worker = Worker(self._toolbox)
-            await worker.start(self.cwd)
+            await worker.start(self._toolbox.absolute(self.cwd))
             self._worker = worker
             if self.deleted:
                 await worker.close()
@@ -336,7 +346,7 @@ class Contexts:
         return [context for context in self._contexts.values() if context.id != DEFAULT]
 
     async def create(self, cwd: str) -> Context:
-        """A context whose interpreter runs; raises the 400."""
+        """A context whose interpreter runs; raises the 500."""
         context = Context(self._toolbox, str(uuid.uuid4()), cwd=cwd)
         await context.start()
         if self._toolbox.closing.is_set():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from aiohttp import WSMsgType, web
 
 from ..engine.errors import SandboxGone
-from ..wire import DAEMON, ApiError, Fields, answer
+from ..wire import BAD_BODY, DAEMON, ApiError, Fields, answer
 from . import channel
 from .channel import Channel, first_of
 from .contexts import DEFAULT, LANGUAGE, STOPPED, Context, Outcome
@@ -21,6 +21,10 @@ from .toolbox import Toolbox
 TIMED_OUT = 4008
 FIRST_MESSAGE_TIMEOUT_S = 60.0
 RUN_TIMEOUT_S = 600  # the real daemon's, where a request names none
+
+
+class BadPayload(Exception):
+    """A first message that is no request; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -34,23 +38,26 @@ class Request:
 
     @classmethod
     def of(cls, data: str) -> Request:
-        """Raises the 400."""
+        """Raises BadPayload for what is none, and the 400 without code."""
         try:
             values = json.loads(data)
         except (ValueError, RecursionError):
             values = None
         if not isinstance(values, dict):
-            raise ApiError(400, "the first message must be a JSON object", source=DAEMON)
+            raise BadPayload("the first message must be a JSON object")
         fields = Fields(values)
-        code = fields.text("code", "")
-        if not code.strip():
+        try:
+            found = cls(
+                fields.text("code", ""),
+                fields.text("contextId", DEFAULT),
+                fields.texts("envs"),
+                fields.integer("timeout", RUN_TIMEOUT_S),
+            )
+        except ApiError as error:
+            raise BadPayload(error.message) from None
+        if not found.code:
             raise ApiError(400, "code is required", source=DAEMON)
-        return cls(
-            code,
-            fields.text("contextId", "") or DEFAULT,
-            fields.texts("envs"),
-            fields.integer("timeout", RUN_TIMEOUT_S),
-        )
+        return found
 
 
 async def execute(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
@@ -64,9 +71,11 @@ async def execute(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
         asked = await first_message(toolbox, client)
         if asked is None:
             return client.socket
-        toolbox.environment(asked.envs)
+        toolbox.environment(asked.envs, any_name=True)
         context = toolbox.contexts.find(asked.context_id)
         return await serve(client, context, asked)
+    except BadPayload as error:
+        return await client.close(channel.BAD_PAYLOAD, f"invalid JSON payload: {error}")
     except ApiError as error:
         return await client.close(channel.REFUSED, error.message)
     except SandboxGone as error:
@@ -114,24 +123,29 @@ async def ignored(_data: bytes) -> None:
 
 
 async def say_goodbye(client: Channel, outcome: Outcome) -> web.WebSocketResponse:
-    if outcome.timed_out:
+    if outcome.interrupted:
         await client.send(json.dumps({"type": "control", "text": "interrupted"}))
-        return await client.close(TIMED_OUT, "the code ran longer than its timeout")
+        return await client.close(TIMED_OUT, "the code was interrupted, as at its timeout")
     if outcome.lost:
-        return await client.close(channel.FAILED, outcome.lost)
+        return await client.close(channel.GOING_AWAY, outcome.lost)
     if outcome.error is not None:
         await client.send(json.dumps({"type": "error", **outcome.error}))
     await client.send(json.dumps({"type": "control", "text": "completed"}))
+    if outcome.ends:
+        return await client.close(channel.GOING_AWAY, "the code ended its interpreter")
     return await client.close(channel.NORMAL)
 
 
 async def create_context(toolbox: Toolbox, request: web.Request) -> web.Response:
     """POST /process/interpreter/context: 200 with the context, whose interpreter runs."""
+    if not request.can_read_body:
+        raise ApiError(400, "a JSON body is required", code=BAD_BODY, source=DAEMON)
     fields = await Fields.of_body(request)
     language = fields.text("language", "") or LANGUAGE
     if language != LANGUAGE:
         raise ApiError(400, f"contexts run {LANGUAGE}, not {language[:100]}", source=DAEMON)
-    cwd = toolbox.absolute(fields.text("cwd", "") or toolbox.work_dir)
+    cwd = fields.text("cwd", "") or toolbox.work_dir
+    toolbox.absolute(cwd)
     return answer((await toolbox.contexts.create(cwd)).as_json())
 
 

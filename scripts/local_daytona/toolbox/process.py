@@ -16,7 +16,7 @@ from aiohttp import web
 from ..engine.box import Running, read_all
 from ..engine.errors import FileProblem
 from ..long_answers import answer_long, decoded
-from ..wire import DAEMON, ApiError, Fields
+from ..wire import BAD_BODY, DAEMON, ApiError, Fields
 from . import charts
 from .shell import feed, shell
 from .toolbox import Toolbox, inside
@@ -40,6 +40,12 @@ class Ended:
 
     exit_code: int
     output: str
+    signal: int = 0  # that killed it
+
+    @property
+    def code_of_a_shell(self) -> int:
+        """As a shell that waited for it would tell: 128 and the signal."""
+        return 128 + self.signal if self.signal else self.exit_code
 
 
 async def execute(toolbox: Toolbox, request: web.Request) -> web.StreamResponse:
@@ -66,26 +72,30 @@ async def code_run(toolbox: Toolbox, request: web.Request) -> web.StreamResponse
     Its matplotlib figures come back as charts.
     """
     fields = await Fields.of_body(request)
-    language = fields.text("language", "python")
+    language, source = fields.text("language", ""), fields.text("code", "")
+    if not language or not source:
+        raise ApiError(400, "code and language are required", code=BAD_BODY, source=DAEMON)
     interpreter = INTERPRETERS.get(language)
     if interpreter is None:
         runs = f"local Daytona runs {' and '.join(INTERPRETERS)}, not {language}"
         raise ApiError(400, f"{runs}; compile it first, or use the cloud", source=DAEMON)
-    code = (WITHOUT_DASH if language == "javascript" else "") + fields.text("code")
+    code = (WITHOUT_DASH if language == "javascript" else "") + source
     if language == "python" and charts.draws(code):
         interpreter = charts.RUNNER
-    argv, script = [*interpreter, *fields.list_of_texts("argv")], code.encode()
+    # As the daemon does: a blank parts arguments, and a shell reads what they hold.
+    line = " ".join([*interpreter, *fields.list_of_texts("argv")])
     ended = await run(
         toolbox,
-        argv,
-        script=script,
+        [shell(), "-c", line],
+        script=code.encode(),
         env=fields.texts("envs"),
         cwd=toolbox.work_dir,
         timeout_s=fields.integer("timeout", 0),
     )
     result, found = await asyncio.to_thread(charts.extracted, ended.output)
     return await answer_long(
-        request, {"exitCode": ended.exit_code, "result": result, "artifacts": {"charts": found}}
+        request,
+        {"exitCode": ended.code_of_a_shell, "result": result, "artifacts": {"charts": found}},
     )
 
 
@@ -151,4 +161,4 @@ async def collect(toolbox: Toolbox, running: Running, out: int, *, timeout_s: in
         reason = toolbox.box.ended_because or "the sandbox was stopped while the command ran"
         raise ApiError(410, reason, source=DAEMON)
     text = await asyncio.to_thread(shown, output)
-    return Ended(COULD_NOT_START if code < 0 else code, text)
+    return Ended(code, text) if code >= 0 else Ended(COULD_NOT_START, text, signal=-code)

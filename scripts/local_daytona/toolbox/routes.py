@@ -178,6 +178,7 @@ PTY = "/process/pty/{terminal}"
 SESSION = "/process/session/{session}"
 TABLE: tuple[tuple[str, str, Operation], ...] = (
     ("GET", "/work-dir", work_dir),
+    ("GET", "/project-dir", work_dir),
     ("GET", "/user-home-dir", home_dir),
     ("POST", "/process/execute", process.execute),
     ("POST", "/process/code-run", process.code_run),

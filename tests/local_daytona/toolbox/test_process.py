@@ -180,14 +180,39 @@ def test_a_body_is_read_as_the_sdk_writes_it(server: LocalServer, sandbox: str) 
 
 
 def test_code_run_is_a_fresh_interpreter_on_stdin(sdk: Any, sandbox: str) -> None:
-    """argv as given and an exhausted stdin, as in the daemon."""
+    """An exhausted stdin; of argv a shell makes what it likes, as in the daemon."""
     from daytona import CodeRunParams
 
     process = sdk.get(sandbox).process
     code = "import sys; print(sys.argv, sys.stdin.read() == '')"
 
     result = process.code_run(code, CodeRunParams(argv=["a b", "$HOME"])).result
-    assert result == "['-', 'a b', '$HOME'] True\n"
+    assert result == "['-', 'a', 'b', '/home/daytona'] True\n"
+
+
+@pytest.mark.parametrize(("name", "code"), [("KILL", 137), ("TERM", 143), ("INT", 130)])
+def test_code_that_a_signal_kills_ends_as_a_shell_tells_it(
+    sdk: Any, sandbox: str, name: str, code: int
+) -> None:
+    """137 is how programs notice that memory ran out."""
+    killed = (
+        "import os, signal; signal.signal(signal.SIGINT, signal.SIG_DFL);"
+        f" os.kill(os.getpid(), signal.SIG{name})"
+    )
+
+    assert sdk.get(sandbox).process.code_run(killed).exit_code == code
+
+
+@pytest.mark.parametrize(
+    "body", [{"code": "1"}, {"language": "python"}, {"code": "", "language": "python"}]
+)
+def test_code_and_language_are_required(
+    server: LocalServer, sandbox: str, body: dict[str, str]
+) -> None:
+    """The SDK sends both always."""
+    reply = server.request("POST", f"/toolbox/{sandbox}/process/code-run", body=body)
+
+    assert (reply.status, reply.json()["code"]) == (400, "INVALID_REQUEST_BODY")
 
 
 def test_code_run_of_javascript_uses_the_hosts_node(sdk: Any) -> None:
@@ -203,7 +228,7 @@ def test_code_run_of_javascript_uses_the_hosts_node(sdk: Any) -> None:
     )
     sandbox.delete()
 
-    assert (answer.exit_code, answer.result) == (0, "42 [ 'a b' ]\n")
+    assert (answer.exit_code, answer.result) == (0, "42 [ 'a', 'b' ]\n")
 
 
 def test_code_run_of_typescript_is_refused_with_the_way_out(

@@ -8,10 +8,11 @@ break the framing by printing.
 
 from __future__ import annotations
 
+import builtins
 import io
 import json
-import linecache
 import os
+import re
 import signal
 import sys
 import traceback
@@ -26,61 +27,102 @@ LONGEST_NAME = 1000
 # Characters; JSON makes up to six bytes of one, and a line has its limit in the server.
 LONGEST_VALUE = 20_000
 LONGEST_TRACEBACK = 100_000
-OWN_FRAMES = 2  # `run` and `execute` below
+FILE = "<string>"  # of all code; tracebacks call it <stdin>
+LONGEST_WAIT = 8192  # characters of a line that is not ended
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Stream(io.TextIOBase):
+    """What code prints to, as the real daemon's: without a buffer below it or a descriptor.
+
+    It cannot be closed, and carries every character: what UTF-8 cannot becomes U+FFFD. A message a
+    line, not one for its text and one for its end.
+    """
+
+    encoding = "utf-8"
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._waiting = ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self._waiting += text
+        done = self._waiting.rfind("\n") + 1
+        if len(self._waiting) - done > LONGEST_WAIT:
+            done = len(self._waiting)
+        self._send(done)
+        return len(text)
+
+    def flush(self) -> None:
+        self._send(len(self._waiting))
+
+    def close(self) -> None:
+        self.flush()
+
+    def _send(self, size: int) -> None:
+        text, self._waiting = self._waiting[:size], self._waiting[size:]
+        data = SURROGATE.sub("\ufffd", text).encode()
+        while data:
+            data = data[os.write(self._descriptor, data) :]
 
 
 class Worker:
-    """The two pipes, and the namespace that all code of this context shares."""
+    """The two pipes, and the namespace that all code of this context shares.
+
+    It is no module: pickle finds no class of it, as in the real daemon.
+    """
 
     def __init__(self, requests: int, answers: int) -> None:
         self.requests = os.fdopen(requests, "rb")
         self.answers = answers
-        self.module = types.ModuleType("__main__")
-        # pickle and dataclasses look their classes up there.
-        sys.modules["__main__"] = self.module
+        self.namespace = {"__name__": "__main__", "__builtins__": builtins, "__doc__": None}
         self.pid = os.getpid()
-        self.count = 0
 
     def serve(self) -> None:
-        """Until the server closes its end."""
+        """Until the server closes its end, or the code ended the worker."""
         for line in self.requests:
             request = json.loads(line)
-            error = self.run(request["code"], request["envs"])
+            answer = self.run(request["code"], request["envs"])
             if os.getpid() != self.pid:  # the code forked and its child came back here
                 os._exit(0)
-            self.tell({"id": request["id"], "error": error})
+            self.tell({"id": request["id"], **answer})
+            if answer["ends"]:
+                os._exit(1)
 
     def tell(self, answer: Mapping[str, object]) -> None:
         data = json.dumps(answer).encode() + b"\n"
         while data:
             data = data[os.write(self.answers, data) :]
 
-    def run(self, code: str, envs: Mapping[str, str]) -> dict[str, str] | None:
-        """Run it with `envs` laid over the environment; what it raised, SystemExit left out."""
-        before = dict(os.environ)
+    def run(self, code: str, envs: Mapping[str, str]) -> dict[str, object]:
+        """Run it with `envs` laid over the environment; what it raised, SystemExit left out.
+
+        `interrupted`: by SIGINT, or a KeyboardInterrupt of its own. `ends`: by an exception that is
+        no Exception, or by exit() and quit(), which close stdin.
+        """
+        before, error, interrupted, ends = dict(os.environ), None, False, False
         os.environ.update(envs)
         try:
             try:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
-                self.execute(code)
+                exec(compile(code, FILE, "exec", dont_inherit=True), self.namespace)  # noqa: S102
             finally:
                 signal.signal(signal.SIGINT, ignore)
         except SystemExit:
-            return None
-        except BaseException as error:  # noqa: BLE001 (told to the client)
-            return described(error)
+            ends = sys.stdin.closed
+        except KeyboardInterrupt:
+            interrupted = True
+        except Exception as raised:  # noqa: BLE001 (told to the client)
+            error = described(raised)
+        except BaseException:  # noqa: BLE001 (the real worker does not catch it)
+            ends = True
         finally:
             restore(envs, before)
             flush()
-        return None
-
-    def execute(self, code: str) -> None:
-        """Under a file name of its own, so that a traceback can show the lines."""
-        self.count += 1
-        name = "<cell %d>" % self.count
-        linecache.cache[name] = (len(code), None, code.splitlines(True), name)
-        program = compile(code, name, "exec", dont_inherit=True)
-        exec(program, self.module.__dict__)  # noqa: S102 (running code is the purpose)
+        return {"error": error, "interrupted": interrupted, "ends": ends}
 
 
 def ignore(_number: int, _frame: types.FrameType | None) -> None:
@@ -105,21 +147,24 @@ def flush() -> None:
             pass
 
 
-def described(error: BaseException) -> dict[str, str]:
-    """Name, value and traceback of the code's own frames, also of what cannot be printed."""
-    name, value, shown = type(error).__name__, "", ""
+def described(error: Exception) -> dict[str, str]:
+    """Name, value and traceback as the real worker tells them, also of what cannot be printed.
+
+    That has lines of the code's own only, by number.
+    """
+    name, value = type(error).__name__, ""
     try:
         value = str(error)
-        frames = error.__traceback__
-        for _ in range(OWN_FRAMES):
-            frames = frames.tb_next if frames is not None else None
-        shown = "".join(traceback.format_exception(type(error), error, frames))
     except BaseException:  # noqa: BLE001 (its own __str__ ran)
-        shown = shown or name + ": cannot be shown\n"
+        value = "cannot be shown"
+    frames = traceback.walk_tb(error.__traceback__)
+    lines = [number for frame, number in frames if frame.f_code.co_filename == FILE]
+    shown = ["Traceback (most recent call last):\n"] if lines else []
+    shown += ['  File "<stdin>", line %d\n' % number for number in lines]
     return {
         "name": text(name, LONGEST_NAME),
         "value": text(value, LONGEST_VALUE),
-        "traceback": text(shown, LONGEST_TRACEBACK),
+        "traceback": text("%s%s: %s\n" % ("".join(shown), name, value), LONGEST_TRACEBACK),
     }
 
 
@@ -138,14 +183,11 @@ def main() -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    for stream in (sys.stdout, sys.stderr):
-        assert isinstance(stream, io.TextIOWrapper)
-        # A message a line, not one for its text and one for its end.
-        stream.reconfigure(line_buffering=True, write_through=False)
+    sys.stdout, sys.stderr = Stream(1), Stream(2)
     signal.signal(signal.SIGINT, ignore)
     sys.argv = [""]
     if sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
-        sys.path[0] = ""  # the working directory, as for any code that is not a file
+        del sys.path[0]  # and the working directory is not on it in the real daemon either
     Worker(requests, ANSWERS).serve()
 
 
