@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.local_server import LocalServer, new_state_dir, running_server
+from tests.local_server import LocalServer, new_state_dir, running_server, why_no_engine
 
+NO_SANDBOXES = "this machine isolates no sandboxes"
+WORDS_OF_A_REASON = 60  # characters of it: the rest may be cut or wrapped
 REAL_CONNECT = socket.socket.connect
 REAL_CONNECT_EX = socket.socket.connect_ex
 
@@ -90,3 +93,31 @@ def sdk(server: LocalServer) -> Any:
     from daytona import Daytona, DaytonaConfig
 
     return Daytona(DaytonaConfig(api_key=server.api_key, api_url=server.api_url))
+
+
+@pytest.fixture(scope="session")
+def isolating() -> None:
+    """For tests that need sandboxes and whose failure does not say that there are none."""
+    if engine_is_missed() is not None:
+        pytest.skip(NO_SANDBOXES)
+
+
+def engine_is_missed() -> str | None:
+    """Why no sandbox can be isolated here; None also in a CI, which is to have what it needs."""
+    return None if os.environ.get("CI") else why_no_engine()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where no sandbox can be isolated, what failed for that reason is skipped, not failed.
+
+    All are one line of the summary, which counts them.
+    """
+    report = yield
+    told = " ".join((str(report.longrepr) + "".join(text for _, text in report.sections)).split())
+    is_skipped = report.skipped and NO_SANDBOXES in told
+    reason = engine_is_missed() if report.failed or is_skipped else None
+    if reason is not None and (is_skipped or " ".join(reason.split())[:WORDS_OF_A_REASON] in told):
+        report.outcome = "skipped"
+        report.longrepr = (__file__, 1, f"Skipped: {NO_SANDBOXES}: {reason}")
+    return report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -20,6 +21,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
+from local_daytona.engine.host import is_mapped
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 START_TIMEOUT_S = 30.0
@@ -154,6 +157,23 @@ def wait_for_server(state: Path, process: subprocess.Popen[bytes]) -> LocalServe
     pytest.fail((state / "server.log").read_text())
 
 
+@functools.cache
+def why_no_engine() -> str | None:
+    """What `status` says where no sandbox can be isolated; None where one can."""
+    command = [sys.executable, str(SCRIPTS / "local_daytona"), "status", "--state-dir"]
+    done = subprocess.run(
+        [*command, str(new_state_dir())],
+        capture_output=True,
+        text=True,
+        timeout=START_TIMEOUT_S,
+        check=False,
+    )
+    with contextlib.suppress(ValueError, KeyError):
+        reason: str | None = json.loads(done.stdout)["engine"].get("error")
+        return reason
+    return None
+
+
 @contextlib.contextmanager
 def running_server(state: Path, *, minute: float = 60.0) -> Iterator[LocalServer]:
     """A server of its own for one test; ended by SIGTERM, unless the test killed it."""
@@ -179,7 +199,7 @@ raise SystemExit(main(["serve", "--state-dir", sys.argv[3]]))
 def server_of(user: str) -> Iterator[LocalServer]:
     """A new server of "this user" or, where this one is root, of an "ordinary user"; else skips."""
     if user == "ordinary user":
-        if os.geteuid() != 0:
+        if os.geteuid() != 0 or not is_mapped(ORDINARY_UID):
             pytest.skip("this user is an ordinary one")
         with ordinary_server() as running:
             yield running

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .recording import in_the_readme, plain, record
 
 
+@pytest.mark.usefixtures("isolating")
 def test_the_recording_is_what_the_commands_print() -> None:
     """Names, ids and ports apart; `python3 -m tests.docs.recording` makes it anew."""
     assert plain(in_the_readme()) == plain(record())

@@ -27,6 +27,8 @@ from tests.local_server import (
     wait_for_server,
 )
 
+pytestmark = pytest.mark.usefixtures("isolating")
+
 
 @pytest.fixture
 def command(state_dir: Path) -> Iterator[Any]:

@@ -60,6 +60,7 @@ async def in_a_sandbox(engine: Engine, *commands: str) -> list[str]:
         await engine.empty_trash()
 
 
+@pytest.mark.usefixtures("isolating")
 def test_copied_storage_serves_where_overlays_do_not(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +165,7 @@ ONE_NAMESPACE = (
 )
 
 
+@pytest.mark.usefixtures("isolating")
 def test_without_namespaces_it_says_why_and_what_to_do(tmp_path: Path) -> None:
     """No weaker mode: a reason, a fix, and `start` fails."""
     status = in_a_namespace(tmp_path / "state", ONE_NAMESPACE, "status")
@@ -176,6 +178,7 @@ def test_without_namespaces_it_says_why_and_what_to_do(tmp_path: Path) -> None:
     assert started.stderr.splitlines()[-1] == f"fix: {engine['fix']}"
 
 
+@pytest.mark.usefixtures("isolating")
 def test_a_root_that_cannot_become_anybody_else_is_refused(tmp_path: Path) -> None:
     """Rather than running bubblewrap as root."""
     answer = json.loads(in_a_namespace(tmp_path / "state", "exec", "status").stdout)

@@ -114,6 +114,7 @@ needs_unshare = pytest.mark.skipif(shutil.which("unshare") is None, reason="no u
 
 
 @needs_unshare
+@pytest.mark.usefixtures("isolating")
 def test_without_user_namespaces_the_sysctl_is_named() -> None:
     """As in a namespace that may have none below it."""
     none_below = "echo 0 > /proc/sys/user/max_user_namespaces; "
@@ -125,6 +126,7 @@ def test_without_user_namespaces_the_sysctl_is_named() -> None:
 
 
 @needs_unshare
+@pytest.mark.usefixtures("isolating")
 def test_root_of_a_users_own_namespace_has_sandboxes() -> None:
     """That is how rootless containers run."""
     found = status_of_an_ordinary_user(lambda status: f"{OWN_NAMESPACE} {status}")
@@ -133,6 +135,7 @@ def test_root_of_a_users_own_namespace_has_sandboxes() -> None:
 
 
 @needs_unshare
+@pytest.mark.usefixtures("isolating")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root hides parts of /proc")
 def test_hidden_parts_of_proc_lead_to_the_flag_that_shows_them() -> None:
     """Docker hides some; the kernel then refuses a new /proc below."""

@@ -235,7 +235,7 @@ def test_plotting_code_is_code_like_any_other(plotting: Any) -> None:
     bad = plotting.process.code_run(code + "def fail():\n    return 1 / 0\nfail()")
     left = plotting.process.code_run(code + "sys.exit(7)")
 
-    assert (good.exit_code, good.result) == (0, "beforeafter __main__ ['-', 'a b'] ''\n")
+    assert (good.exit_code, good.result) == (0, "beforeafter __main__ ['-', 'a', 'b'] ''\n")
     assert (bad.exit_code, len(bad.artifacts.charts)) == (1, 1)
     assert 'File "<target_code>", line 10, in <module>\n    fail()' in bad.result
     assert bad.result.endswith("ZeroDivisionError: division by zero\n")
