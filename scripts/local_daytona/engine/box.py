@@ -150,11 +150,20 @@ class Box:
     def _confine(self, info: int) -> None:
         """Note the first process and limit it from outside; raises OSError.
 
-        It waits for that before its first exec. When bubblewrap fails there is no process.
+        It waits for that before its first exec. When bubblewrap fails there is no process, or it
+        ends meanwhile, and bubblewrap's words tell why.
         """
         child = child_pid(info)
         if child is None:
             return
+        try:
+            self._confine_child(child)
+        except OSError as error:
+            is_over = isinstance(error, ProcessLookupError) and self._pid1 < 0
+            if not is_over and (self._pid1 < 0 or not has_ended(self._pid1, 0)):
+                raise
+
+    def _confine_child(self, child: int) -> None:
         self._pid1 = os.pidfd_open(child)
         self.pid = child
         self._leftovers.note(self.sandbox_id, child)

@@ -100,6 +100,7 @@ def status_of_an_ordinary_user(wrapped: Callable[[str], str]) -> dict[str, Any]:
         timeout=60,
         check=False,
     )
+    assert done.stdout, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)["engine"]
     return found
 
