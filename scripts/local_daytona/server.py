@@ -150,7 +150,7 @@ class Server:
             *self._previews.routes(),
             *links.routes(),
             configuration.route(url=self.file.url, version=self.file.version),
-            *toolbox_routes(self._sandboxes),
+            *toolbox_routes(self._sandboxes.toolbox),
         ]
         return make_app(gate=gate, routes=routes, channel=self._channel)
 

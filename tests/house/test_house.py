@@ -39,6 +39,13 @@ KIT_ORDER = tuple(
     run_context downloads run_steps run interrupts single_run inventory health entry
     """.split()
 )
+ENGINE_ORDER = tuple(
+    """
+        wire protocol long_answers store engine lifecycle toolbox control app server commands
+        __main__
+    """.split()
+)
+ORDERS = {"sandbox_kit": KIT_ORDER, "local_daytona": ENGINE_ORDER}
 
 
 def tree(path: Path) -> ast.Module:
@@ -92,18 +99,19 @@ def rooms_below(path: Path, kit: Path) -> set[str]:
     return found
 
 
-def test_nothing_lower_imports_anything_higher() -> None:
-    """A request flows straight down through the kit: no circle, also inside functions."""
-    kit = ROOT / "scripts" / "sandbox_kit"
+@pytest.mark.parametrize("package", ORDERS)
+def test_nothing_lower_imports_anything_higher(package: str) -> None:
+    """A request flows straight down: no circle, also inside functions."""
+    kit, order = ROOT / "scripts" / package, ORDERS[package]
     rooms: dict[str, set[str]] = {}
     for path in kit.rglob("*.py"):
         room = path.relative_to(kit).parts[0].removesuffix(".py")
         if room != "__init__":
             rooms.setdefault(room, set()).update(rooms_below(path, kit))
 
-    assert set(rooms) == set(KIT_ORDER)
-    for place, room in enumerate(KIT_ORDER):
-        assert rooms[room] <= {*KIT_ORDER[: place + 1]}, room
+    assert set(rooms) == set(order)
+    for place, room in enumerate(order):
+        assert rooms[room] <= {*order[: place + 1]}, room
 
 
 @pytest.mark.parametrize("path", SOURCES + TESTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -221,6 +221,10 @@ def test_the_command_is_quoted_and_bounded() -> None:
         ["./src/HEAD", "./src/config", "./src/objects/k", "./src/refs/k"],
         ["./.GIT/config"],
         ["./.git./config"],
+        ["./.g\u200cit/config"],
+        ["./GIT~1/config"],
+        ["./.git::$INDEX_ALLOCATION/config"],
+        ["./.hg/hgrc"],
     ],
 )
 def test_no_repository_comes_unasked(work: Path, names: list[str]) -> None:
@@ -232,7 +236,7 @@ def test_no_repository_comes_unasked(work: Path, names: list[str]) -> None:
         "fixed.py"
     ]
     assert not list(work.rglob("HEAD"))
-    assert not [path for path in work.rglob("*") if path.name.lower().startswith(".git")]
+    assert not [path for path in work.rglob("*") if path.name.lower().startswith((".g", ".h"))]
     assert found.of_git
 
 

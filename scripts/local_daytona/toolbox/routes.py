@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import WSCloseCode, web
 
-from ..control.sandboxes import Sandboxes
 from ..engine.rootfs import HOME
 from ..long_answers import answer_long
 from ..wire import BAD_BODY, ApiError, Fields, answer, nothing
@@ -18,16 +17,17 @@ from .channel import Channel
 from .sessions import ENTRYPOINT, Command, Session, logs_json, refuse_entrypoint
 from .toolbox import Toolbox, inside
 
+OpenToolbox = Callable[[str], contextlib.AbstractAsyncContextManager[Toolbox]]
 Json = dict[str, object]
 Operation = Callable[[Toolbox, web.Request], Awaitable[web.StreamResponse]]
 
 
-def routes(sandboxes: Sandboxes) -> list[web.RouteDef]:
-    """The served part of the toolbox API."""
+def routes(open_toolbox: OpenToolbox) -> list[web.RouteDef]:
+    """The served part of the toolbox API; `open_toolbox` finds one by its sandbox's id or name."""
 
     def on(method: str, path: str, operation: Operation) -> web.RouteDef:
         async def handler(request: web.Request) -> web.StreamResponse:
-            async with sandboxes.toolbox(request.match_info["id"]) as toolbox, inside(path):
+            async with open_toolbox(request.match_info["id"]) as toolbox, inside(path):
                 return await operation(toolbox, request)
 
         return web.route(method, "/toolbox/{id}" + path, handler)

@@ -21,10 +21,12 @@ from ..host_access.folders import FolderJudge, OpenFolder, open_folder, refuse_f
 from ..host_access.held import HeldDownload, read_held, tar_of
 from ..host_access.project import ProtectedFolders
 from ..host_access.results import fold_name
+from ..plain_text import UNSEEN
 from .members import content_of, leads_out, read_members
 from .pairs import safe_remote, split_pair
 from .unpacking import SavedFile, write_whole
 
+OBEYED_REPOSITORIES = frozenset({".git", "git~1", ".hg", "hg~1", ".jj", ".bzr", "_darcs"})
 REPOSITORY = frozenset({"head", "objects", "refs"})  # of a folder that git takes for one
 MOST_FETCHED, LARGEST_FETCHED = (
     10 * MOST_FILES,
@@ -166,7 +168,7 @@ def without_repositories(
     for member in wanted:
         path = path_inside(download, member)
         below = path.removeprefix(wish.there).strip("/").split("/")
-        is_gits = any(is_git_folder(part) for part in below) and not asked & {".git"}
+        is_gits = any(is_git_folder(part) for part in below) and not asked & OBEYED_REPOSITORIES
         if is_gits or any(is_below(path, folder) for folder in bare):
             left.append(path)
         else:
@@ -175,8 +177,13 @@ def without_repositories(
 
 
 def is_git_folder(name: str) -> bool:
-    """As file systems compare names that know no case, or take off dots and blanks at an end."""
-    return fold_name(name).rstrip(". ") in (".git", "git~1")
+    """Or another version control's, whose settings run programs too.
+
+    As file systems compare names: some know no case, no unseen characters, no dots and blanks at an
+    end, or take what follows a colon for a part of the file.
+    """
+    folded = UNSEEN.sub("", fold_name(name)).partition(":")[0].rstrip(". ")
+    return folded in OBEYED_REPOSITORIES
 
 
 def bare_folders(paths: list[str], wish: FetchRequest) -> set[str]:
