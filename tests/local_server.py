@@ -22,8 +22,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from local_daytona.engine.host import is_mapped
-
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 START_TIMEOUT_S = 30.0
 
@@ -198,6 +196,8 @@ raise SystemExit(main(["serve", "--state-dir", sys.argv[3]]))
 @contextlib.contextmanager
 def server_of(user: str) -> Iterator[LocalServer]:
     """A new server of "this user" or, where this one is root, of an "ordinary user"; else skips."""
+    from local_daytona.engine.host import is_mapped  # not at the top: programs of tests come here
+
     if user == "ordinary user":
         if os.geteuid() != 0 or not is_mapped(ORDINARY_UID):
             pytest.skip("this user is an ordinary one")
