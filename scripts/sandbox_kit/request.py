@@ -24,7 +24,7 @@ from .deadlines import Deadlines
 from .defaults import DEFAULT_MAX_OUTPUT, ENV_NAME, LARGEST_TEXT, LARGEST_TRANSFER
 from .errors import Failure, UsageFailure
 from .host_access import HostAccess
-from .host_access.keys import KEY_LOOK, holds_a_key
+from .host_access.keys import holds_a_secret
 from .network_rule import NetworkRule
 from .redaction import SHORTEST_SECRET, secret_values
 from .settings import DOTENV_FILES, Settings
@@ -277,7 +277,7 @@ def read_piped(what: str, limit: int) -> bytes:
             f"{what} on stdin is larger than {limit >> 20} MiB",
             fix="--upload it, and read it by --command",
         )
-    if holds_a_key("-", data[:KEY_LOOK]):
+    if holds_a_secret(PurePath("-"), io.BytesIO(data)):
         raise Failure(
             "host_access", f"{what} on stdin holds a key", fix="pipe in what is not secret"
         )

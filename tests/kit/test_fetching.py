@@ -283,9 +283,10 @@ def test_what_tools_obey_is_named_first() -> None:
 
 
 def test_what_a_run_holds_has_a_bound(monkeypatch: pytest.MonkeyPatch, state: Path) -> None:
-    """A sparse file costs the sandbox nothing, and this machine its size."""
-    monkeypatch.setattr("sandbox_kit.host_access.held.MOST_OF_A_RUN", 15_000)
+    """A sparse file costs the sandbox nothing, and this machine its size: before it is written."""
+    monkeypatch.setattr("sandbox_kit.host_access.held.MOST_OF_A_RUN", 20_000)
     held = hold(member("./a"))
+    monkeypatch.setattr("sandbox_kit.host_access.held.copy_entries", lambda *_: 1 / 0)
     with pytest.raises(Failure) as caught:
         held.keep("more", "here", [member("./x")])
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
 
 from sandbox_kit.errors import Failure
 from sandbox_kit.host_access.gate import MORE_PATHS, PASSED_NAMES, HostAccess
-from sandbox_kit.host_access.keys import KEY_LIKE
+from sandbox_kit.host_access.keys import KEY_LIKE, holds_a_secret
 from sandbox_kit.host_access.written import WrittenRecord
 
 LIMIT = 1 << 20
@@ -422,6 +423,42 @@ def test_a_key_in_source_is_a_constant(project: Path) -> None:
 
     assert access(project).read("--file", "test_x.py", limit=LIMIT).startswith(b"KEY")
     assert "holds a key" in refusal(access(project), "key.py").message
+
+
+A_KEY = b"-----BEGIN RSA PRIVATE KEY-----\n" + b"MIIEpAIBAAKCAQEA" * 4 + b"\n"
+
+
+@pytest.mark.parametrize("before", [1, 65_536, 262_100, 900_000])
+@pytest.mark.parametrize("name", ["data.txt", "notes.md", "page.html"])
+def test_a_key_is_found_wherever_it_stands(project: Path, name: str, before: int) -> None:
+    """In a log of many megabytes, on the edge of what is looked at together, below some prose."""
+    (project / name).write_bytes((b"All is well.\n" * (before // 13 + 1))[:before] + b"\n" + A_KEY)
+
+    assert "holds a key" in refusal(access(project), name).message
+
+
+def test_prose_about_keys_is_read(project: Path) -> None:
+    """A page says how a key begins, and has none."""
+    page = "Put it between these:\n\n-----BEGIN PRIVATE KEY-----\n...\n-----END PRIVATE KEY-----\n"
+    (project / "page.md").write_text(page)
+
+    assert access(project).read("--file", "page.md", limit=LIMIT).decode() == page
+
+
+def test_a_wide_file_is_looked_through_too(project: Path) -> None:
+    """As PowerShell writes it."""
+    (project / "out.txt").write_text("x\n" * 200_000 + A_KEY.decode(), encoding="utf-16")
+
+    assert "holds a key" in refusal(access(project), "out.txt").message
+
+
+@pytest.mark.parametrize("where", ["README.md", "config.yml"])
+def test_a_token_in_prose_of_a_tool_is_found(where: str) -> None:
+    """As its issuer made it; what only sounds like one is prose."""
+    text = b"word\n" * 60_000 + b"ghp_" + b"a" * 36
+
+    assert holds_a_secret(PurePath(".circleci", where), io.BytesIO(text))
+    assert not holds_a_secret(PurePath(".circleci/x.md"), io.BytesIO(b"The password: see below\n"))
 
 
 @pytest.mark.parametrize("name", ["secret_store.py", "passwords_test.go", "api_keys.ts"])

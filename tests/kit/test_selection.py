@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import struct
 import subprocess
 import sys
 import tarfile
@@ -371,6 +372,21 @@ def test_a_damaged_index_is_told_and_costs_nothing_else(tmp_path: Path, damage: 
 
     assert [left.path for left in found.left] == ["a.log"]
     assert found.problems == ([BAD_INDEX] if damage in ("garbage", "half") else [])
+
+
+def test_a_few_bytes_cannot_say_that_a_billion_entries_are_gone(tmp_path: Path) -> None:
+    """A stranger's split index: each entry that is gone would take memory of this machine."""
+    top = repository(tmp_path, "a.log", a="x", gitignore="*.log\n", **{"a.log": "x"})
+    index = top / ".git" / "index"
+    words = 2**17  # of 64 bits, all set, in one word of eight bytes
+    bitmap = struct.pack(">IIQI", words * 64, 1, words << 1 | 1, 0)
+    body = bytes(20) + bitmap
+    index.write_bytes(index.read_bytes()[:-20] + b"link" + struct.pack(">I", len(body)) + body)
+    with index.open("ab") as file:
+        file.write(bytes(20))
+    _, found = pack(top, ".")
+
+    assert found.problems == [BAD_INDEX]
 
 
 def test_without_the_library_the_walk_goes_on_and_says_so(

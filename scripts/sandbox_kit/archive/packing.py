@@ -24,10 +24,8 @@ from ..host_access.keys import (
     BY_CONTENT,
     BY_NAME,
     DOTFILE,
-    KEY_LOOK,
     SOURCES,
-    holds_a_key,
-    holds_a_token,
+    holds_a_secret,
 )
 from .pairs import Upload
 from .selection import (
@@ -281,8 +279,7 @@ def add_file(
 ) -> bool:
     """False for a key, which stays here; one that a flag `named` raises Failure host_access."""
     with open_regular_file("--upload", name, folder, name) as stream:
-        beginning = stream.read(KEY_LOOK)
-        if holds_a_key(name, beginning) or holds_a_token(within, beginning):
+        if holds_a_secret(within, stream):
             if named:
                 raise Failure(
                     "host_access",

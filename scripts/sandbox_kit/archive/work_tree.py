@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dulwich.objects import ObjectID
 
 LARGEST_INDEX = 256 << 20  # bytes; one of 20,000 files has 2 MB
+SMALLEST_ENTRY = 62  # bytes of an index
 LARGEST_POINTER = 4096  # bytes of a `.git` that is a file, and of `commondir`
 KIND, SUBMODULE_KIND, FOLDER_KIND = 0o170000, 0o160000, 0o040000  # in an entry's mode
 NO_LIBRARY = "git's index and ignore files are not read, for dulwich is missing"
@@ -262,6 +263,9 @@ def parse_index(data: bytes, hashes: ObjectFormat) -> tuple[list[IndexLine], str
         kind, length = head[:4], struct.unpack(">I", head[4:])[0]
         body = stream.read(length)
         if kind == b"link":
-            gone = EWAHBitmap(body[size:]).bits if len(body) > size else set()
-            return lines, body[:size].hex(), gone
+            gone = body[size:]
+            # So that a few bytes cannot say that more entries are gone than an index can have.
+            if int.from_bytes(gone[:4]) > LARGEST_INDEX // SMALLEST_ENTRY:
+                raise ValueError("more entries are gone than there can be")
+            return lines, body[:size].hex(), EWAHBitmap(gone).bits if gone else set()
     return lines, None, set()

@@ -10,6 +10,7 @@ variables open more.
 from __future__ import annotations
 
 import functools
+import io
 import os
 import re
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ from .folders import (
     refuse_folders,
 )
 from .held import CHANGED, TAKEN
-from .keys import KEY_LOOK, holds_a_key, holds_a_token, is_plain_path
+from .keys import holds_a_secret, is_plain_path
 from .project import Project, ProtectedFolders, home_folders, is_the_machines
 from .results import kind_of, why_no_result
 from .written import WrittenRecord
@@ -91,8 +92,7 @@ class HostAccess:
                 f"{flag} {quote_path(given)} is larger than {limit >> 20} MiB",
                 fix="name a smaller file",
             )
-        beginning = content[:KEY_LOOK]
-        if holds_a_key(given, beginning) or holds_a_token(PurePath(given), beginning):
+        if holds_a_secret(PurePath(given), io.BytesIO(content)):
             raise access_refused(flag, given, "holds a key")
         return content
 

@@ -79,10 +79,10 @@ class ArchiveEntry:
     file: HeldFile
 
 
-def refuse_too_much(place: Path) -> None:
-    """Raises OSError for more than one run, or all of them, may hold here."""
+def refuse_too_much(place: Path, size: int) -> None:
+    """Raises OSError when `size` bytes more are too many for one run, or for all of them."""
     for folder, most in ((place, MOST_OF_A_RUN), (results_dir(), MOST_HELD)):
-        if sum(file.stat().st_size for file in folder.rglob("*.tar")) > most:
+        if size + sum(file.stat().st_size for file in folder.rglob("*.tar")) > most:
             raise OSError(errno.EDQUOT, f"{folder} would hold more than {most >> 30} GB")
 
 
@@ -103,7 +103,8 @@ class HeldResults:
         kept = [entry for entry in entries if not entry.file.is_left_behind]
         if kept:
             in_the_way = any(entry.file.exists for entry in entries)
-            self._store(there, here, in_the_way, lambda file: copy_entries(file, kept))
+            size = size_of_copy(kept)
+            self._store(there, here, in_the_way, size, lambda file: copy_entries(file, kept))
         self.files += sorted((entry.file for entry in entries), key=most_telling_first)
 
     def keep_whole(self, there: str, here: str, archive: Path, reason: str) -> None:
@@ -113,11 +114,17 @@ class HeldResults:
             with archive.open("rb") as source:
                 shutil.copyfileobj(source, file)
 
-        self._store(there, here, False, copy)
-        self.files.append(HeldFile(here, reason, archive.stat().st_size))
+        size = archive.stat().st_size
+        self._store(there, here, False, size, copy)
+        self.files.append(HeldFile(here, reason, size))
 
     def _store(
-        self, there: str, here: str, in_the_way: bool, copy: Callable[[IO[bytes]], None]
+        self,
+        there: str,
+        here: str,
+        in_the_way: bool,
+        size: int,
+        copy: Callable[[IO[bytes]], None],
     ) -> None:
         download = HeldDownload(there, here, f"{len(self.downloads)}.tar", in_the_way)
         place = results_dir() / self.run_id
@@ -128,8 +135,8 @@ class HeldResults:
             (place / download.tar).unlink(missing_ok=True)  # of a worker that was killed meanwhile
             new = os.open(place / download.tar, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(new, "wb") as file:
+                refuse_too_much(place, size)
                 copy(file)
-            refuse_too_much(place)
             index = [asdict(found) for found in (*self.downloads, download)]
             write_private(place / INDEX, json.dumps(index).encode())
             self.downloads.append(download)
@@ -187,6 +194,16 @@ def copy_entries(file: IO[bytes], entries: Sequence[ArchiveEntry]) -> None:
             copy.type, copy.mode, copy.linkname = entry.member.type, 0o600, entry.member.linkname
             copy.size = entry.member.size if entry.content is not None else 0
             archive.addfile(copy, entry.content)
+
+
+def size_of_copy(entries: Sequence[ArchiveEntry]) -> int:
+    """Bytes at most: a head, a further one for a long name, and whole blocks of content."""
+    heads = sum(
+        4 * (tarfile.BLOCKSIZE + len(entry.member.name) + len(entry.member.linkname))
+        for entry in entries
+    )
+    sizes = sum(entry.member.size for entry in entries if entry.content is not None)
+    return heads + sizes + tarfile.RECORDSIZE
 
 
 def read_held(run_id: str) -> list[HeldDownload]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import PurePath
+from typing import IO
 
 # Dotfiles that tools and builds read from a project and that hold no credentials; every other one
 # stays here (.env, .npmrc, .netrc, .pypirc, .docker, .git ...).
@@ -49,7 +51,7 @@ TOKEN_WORD = (
 )
 # As the issuers made them, wherever they stand.
 KNOWN_TOKENS = (
-    rb"|\b(gh[pousr]_|github_pat_|glpat-|xox[abprs]-|npm_|pypi-AgE|sk-ant-|hf_)[A-Za-z0-9_-]{16,}"
+    rb"\b(gh[pousr]_|github_pat_|glpat-|xox[abprs]-|npm_|pypi-AgE|sk-ant-|hf_)[A-Za-z0-9_-]{16,}"
     rb"|\bA[KS]IA[0-9A-Z]{16}\b"
 )
 # A value, and no reference to a variable or to a store.
@@ -64,10 +66,12 @@ TOKEN = re.compile(
     + TOKEN_WORD
     + rb"[:=]"
     + TOKEN_VALUE
+    + rb"|"
     + KNOWN_TOKENS
     + rb"|<(password|passphrase|privateKey)>(?!\$\{)|://[^/\s:@]+:[^/\s:@]+@|://[^/\s:@]{20,}@",
     re.MULTILINE | re.IGNORECASE,
 )
+KNOWN_TOKEN = re.compile(KNOWN_TOKENS)
 # A repository's settings, wherever they lie: a bare one has no `.git` around them.
 GIT_SETTINGS = re.compile(
     rb"^[ \t]*(\[(remote|branch|http|url|credential)[ \t]+\"|\[credential\]"
@@ -108,6 +112,18 @@ KEY_AT_A_LINE = re.compile(
     rb"^[ \t]*(" + KEY_LINE + rb")|" + KEY_VALUE, re.MULTILINE | re.IGNORECASE
 )
 KEY_AT_THE_BEGINNING = re.compile(rb"\A\s*(" + KEY_LINE + rb")", re.IGNORECASE)
+# In prose a line may say how a key begins; a key goes on.
+KEY_IN_PROSE = re.compile(
+    rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----\s+(?:[\w-]+: [^\n]*\n\s*)*[A-Za-z0-9+/]{40}"
+    rb"|AGE-SECRET-KEY-1[A-Z0-9]{40}|aws_secret_access_key[ \t\"']*[=:][ \t\"']*[A-Za-z0-9+/]{40}",
+    re.IGNORECASE,
+)
+# Each of the above has one of these: whole files are looked through, and this is quick.
+KEY_WORDS = (
+    *(b"private key", b"privatekey", b"secret key", b"access key id", b"access_key", b"accesskey"),
+    *(b"putty-user-key-file-", b"age-secret-key-1", b"client-key-data:"),
+)
+GIT_WORDS = (b"[remote", b"[branch", b"[http", b"[url", b"[credential", b"repositoryformatversion")
 # Names that are a secret's in data and settings, and a module's in source.
 SECRET_LIKE = (
     "env",
@@ -129,7 +145,9 @@ SOURCES = tuple(
         .ml .lua .jl .dart .zig .proto .html .css .scss .md .rst
     """.split()
 )
-KEY_LOOK = 65536  # bytes of a file that are looked at
+PROSE = (".html", ".css", ".scss", ".md", ".rst")
+BLOCK, OVERLAP = 1 << 18, 4096  # bytes of a file that are looked at together
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # as some shells write
 
 
 def is_plain_path(relative: PurePath) -> bool:
@@ -147,29 +165,68 @@ def looks_like_a_key(name: str) -> bool:
     return any(fnmatch(plain, pattern) for pattern in patterns)
 
 
-def holds_a_key(name: str, beginning: bytes) -> bool:
-    """By its content."""
-    # UTF-16, as some shells write.
-    if beginning[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        beginning = beginning.replace(b"\0", b"")
-    for mark in (b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf"):
-        beginning = beginning.removeprefix(mark)
-    pattern = KEY_AT_THE_BEGINNING if name.lower().endswith(SOURCES) else KEY_AT_A_LINE
-    return pattern.search(beginning) is not None
+def holds_a_secret(path: PurePath, stream: IO[bytes]) -> bool:
+    """Whether a file's content is a key, or settings of a tool with a token in plain text.
 
-
-def holds_a_token(path: PurePath, beginning: bytes) -> bool:
-    """Whether settings of a build tool or of git have one in plain text.
-
-    `path` is that below a folder.
+    `path` is that below a folder; `stream` is read to its end.
     """
-    if path.name.lower().endswith(SOURCES):
-        return False
-    is_of_git = GIT_SETTINGS.search(beginning) is not None
-    if is_of_git and GIT_TOKEN.search(beginning) is not None:
-        return True
-    of_a_tool = any(part in WITH_TOKENS for part in path.parts)
-    return of_a_tool and TOKEN.search(beginning) is not None
+    look, is_wide, before = SecretLook.at(path), False, b""
+    while block := stream.read(BLOCK):
+        if not before:
+            is_wide = block.startswith(UTF_16)
+        text = before + (block.replace(b"\0", b"") if is_wide else block)
+        if look.finds(text, first=not before):
+            return True
+        before = text[-OVERLAP:]
+    return False
+
+
+@dataclass
+class SecretLook:
+    """What is looked for in one file, block by block."""
+
+    is_source: bool
+    is_prose: bool
+    of_a_tool: bool
+    of_git: bool = False
+    has_git_token: bool = False
+
+    @classmethod
+    def at(cls, path: PurePath) -> SecretLook:
+        name = path.name.lower()
+        is_source, is_prose = name.endswith(SOURCES), name.endswith(PROSE)
+        return cls(is_source, is_prose, any(part in WITH_TOKENS for part in path.parts))
+
+    def finds(self, text: bytes, *, first: bool) -> bool:
+        lowered = text.lower()
+        if self.is_source and not self.is_prose:
+            return first and begins_like_a_key(text)
+        return self._finds_a_key(text, lowered, first) or self._finds_a_token(text, lowered, first)
+
+    def _finds_a_key(self, text: bytes, lowered: bytes, first: bool) -> bool:
+        if first and begins_like_a_key(text):
+            return True
+        pattern = KEY_IN_PROSE if self.is_prose else KEY_AT_A_LINE
+        return any(word in lowered for word in KEY_WORDS) and pattern.search(text) is not None
+
+    def _finds_a_token(self, text: bytes, lowered: bytes, first: bool) -> bool:
+        if self.is_prose:
+            return self.of_a_tool and KNOWN_TOKEN.search(text) is not None
+        if any(word in lowered for word in GIT_WORDS):
+            self.of_git = self.of_git or GIT_SETTINGS.search(text) is not None
+        if b"=" in text or b"://" in text:
+            self.has_git_token = self.has_git_token or GIT_TOKEN.search(text) is not None
+        if self.of_git and self.has_git_token:
+            return True
+        if first and b"\0" in text:  # a cache of the tool, no settings
+            self.of_a_tool = False
+        return self.of_a_tool and TOKEN.search(text) is not None
+
+
+def begins_like_a_key(text: bytes) -> bool:
+    for mark in (*UTF_16, b"\xef\xbb\xbf"):
+        text = text.removeprefix(mark)
+    return KEY_AT_THE_BEGINNING.match(text) is not None
 
 
 DOTFILE = "a dotfile that may hold credentials"

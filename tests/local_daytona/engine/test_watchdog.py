@@ -16,6 +16,9 @@ from local_daytona.engine.limits import MIB, Resources
 from local_daytona.engine.usage import TOGETHER, Held, Process
 from local_daytona.engine.watchdog import Watchdog, Watched, look_at_disk, look_at_memory
 
+# No process has these: what a real one keeps in /dev/shm would be counted too.
+ONE, TWO = 2**22 + 1, 2**22 + 2
+
 
 def watched(pid: int, **seen: Any) -> Watched:
     """A sandbox of 1 GiB whose first process is `pid`."""
@@ -33,9 +36,9 @@ def test_memory_in_sockets_is_found_when_the_host_runs_out(monkeypatch: pytest.M
     """It is in no process: the neighbour with more resident memory is not the one to end."""
     monkeypatch.setattr(watchdog, "free_memory", lambda: 0)
     monkeypatch.setattr(
-        watchdog, "all_processes", lambda: {1: Process(0, 300 * MIB), 2: Process(0, 20 * MIB)}
+        watchdog, "all_processes", lambda: {ONE: Process(0, 300 * MIB), TWO: Process(0, 20 * MIB)}
     )
-    neighbour, flooder = watched(1), watched(2, held=Held(sockets=7000))
+    neighbour, flooder = watched(ONE), watched(TWO, held=Held(sockets=7000))
 
     ((ended, reason),) = look_at_memory([neighbour, flooder])
 
@@ -53,7 +56,7 @@ def test_who_fills_a_volume_is_found_when_the_disk_is_full(
     (volume / "big").write_bytes(b"x" * (70 << 20))
     monkeypatch.setattr(watchdog, "free_disk", lambda _: 0)
     monkeypatch.setattr(watchdog, "all_processes", dict)  # the machine's own hold anything
-    neighbour, filler = watched(1), watched(2, volumes=(volume,))
+    neighbour, filler = watched(ONE), watched(TWO, volumes=(volume,))
     for one in (neighbour, filler):
         one.box.folders = SimpleNamespace(parts=(folder,), logs=folder)  # type: ignore[assignment]
 
@@ -68,9 +71,9 @@ def test_huge_pages_in_pipes_are_found_when_the_host_runs_out(
     """A page in a pipe may keep two megabytes from others, which no account shows."""
     monkeypatch.setattr(watchdog, "free_memory", lambda: 0)
     monkeypatch.setattr(
-        watchdog, "all_processes", lambda: {1: Process(0, 500 * MIB), 2: Process(0, 20 * MIB)}
+        watchdog, "all_processes", lambda: {ONE: Process(0, 500 * MIB), TWO: Process(0, 20 * MIB)}
     )
-    neighbour, flooder = watched(1, held=Held(pipes=20)), watched(2, held=Held(pipes=2000))
+    neighbour, flooder = watched(ONE, held=Held(pipes=20)), watched(TWO, held=Held(pipes=2000))
 
     ((ended, reason),) = look_at_memory([neighbour, flooder])
 
@@ -88,7 +91,7 @@ def test_who_takes_the_last_inodes_is_found(
         folder.mkdir()
         for name in range(number):
             (folder / str(name)).touch()
-    neighbour, filler = watched(1, files=5), watched(2, files=100)
+    neighbour, filler = watched(ONE, files=5), watched(TWO, files=100)
     for one, folder in ((neighbour, few), (filler, many)):
         one.box.folders = SimpleNamespace(parts=(folder,), logs=folder)  # type: ignore[assignment]
 
@@ -104,7 +107,7 @@ def test_a_crowd_of_modest_sandboxes_is_bounded_too(
 ) -> None:
     """Tables of the whole machine: half is left to its own programs; no more end than it takes."""
     monkeypatch.setattr(watchdog, "all_processes", dict)
-    crowd = [watched(pid, disk_due=float("inf")) for pid in range(1, 5)]
+    crowd = [watched(ONE + number, disk_due=float("inf")) for number in range(4)]
     share = TOGETHER[kind] // 4 + 1
     looks = iter([share, share, share + 3, share, share, share, 1, share])
     monkeypatch.setattr(watchdog, "held_by", lambda _: Held(counts={kind: next(looks)}))
@@ -133,7 +136,7 @@ def test_it_looks_while_all_other_threads_are_busy_and_after_a_failure(
         busy = asyncio.create_task(asyncio.to_thread(time.sleep, 1))
         await asyncio.sleep(0)
         dog = Watchdog(Path("/"), memory=False)
-        dog.watch(watched(1).box, stored=0, volumes=(), in_volumes=0)
+        dog.watch(watched(ONE).box, stored=0, volumes=(), in_volumes=0)
         await asyncio.sleep(0.5)
         assert not busy.done()
         for task in dog._tasks:
