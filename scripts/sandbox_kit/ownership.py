@@ -50,7 +50,11 @@ class RunIdentity:
 
     @classmethod
     def new(cls, user: User, name: str | None = None) -> RunIdentity:
-        run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
+        now = time.time()
+        # In their order also within a second: the last program of a sandbox is found by it.
+        fraction = f"{int(now % 1 * 4096):03x}"
+        moment = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
+        run_id = f"{moment}-{fraction}{uuid.uuid4().hex[:5]}"
         return cls(run_id=run_id, name=name or f"run-{run_id}", user=user)
 
     @property

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from sandbox_kit.errors import Failure
+from sandbox_kit.host_access.held import RUN_ID
 from sandbox_kit.ownership import (
     ANOTHERS,
     FOREIGN,
@@ -108,3 +110,18 @@ def test_a_run_knows_its_own_sandbox(
     labels = {} if run_id is None else {"run-id": identity.run_id if run_id == "OWN" else run_id}
 
     assert identity.made(identity.name if name == "OWN" else name, labels) == made
+
+
+def test_runs_of_one_second_are_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last program of a sandbox is found by its run; a quick machine has several in a second."""
+    moments = [1764200000.0 + number / 100 for number in range(100)]
+    random = iter(f"{99 - number:02d}000000" for number in range(100))
+    monkeypatch.setattr("sandbox_kit.ownership.time.time", lambda: moments.pop(0))
+    monkeypatch.setattr(
+        "sandbox_kit.ownership.uuid.uuid4", lambda: SimpleNamespace(hex=next(random))
+    )
+
+    made = [RunIdentity.new(ME).run_id for _ in range(100)]
+
+    assert made == sorted(made)
+    assert all(RUN_ID.fullmatch(run_id) for run_id in made)
