@@ -113,7 +113,7 @@ def test_a_run_knows_its_own_sandbox(
 
 
 def test_runs_of_one_second_are_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last program of a sandbox is found by its run; a quick machine has several in a second."""
+    """A sandbox's last program is found by its run; a quick machine has several in a second."""
     moments = [1764200000.0 + number / 100 for number in range(100)]
     random = iter(f"{99 - number:02d}000000" for number in range(100))
     monkeypatch.setattr("sandbox_kit.ownership.time.time", lambda: moments.pop(0))
