@@ -12,10 +12,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..engine.box import Running, chunks
+from ..engine.agent_client import Running
 from ..engine.engine import Engine
 from ..engine.errors import FileProblem, SandboxGone
 from ..engine.rootfs import HOME
+from ..engine.spawning import MERGED, spawn
+from ..engine.streams import chunks
 from ..toolbox.toolbox import Toolbox
 from ..wire import ApiError, Fields
 from .dockerfile import (
@@ -288,18 +290,12 @@ class Builds:
     ) -> None:
         """Raises Problem unless the program ends with 0; what it left running is ended."""
         variables = toolbox.environment({**made.arguments, **made.env})
-        null = os.open(os.devnull, os.O_RDONLY)
-        out_r, out_w = os.pipe()
-        stdio, cwd = (null, out_w, out_w), cwd or made.work_dir
+        agent, cwd = toolbox.agent, cwd or made.work_dir
         try:
-            running = await toolbox.box.exec(argv, stdio=stdio, environment=variables, cwd=cwd)
+            program = await spawn(agent, argv, environment=variables, cwd=cwd, outputs=MERGED)
         except (FileProblem, SandboxGone, ValueError) as error:
-            os.close(out_r)
             raise Problem(step, getattr(error, "strerror", None) or str(error)) from None
-        finally:
-            os.close(null)
-            os.close(out_w)
-        code = await self._wait(toolbox, running, out_r, output)
+        code = await self._wait(toolbox, program.running, program.outputs[0], output)
         if code is None:
             raise Problem(step, "it took too long")
         if code != 0:
@@ -315,7 +311,7 @@ class Builds:
         except asyncio.TimeoutError:
             return None
         finally:
-            await toolbox.box.kill(running)
+            await toolbox.agent.kill(running)
             await asyncio.wait({reader}, timeout=DRAIN_S)
             await ended(reader)
 

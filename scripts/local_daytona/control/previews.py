@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from ..engine import ports
 from ..engine.box import Box
 from ..engine.errors import FileProblem, SandboxGone
 from ..wire import LOCAL_HEADER, ApiError, Fields, answer, integer, now
@@ -339,7 +340,7 @@ async def relay(client: Stream, request: Request, place: Place, box: Box, grant:
 async def connect(box: Box, port: int) -> Stream:
     """A connection to a port inside; raises the 400 or 502."""
     try:
-        found = await asyncio.wait_for(box.connect(port), CONNECT_TIMEOUT_S)
+        found = await asyncio.wait_for(ports.connect(box, port), CONNECT_TIMEOUT_S)
     except (FileProblem, asyncio.TimeoutError) as error:
         reason = error.strerror if isinstance(error, FileProblem) else "it does not answer"
         message = f"nothing serves port {port} inside the sandbox: {reason}"

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import logging
-import os
 import uuid
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -20,6 +19,7 @@ from ..engine.errors import EngineUnavailable, FileProblem, SandboxGone
 from ..engine.limits import GIB, Resources
 from ..engine.mounts import LINK_SCRIPT, Mount, place_of
 from ..engine.rootfs import HOME
+from ..engine.spawning import spawn
 from ..store import Store
 from ..toolbox.toolbox import Toolbox
 from ..wire import ApiError, now
@@ -503,15 +503,11 @@ async def ended(task: asyncio.Task[None] | None) -> None:
 async def linked(box: Box, point: str, link: str) -> bool:
     """Make the path `link` inside lead to `point`; False when there are files in the way."""
     argv = ["/bin/sh", "-c", LINK_SCRIPT, "sh", point, link]
-    null = os.open(os.devnull, os.O_RDWR)
-    stdio = (null, null, null)
     try:
-        running = await box.exec(argv, stdio=stdio, environment=box.environment(), cwd="/")
-        return await asyncio.wait_for(running.exited, LINK_TIMEOUT_S) == 0
+        program = await spawn(box.agent, argv, environment=box.environment(), cwd="/")
+        return await asyncio.wait_for(program.running.exited, LINK_TIMEOUT_S) == 0
     except (FileProblem, SandboxGone, asyncio.TimeoutError):
         return False
-    finally:
-        os.close(null)
 
 
 async def nothing_more(_entry: Entry) -> None:

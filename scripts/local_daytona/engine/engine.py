@@ -43,6 +43,7 @@ from .rootfs import (
     make_template,
     remove_tree,
 )
+from .spawning import spawn
 from .watchdog import Watchdog, measured, measured_inside
 
 log = logging.getLogger(__name__)
@@ -408,16 +409,12 @@ async def trial(folders: StateFolders, host: Host, catcher: Catcher) -> None:
 
 async def run_nothing(box: Box) -> None:
     """Run `true`; raises EngineUnavailable when it does not end well."""
-    null = os.open(os.devnull, os.O_RDWR)
-    stdio = (null, null, null)
     try:
-        running = await box.exec(["true"], stdio=stdio, environment=box.environment(), cwd="/")
-        code = await asyncio.wait_for(running.exited, 10)
+        program = await spawn(box.agent, ["true"], environment=box.environment(), cwd="/")
+        code = await asyncio.wait_for(program.running.exited, 10)
     except (FileProblem, SandboxGone, asyncio.TimeoutError) as error:
         reason = f"a program did not run in a trial sandbox: {error}"
         raise EngineUnavailable(reason, fix=TRIAL_FIX) from error
-    finally:
-        os.close(null)
     if code != 0:
         raise EngineUnavailable(f"`true` ended with {code} in a trial sandbox", fix=TRIAL_FIX)
 

@@ -15,15 +15,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..engine.box import Running, readable
+from ..engine.agent_client import Running
 from ..engine.command import AGENT_INSIDE
-from ..engine.control import close_all
 from ..engine.errors import FileProblem, SandboxGone
+from ..engine.spawning import APART, spawn
+from ..engine.streams import readable
 from ..wire import DAEMON, ApiError, iso, now
 
 if TYPE_CHECKING:
     from .toolbox import Toolbox
 
+ANSWERS = 2  # the pipe of its answers, beside those of stdout and stderr
 WORKER = ("python3", "-u", f"{AGENT_INSIDE}/interpreter.py")
 DEFAULT = "default"
 STOPPED = "the sandbox was stopped"
@@ -159,27 +161,23 @@ class Worker:
 
     async def start(self, cwd: str) -> None:
         """Raises the 500 when no Python can start there, SandboxGone."""
-        theirs_in, requests = os.pipe()
-        pipes = [os.pipe() for _ in range(3)]
         try:
-            self._running = await self._toolbox.box.exec(
+            program = await spawn(
+                self._toolbox.agent,
                 WORKER,
-                stdio=(theirs_in, *(write_end for _, write_end in pipes)),
                 environment=self._toolbox.environment({}),
                 cwd=cwd,
+                stdin=True,
+                outputs=(*APART, ANSWERS),
             )
-        except BaseException as error:
-            close_all([requests, *(read_end for read_end, _ in pipes)])
-            if isinstance(error, FileProblem):
-                message = f"no interpreter can start in {cwd}: {error.strerror}"
-                raise ApiError(500, message, source=DAEMON) from None
-            raise
-        finally:
-            close_all([theirs_in, *(write_end for _, write_end in pipes)])
-        out, err, answers = (read_end for read_end, _ in pipes)
+        except FileProblem as error:
+            message = f"no interpreter can start in {cwd}: {error.strerror}"
+            raise ApiError(500, message, source=DAEMON) from None
+        self._running = program.running
+        out, err, answers = program.outputs
         self._outlets = Outlet("stdout", out), Outlet("stderr", err)
         self._pumps = [asyncio.create_task(outlet.pump()) for outlet in self._outlets]
-        self._lines = await Lines.connect(answers, requests)
+        self._lines = await Lines.connect(answers, program.stdin)
 
     @property
     def is_alive(self) -> bool:
@@ -214,7 +212,7 @@ class Worker:
             await asyncio.gather(answer, exited, return_exceptions=True)
 
     async def _interrupt(self, answer: asyncio.Future[Any], exited: asyncio.Future[Any]) -> None:
-        await self._toolbox.box.kill(self._running, signal.SIGINT)
+        await self._toolbox.agent.kill(self._running, signal.SIGINT)
         done, _ = await asyncio.wait(
             (answer, exited), timeout=INTERRUPT_GRACE_S, return_when=asyncio.FIRST_COMPLETED
         )
@@ -224,7 +222,7 @@ class Worker:
 
     async def _kill(self) -> None:
         self._over = True
-        await self._toolbox.box.kill(self._running, signal.SIGKILL)
+        await self._toolbox.agent.kill(self._running, signal.SIGKILL)
 
     async def _outcome(self, answer: asyncio.Task[Outcome], *, timed_out: bool) -> Outcome:
         """Code that catches the interrupt of its timeout and goes on has an end of its own."""

@@ -100,7 +100,7 @@ async def download_one(toolbox: Toolbox, request: web.Request) -> web.StreamResp
     """
     path = toolbox.absolute(Fields.of_query(request).text("path"))
     async with inside(path):
-        fd = await toolbox.box.open_file(path, "r")
+        fd = await toolbox.agent.open_file(path, "r")
     try:
         return await send_file(request, fd, posixpath.basename(path))
     finally:
@@ -183,7 +183,7 @@ async def write_from(toolbox: Toolbox, path: str, read: Read) -> int:
     Raises the ApiError, with whatever was written left there.
     """
     async with inside(path):
-        fd = await toolbox.box.open_file(toolbox.joined(path), "w")
+        fd = await toolbox.agent.open_file(toolbox.joined(path), "w")
     try:
         size = 0
         while chunk := await read(CHUNK):
@@ -246,7 +246,7 @@ async def opened(toolbox: Toolbox, path: str) -> int:
     """Raises the ApiError in Daytona's words for a download."""
     async with inside(path):
         try:
-            return await toolbox.box.open_file(toolbox.absolute(path or "."), "r")
+            return await toolbox.agent.open_file(toolbox.absolute(path or "."), "r")
         except FileProblem as error:
             raise not_readable(error, path) from None
 
@@ -312,7 +312,7 @@ async def list_folder(toolbox: Toolbox, request: web.Request) -> web.Response:
     async with inside(path):
         depth = query.integer("depth", 1, least=1, most=100)
         cwd = toolbox.work_dir
-        return answer(await toolbox.box.files("list", path=path, cwd=cwd, depth=depth))
+        return answer(await toolbox.agent.files("list", path=path, cwd=cwd, depth=depth))
 
 
 def clean(toolbox: Toolbox, path: str) -> str:
@@ -325,7 +325,7 @@ async def info(toolbox: Toolbox, request: web.Request) -> web.Response:
     given = Fields.of_query(request).text("path")
     path, name = toolbox.absolute(given), posixpath.basename(given.rstrip("/")) or "/"
     async with inside(path):
-        return answer(await toolbox.box.files("info", path=path, name=name))
+        return answer(await toolbox.agent.files("info", path=path, name=name))
 
 
 async def make_folder(toolbox: Toolbox, request: web.Request) -> web.Response:
@@ -334,7 +334,7 @@ async def make_folder(toolbox: Toolbox, request: web.Request) -> web.Response:
     path, text = toolbox.absolute(query.text("path")), query.text("mode", "0755") or "0755"
     mode = octal(text)
     async with changing(path):
-        await toolbox.box.files("mkdir", path=path, mode=mode)
+        await toolbox.agent.files("mkdir", path=path, mode=mode)
     return nothing(201)
 
 
@@ -353,7 +353,7 @@ async def look(toolbox: Toolbox, request: web.Request, action: str) -> Any:
     path = clean(toolbox, query.text("path"))
     async with inside(path):
         pattern, cwd = required(query, "pattern"), toolbox.work_dir
-        return await toolbox.box.files(action, path=path, cwd=cwd, pattern=pattern)
+        return await toolbox.agent.files(action, path=path, cwd=cwd, pattern=pattern)
 
 
 def required(fields: Fields, name: str) -> str:
@@ -389,7 +389,7 @@ async def replace(toolbox: Toolbox, request: web.Request) -> web.Response:
     for batch in batches(toolbox, files):
         async with inside(batch[0]):
             paths = [toolbox.absolute(name) for name in batch]
-            failures = await toolbox.box.files("replace", paths=paths, pattern=old, value=new)
+            failures = await toolbox.agent.files("replace", paths=paths, pattern=old, value=new)
         results += replaced(batch, failures)
     return answer(results)
 
@@ -432,7 +432,7 @@ async def move(toolbox: Toolbox, request: web.Request) -> web.Response:
     source = toolbox.absolute(query.text("source"))
     destination = toolbox.absolute(query.text("destination"))
     async with inside(f"{source} to {destination}"):
-        await toolbox.box.files("move", path=source, destination=destination)
+        await toolbox.agent.files("move", path=source, destination=destination)
     return nothing(200)
 
 
@@ -443,7 +443,7 @@ async def permissions(toolbox: Toolbox, request: web.Request) -> web.Response:
     owner, group = query.text("owner", ""), query.text("group", "")
     async with changing(path):
         mode = octal(text) if text else None
-        await toolbox.box.files("permissions", path=path, mode=mode, owner=owner, group=group)
+        await toolbox.agent.files("permissions", path=path, mode=mode, owner=owner, group=group)
     return nothing(200)
 
 
@@ -458,5 +458,5 @@ async def delete(toolbox: Toolbox, request: web.Request) -> web.Response:
     query = Fields.of_query(request)
     path = toolbox.absolute(query.text("path"))
     async with changing(path):
-        await toolbox.box.files("delete", path=path, recursive=query.boolean("recursive"))
+        await toolbox.agent.files("delete", path=path, recursive=query.boolean("recursive"))
     return nothing(204)

@@ -58,7 +58,7 @@ async def clone(toolbox: Toolbox, request: web.Request) -> web.Response:
     except BaseException:
         with contextlib.suppress(FileProblem, SandboxGone):
             # So that it may be cloned again.
-            await toolbox.box.files("delete", path=f"{path}/.git", recursive=True)
+            await toolbox.agent.files("delete", path=f"{path}/.git", recursive=True)
         raise
     return nothing(200)
 
@@ -121,7 +121,7 @@ async def branches(toolbox: Toolbox, request: web.Request) -> web.Response:
 async def own_files(toolbox: Toolbox, folder: str) -> set[str]:
     """Names below the folder; none where they are too many for an answer."""
     with contextlib.suppress(FileProblem):
-        found = await toolbox.box.files("search", path=folder, pattern="*")
+        found = await toolbox.agent.files("search", path=folder, pattern="*")
         if isinstance(found, list):
             return {str(name).removeprefix(f"{folder}/") for name in found}
     return set()

@@ -21,11 +21,12 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from ..engine.box import Running, read_all
+from ..engine.agent_client import Running
 from ..engine.errors import FileProblem, SandboxGone
+from ..engine.spawning import APART, Spawned, spawn
+from ..engine.streams import feed, read_all
 from ..wire import DAEMON, ApiError
 from .gitfailures import failure
-from .shell import feed
 from .toolbox import Toolbox, inside
 
 LOCAL_S, REMOTE_S = 300.0, 1800.0
@@ -126,42 +127,37 @@ async def checked(
 async def run(
     toolbox: Toolbox, argv: Sequence[str], *, cwd: str, stdin: bytes, timeout_s: float
 ) -> Done:
-    stdin_r, stdin_w = os.pipe()
-    out_r, out_w = os.pipe()
-    err_r, err_w = os.pipe()
+    program = await start(toolbox, argv, cwd=cwd)
+    feeder = asyncio.create_task(feed(program.stdin, stdin))
+    said, complained = program.outputs
+    out = asyncio.create_task(read_all(said, limit=OUTPUT_LIMIT))
+    err = asyncio.create_task(read_all(complained, limit=COMPLAINT_LIMIT))
     try:
-        running = await start(toolbox, argv, cwd=cwd, stdio=(stdin_r, out_w, err_w))
-    except BaseException:
-        for fd in (stdin_w, out_r, err_r):
-            os.close(fd)
-        raise
-    finally:
-        for fd in (stdin_r, out_w, err_w):
-            os.close(fd)
-    feeder = asyncio.create_task(feed(stdin_w, stdin))
-    out = asyncio.create_task(read_all(out_r, limit=OUTPUT_LIMIT))
-    err = asyncio.create_task(read_all(err_r, limit=COMPLAINT_LIMIT))
-    try:
-        code = await ended(toolbox, running, timeout_s)
+        code = await ended(toolbox, program.running, timeout_s)
         if (await asyncio.wait({out, err}, timeout=SETTLE_S))[1]:
-            await toolbox.box.kill(running, signal.SIGKILL)
+            await toolbox.agent.kill(program.running, signal.SIGKILL)
         return Done(code, await out, await err)
     finally:
         for task in (feeder, out, err):
             task.cancel()
 
 
-async def start(
-    toolbox: Toolbox, argv: Sequence[str], *, cwd: str, stdio: tuple[int, int, int]
-) -> Running:
+async def start(toolbox: Toolbox, argv: Sequence[str], *, cwd: str) -> Spawned:
     """Raises the 501 where there is no git, the 404 where there is no such folder."""
     async with inside(cwd):
         variables = environment(toolbox, cwd)
         try:
-            return await toolbox.box.exec(argv, stdio=stdio, environment=variables, cwd=cwd)
+            return await spawn(
+                toolbox.agent,
+                argv,
+                environment=variables,
+                cwd=cwd,
+                stdin=True,
+                outputs=APART,
+            )
         except FileProblem as error:
             with contextlib.suppress(FileProblem):
-                if (await toolbox.box.files("info", path=cwd))["isDir"]:
+                if (await toolbox.agent.files("info", path=cwd))["isDir"]:
                     raise ApiError(501, NO_GIT, source=DAEMON) from None
             message = f"{cwd}: {error.strerror}"
             raise ApiError(404, message, code="GIT_REPO_NOT_FOUND", source=DAEMON) from None
@@ -172,9 +168,9 @@ async def ended(toolbox: Toolbox, running: Running, timeout_s: float) -> int:
     try:
         code = await asyncio.wait_for(asyncio.shield(running.exited), timeout_s)
     except asyncio.TimeoutError:
-        await toolbox.box.kill(running, signal.SIGTERM)
+        await toolbox.agent.kill(running, signal.SIGTERM)
         await asyncio.wait({running.exited}, timeout=TERMINATE_S)
-        await toolbox.box.kill(running, signal.SIGKILL)
+        await toolbox.agent.kill(running, signal.SIGKILL)
         message = f"git took longer than {timeout_s:.0f} seconds"
         raise ApiError(408, message, code="REQUEST_TIMEOUT", source=DAEMON) from None
     if not toolbox.box.is_running:
@@ -216,14 +212,14 @@ async def asked(toolbox: Toolbox, credential: Credential | None) -> AsyncIterato
         return
     folder = f"{RUN_FOLDER}/{uuid.uuid4().hex}"
     async with inside(folder):
-        fd = (await toolbox.box.fifos(folder, readers=[], writers=["credential"]))[0]
+        fd = (await toolbox.agent.fifos(folder, readers=[], writers=["credential"]))[0]
         try:
             pour(fd, credential.lines)
             yield settings_for(credential.origin, f"{folder}/credential")
         finally:
             os.close(fd)
             with contextlib.suppress(FileProblem, SandboxGone):
-                await toolbox.box.files("delete", path=folder, recursive=True)
+                await toolbox.agent.files("delete", path=folder, recursive=True)
 
 
 def pour(fd: int, lines: bytes) -> None:

@@ -6,19 +6,20 @@ PROTOCOL.md, "exec and code_run", says what those are.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
 
-from ..engine.box import Running, read_all
+from ..engine.agent_client import Running
 from ..engine.errors import FileProblem
+from ..engine.spawning import MERGED, spawn
+from ..engine.streams import feed, read_all
 from ..long_answers import answer_long, decoded
 from ..wire import BAD_BODY, DAEMON, ApiError, Fields
 from . import charts
-from .shell import feed, shell
+from .shell import shell
 from .toolbox import Toolbox, inside
 
 # The answer is one JSON string held in memory, up to six times as long; more is dropped.
@@ -113,26 +114,25 @@ async def run(
     Raises the 408 after `timeout_s` (0: never), with everything killed.
     """
     environment = toolbox.environment(env)
-    stdin_r, stdin_w = os.pipe()
-    out_r, out_w = os.pipe()
     try:
         async with inside(cwd):
-            running = await toolbox.box.exec(
-                argv, stdio=(stdin_r, out_w, out_w), environment=environment, cwd=cwd
+            program = await spawn(
+                toolbox.agent,
+                argv,
+                environment=environment,
+                cwd=cwd,
+                stdin=True,
+                outputs=MERGED,
             )
     except ApiError as error:
-        os.close(stdin_w)
-        os.close(out_r)
         if isinstance(error.__context__, FileProblem):
             reason = error.__context__.strerror or "failed"
             return Ended(COULD_NOT_START, f"fork/exec {argv[0]}: {reason[:1].lower()}{reason[1:]}")
         raise
-    finally:
-        os.close(stdin_r)
-        os.close(out_w)
-    feeder = asyncio.create_task(feed(stdin_w, script))
+    feeder = asyncio.create_task(feed(program.stdin, script))
     try:
-        return await collect(toolbox, running, out_r, timeout_s=timeout_s)
+        (out,) = program.outputs
+        return await collect(toolbox, program.running, out, timeout_s=timeout_s)
     finally:
         feeder.cancel()
 
@@ -152,7 +152,7 @@ async def collect(toolbox: Toolbox, running: Running, out: int, *, timeout_s: in
     try:
         output, code = await asyncio.wait_for(ending, min(timeout_s, LONGEST_WAIT_S) or None)
     except asyncio.TimeoutError:
-        await toolbox.box.kill(running, signal.SIGKILL)
+        await toolbox.agent.kill(running, signal.SIGKILL)
         message, reason = "request timeout: command execution timeout", "PROCESS_EXECUTION_TIMEOUT"
         raise ApiError(408, message, code=reason, source=DAEMON) from None
     finally:

@@ -16,12 +16,14 @@ from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..engine.box import Running, chunks, read_all
+from ..engine.agent_client import Running
 from ..engine.errors import FileProblem, SandboxGone
+from ..engine.spawning import spawn
+from ..engine.streams import chunks, feed, read_all
 from ..long_answers import decoded
 from ..wire import BAD_BODY, DAEMON, ApiError
 from .log import LONGEST_LINE, STDERR, STDOUT, Log, split
-from .shell import feed, shell
+from .shell import shell
 
 if TYPE_CHECKING:
     from .toolbox import Toolbox
@@ -79,21 +81,14 @@ class Session:
 
     async def open(self) -> None:
         """Start the shell; raises FileProblem or SandboxGone."""
-        read_end, self._stdin = os.pipe()
-        null = os.open(os.devnull, os.O_RDWR)
-        try:
-            self._running = await self._toolbox.box.exec(
-                [shell()],
-                stdio=(read_end, null, null),
-                environment=self._toolbox.environment({}),
-                cwd=self._toolbox.work_dir,
-            )
-        except BaseException:
-            os.close(self._stdin)
-            raise
-        finally:
-            os.close(read_end)
-            os.close(null)
+        program = await spawn(
+            self._toolbox.agent,
+            [shell()],
+            environment=self._toolbox.environment({}),
+            cwd=self._toolbox.work_dir,
+            stdin=True,
+        )
+        self._running, self._stdin = program.running, program.stdin
         os.set_blocking(self._stdin, False)
         self._background(self._watch())
         builtin = "command" if shell().endswith("/sh") else "builtin"
@@ -116,7 +111,9 @@ class Session:
         command_id = str(uuid.uuid4())
         folder = f"{self._folder}/{command_id}"
         writers = [] if wait else ["in"]
-        fds = await self._toolbox.box.fifos(folder, readers=["out", "err", "code"], writers=writers)
+        fds = await self._toolbox.agent.fifos(
+            folder, readers=["out", "err", "code"], writers=writers
+        )
         try:
             await self._toolbox.write_file(f"{folder}/script", text.encode())
             if self.over:  # it was deleted meanwhile
@@ -179,7 +176,7 @@ class Session:
         command.ended.set()
         await command.log.finish()
         with contextlib.suppress(FileProblem, SandboxGone):
-            await self._toolbox.box.files("delete", path=folder, recursive=True)
+            await self._toolbox.agent.files("delete", path=folder, recursive=True)
 
     async def wait(self, command: Command) -> None:
         """Until the command and its log are complete.
@@ -215,17 +212,17 @@ class Session:
         log how its programs ended, and go on with the command.
         """
         self.over = self._deleted = True
-        await self._toolbox.box.kill(self._running, signal.SIGSTOP, alone=True)
-        await self._toolbox.box.kill(self._running, signal.SIGTERM)
+        await self._toolbox.agent.kill(self._running, signal.SIGSTOP, alone=True)
+        await self._toolbox.agent.kill(self._running, signal.SIGTERM)
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._until_alone(), END_GRACE_S)
-        await self._toolbox.box.kill(self._running, signal.SIGKILL)
+        await self._toolbox.agent.kill(self._running, signal.SIGKILL)
         await self.abandon()
 
     async def _until_alone(self) -> None:
         """Nothing tells when the last of them ends."""
         while True:
-            found = await self._toolbox.box.kill(self._running, 0)
+            found = await self._toolbox.agent.kill(self._running, 0)
             if found <= (not self._running.exited.done()):
                 return
             await asyncio.sleep(END_LOOK_S)

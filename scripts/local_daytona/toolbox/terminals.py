@@ -14,11 +14,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..engine.box import Running, readable
+from ..engine.agent_client import Running
 from ..engine.errors import FileProblem
+from ..engine.streams import feed, readable
 from ..wire import DAEMON, ApiError, Fields, iso, now
 from .channel import Channel, first_of
-from .shell import feed, shell
+from .shell import shell
 
 if TYPE_CHECKING:
     from .toolbox import Toolbox
@@ -136,7 +137,7 @@ class Terminal:
             if self.end is not None:
                 raise not_found(self.id)
             try:
-                self._running, self._master = await self._toolbox.box.terminal(
+                self._running, self._master = await self._toolbox.agent.terminal(
                     [shell(), "-i", "-l"], environment=self._environment, cwd=self.cwd
                 )
             except FileProblem as error:
@@ -196,7 +197,7 @@ class Terminal:
             if self._running is None:
                 self._finish(End.of(-signal.SIGKILL))
                 return
-        await self._toolbox.box.kill(self._running, signal.SIGKILL)
+        await self._toolbox.agent.kill(self._running, signal.SIGKILL)
         try:
             await asyncio.wait_for(self.ended.wait(), KILL_TIMEOUT_S)
         except asyncio.TimeoutError:

@@ -30,6 +30,7 @@ class Toolbox:
 
     def __init__(self, box: Box, *, env: Mapping[str, str], work_dir: str = HOME) -> None:
         self.box = box
+        self.agent = box.agent
         self.work_dir = work_dir
         self.env = dict(env)
         self.sessions = Sessions(self)
@@ -64,7 +65,7 @@ class Toolbox:
 
     async def write_file(self, path: str, data: bytes) -> None:
         """A small file of the server's own, such as a session's script; raises FileProblem."""
-        fd = await self.box.open_file(path, "w")
+        fd = await self.agent.open_file(path, "w")
         try:
             await asyncio.to_thread(write_all, fd, data)
         except OSError as error:

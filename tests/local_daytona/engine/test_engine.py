@@ -16,13 +16,14 @@ import pytest
 
 from local_daytona.engine import engine as engine_module
 from local_daytona.engine import installation
-from local_daytona.engine.box import Box, read_all
+from local_daytona.engine.box import Box
 from local_daytona.engine.command import Host
 from local_daytona.engine.engine import Engine
 from local_daytona.engine.errors import EngineUnavailable
 from local_daytona.engine.host import Owner
 from local_daytona.engine.installation import Bwrap, Python
 from local_daytona.engine.limits import Resources
+from local_daytona.engine.streams import read_all
 from tests.local_server import SCRIPTS, wait_for_server
 
 SMALL = Resources(cpu=1, memory=1, disk=1)
@@ -32,7 +33,7 @@ async def output_of(box: Box, command: str) -> str:
     """What a shell command prints inside."""
     read_end, write_end = os.pipe()
     null = os.open(os.devnull, os.O_RDWR)
-    running = await box.exec(
+    running = await box.agent.exec(
         ["sh", "-c", command],
         stdio=(null, write_end, write_end),
         environment=box.environment(),

@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from ..box import readable
 from ..namespace import BACKLOG
+from ..streams import readable
 from . import messages, relay
 from .names import LARGEST_QUERY, Names, Question
 from .outside import Outside, Parent

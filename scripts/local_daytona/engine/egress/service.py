@@ -25,7 +25,7 @@ async def listen_inside(box: Box) -> socket.socket:
     Raises EngineUnavailable.
     """
     try:
-        return await box.listen(*PROXY)
+        return await box.agent.listen(*PROXY)
     except (FileProblem, SandboxGone, OSError) as error:
         raise EngineUnavailable(
             f"the sandbox's proxy does not listen: {error}", fix="create the sandbox again"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -56,9 +55,6 @@ class Catcher:
         return caught
 
     def _catch(self, box: Box) -> Caught:
-        network = box.network()
-        try:
+        with box.network() as network:
             found = self._helper.catch(network)
-        finally:
-            os.close(network)
         return Caught(found[0], found[1:-1], found[-1])
