@@ -17,16 +17,20 @@ from aiohttp import web
 
 from .app import KEEP_ALIVE_S, Gate, make_app
 from .control import configuration, timers
+from .control.build_logs import BuildLogs
 from .control.builds import Builds
 from .control.door import Door
 from .control.events import Events
 from .control.network import NetworkRoutes
 from .control.previews import Previews
+from .control.register import Register
 from .control.routes import ControlRoutes
+from .control.runtime import Runtime
 from .control.sandboxes import Sandboxes
 from .control.signing import FileLinks
 from .control.snapshot_routes import SnapshotRoutes
 from .control.snapshots import Snapshots
+from .control.storage import Storage
 from .control.volumes import VolumeRoutes, Volumes
 from .engine.egress.outside import Outside
 from .engine.egress.policy import Network
@@ -73,17 +77,32 @@ class Server:
         port = listener.getsockname()[1]
         self.file = ServerFile(f"http://127.0.0.1:{port}", os.getpid(), settings.version, new_key())
         self._channel = Events(self.file.api_key)
+        toolbox_url = f"{self.file.url}/toolbox"
+        self._register = Register(store, toolbox_url=toolbox_url, minute=settings.minute)
+        self._previews = Previews(self._register, api_key=self.file.api_key, port=port)
+        runtime = Runtime(
+            engine, on_boot=self._previews.open_listeners, on_halt=self._previews.close_all
+        )
+        self._storage = Storage(engine)
+        self._build_logs = BuildLogs(settings.state / "builds")
         self._sandboxes = Sandboxes(
-            engine,
-            store,
+            self._register,
+            runtime,
+            self._storage,
             self._channel,
-            toolbox_url=f"{self.file.url}/toolbox",
-            minute=settings.minute,
+            apply_rules=engine.egress.apply,
+            on_removed=self._build_logs.forget,
         )
         self._snapshots = Snapshots(engine, store, images=settings.images)
-        self._volumes = Volumes(engine, store, self._sandboxes)
-        self._builds = Builds(engine, self._sandboxes, self._snapshots, settings.state / "builds")
-        self._previews = Previews(self._sandboxes, api_key=self.file.api_key, port=port)
+        self._volumes = Volumes(engine, store, self._register, self._storage)
+        self._builds = Builds(
+            self._register,
+            runtime,
+            self._storage,
+            self._sandboxes,
+            self._snapshots,
+            self._build_logs,
+        )
 
     async def run(self) -> None:
         """Recover, serve until a signal or idleness ends it, and leave nothing running."""
@@ -117,6 +136,7 @@ class Server:
 
     async def _run_timers(self) -> None:
         await timers.run(
+            self._register,
             self._sandboxes,
             last_request=lambda: self._last_request,
             exit_server=self._ended.set,
@@ -131,7 +151,7 @@ class Server:
         )
 
     def _app(self) -> web.Application:
-        links = FileLinks(self._sandboxes)
+        links = FileLinks(self._register)
         port = self._listener.getsockname()[1]
         gate = Gate(
             port=port,
@@ -140,17 +160,30 @@ class Server:
             is_signed=links.admits,
         )
         control = ControlRoutes(
-            self._sandboxes, self._snapshots, self._builds, self._volumes, status=self.status
+            self._register,
+            self._sandboxes,
+            self._snapshots,
+            self._builds,
+            self._volumes,
+            status=self.status,
+        )
+        snapshots = SnapshotRoutes(
+            self._snapshots,
+            self._register,
+            self._sandboxes,
+            self._storage,
+            self._builds,
+            self._build_logs,
         )
         routes = [
             *control.routes(),
-            *SnapshotRoutes(self._snapshots, self._sandboxes, self._builds).routes(),
+            *snapshots.routes(),
             *VolumeRoutes(self._volumes).routes(),
-            *NetworkRoutes(self._sandboxes).routes(),
+            *NetworkRoutes(self._register, self._sandboxes).routes(),
             *self._previews.routes(),
             *links.routes(),
             configuration.route(url=self.file.url, version=self.file.version),
-            *toolbox_routes(self._sandboxes.toolbox),
+            *toolbox_routes(self._register.toolbox),
         ]
         return make_app(gate=gate, routes=routes, channel=self._channel)
 
@@ -172,7 +205,7 @@ class Server:
             "version": self.file.version,
             "engine": self._engine.describe(),
             "images": list(self._snapshots.images),
-            "sandboxes": [self._sandboxes.as_list_item(entry.record) for entry in self._sandboxes],
+            "sandboxes": [self._register.as_list_item(entry.record) for entry in self._register],
         }
 
 

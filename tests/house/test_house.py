@@ -41,7 +41,7 @@ KIT_ORDER = tuple(
 )
 ENGINE_ORDER = tuple(
     """
-        wire protocol long_answers store engine lifecycle toolbox control app server commands
+        wire protocol long_answers followed_log store engine lifecycle toolbox control app server commands
         __main__
     """.split()
 )

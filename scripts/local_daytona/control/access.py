@@ -18,7 +18,7 @@ from urllib.parse import unquote, unquote_plus
 
 from ..wire import ApiError, now
 from .heads import Headers, Request, values
-from .sandboxes import Entry, Sandboxes
+from .register import Entry, Register
 
 QUERY = "DAYTONA_SANDBOX_AUTH_KEY"
 HEADER = "x-daytona-preview-token"
@@ -50,8 +50,8 @@ class Access:
     Signed ones are in the record, by their digest; the standard one lasts from start to start.
     """
 
-    def __init__(self, sandboxes: Sandboxes, *, api_key: str) -> None:
-        self._sandboxes = sandboxes
+    def __init__(self, register: Register, *, api_key: str) -> None:
+        self._register = register
         self._api_key = api_key
         self._tokens: dict[str, str] = {}
 
@@ -71,7 +71,7 @@ class Access:
             raise ApiError(400, f"{message}; expire one, or wait until one ends")
         token = "".join(secrets.choice(SIGNED_LETTERS) for _ in range(SIGNED_LENGTH))
         link = {"port": port, "expires": now() + seconds}
-        await self._sandboxes.change(entry, signed_previews={**live, digest_of(token): link})
+        await self._register.change(entry, signed_previews={**live, digest_of(token): link})
         return token
 
     async def revoke(self, entry: Entry, port: int, token: str) -> None:
@@ -79,7 +79,7 @@ class Access:
         if self._signed(entry, port, digest_of(token)) is not None:
             links = dict(entry.record.signed_previews)
             del links[digest_of(token)]
-            await self._sandboxes.change(entry, signed_previews=links)
+            await self._register.change(entry, signed_previews=links)
 
     def grant(
         self, entry: Entry, port: int, request: Request, *, in_host: str | None

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
-import os
 import posixpath
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..engine.agent_client import Running
-from ..engine.engine import Engine
 from ..engine.errors import FileProblem, SandboxGone
 from ..engine.rootfs import HOME
 from ..engine.spawning import MERGED, spawn
 from ..engine.streams import chunks
 from ..toolbox.toolbox import Toolbox
 from ..wire import ApiError, Fields
+from .build_logs import BuildLog, BuildLogs
 from .dockerfile import (
     LARGEST,
     NO_CONTEXT,
@@ -33,16 +30,18 @@ from .dockerfile import (
     refuse_unsupported,
     steps_of,
 )
+from .errors import as_api_error
 from .records import Record
-from .sandboxes import Entry, Sandboxes, as_api_error, ended
+from .register import Entry, Register
+from .runtime import Runtime
+from .sandboxes import Sandboxes, ended
 from .snapshots import Snapshot, Snapshots
+from .storage import Storage
 
 log = logging.getLogger(__name__)
 AT_ONCE = 4
 STEP_TIMEOUT_S = 30 * 60.0
 DRAIN_S = 5.0
-LOG_LIMIT = 16 * 1024 * 1024
-LOG_CHUNK = 64 * 1024
 OWN_USERS = ("root", "daytona", "0", "0:0", "root:root", "daytona:daytona")
 ONE_USER = "a sandbox of local Daytona has one user, daytona, which is root within it"
 
@@ -86,46 +85,6 @@ def plan_of(fields: Fields, snapshots: Snapshots) -> Plan | None:
     return Plan.of(build.text("dockerfileContent"), snapshots)
 
 
-class BuildLog:
-    """A build's output in one file, followed while it grows."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        self._size = 0
-        self._changed = asyncio.Condition()
-        self._finished = False
-
-    async def append(self, data: bytes) -> None:
-        """What goes beyond the limit is dropped; so is what the disk has no room for."""
-        data = data[: LOG_LIMIT - self._size]
-        with contextlib.suppress(OSError):
-            self._size += os.write(self._file, data)
-        async with self._changed:
-            self._changed.notify_all()
-
-    async def finish(self) -> None:
-        async with self._changed:
-            self._finished = True
-            os.close(self._file)
-            self._changed.notify_all()
-
-    def _has_more_than(self, place: int) -> bool:
-        return self._finished or self._size > place
-
-    async def follow(self) -> AsyncIterator[bytes]:
-        """All there is and what comes, until the build ends."""
-        with self._path.open("rb") as file:
-            while True:
-                while chunk := file.read(LOG_CHUNK):
-                    yield chunk
-                if self._finished:
-                    return
-                has_more = functools.partial(self._has_more_than, file.tell())
-                async with self._changed:
-                    await self._changed.wait_for(has_more)
-
-
 @dataclass
 class Environment:
     """What the instructions so far have set for the next ones."""
@@ -143,31 +102,32 @@ class Builds:
     """
 
     def __init__(
-        self, engine: Engine, sandboxes: Sandboxes, snapshots: Snapshots, folder: Path
+        self,
+        register: Register,
+        runtime: Runtime,
+        storage: Storage,
+        sandboxes: Sandboxes,
+        snapshots: Snapshots,
+        logs: BuildLogs,
     ) -> None:
-        self._engine = engine
+        self._register = register
+        self._runtime = runtime
+        self._storage = storage
         self._sandboxes = sandboxes
         self._snapshots = snapshots
-        self._folder = folder
-        self._logs: dict[str, BuildLog] = {}
+        self._logs = logs
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._turn = asyncio.Semaphore(AT_ONCE)
-        sandboxes.on_removed = self.forget
 
     def recover(self) -> None:
         """After a start: logs of what no longer exists are gone."""
-        self._folder.mkdir(exist_ok=True, mode=0o700)
-        known = {entry.record.id for entry in self._sandboxes}
-        known |= {snapshot.id for snapshot in self._snapshots}
-        for path in self._folder.iterdir():
-            if path.name not in known:
-                path.unlink()
+        self._logs.keep_only(self._register.ids() | {snapshot.id for snapshot in self._snapshots})
 
     async def sandbox(self, record: Record, plan: Plan) -> Record:
         """Begin to build a sandbox; its record in `pending_build`. Raises the 409 for its name."""
         record.state, record.dockerfile, record.snapshot = "pending_build", plan.dockerfile, ""
         record.entrypoint = None  # until it is built
-        entry = self._sandboxes.add(record)
+        entry = self._register.add(record)
         build = functools.partial(self._build_sandbox, entry, plan)
         entry.build = self._begin(record.id, build)
         return record
@@ -179,7 +139,7 @@ class Builds:
     def _begin(
         self, build_id: str, build: Callable[[BuildLog], Awaitable[None]]
     ) -> asyncio.Task[None]:
-        output = self._logs[build_id] = BuildLog(self._folder / build_id)
+        output = self._logs.open(build_id)
 
         async def run() -> None:
             try:
@@ -187,8 +147,8 @@ class Builds:
             except Exception:
                 log.exception("build %s", build_id)
             finally:
-                await output.finish()
-                del self._tasks[build_id], self._logs[build_id]
+                await self._logs.close(build_id)
+                del self._tasks[build_id]
 
         task = self._tasks[build_id] = asyncio.create_task(run())
         return task
@@ -215,20 +175,20 @@ class Builds:
             async with self._turn:
                 self._snapshots.change(snapshot, state="building")
                 made = await self._carry_out(entry, plan, output)
-            await self._sandboxes.halt(entry)
-            self._engine.become_snapshot(snapshot.id, snapshot.id)
+            await self._runtime.halt(entry)
+            self._storage.become_snapshot(snapshot.id, snapshot.id)
             found = {"env": made.env, "work_dir": made.work_dir}
             entrypoint = snapshot.entrypoint or made.entrypoint
             self._snapshots.change(snapshot, state="active", entrypoint=entrypoint, **found)
         except BaseException as error:  # noqa: BLE001 (raised again when it is ours)
             reason = reason_of(error)
             await output.append(f"{reason}\n".encode())
-            await self._sandboxes.halt(entry)
-            self._engine.discard(snapshot.id)
+            await self._runtime.halt(entry)
+            self._storage.discard(snapshot.id)
             self._snapshots.change(snapshot, state="build_failed", error_reason=reason)
             raise_if_ours(error)
         finally:
-            self._sandboxes.empty_trash()
+            self._storage.empty_trash()
 
     async def _carry_out(self, entry: Entry, plan: Plan, output: BuildLog) -> Environment:
         """Make the storage, start it and do every step; raises Problem for the first that fails."""
@@ -236,9 +196,9 @@ class Builds:
         # It may have been deleted while this build waited for its turn.
         base = self._snapshots.usable(plan.base.id)
         with self._snapshots.held(base):
-            await self._sandboxes.make_storage(entry.record, base)
+            await self._storage.make(entry.record, base)
         entry.record.image_env = dict(base.env)
-        await self._sandboxes.boot(entry)
+        await self._runtime.boot(entry)
         assert entry.toolbox is not None
         made = Environment(dict(base.env), {}, base.work_dir or HOME, base.entrypoint)
         await output.append(f"FROM {base.name}\n".encode())
@@ -315,24 +275,9 @@ class Builds:
             await asyncio.wait({reader}, timeout=DRAIN_S)
             await ended(reader)
 
-    def output(self, build_id: str, *, follow: bool) -> AsyncIterator[bytes]:
-        """The log of a build, of this server's life or an earlier one; raises the 404."""
-        self.check(build_id)
-        path, live = self._folder / build_id, self._logs.get(build_id)
-        return live.follow() if live is not None and follow else stored(path)
-
-    def check(self, build_id: str) -> None:
-        """Raises the 404 for what was not built."""
-        if not (self._folder / build_id).exists():
-            raise ApiError(404, f"{build_id} was not built: it has no build logs")
-
     async def end(self, build_id: str) -> None:
         """Stop a build, if it runs, and wait until it has cleaned up."""
         await ended(self._tasks.get(build_id))
-
-    def forget(self, build_id: str) -> None:
-        """Its log goes with what it made."""
-        (self._folder / build_id).unlink(missing_ok=True)
 
     async def close(self) -> None:
         """At the server's end: what is being built has failed."""
@@ -343,12 +288,6 @@ class Builds:
 async def copied(out: int, output: BuildLog) -> None:
     async for chunk in chunks(out):
         await output.append(chunk)
-
-
-async def stored(path: Path) -> AsyncIterator[bytes]:
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        while chunk := file.read(LOG_CHUNK):
-            yield chunk
 
 
 def reason_of(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from ..engine.egress.policy import entries, parse_cidrs, parse_domains
 from ..wire import ApiError, Fields, answer
+from .register import Register
 from .sandboxes import Sandboxes
 
 BLOCK, CIDRS, DOMAINS = "networkBlockAll", "networkAllowList", "domainAllowList"
@@ -16,7 +17,8 @@ BLOCK, CIDRS, DOMAINS = "networkBlockAll", "networkAllowList", "domainAllowList"
 class NetworkRoutes:
     """The one route that changes them at runtime."""
 
-    def __init__(self, sandboxes: Sandboxes) -> None:
+    def __init__(self, register: Register, sandboxes: Sandboxes) -> None:
+        self._register = register
         self._sandboxes = sandboxes
 
     def routes(self) -> list[web.RouteDef]:
@@ -25,9 +27,9 @@ class NetworkRoutes:
     async def change(self, request: web.Request) -> web.Response:
         """In force when it answers, for open connections too."""
         fields = await Fields.of_body(request)
-        entry = self._sandboxes.find(request.match_info["id"])
+        entry = self._register.find(request.match_info["id"])
         record = await self._sandboxes.set_network(entry, **at_runtime(fields))
-        return answer(self._sandboxes.as_json(record))
+        return answer(self._register.as_json(record))
 
 
 def at_create(fields: Fields) -> dict[str, Any]:

@@ -28,8 +28,8 @@ from ..wire import LOCAL_HEADER, ApiError, Fields, answer, integer, now
 from . import access, heads
 from .access import Access, Grant
 from .heads import HEAD_LIMIT, BadHead, Headers, Request
+from .register import Entry, Register
 from .relay import CHUNK, CLOSE, Relay, Stream
-from .sandboxes import Entry, Sandboxes
 
 log = logging.getLogger(__name__)
 LOCAL: Headers = ((LOCAL_HEADER, "1"),)
@@ -82,13 +82,12 @@ class Connection:
 class Previews:
     """All previews of a server whose own address is 127.0.0.1:`port`."""
 
-    def __init__(self, sandboxes: Sandboxes, *, api_key: str, port: int) -> None:
-        self._sandboxes = sandboxes
-        self._access = Access(sandboxes, api_key=api_key)
+    def __init__(self, register: Register, *, api_key: str, port: int) -> None:
+        self._register = register
+        self._access = Access(register, api_key=api_key)
         self._main_port = port
         self._listeners: dict[tuple[str, int], asyncio.Server] = {}
         self._connections: dict[str, set[Connection]] = {}
-        sandboxes.on_boot, sandboxes.on_halt = self.open_listeners, self.close_all
 
     def routes(self) -> list[web.RouteDef]:
         one = "/api/sandbox/{id}"
@@ -126,16 +125,16 @@ class Previews:
 
     async def set_public(self, request: web.Request) -> web.Response:
         public = Fields({"isPublic": request.match_info["public"]}).boolean("isPublic")
-        entry = self._sandboxes.find(request.match_info["id"])
-        record = await self._sandboxes.change(entry, public=public)
+        entry = self._register.find(request.match_info["id"])
+        record = await self._register.change(entry, public=public)
         self._end_unwelcome(entry)
-        return answer(self._sandboxes.as_json(record))
+        return answer(self._register.as_json(record))
 
     def _asked(self, request: web.Request) -> tuple[Entry, int]:
         port = integer(request.match_info["port"], "port")
         if not 0 < port <= LARGEST_PORT:
             raise ApiError(400, f"port must be from 1 to {LARGEST_PORT}")
-        return self._sandboxes.find(request.match_info["id"]), port
+        return self._register.find(request.match_info["id"]), port
 
     # Listeners
 
@@ -193,7 +192,7 @@ class Previews:
         ports = {**record.preview_ports, str(port): opened.getsockname()[1]}
         try:
             if (address, ports) != (record.preview_address, record.preview_ports):
-                await self._sandboxes.change(entry, preview_address=address, preview_ports=ports)
+                await self._register.change(entry, preview_address=address, preview_ports=ports)
         except BaseException:
             opened.close()
             raise
@@ -204,7 +203,7 @@ class Previews:
 
         By chance, so that nobody meets the cookies of one long gone.
         """
-        taken = {entry.record.preview_address for entry in self._sandboxes}
+        taken = {entry.record.preview_address for entry in self._register}
         first, many = int(ipaddress.IPv4Address("127.1.0.0")), 254 << 16
         while True:
             address = ipaddress.IPv4Address(first + secrets.randbelow(many))
@@ -227,7 +226,7 @@ class Previews:
         port, name = int(found[1]), found[2]
         key = access.digest_of(name)
         place = Place("", port, found[0])
-        for entry in self._sandboxes:
+        for entry in self._register:
             if entry.record.id == name:
                 place = Place(name, port, found[0])
                 break
@@ -290,7 +289,7 @@ class Previews:
             raise ApiError(403, "this Host is not served: DNS rebinding is refused")
         if not place.sandbox_id:
             raise ApiError(404, UNKNOWN_HOST)
-        entry = self._sandboxes.find(place.sandbox_id)
+        entry = self._register.find(place.sandbox_id)
         grant = self._access.grant(entry, place.port, request, in_host=place.token)
         if grant is None:
             raise ApiError(401, NEEDS_TOKEN)
@@ -298,7 +297,7 @@ class Previews:
         if grant.cookie and is_navigation(request):
             await client.send(redirect(place, request, grant.cookie))
             return
-        async with self._sandboxes.toolbox(place.sandbox_id) as toolbox:
+        async with self._register.toolbox(place.sandbox_id) as toolbox:
             await relay(client, request, place, toolbox.box, grant)
 
     def _end_unwelcome(self, entry: Entry) -> None:

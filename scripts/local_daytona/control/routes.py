@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import builtins
 import re
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,8 @@ from .configuration import LONGEST_INTERVAL_MIN
 from .listing import matches, numbered_page, one_page
 from .names import checked_name
 from .records import DEFAULT_AUTO_ARCHIVE_MIN, DEFAULT_AUTO_STOP_MIN, NO_AUTO_DELETE, TARGET, Record
-from .sandboxes import Entry, Sandboxes, new_id
+from .register import Entry, Register
+from .sandboxes import Sandboxes
 from .snapshots import DEFAULT, SEEDED, Snapshot, Snapshots, requested_size
 from .volumes import Volumes
 
@@ -46,10 +48,11 @@ CLOUD_ONLY = {
 
 
 class ControlRoutes:
-    """Handlers over one Sandboxes, and what a create may name: snapshots, builds, volumes."""
+    """Handlers over sandboxes, and what a create may name: snapshots, builds, volumes."""
 
     def __init__(
         self,
+        register: Register,
         sandboxes: Sandboxes,
         snapshots: Snapshots,
         builds: Builds,
@@ -57,6 +60,7 @@ class ControlRoutes:
         *,
         status: Callable[[], dict[str, Any]],
     ) -> None:
+        self._register = register
         self._sandboxes = sandboxes
         self._snapshots = snapshots
         self._builds = builds
@@ -112,24 +116,24 @@ class ControlRoutes:
         return self._snapshots.usable(fields.text("snapshot", DEFAULT) or DEFAULT)
 
     def _shown(self, record: Record) -> web.Response:
-        return answer(self._sandboxes.as_json(record))
+        return answer(self._register.as_json(record))
 
     async def get(self, request: web.Request) -> web.Response:
         return self._shown(self._find(request).record)
 
     async def list(self, request: web.Request) -> web.Response:
         page, cursor = one_page(self._wanted(request), Fields.of_query(request))
-        items = [self._sandboxes.as_list_item(record) for record in page]
+        items = [self._register.as_list_item(record) for record in page]
         return answer({"items": items, "nextCursor": cursor})
 
     async def list_by_number(self, request: web.Request) -> web.Response:
         """The deprecated call, whose items are whole sandboxes (PROTOCOL.md, "Sandboxes")."""
         page, numbers = numbered_page(self._wanted(request), Fields.of_query(request))
-        return answer({"items": [self._sandboxes.as_json(record) for record in page], **numbers})
+        return answer({"items": [self._register.as_json(record) for record in page], **numbers})
 
     def _wanted(self, request: web.Request) -> builtins.list[Record]:
-        minute = self._sandboxes.minute
-        records = [entry.record for entry in self._sandboxes]
+        minute = self._register.minute
+        records = [entry.record for entry in self._register]
         matches(
             Record("", "", "", 1, 1, 1), request, minute=minute
         )  # for its 400: there may be none
@@ -147,7 +151,7 @@ class ControlRoutes:
     async def set_labels(self, request: web.Request) -> web.Response:
         entry = self._find(request)
         labels = checked_labels((await Fields.of_body(request)).scalars("labels"))
-        await self._sandboxes.change(entry, labels=labels)
+        await self._register.change(entry, labels=labels)
         return answer({"labels": labels})
 
     def set_interval(
@@ -157,21 +161,21 @@ class ControlRoutes:
 
         async def handler(request: web.Request) -> web.Response:
             values = {field: meant(path_minutes(request, least=least))}
-            return self._shown(await self._sandboxes.change(self._find(request), **values))
+            return self._shown(await self._register.change(self._find(request), **values))
 
         return handler
 
     async def set_ttl(self, request: web.Request) -> web.Response:
         """Restarts the wall-clock life from now; 0 switches it off."""
         values = {"ttl_minutes": path_minutes(request, least=0), "ttl_from": now()}
-        return self._shown(await self._sandboxes.change(self._find(request), **values))
+        return self._shown(await self._register.change(self._find(request), **values))
 
     async def refresh_activity(self, request: web.Request) -> web.Response:
         self._find(request).record.last_activity_at = now()
         return web.Response(status=201)
 
     async def toolbox_url(self, request: web.Request) -> web.Response:
-        shown = self._sandboxes.as_json(self._find(request).record)
+        shown = self._register.as_json(self._find(request).record)
         return answer({"url": shown["toolboxProxyUrl"]})
 
     async def archive(self, request: web.Request) -> web.Response:
@@ -188,13 +192,13 @@ class ControlRoutes:
         return self._shown(await self._sandboxes.recover_from_error(self._find(request)))
 
     def _find(self, request: web.Request) -> Entry:
-        return self._sandboxes.find(request.match_info["id"])
+        return self._register.find(request.match_info["id"])
 
 
 def new_record(fields: Fields, base: Snapshot) -> Record:
     """A record from a create request that starts from `base`; raises the 400."""
     size = requested_size(fields, base.resources)
-    sandbox_id = new_id()
+    sandbox_id = str(uuid.uuid4())
     name = checked_name(fields.text("name", "") or sandbox_id)
     moment = now()
     return Record(

@@ -14,7 +14,7 @@ import secrets
 from aiohttp import web
 
 from ..wire import ApiError, now, plain
-from .sandboxes import Entry, Sandboxes
+from .register import Entry, Register
 
 SIGNED = {("GET", "/toolbox/{id}/files/download"), ("POST", "/toolbox/{id}/files/upload-v2")}
 FIELDS = ("path", "expires", "signature")
@@ -25,8 +25,8 @@ NEVER = 0
 class FileLinks:
     """Keys are in the records only: neither a sandbox's JSON nor the status shows them."""
 
-    def __init__(self, sandboxes: Sandboxes) -> None:
-        self._sandboxes = sandboxes
+    def __init__(self, register: Register) -> None:
+        self._register = register
 
     def routes(self) -> list[web.RouteDef]:
         key = "/api/sandbox/{id}/signing-key"
@@ -34,15 +34,15 @@ class FileLinks:
 
     async def show(self, request: web.Request) -> web.Response:
         """The key, made when it is first asked for."""
-        entry = self._sandboxes.find(request.match_info["id"])
+        entry = self._register.find(request.match_info["id"])
         return plain(entry.record.signing_key or await self._renew(entry))
 
     async def rotate(self, request: web.Request) -> web.Response:
         """A new key: every link signed until now is dead."""
-        return plain(await self._renew(self._sandboxes.find(request.match_info["id"])))
+        return plain(await self._renew(self._register.find(request.match_info["id"])))
 
     async def _renew(self, entry: Entry) -> str:
-        await self._sandboxes.change(entry, signing_key=secrets.token_urlsafe(32))
+        await self._register.change(entry, signing_key=secrets.token_urlsafe(32))
         return str(entry.record.signing_key)
 
     def admits(self, request: web.BaseRequest) -> bool:
@@ -65,7 +65,7 @@ class FileLinks:
 
     def _key_of(self, id_or_name: str) -> str:
         try:
-            return self._sandboxes.find(id_or_name).record.signing_key
+            return self._register.find(id_or_name).record.signing_key
         except ApiError:
             return ""
 

@@ -9,9 +9,12 @@ from typing import Any
 from aiohttp import web
 
 from ..wire import ApiError, Fields, answer
+from .build_logs import BuildLogs
 from .builds import Builds, Plan, plan_of
+from .register import Register
 from .sandboxes import Sandboxes
 from .snapshots import Snapshot, Snapshots, requested_size, snapshot_json
+from .storage import Storage
 
 PAGE_SIZE, LARGEST_PAGE = 100, 200
 PLAIN_TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
@@ -24,12 +27,23 @@ SORT_KEYS: dict[str, Callable[[Snapshot], Any]] = {
 
 
 class SnapshotRoutes:
-    """Handlers over Snapshots and Builds."""
+    """Handlers over Snapshots, Builds and their logs."""
 
-    def __init__(self, snapshots: Snapshots, sandboxes: Sandboxes, builds: Builds) -> None:
+    def __init__(
+        self,
+        snapshots: Snapshots,
+        register: Register,
+        sandboxes: Sandboxes,
+        storage: Storage,
+        builds: Builds,
+        logs: BuildLogs,
+    ) -> None:
         self._snapshots = snapshots
+        self._register = register
         self._sandboxes = sandboxes
+        self._storage = storage
         self._builds = builds
+        self._logs = logs
 
     def routes(self) -> list[web.RouteDef]:
         sandbox, one = "/api/sandbox/{id}", "/api/snapshots/{id}"
@@ -93,8 +107,8 @@ class SnapshotRoutes:
         self._snapshots.check_removable(snapshot)
         await self._builds.end(snapshot.id)
         self._snapshots.remove(snapshot)
-        self._builds.forget(snapshot.id)
-        self._sandboxes.empty_trash()
+        self._logs.forget(snapshot.id)
+        self._storage.empty_trash()
         return answer({**snapshot_json(snapshot), "state": "removing"})
 
     async def activate(self, request: web.Request) -> web.Response:
@@ -122,7 +136,7 @@ class SnapshotRoutes:
         fields = await Fields.of_body(request)
         if fields.boolean("includeMemory"):
             raise ApiError(400, "Container Sandboxes do not support memory snapshots")
-        entry = self._sandboxes.find(request.match_info["id"])
+        entry = self._register.find(request.match_info["id"])
         record = entry.record
         snapshot = Snapshot(
             str(uuid.uuid4()),
@@ -142,12 +156,12 @@ class SnapshotRoutes:
             self._snapshots.change(snapshot, state="active")
         except BaseException:
             self._snapshots.remove(snapshot)
-            self._sandboxes.empty_trash()
+            self._storage.empty_trash()
             raise
-        return answer(self._sandboxes.as_json(record))
+        return answer(self._register.as_json(record))
 
     async def sandbox_logs_url(self, request: web.Request) -> web.Response:
-        record = self._sandboxes.find(request.match_info["id"]).record
+        record = self._register.find(request.match_info["id"]).record
         return self._url(request, f"/api/sandbox/{record.id}/build-logs", record.id)
 
     async def snapshot_logs_url(self, request: web.Request) -> web.Response:
@@ -156,18 +170,18 @@ class SnapshotRoutes:
 
     def _url(self, request: web.Request, path: str, build_id: str) -> web.Response:
         """Without a query: the SDK appends its own. Raises the 404 where there is no log."""
-        self._builds.check(build_id)
+        self._logs.check(build_id)
         return answer({"url": f"http://{request.host}{path}"})
 
     async def sandbox_logs(self, request: web.Request) -> web.StreamResponse:
-        return await self._stream(request, self._sandboxes.find(request.match_info["id"]).record.id)
+        return await self._stream(request, self._register.find(request.match_info["id"]).record.id)
 
     async def snapshot_logs(self, request: web.Request) -> web.StreamResponse:
         return await self._stream(request, self._find(request).id)
 
     async def _stream(self, request: web.Request, build_id: str) -> web.StreamResponse:
         """Plain text in chunks, until the build ends when it is followed."""
-        output = self._builds.output(build_id, follow=Fields.of_query(request).boolean("follow"))
+        output = self._logs.output(build_id, follow=Fields.of_query(request).boolean("follow"))
         response = web.StreamResponse(headers=PLAIN_TEXT)
         await response.prepare(request)
         async for chunk in output:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from ..wire import ApiError, now
 from .records import Record
-from .sandboxes import AT_REST, Entry, Sandboxes
+from .register import Entry, Register
+from .sandboxes import AT_REST, Sandboxes
 
 log = logging.getLogger(__name__)
 TICKS_PER_MINUTE = 60
@@ -18,30 +19,34 @@ LONGEST_AUTO_ARCHIVE_MIN = 30 * 24 * 60  # what 0 means to Daytona
 
 
 async def run(
-    sandboxes: Sandboxes, *, last_request: Callable[[], float], exit_server: Callable[[], None]
+    register: Register,
+    sandboxes: Sandboxes,
+    *,
+    last_request: Callable[[], float],
+    exit_server: Callable[[], None],
 ) -> None:
     """Enforce every deadline, once a second, until the server has been idle long enough to exit."""
     idle_since = now()
     while True:
-        await asyncio.sleep(sandboxes.minute / TICKS_PER_MINUTE)
-        for entry in sandboxes:
+        await asyncio.sleep(register.minute / TICKS_PER_MINUTE)
+        for entry in register:
             try:
-                await enforce(sandboxes, entry)
+                await enforce(sandboxes, entry, minute=register.minute)
             except Exception:
                 log.exception("timer of sandbox %s", entry.record.id)
-        if any(is_needed(entry.record) for entry in sandboxes):
+        if any(is_needed(entry.record) for entry in register):
             idle_since = now()
-        if now() - max(idle_since, last_request()) > IDLE_MINUTES * sandboxes.minute:
+        if now() - max(idle_since, last_request()) > IDLE_MINUTES * register.minute:
             exit_server()
             return
 
 
-async def enforce(sandboxes: Sandboxes, entry: Entry) -> None:
+async def enforce(sandboxes: Sandboxes, entry: Entry, *, minute: float) -> None:
     """Do what is due for one sandbox.
 
     During another change (409) it is left for the next tick.
     """
-    record, minute, moment = entry.record, sandboxes.minute, now()
+    record, moment = entry.record, now()
     expires = record.expires_at(minute)
     with contextlib.suppress(ApiError):
         if expires is not None and moment >= expires:

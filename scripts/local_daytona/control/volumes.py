@@ -16,7 +16,8 @@ from ..store import Store
 from ..wire import ApiError, Fields, answer, iso, now
 from .names import checked_name
 from .records import ORGANIZATION
-from .sandboxes import Sandboxes
+from .register import Register
+from .storage import Storage
 
 MOST_MOUNTS = 16
 
@@ -46,12 +47,13 @@ class Volume:
 
 
 class Volumes:
-    """Create, find and delete; `sandboxes` knows which are mounted."""
+    """Create, find and delete; `register` knows which are mounted."""
 
-    def __init__(self, engine: Engine, store: Store, sandboxes: Sandboxes) -> None:
+    def __init__(self, engine: Engine, store: Store, register: Register, storage: Storage) -> None:
         self._engine = engine
         self._table = store.volumes
-        self._sandboxes = sandboxes
+        self._register = register
+        self._storage = storage
         self._kept: dict[str, Volume] = {}
 
     def __iter__(self) -> Iterator[Volume]:
@@ -93,13 +95,13 @@ class Volumes:
 
     def delete(self, volume: Volume) -> None:
         """Raises the 409 while a sandbox has it, in whatever state that is."""
-        if self._sandboxes.mounting(volume.id):
+        if self._register.mounting(volume.id):
             message = "Volume cannot be deleted because it is in use by one or more sandboxes"
             raise ApiError(409, f"{message}: {volume.name}")
         self._table.forget(volume.id)
         del self._kept[volume.id]
         self._engine.discard_volume(volume.id)
-        self._sandboxes.empty_trash()
+        self._storage.empty_trash()
 
     def requested(self, fields: Fields) -> list[dict[str, str]]:
         """The `volumes` of a create request, by volume id; raises the 400 or 404."""

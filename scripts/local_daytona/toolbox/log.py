@@ -2,74 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
-import weakref
 from collections.abc import AsyncGenerator
 from pathlib import Path
+
+from ..followed_log import FollowedLog
 
 STDOUT, STDERR = b"\x01\x01\x01", b"\x02\x02\x02"  # PROTOCOL.md, "Log frames"
 MARKER = re.compile(STDOUT + b"|" + STDERR)
 LIMIT = 256 * 1024 * 1024  # bytes kept of one command's log; what comes after is read and dropped
-FRAME = 64 * 1024  # bytes of log that one message to a follower carries
 LONGEST_LINE = 64 * 1024  # a longer one is passed on in parts, so that memory stays bounded
-CUT = b"\n[local Daytona kept the first 256 MiB of this log]\n"
+CUT = b"[local Daytona kept the first 256 MiB of this log]\n"
 
 
-class Log:
-    """Append-only; `finished` once both streams have ended."""
+class Log(FollowedLog):
+    """Of one command: whole lines of both streams, each after its marker."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        # Not before the last reader is done: the number may be another file's by then.
-        weakref.finalize(self, os.close, self._fd)
-        self._size = 0
-        self._cut = False
-        self._grown = asyncio.Condition()
-        self.finished = False
+        super().__init__(path, limit=LIMIT, notice=STDERR + CUT)
 
-    async def append(self, marker: bytes, lines: bytes) -> None:
-        """Add whole lines (or a part of a very long one) of one stream, each after its marker."""
-        if self._cut or not lines:
-            return
+    async def append_lines(self, marker: bytes, lines: bytes) -> None:
+        """Add whole lines (or a part of a very long one) of one stream."""
         ends = lines.endswith(b"\n")
         body = lines[:-1] if ends else lines
         framed = marker + body.replace(b"\n", b"\n" + marker) + (b"\n" if ends else b"")
-        if self._size + len(framed) > LIMIT:
-            framed, self._cut = STDERR + CUT.lstrip(b"\n"), True
-        os.pwrite(self._fd, framed, self._size)
-        self._size += len(framed)
-        await self._tell()
+        await self.append(framed if lines else b"")
 
-    async def finish(self) -> None:
-        self.finished = True
-        await self._tell()
-
-    async def _tell(self) -> None:
-        async with self._grown:
-            self._grown.notify_all()
-
-    async def follow(self) -> AsyncGenerator[bytes, None]:
-        """The framed log from its start until it is finished, cut at line ends where it has any."""
-        place = 0
-        while True:
-            if place < self._size:
-                chunk = os.pread(self._fd, min(FRAME, self._size - place), place)
-                chunk = chunk[: chunk.rfind(b"\n") + 1] or chunk
-                place += len(chunk)
-                yield with_one_marker(chunk)
-                continue
-            if self.finished:
-                return
-            async with self._grown:
-                while not self.finished and self._size <= place:
-                    await self._grown.wait()
-
-    def read(self, most: int) -> bytes:
-        """The framed log so far, at most so many bytes."""
-        return os.pread(self._fd, min(most, self._size), 0)
+    async def follow_frames(self) -> AsyncGenerator[bytes, None]:
+        """As `follow`, each part with as few markers as tell its streams apart."""
+        async for part in self.follow():
+            yield with_one_marker(part)
 
 
 def with_one_marker(chunk: bytes) -> bytes:

@@ -148,7 +148,7 @@ async def follow(toolbox: Toolbox, command: Command, socket: web.WebSocketRespon
 
 
 async def send_log(command: Command, socket: web.WebSocketResponse) -> None:
-    async with contextlib.aclosing(command.log.follow()) as parts:
+    async with contextlib.aclosing(command.log.follow_frames()) as parts:
         async for part in parts:
             await socket.send_bytes(part)
 

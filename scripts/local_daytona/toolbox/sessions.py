@@ -199,7 +199,7 @@ class Session:
             raise ApiError(410, message, code=code, source=DAEMON)
         text = (data if data.endswith("\n") else data + "\n").encode()
         if command.echo:
-            await command.log.append(STDOUT, text)
+            await command.log.append_lines(STDOUT, text)
         try:
             await asyncio.wait_for(feed(os.dup(command.stdin), text), INPUT_TIMEOUT_S)
         except asyncio.TimeoutError:
@@ -332,10 +332,10 @@ async def pump(log: Log, marker: bytes, fd: int) -> None:
         cut = data.rfind(b"\n") + 1
         if not cut and len(data) > LONGEST_LINE:
             cut = len(data)
-        await log.append(marker, data[:cut])
+        await log.append_lines(marker, data[:cut])
         rest = data[cut:]
     if rest:
-        await log.append(marker, rest + b"\n")
+        await log.append_lines(marker, rest + b"\n")
 
 
 def exit_code(answer: asyncio.Task[bytes]) -> int | None:

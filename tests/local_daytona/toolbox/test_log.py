@@ -13,8 +13,8 @@ def test_every_line_is_framed_by_its_stream(tmp_path: Path) -> None:
 
     async def run() -> bytes:
         log = Log(tmp_path / "log")
-        await log.append(STDOUT, b"a\nb\n")
-        await log.append(STDERR, b"c\n")
+        await log.append_lines(STDOUT, b"a\nb\n")
+        await log.append_lines(STDERR, b"c\n")
         return log.read(10**9)
 
     assert asyncio.run(run()) == b"\x01\x01\x01a\n\x01\x01\x01b\n\x02\x02\x02c\n"
@@ -41,14 +41,14 @@ def test_a_follower_sees_what_is_written_after_it_came(tmp_path: Path) -> None:
 
     async def run() -> bytes:
         log = Log(tmp_path / "log")
-        await log.append(STDOUT, b"first\n")
+        await log.append_lines(STDOUT, b"first\n")
 
         async def collect() -> bytes:
-            return b"".join([part async for part in log.follow()])
+            return b"".join([part async for part in log.follow_frames()])
 
         follower = asyncio.create_task(collect())
         await asyncio.sleep(0)
-        await log.append(STDERR, b"second\n")
+        await log.append_lines(STDERR, b"second\n")
         await log.finish()
         return await follower
 
@@ -70,7 +70,7 @@ def test_a_flood_is_cut_with_a_notice(tmp_path: Path) -> None:
     async def run() -> tuple[int, bytes]:
         log = Log(tmp_path / "log")
         for _ in range(LIMIT // 2**24 + 2):
-            await log.append(STDOUT, b"x" * 2**24 + b"\n")
+            await log.append_lines(STDOUT, b"x" * 2**24 + b"\n")
         return (tmp_path / "log").stat().st_size, log.read(10**9)[-100:]
 
     size, end = asyncio.run(run())
