@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import hdrs, web
 
-from .control import configuration, events
-from .control.unsupported import refusal
-from .wire import LOCAL_HEADER, ApiError, answer
+from .api import configuration, events
+from .api.unsupported import refusal
+from .errors import ApiError
+from .wire import LOCAL_HEADER, answer, envelope
 
 log = logging.getLogger(__name__)
 # The real daemon's is 70; with a shorter one the sync SDK may send a command again
@@ -46,7 +47,7 @@ class Gate:
             raise ApiError(403, "this Host is not served: DNS rebinding is refused")
         if not set(request.headers.getall(hdrs.ORIGIN, [])) <= self._origins:
             raise ApiError(403, "requests from web pages of another origin are refused")
-        # socket.io clients show their key in their first packet, see control.events
+        # socket.io clients show their key in their first packet, see api.events
         header = request.headers.get(hdrs.AUTHORIZATION, "")
         is_open = is_events(request.path) or request.path == configuration.PATH
         if not is_open and not self._knows_key(header) and not self._is_signed(request):
@@ -91,13 +92,13 @@ def make_app(
 def failed(request: web.Request, error: Exception) -> web.Response:
     """The answer that tells a failure; aiohttp's redirects are raised again."""
     if isinstance(error, ApiError):
-        return answer(error.envelope(request), status=error.status)
+        return answer(envelope(error, request), status=error.status)
     if isinstance(error, web.HTTPException):
         refused = from_aiohttp(error, request)
-        return answer(refused.envelope(request), status=refused.status)
+        return answer(envelope(refused, request), status=refused.status)
     log.error("%s %s", request.method, request.rel_url.raw_path, exc_info=error)
     hidden = ApiError(500, "local Daytona failed; its log has the reason")
-    return answer(hidden.envelope(request), status=500)
+    return answer(envelope(hidden, request), status=500)
 
 
 def broken_off(request: web.Request, error: Exception) -> web.Response:

@@ -19,8 +19,8 @@ from typing import Any
 import skill_env
 
 from . import lifecycle
-from .engine.errors import EngineUnavailable
-from .lifecycle import LifecycleError, ServerFile
+from .errors import EngineUnavailable, LifecycleError, StateTaken
+from .lifecycle import ServerFile
 
 OK, FAILED = 0, 1
 UMASK = 0o022  # files of sandboxes are their user's to read, whoever started the server
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(COMMANDS[arguments.command](arguments))
     except (LifecycleError, EngineUnavailable) as error:
         complain(str(error), error.fix)
-        lost_a_race = arguments.command == "serve" and isinstance(error, lifecycle.StateTaken)
+        lost_a_race = arguments.command == "serve" and isinstance(error, StateTaken)
         return lifecycle.ALREADY_RUNNING if lost_a_race else FAILED
     except OSError as error:
         what = f"{error.filename or 'local Daytona'}: {error.strerror or error}"
@@ -92,7 +92,7 @@ def add_image_option(command: argparse.ArgumentParser) -> None:
 
 
 def allow_range(text: str) -> Any:
-    from .engine.egress.policy import parse_range
+    from .egress.policy import parse_range
 
     try:
         return parse_range(text)
@@ -159,7 +159,7 @@ def not_running(state: Path) -> dict[str, Any]:
 
     When it does not work, `engine` says why.
     """
-    from .engine.engine import Engine
+    from .engine import Engine
 
     try:
         with lifecycle.locked(state):

@@ -21,7 +21,8 @@ from typing import Any
 
 import skill_env
 
-from .engine.leftovers import has_ended
+from .errors import LifecycleError, StateTaken
+from .isolation.orphans import has_ended
 
 ANSWER_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 30.0
@@ -30,18 +31,6 @@ KILL_TIMEOUT_S = 10.0
 POLL_S = 0.02
 PASSABLE = 0o711
 SERVER_LOG_LIMIT = 5 * 1024 * 1024
-
-
-class LifecycleError(Exception):
-    """A server could not be started, found or stopped; `fix` says what to type."""
-
-    def __init__(self, message: str, *, fix: str) -> None:
-        super().__init__(message)
-        self.fix = fix
-
-
-class StateTaken(LifecycleError):
-    """Another server holds the state folder."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
-from .wire import LOCAL_HEADER, ApiError, answer
+from .errors import ApiError
+from .wire import LOCAL_HEADER, answer, envelope
 
 # Of a request's first line and of each header; a list's label filter can be long.
 LONGEST_LINE = 64 * 1024
@@ -37,7 +38,7 @@ class JsonHandler(RequestHandler):
         reason = "local Daytona failed; its log has the reason"
         if status < 500:
             reason = f"the request cannot be read: {HTTPStatus(status).phrase}"
-        response = answer(ApiError(plain.status, reason).envelope(request), status=plain.status)
+        response = answer(envelope(ApiError(plain.status, reason), request), status=plain.status)
         response.headers[LOCAL_HEADER] = "1"
         response.force_close()
         return response

@@ -15,27 +15,28 @@ from typing import Any
 
 from aiohttp import web
 
+from .api import configuration
+from .api.builds.logs import BuildLogs
+from .api.builds.service import Builds
+from .api.events import Events
+from .api.file_links import FileLinks
+from .api.host_router import Door
+from .api.previews.service import Previews
+from .api.sandboxes import timers
+from .api.sandboxes.network import NetworkRoutes
+from .api.sandboxes.register import Register
+from .api.sandboxes.routes import ControlRoutes
+from .api.sandboxes.runtime import Runtime
+from .api.sandboxes.service import Sandboxes
+from .api.sandboxes.storage import Storage
+from .api.snapshots.routes import SnapshotRoutes
+from .api.snapshots.service import Snapshots
+from .api.volumes.service import VolumeRoutes, Volumes
 from .app import KEEP_ALIVE_S, Gate, make_app
-from .control import configuration, timers
-from .control.build_logs import BuildLogs
-from .control.builds import Builds
-from .control.door import Door
-from .control.events import Events
-from .control.network import NetworkRoutes
-from .control.previews import Previews
-from .control.register import Register
-from .control.routes import ControlRoutes
-from .control.runtime import Runtime
-from .control.sandboxes import Sandboxes
-from .control.signing import FileLinks
-from .control.snapshot_routes import SnapshotRoutes
-from .control.snapshots import Snapshots
-from .control.storage import Storage
-from .control.volumes import VolumeRoutes, Volumes
-from .engine.egress.outside import Outside
-from .engine.egress.policy import Network
-from .engine.engine import Engine
-from .engine.sentry import Sentry
+from .egress.outside import Outside
+from .egress.policy import Network
+from .engine import Engine
+from .isolation.sentry import Sentry
 from .lifecycle import ServerFile, new_key
 from .protocol import LONGEST_LINE, JsonRunner
 from .store import Store

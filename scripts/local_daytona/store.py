@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .wire import ApiError
+from .errors import ApiError
 
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS {name}"

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-API = "DAYTONA_API"
+from .errors import ApiError
+
 LOCAL_HEADER = "X-Daytona-Local"  # in every answer, so that nobody takes this for the cloud
 # The SDK maps `code` to its own error classes only when this is the source.
 DAEMON = "DAYTONA_DAEMON"
@@ -44,30 +45,19 @@ class Asked(Protocol):
     def method(self) -> str: ...
 
 
-class ApiError(Exception):
-    """An answer that is an error; `code` as Daytona names it, where it does."""
-
-    def __init__(
-        self, status: int, message: str, *, code: str | None = None, source: str = API
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.code = code
-        self.source = source
-
-    def envelope(self, request: Asked) -> dict[str, Any]:
-        """Daytona's error body (PROTOCOL.md, "Errors")."""
-        return {
-            "statusCode": self.status,
-            "error": REASONS.get(self.status, "Error"),
-            "message": self.message,
-            "code": self.code or REASONS.get(self.status, "Error").upper().replace(" ", "_"),
-            "source": self.source,
-            "path": request.path,
-            "method": request.method,
-            "timestamp": iso(now()),
-        }
+def envelope(error: ApiError, request: Asked) -> dict[str, Any]:
+    """Daytona's error body (PROTOCOL.md, "Errors")."""
+    reason = REASONS.get(error.status, "Error")
+    return {
+        "statusCode": error.status,
+        "error": reason,
+        "message": error.message,
+        "code": error.code or reason.upper().replace(" ", "_"),
+        "source": error.source,
+        "path": request.path,
+        "method": request.method,
+        "timestamp": iso(now()),
+    }
 
 
 def now() -> float:

@@ -201,8 +201,8 @@ def serve(state: Path, port: int) -> None:
     import skill_env
     from local_daytona import lifecycle
     from local_daytona import server as server_module
-    from local_daytona.engine.egress.outside import Outside, dial
-    from local_daytona.engine.egress.policy import Address
+    from local_daytona.egress.outside import Outside, dial
+    from local_daytona.egress.policy import Address
 
     real = Outside.of_this_host(os.environ, ())
 

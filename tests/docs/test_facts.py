@@ -165,9 +165,11 @@ def test_defaults_in_the_prose_are_the_codes() -> None:
 
 def test_bounds_of_the_local_engine_in_the_prose_are_the_codes() -> None:
     """reference/local.md states them."""
-    from local_daytona.control import snapshots, timers
-    from local_daytona.engine import limits
-    from local_daytona.toolbox import log, process
+    from local_daytona.api.sandboxes import timers
+    from local_daytona.api.snapshots import service as snapshots
+    from local_daytona.isolation import limits
+    from local_daytona.toolbox import process
+    from local_daytona.toolbox.sessions import log
 
     text = (ROOT / "reference" / "local.md").read_text()
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from tests.local_daytona.control.previewing import PORT, start_app
+from tests.local_daytona.api.previewing import PORT, start_app
 from tests.local_server import LocalServer, new_state_dir, running_server
 
 from . import tools

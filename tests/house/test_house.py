@@ -41,8 +41,8 @@ KIT_ORDER = tuple(
 )
 ENGINE_ORDER = tuple(
     """
-        wire protocol long_answers followed_log store engine lifecycle toolbox control app server commands
-        __main__
+        errors wire protocol http1 long_answers followed_log store isolation egress engine lifecycle
+        toolbox api app server commands __main__
     """.split()
 )
 ORDERS = {"sandbox_kit": KIT_ORDER, "local_daytona": ENGINE_ORDER}

@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from local_daytona.control.unsupported import REFUSALS
+from local_daytona.api.unsupported import REFUSALS
 from tests.local_server import LocalServer
 
 

@@ -1,1 +1,1 @@
-"""The toolbox: what a client does in one sandbox; HTTP on one side, engine calls on the other."""
+"""The toolbox: what a client does in one sandbox; HTTP on one side, its agent on the other."""

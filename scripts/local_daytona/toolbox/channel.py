@@ -9,7 +9,8 @@ from typing import Any
 
 from aiohttp import WSMsgType, hdrs, web
 
-from ..wire import DAEMON, ApiError
+from ..errors import ApiError
+from ..wire import DAEMON
 
 # How long a program waits for a client that takes nothing, before it runs on without that client.
 PATIENCE_S = 30.0

@@ -1,8 +1,8 @@
 """Charts in the output of code_run: taken out, and made to fit the SDK's models.
 
-engine/agent/charted.py prints them as lines, which are a stranger's like all output. A value that
-does not fit is turned into text or left out, so that no chart can make the client fail, which would
-lose the whole run (PROTOCOL.md, "Charts").
+isolation/agent/charted.py prints them as lines, which are a stranger's like all output. A value
+that does not fit is turned into text or left out, so that no chart can make the client fail, which
+would lose the whole run (PROTOCOL.md, "Charts").
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 import re
 from typing import Any
 
-from ..engine.command import AGENT_INSIDE
+from ..isolation.command import AGENT_INSIDE
 
 MARKER = "dtn_artifact_k39fd2:"  # the real daemon's
 LINE = re.compile(re.escape(MARKER) + r"([^\n]*)\n?")

@@ -18,8 +18,8 @@ from typing import Any
 
 from aiohttp import BodyPartReader, hdrs, web
 
-from ..engine.errors import FileProblem
-from ..wire import DAEMON, ApiError, Fields, answer, nothing
+from ..errors import ApiError, FileProblem
+from ..wire import DAEMON, Fields, answer, envelope, nothing
 from .toolbox import Toolbox, inside, problem, write_all
 
 Read = Callable[[int], Awaitable[bytes | bytearray]]
@@ -239,7 +239,7 @@ async def send_part(
 
 def part_error(error: ApiError, request: web.Request) -> dict[str, Any]:
     """Within a download an error has no `error`, as in Daytona's."""
-    return {key: value for key, value in error.envelope(request).items() if key != "error"}
+    return {key: value for key, value in envelope(error, request).items() if key != "error"}
 
 
 async def opened(toolbox: Toolbox, path: str) -> int:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from ..engine.agent_client import Running
-from ..engine.errors import FileProblem
-from ..engine.spawning import MERGED, spawn
-from ..engine.streams import feed, read_all
+from ..errors import ApiError, FileProblem
+from ..isolation.agent_client import Running
+from ..isolation.spawning import MERGED, spawn
+from ..isolation.streams import feed, read_all
 from ..long_answers import answer_long, decoded
-from ..wire import BAD_BODY, DAEMON, ApiError, Fields
+from ..wire import BAD_BODY, DAEMON, Fields
 from . import charts
 from .shell import shell
 from .toolbox import Toolbox, inside

@@ -9,12 +9,16 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import WSCloseCode, web
 
-from ..engine.rootfs import HOME
+from ..errors import ApiError
+from ..isolation.rootfs import HOME
 from ..long_answers import answer_long
-from ..wire import BAD_BODY, ApiError, Fields, answer, nothing
-from . import channel, files, git, interpreter, process, pty
+from ..wire import BAD_BODY, Fields, answer, nothing
+from . import channel, files, process
 from .channel import Channel
-from .sessions import ENTRYPOINT, Command, Session, logs_json, refuse_entrypoint
+from .git import routes as git
+from .interpreter import routes as interpreter
+from .pty import routes as pty
+from .sessions.service import ENTRYPOINT, Command, Session, logs_json, refuse_entrypoint
 from .toolbox import Toolbox, inside
 
 OpenToolbox = Callable[[str], contextlib.AbstractAsyncContextManager[Toolbox]]

@@ -10,13 +10,13 @@ import posixpath
 import re
 from collections.abc import AsyncIterator, Mapping
 
-from ..engine.box import Box
-from ..engine.errors import FileProblem, SandboxGone
-from ..engine.rootfs import HOME
-from ..wire import DAEMON, ApiError
-from .contexts import Contexts
-from .sessions import Sessions
-from .terminals import Terminals
+from ..errors import ApiError, FileProblem, SandboxGone
+from ..isolation.box import Box
+from ..isolation.rootfs import HOME
+from ..wire import DAEMON
+from .interpreter.service import Contexts
+from .pty.service import Terminals
+from .sessions.service import Sessions
 
 ENV_NAME, ANY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*"), re.compile(r"[^=\x00]+")
 

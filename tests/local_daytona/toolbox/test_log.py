@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from local_daytona.toolbox.log import LIMIT, STDERR, STDOUT, Log, split, with_one_marker
+from local_daytona.toolbox.sessions.log import LIMIT, STDERR, STDOUT, Log, split, with_one_marker
 
 
 def test_every_line_is_framed_by_its_stream(tmp_path: Path) -> None:

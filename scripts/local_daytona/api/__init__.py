@@ -1,0 +1,1 @@
+"""Daytona's control plane, prefix /api: sandboxes, snapshots, builds, volumes, previews, events."""

@@ -1,0 +1,1 @@
+"""Builds of sandboxes and snapshots from a Dockerfile, and their logs."""

@@ -1,0 +1,1 @@
+"""Previews: a port inside a sandbox at an address of this machine."""

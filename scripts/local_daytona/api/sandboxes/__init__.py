@@ -1,0 +1,1 @@
+"""Sandboxes: their records, what runs of them, their states and timers."""

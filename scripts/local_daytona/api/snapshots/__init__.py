@@ -1,0 +1,1 @@
+"""Snapshots: what sandboxes are made from."""

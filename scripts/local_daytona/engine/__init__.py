@@ -1,1 +1,0 @@
-"""The engine: isolation. Nothing above it knows of bubblewrap, nothing in it of Daytona's API."""

@@ -1,0 +1,1 @@
+"""Git in a sandbox, as the daemon's routes have it."""

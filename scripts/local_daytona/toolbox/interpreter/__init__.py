@@ -1,0 +1,1 @@
+"""Interpreter contexts: a Python that remembers, over a WebSocket."""

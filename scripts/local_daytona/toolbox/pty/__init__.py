@@ -1,0 +1,1 @@
+"""Terminals: a shell on a PTY, over a WebSocket."""

@@ -1,0 +1,1 @@
+"""Sessions: a long-lived shell, its commands and their logs."""

@@ -1,0 +1,1 @@
+"""The API of sandboxes, snapshots, volumes and previews: scripts/local_daytona/api."""

@@ -1,1 +1,0 @@
-"""The API of sandboxes, snapshots, volumes and previews: scripts/local_daytona/control."""

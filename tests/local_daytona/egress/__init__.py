@@ -1,0 +1,1 @@
+"""What a sandbox may reach of the network: scripts/local_daytona/egress."""

@@ -1,1 +1,0 @@
-"""What a sandbox may reach of the network: scripts/local_daytona/engine/egress."""
