@@ -24,7 +24,7 @@ JSON_LIMIT = 64 * 1024 * 1024
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Gate:
+class Authenticator:
     """Lets in who knows the key, uses this server's own address, and is no foreign web page."""
 
     def __init__(
@@ -65,7 +65,7 @@ def is_events(path: str) -> bool:
 
 
 def make_app(
-    *, gate: Gate, routes: Sequence[web.RouteDef], channel: events.Events
+    *, gate: Authenticator, routes: Sequence[web.RouteDef], channel: events.Events
 ) -> web.Application:
     """The application; every answer, errors included, is JSON and carries X-Daytona-Local."""
 

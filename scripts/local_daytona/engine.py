@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .egress.outside import Outside
 from .egress.policy import Rules
 from .egress.service import Egress
-from .egress.transparent import Catcher
+from .egress.transparent import TransparentEgress
+from .egress.upstream import Upstream
 from .errors import EngineUnavailable, FileProblem, SandboxGone
-from .isolation.box import Box
 from .isolation.cgroups import Groups, find_groups
 from .isolation.command import Host
 from .isolation.copying import Budget
@@ -32,7 +31,7 @@ from .isolation.installation import (
 )
 from .isolation.limits import Resources
 from .isolation.mounts import BIND_DESCRIPTOR, Mount
-from .isolation.orphans import Leftovers
+from .isolation.orphans import OrphanReaper
 from .isolation.reserve import Reserve
 from .isolation.rootfs import (
     SandboxFolders,
@@ -43,6 +42,7 @@ from .isolation.rootfs import (
     make_template,
     remove_tree,
 )
+from .isolation.running_sandbox import RunningSandbox
 from .isolation.spawning import spawn
 from .isolation.watchdog import Watchdog, measured, measured_inside
 
@@ -125,7 +125,7 @@ class Engine:
         self._watchdog = Watchdog(folders.state, memory=not limits_memory)
 
     @classmethod
-    async def open(cls, state: Path, outside: Outside | None = None) -> Engine:
+    async def open(cls, state: Path, upstream: Upstream | None = None) -> Engine:
         """Prepare the state folder and try a whole sandbox.
 
         Raises EngineUnavailable with the reason and the fix.
@@ -134,10 +134,10 @@ class Engine:
         owner = Owner.of_this_server()
         groups = await asyncio.to_thread(prepare, folders, owner)
         helper = Helper(owner)
-        catcher = Catcher(helper)
+        catcher = TransparentEgress(helper)
         host = await first_that_works(folders, owner, groups, helper, catcher)
         await asyncio.to_thread(folders.reserve.fill)
-        return cls(folders, host, Egress(outside or Outside(), catcher))
+        return cls(folders, host, Egress(upstream or Upstream(), catcher))
 
     def describe(self) -> dict[str, Any]:
         """The `engine` part of `status`."""
@@ -225,7 +225,7 @@ class Engine:
         resources: Resources,
         mounts: Sequence[Mount] = (),
         rules: Rules | None = None,
-    ) -> Box:
+    ) -> RunningSandbox:
         """Start a sandbox on its storage.
 
         Raises EngineUnavailable, or OSError for a volume that cannot be mounted.
@@ -233,18 +233,18 @@ class Engine:
         folders = self.folders.sandbox(sandbox_id)
         volumes = sorted({mount.volume for mount in mounts})
         stored, in_volumes = await asyncio.to_thread(measured, folders, volumes)
-        box = await Box.start(
+        sandbox = await RunningSandbox.start(
             self.host, folders, sandbox_id=sandbox_id, name=name, resources=resources, mounts=mounts
         )
         try:
             if stored is None:
-                stored = await asyncio.to_thread(measured_inside, box)
-            await self.egress.open(box, rules or Rules())
+                stored = await asyncio.to_thread(measured_inside, sandbox)
+            await self.egress.open(sandbox, rules or Rules())
         except BaseException:
-            await box.stop()
+            await sandbox.stop()
             raise
-        self._watchdog.watch(box, stored=stored, volumes=volumes, in_volumes=in_volumes)
-        return box
+        self._watchdog.watch(sandbox, stored=stored, volumes=volumes, in_volumes=in_volumes)
+        return sandbox
 
     def discard(self, sandbox_id: str) -> None:
         """Take a sandbox's storage and logs away at once; `empty_trash` frees the disk."""
@@ -337,9 +337,9 @@ def prepare(folders: StateFolders, owner: Owner) -> Groups | None:
     for path in folders.for_the_server:
         path.mkdir(exist_ok=True)
         path.chmod(0o700)
-    leftovers = Leftovers(folders.running)
+    leftovers = OrphanReaper(folders.running)
     leftovers.end_all()
-    leftovers.end_unborn(folders.sandboxes)
+    leftovers.reap_unstarted(folders.sandboxes)
     groups = find_groups(folders.state)
     if groups is not None:
         groups.clean()
@@ -352,7 +352,7 @@ async def first_that_works(
     owner: Owner,
     groups: Groups | None,
     helper: Helper,
-    catcher: Catcher,
+    catcher: TransparentEgress,
 ) -> Host:
     """Try every bubblewrap with all that is wanted, then with less.
 
@@ -387,7 +387,7 @@ async def first_that_works(
     raise complaints[0]
 
 
-async def trial(folders: StateFolders, host: Host, catcher: Catcher) -> None:
+async def trial(folders: StateFolders, host: Host, catcher: TransparentEgress) -> None:
     """Start a sandbox and run a program in it; raises EngineUnavailable.
 
     Also finds out whether its connections can be caught.
@@ -396,21 +396,23 @@ async def trial(folders: StateFolders, host: Host, catcher: Catcher) -> None:
     remove_tree(base)
     try:
         storage = make_folders(base, host.template, host.owner, overlay=host.overlay)
-        box = await Box.start(host, storage, sandbox_id="trial", name="trial", resources=TRIAL)
+        sandbox = await RunningSandbox.start(
+            host, storage, sandbox_id="trial", name="trial", resources=TRIAL
+        )
         try:
-            await run_nothing(box)
-            if caught := await catcher.catch(box):
+            await run_nothing(sandbox)
+            if caught := await catcher.catch(sandbox):
                 caught.close()
         finally:
-            await box.stop()
+            await sandbox.stop()
     finally:
         remove_tree(base)
 
 
-async def run_nothing(box: Box) -> None:
+async def run_nothing(sandbox: RunningSandbox) -> None:
     """Run `true`; raises EngineUnavailable when it does not end well."""
     try:
-        program = await spawn(box.agent, ["true"], environment=box.environment(), cwd="/")
+        program = await spawn(sandbox.agent, ["true"], environment=sandbox.environment(), cwd="/")
         code = await asyncio.wait_for(program.running.exited, 10)
     except (FileProblem, SandboxGone, asyncio.TimeoutError) as error:
         reason = f"a program did not run in a trial sandbox: {error}"

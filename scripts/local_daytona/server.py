@@ -17,24 +17,27 @@ from aiohttp import web
 
 from .api import configuration
 from .api.builds.logs import BuildLogs
+from .api.builds.routes import BuildLogRoutes
 from .api.builds.service import Builds
 from .api.events import Events
 from .api.file_links import FileLinks
-from .api.host_router import Door
+from .api.host_router import HostRouter
+from .api.previews.routes import PreviewRoutes
 from .api.previews.service import Previews
 from .api.sandboxes import timers
 from .api.sandboxes.network import NetworkRoutes
 from .api.sandboxes.register import Register
-from .api.sandboxes.routes import ControlRoutes
+from .api.sandboxes.routes import SandboxRoutes
 from .api.sandboxes.runtime import Runtime
 from .api.sandboxes.service import Sandboxes
 from .api.sandboxes.storage import Storage
 from .api.snapshots.routes import SnapshotRoutes
 from .api.snapshots.service import Snapshots
-from .api.volumes.service import VolumeRoutes, Volumes
-from .app import KEEP_ALIVE_S, Gate, make_app
-from .egress.outside import Outside
+from .api.volumes.routes import VolumeRoutes
+from .api.volumes.service import Volumes
+from .app import KEEP_ALIVE_S, Authenticator, make_app
 from .egress.policy import Network
+from .egress.upstream import Upstream
 from .engine import Engine
 from .isolation.sentry import Sentry
 from .lifecycle import ServerFile, new_key
@@ -148,19 +151,19 @@ class Server:
         assert api is not None  # the runner was set up
         loop = asyncio.get_running_loop()
         return await loop.create_server(
-            lambda: Door(self._previews, api), sock=self._listener, backlog=BACKLOG
+            lambda: HostRouter(self._previews, api), sock=self._listener, backlog=BACKLOG
         )
 
     def _app(self) -> web.Application:
         links = FileLinks(self._register)
         port = self._listener.getsockname()[1]
-        gate = Gate(
+        gate = Authenticator(
             port=port,
             api_key=self.file.api_key,
             on_request=self._note_request,
             is_signed=links.admits,
         )
-        control = ControlRoutes(
+        control = SandboxRoutes(
             self._register,
             self._sandboxes,
             self._snapshots,
@@ -181,7 +184,8 @@ class Server:
             *snapshots.routes(),
             *VolumeRoutes(self._volumes).routes(),
             *NetworkRoutes(self._register, self._sandboxes).routes(),
-            *self._previews.routes(),
+            *PreviewRoutes(self._register, self._previews).routes(),
+            *BuildLogRoutes(self._register, self._snapshots, self._build_logs).routes(),
             *links.routes(),
             configuration.route(url=self.file.url, version=self.file.version),
             *toolbox_routes(self._register.toolbox),
@@ -206,18 +210,20 @@ class Server:
             "version": self.file.version,
             "engine": self._engine.describe(),
             "images": list(self._snapshots.images),
-            "sandboxes": [self._register.as_list_item(entry.record) for entry in self._register],
+            "sandboxes": [
+                self._register.as_list_item(managed.record) for managed in self._register
+            ],
         }
 
 
-async def serve(settings: Settings, outside: Outside | None = None) -> None:
+async def serve(settings: Settings, upstream: Upstream | None = None) -> None:
     """Serve until told to end; `outside` replaces this host's own way out.
 
     Raises EngineUnavailable when sandboxes cannot be isolated here, OSError for a taken port.
     """
     raise_descriptor_limit()
-    outside = outside or Outside.of_this_host(os.environ, settings.allow_ranges)
-    engine = await Engine.open(settings.state, outside)
+    upstream = upstream or Upstream.of_this_host(os.environ, settings.allow_ranges)
+    engine = await Engine.open(settings.state, upstream)
     listener = socket.create_server(("127.0.0.1", settings.port), backlog=BACKLOG)
     store = Store(settings.state / "local.sqlite")
     sentry = Sentry()

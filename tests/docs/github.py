@@ -201,10 +201,10 @@ def serve(state: Path, port: int) -> None:
     import skill_env
     from local_daytona import lifecycle
     from local_daytona import server as server_module
-    from local_daytona.egress.outside import Outside, dial
     from local_daytona.egress.policy import Address
+    from local_daytona.egress.upstream import Upstream, dial
 
-    real = Outside.of_this_host(os.environ, ())
+    real = Upstream.of_this_host(os.environ, ())
 
     async def resolve(name: str) -> list[Address]:
         return [ipaddress.ip_address(ADDRESS)] if name == NAME else await real.resolve(name)

@@ -18,25 +18,25 @@ from local_daytona import engine as engine_module
 from local_daytona.engine import Engine
 from local_daytona.errors import EngineUnavailable
 from local_daytona.isolation import installation
-from local_daytona.isolation.box import Box
 from local_daytona.isolation.command import Host
 from local_daytona.isolation.host import Owner
 from local_daytona.isolation.installation import Bwrap, Python
 from local_daytona.isolation.limits import Resources
+from local_daytona.isolation.running_sandbox import RunningSandbox
 from local_daytona.isolation.streams import read_all
 from tests.local_server import SCRIPTS, wait_for_server
 
 SMALL = Resources(cpu=1, memory=1, disk=1)
 
 
-async def output_of(box: Box, command: str) -> str:
+async def output_of(sandbox: RunningSandbox, command: str) -> str:
     """What a shell command prints inside."""
     read_end, write_end = os.pipe()
     null = os.open(os.devnull, os.O_RDWR)
-    running = await box.agent.exec(
+    running = await sandbox.agent.exec(
         ["sh", "-c", command],
         stdio=(null, write_end, write_end),
-        environment=box.environment(),
+        environment=sandbox.environment(),
         cwd="/home/daytona",
     )
     os.close(write_end)
@@ -52,9 +52,9 @@ async def in_a_sandbox(engine: Engine, *commands: str) -> list[str]:
     try:
         seen = []
         for command in commands:
-            box = await engine.start("one", name="one", resources=SMALL)
-            seen.append(await output_of(box, command))
-            await box.stop()
+            sandbox = await engine.start("one", name="one", resources=SMALL)
+            seen.append(await output_of(sandbox, command))
+            await sandbox.stop()
         return seen
     finally:
         engine.discard("one")
@@ -66,14 +66,14 @@ def test_copied_storage_serves_where_overlays_do_not(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Inside docker, or with an old bubblewrap: slower to create, the same to use."""
-    real = Box.start
+    real = RunningSandbox.start
 
-    async def refuse_overlays(host: Host, *args: Any, **options: Any) -> Box:
+    async def refuse_overlays(host: Host, *args: Any, **options: Any) -> RunningSandbox:
         if host.overlay:
             raise EngineUnavailable("overlay: EINVAL", fix="none")
         return await real(host, *args, **options)
 
-    monkeypatch.setattr(Box, "start", refuse_overlays)
+    monkeypatch.setattr(RunningSandbox, "start", refuse_overlays)
 
     async def run() -> tuple[dict[str, str], list[str]]:
         engine = await Engine.open(state_dir)

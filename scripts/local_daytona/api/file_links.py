@@ -15,7 +15,7 @@ from aiohttp import web
 
 from ..errors import ApiError
 from ..wire import now, plain
-from .sandboxes.register import Entry, Register
+from .sandboxes.register import ManagedSandbox, Register
 
 SIGNED = {("GET", "/toolbox/{id}/files/download"), ("POST", "/toolbox/{id}/files/upload-v2")}
 FIELDS = ("path", "expires", "signature")
@@ -35,16 +35,16 @@ class FileLinks:
 
     async def show(self, request: web.Request) -> web.Response:
         """The key, made when it is first asked for."""
-        entry = self._register.find(request.match_info["id"])
-        return plain(entry.record.signing_key or await self._renew(entry))
+        managed = self._register.find(request.match_info["id"])
+        return plain(managed.record.signing_key or await self._renew(managed))
 
     async def rotate(self, request: web.Request) -> web.Response:
         """A new key: every link signed until now is dead."""
         return plain(await self._renew(self._register.find(request.match_info["id"])))
 
-    async def _renew(self, entry: Entry) -> str:
-        await self._register.change(entry, signing_key=secrets.token_urlsafe(32))
-        return str(entry.record.signing_key)
+    async def _renew(self, managed: ManagedSandbox) -> str:
+        await self._register.change(managed, signing_key=secrets.token_urlsafe(32))
+        return str(managed.record.signing_key)
 
     def admits(self, request: web.BaseRequest) -> bool:
         """Whether it is one of the two calls, for a path and a time that the sandbox's key signed.

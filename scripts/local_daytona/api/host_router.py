@@ -17,7 +17,7 @@ HOST_LINE = re.compile(rb"\nhost:[ \t]*([!-~]{1,255})[ \t]*(?=\r?\n)", re.IGNORE
 PATIENCE_S = 20.0  # the API's own server then says what it thinks of half a head
 
 
-class Door(asyncio.Protocol):
+class HostRouter(asyncio.Protocol):
     """Reads a first head, decides once, and hands the connection over with what it read.
 
     A later request cannot change sides.

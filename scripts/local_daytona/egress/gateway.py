@@ -18,9 +18,9 @@ from ..isolation.namespace import BACKLOG
 from ..isolation.streams import readable
 from . import messages, relay
 from .names import LARGEST_QUERY, Names, Question
-from .outside import Outside, Parent
 from .policy import Address, Rules, Target
-from .transparent import Caught
+from .transparent import TransparentListeners
+from .upstream import Upstream, UpstreamProxy
 
 log = logging.getLogger(__name__)
 MOST_CONNECTIONS = 256
@@ -45,17 +45,17 @@ Answer = Callable[[socket.socket], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Route:
-    """A decision: the target, its checked addresses, and the parent, if any.
+    """A decision: the target, its checked addresses, and the proxy, if any.
 
-    There are no addresses when only the parent can resolve the target.
+    There are no addresses when only the proxy can resolve the target.
     """
 
     target: Target
     addresses: tuple[Address, ...]
-    parent: Parent | None
+    proxy: UpstreamProxy | None
 
     def named(self, rules: Rules) -> str:
-        """What the parent is asked for: the name, by which proxies decide.
+        """What the proxy is asked for: the name, by which proxies decide.
 
         Under a CIDR list it is the address that was checked.
         """
@@ -68,17 +68,17 @@ class Gateway:
     def __init__(
         self,
         listener: socket.socket,
-        outside: Outside,
+        upstream: Upstream,
         rules: Rules,
         *,
         name: str,
-        caught: Caught | None = None,
+        caught: TransparentListeners | None = None,
     ) -> None:
         self._listener = listener
         self._caught = caught
         self._names = Names()
         self._may_listen = asyncio.Event()
-        self._outside = outside
+        self._upstream = upstream
         self._name = name
         self._connections: dict[asyncio.Task[None], Route | None] = {}
         self._lookups = asyncio.Semaphore(MOST_LOOKUPS)
@@ -202,8 +202,8 @@ class Gateway:
             if request.is_tunnel:
                 await self._tunnel(route, (incoming, client), server, CONNECTED)
                 return
-            absolute = route.named(self._rules) if route.parent else ""
-            more = route.parent.headers() if route.parent else []
+            absolute = route.named(self._rules) if route.proxy else ""
+            more = route.proxy.headers() if route.proxy else []
             head = request.head(absolute=absolute, more=more)
             await asyncio.get_running_loop().sock_sendall(server, head)
             await relay.exchange(incoming, client, server, body=request.body or 0)
@@ -216,7 +216,7 @@ class Gateway:
             await self._tunnel(route, (relay.Incoming(client), client), server, b"")
 
     async def _name_all(self, questions: socket.socket) -> None:
-        """Answer for names: with stand-ins, and nothing is asked outside."""
+        """Answer for names: with fake IPs, and nothing is asked outside."""
         while True:
             await readable(questions.fileno())
             with contextlib.suppress(OSError):  # none is left, or who asked is gone
@@ -253,19 +253,19 @@ class Gateway:
     async def _decide(self, target: Target, *, tunnel: bool) -> Route:
         """Where to connect to; raises Refused."""
         self._rules.refuse_name(target)
-        parent = self._outside.parents.for_target(target, tunnel=tunnel)
-        found = [target.address] if target.address else await self._look_up(target, parent)
-        route = Route(target, tuple(found), parent)
+        proxy = self._upstream.proxies.for_target(target, tunnel=tunnel)
+        found = [target.address] if target.address else await self._look_up(target, proxy)
+        route = Route(target, tuple(found), proxy)
         self._check(route)  # by the rules as they are after the lookup
-        return Route(target, tuple(self._rules.admitted(found)), parent)
+        return Route(target, tuple(self._rules.admitted(found)), proxy)
 
-    async def _look_up(self, target: Target, parent: Parent | None) -> list[Address]:
-        """Resolved once; no address for a name that only the parent resolves."""
+    async def _look_up(self, target: Target, proxy: UpstreamProxy | None) -> list[Address]:
+        """Resolved once; no address for a name that only the proxy resolves."""
         try:
-            found = await self._outside.addresses(target.host, self._lookups)
+            found = await self._upstream.addresses(target.host, self._lookups)
         except OSError:
             found = []
-        if not found and (parent is None or is_local_name(target.host)):
+        if not found and (proxy is None or is_local_name(target.host)):
             raise Refused(502, f"{target.host} does not resolve")
         return found
 
@@ -273,7 +273,7 @@ class Gateway:
         """Raises Refused (403); one forbidden address of a name is enough."""
         self._rules.refuse_name(route.target)
         for address in route.addresses:
-            word = self._outside.filter.denies(address)
+            word = self._upstream.filter.denies(address)
             if word is not None:
                 which = "" if address == route.target.address else f"{address} is a "
                 raise Refused(403, f"{route.target} refused: {which}{word} address")
@@ -282,11 +282,11 @@ class Gateway:
 
     async def _connect(self, route: Route) -> socket.socket:
         try:
-            if route.parent is not None:
-                return await self._outside.dial_parent(route.parent)
-            return await self._outside.dial_one(list(route.addresses), route.target.port)
+            if route.proxy is not None:
+                return await self._upstream.dial_proxy(route.proxy)
+            return await self._upstream.dial_one(list(route.addresses), route.target.port)
         except OSError as error:
-            where = f"the server's own proxy {route.parent}" if route.parent else str(route.target)
+            where = f"the server's own proxy {route.proxy}" if route.proxy else str(route.target)
             raise Refused(502, f"cannot reach {where}: {error.strerror or error}") from None
 
     async def _tunnel(
@@ -297,17 +297,17 @@ class Gateway:
         hello: bytes,
     ) -> None:
         answers = relay.Incoming(server)
-        if route.parent is not None:
-            await self._through(route.parent, route.named(self._rules), answers, server)
+        if route.proxy is not None:
+            await self._through(route.proxy, route.named(self._rules), answers, server)
         await asyncio.get_running_loop().sock_sendall(client[1], hello)
         await relay.tunnel(*client, answers, server)
 
     async def _through(
-        self, parent: Parent, named: str, answers: relay.Incoming, server: socket.socket
+        self, proxy: UpstreamProxy, named: str, answers: relay.Incoming, server: socket.socket
     ) -> None:
-        """Ask the parent for a tunnel; raises Refused with its status."""
+        """Ask the proxy for a tunnel; raises Refused with its status."""
         lines = [f"CONNECT {named} HTTP/1.1", f"Host: {named}"]
-        lines += [f"{name}: {value}" for name, value in parent.headers()]
+        lines += [f"{name}: {value}" for name, value in proxy.headers()]
         question = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
         await asyncio.get_running_loop().sock_sendall(server, question)
         reading = answers.until(b"\r\n\r\n", relay.LARGEST_HEAD)
@@ -318,7 +318,7 @@ class Gateway:
         match = PARENT_STATUS.match(head)
         if match is None or not match[1].startswith(b"2"):
             said = match[1].decode() if match else "nothing"
-            raise Refused(502, f"the server's own proxy {parent} answered {said} for {named}")
+            raise Refused(502, f"the server's own proxy {proxy} answered {said} for {named}")
 
 
 def was_reset(client: socket.socket) -> bool:
@@ -333,5 +333,5 @@ def was_reset(client: socket.socket) -> bool:
 
 
 def is_local_name(name: str) -> bool:
-    """Names of a local network, which a parent may know and no sandbox has business with."""
+    """Names of a local network, which a proxy may know and no sandbox has business with."""
     return "." not in name or name.endswith(LOCAL_SUFFIXES)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ..errors import Refused
 from .policy import Target
 
-STAND_INS = ipaddress.IPv4Network("198.18.0.0/15")  # benchmarking: no host of the world has one
+FAKE_IPS = ipaddress.IPv4Network("198.18.0.0/15")  # benchmarking: no host of the world has one
 # Of one sandbox, about 2 MB at the worst; the one that was not used for the longest time is
 # forgotten first.
 MOST_NAMES = 4096
@@ -30,7 +30,7 @@ LONGEST_LABEL = 63
 
 
 class Names:
-    """The stand-ins of one sandbox."""
+    """The fake IPs of one sandbox."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}  # in the order of their last use
@@ -41,13 +41,13 @@ class Names:
         """The address that stands for a name."""
         number = self._numbers.pop(name, None) or self._new(name)
         self._numbers[name] = number
-        return STAND_INS[number]
+        return FAKE_IPS[number]
 
     def _new(self, name: str) -> int:
         if len(self._numbers) >= MOST_NAMES:
             del self._names[self._numbers.pop(next(iter(self._numbers)))]
         while True:
-            self._last = self._last % (STAND_INS.num_addresses - 2) + 1
+            self._last = self._last % (FAKE_IPS.num_addresses - 2) + 1
             if self._last not in self._names:
                 self._names[self._last] = name
                 return self._last
@@ -55,12 +55,12 @@ class Names:
     def target(self, host: str, port: int) -> Target:
         """What a connection to an address is meant for.
 
-        Raises Refused (403) for a stand-in of nothing.
+        Raises Refused (403) for a fake IP of no name.
         """
         address = ipaddress.IPv4Address(host)
-        if address not in STAND_INS:
+        if address not in FAKE_IPS:
             return Target(host, port, address)
-        name = self._names.get(int(address) - int(STAND_INS.network_address))
+        name = self._names.get(int(address) - int(FAKE_IPS.network_address))
         if name is None:
             raise Refused(403, f"{host}:{port} refused: the address stands for no name")
         self.stand_in(name)

@@ -9,14 +9,14 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..isolation.box import Box
 from ..isolation.helper import Helper
+from ..isolation.running_sandbox import RunningSandbox
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Caught:
+class TransparentListeners:
     """The sockets of one sandbox, never blocking.
 
     What connects to `listeners` meant the address that it reached; what connects to `proxy` names
@@ -32,29 +32,31 @@ class Caught:
             each.close()
 
 
-class Catcher:
+class TransparentEgress:
     """Asks for the sockets of each sandbox; `problem` says why the last had none."""
 
     def __init__(self, helper: Helper) -> None:
         self._helper = helper
         self.problem: str | None = "not tried yet"
 
-    async def catch(self, box: Box) -> Caught | None:
+    async def catch(self, sandbox: RunningSandbox) -> TransparentListeners | None:
         """To be called before anything runs in it.
 
         None where this host refuses; then `problem` says why.
         """
         try:
-            caught = await asyncio.to_thread(self._catch, box)
+            caught = await asyncio.to_thread(self._catch, sandbox)
         except (OSError, subprocess.SubprocessError) as error:
-            if box.is_running:
+            if sandbox.is_running:
                 self.problem = str(getattr(error, "strerror", None) or error)
-                log.info("sandbox %s has no transparent egress: %s", box.sandbox_id, self.problem)
+                log.info(
+                    "sandbox %s has no transparent egress: %s", sandbox.sandbox_id, self.problem
+                )
             return None
         self.problem = None
         return caught
 
-    def _catch(self, box: Box) -> Caught:
-        with box.network() as network:
+    def _catch(self, sandbox: RunningSandbox) -> TransparentListeners:
+        with sandbox.network() as network:
             found = self._helper.catch(network)
-        return Caught(found[0], found[1:-1], found[-1])
+        return TransparentListeners(found[0], found[1:-1], found[-1])

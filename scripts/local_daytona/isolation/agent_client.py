@@ -36,7 +36,7 @@ Limits = Mapping[str, int]  # of each process, in the agent's words
 
 
 @dataclass
-class Running:
+class RunningProgram:
     """A process inside.
 
     `pid` is the sandbox's own number for it; `exited` holds its exit code, or minus the signal.
@@ -105,7 +105,7 @@ class AgentClient:
         stdio: tuple[int, ...],
         environment: Mapping[str, str],
         cwd: str,
-    ) -> Running:
+    ) -> RunningProgram:
         """Start a process with three or four descriptors, which stay the caller's to close.
 
         Raises FileProblem, SandboxGone.
@@ -121,7 +121,7 @@ class AgentClient:
                 cwd=cwd,
                 limits=self._limits(),
             )
-            return Running(key=key, pid=self._number_in(answer, "pid"), exited=exited)
+            return RunningProgram(key=key, pid=self._number_in(answer, "pid"), exited=exited)
         except BaseException:
             self._exits.pop(key, None)
             raise
@@ -162,7 +162,7 @@ class AgentClient:
         return key, exited
 
     async def kill(
-        self, running: Running, number: int = signal.SIGKILL, *, alone: bool = False
+        self, running: RunningProgram, number: int = signal.SIGKILL, *, alone: bool = False
     ) -> int:
         """Signal the process and, unless `alone`, all that it started, double-forked ones included.
 
@@ -202,7 +202,7 @@ class AgentClient:
 
     async def terminal(
         self, argv: Sequence[str], *, environment: Mapping[str, str], cwd: str
-    ) -> tuple[Running, int]:
+    ) -> tuple[RunningProgram, int]:
         """Start a process on a terminal of its own.
 
         The descriptor is the master's side: it never blocks, and the caller closes it.
@@ -223,7 +223,7 @@ class AgentClient:
             self._exits.pop(key, None)
             raise
         os.set_blocking(master, False)
-        return Running(key=key, pid=pid, exited=exited), master
+        return RunningProgram(key=key, pid=pid, exited=exited), master
 
     async def dial(self, host: str, port: int) -> socket.socket:
         """A socket that begins to connect to a port inside; raises FileProblem, SandboxGone."""

@@ -17,7 +17,7 @@ from .command import Host, bwrap_command
 from .control_socket import close_all
 from .limits import Resources
 from .mounts import Mount, open_source
-from .orphans import Leftovers, has_ended
+from .orphans import OrphanReaper, has_ended
 from .rootfs import SandboxFolders
 from .seccomp import program
 
@@ -82,15 +82,15 @@ class FirstProcess:
     def _confine_child(self, child: int) -> None:
         self._pidfd = os.pidfd_open(child)
         self.pid = child
-        self._leftovers.note(self._sandbox_id, child)
+        self._orphans.note(self._sandbox_id, child)
         if self._host.groups is not None:
             self._host.groups.enter(self._sandbox_id, child, self._resources)
         self._host.helper.limit(child, self._resources.of_the_first_process())
         self._host.owner.prefer_for_oom(child)
 
     @property
-    def _leftovers(self) -> Leftovers:
-        return Leftovers(self._folders.running)
+    def _orphans(self) -> OrphanReaper:
+        return OrphanReaper(self._folders.running)
 
     def _spawn_with(
         self,
@@ -163,7 +163,7 @@ class FirstProcess:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
-            self._leftovers.forget(self._sandbox_id)
+            self._orphans.forget(self._sandbox_id)
             if self._host.groups is not None:
                 self._host.groups.remove(self._sandbox_id)
 

@@ -35,7 +35,7 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Leftovers:
+class OrphanReaper:
     """One file a running sandbox, in a folder that only the server can reach."""
 
     folder: Path
@@ -56,7 +56,7 @@ class Leftovers:
                 end(Identity(int(pid), started, boot))
             path.unlink(missing_ok=True)
 
-    def end_unborn(self, sandboxes: Path) -> None:
+    def reap_unstarted(self, sandboxes: Path) -> None:
         """Kill bubblewraps that stopped halfway.
 
         Their server died before it knew their child, which then waits for ever.

@@ -9,8 +9,8 @@ import socket
 import subprocess
 
 from ..errors import FileProblem
-from .box import Box
 from .helper import PROXY
+from .running_sandbox import RunningSandbox
 from .streams import writable
 
 CONNECT_TIMEOUT_S = 5.0
@@ -18,7 +18,7 @@ CONNECT_TIMEOUT_S = 5.0
 FIRST_FREE_PORT = 1024
 
 
-async def connect(box: Box, port: int) -> socket.socket:
+async def connect(sandbox: RunningSandbox, port: int) -> socket.socket:
     """A socket connected to a loopback port inside, over IPv4 or else IPv6.
 
     Raises FileProblem when nothing listens there.
@@ -26,13 +26,13 @@ async def connect(box: Box, port: int) -> socket.socket:
     if port < FIRST_FREE_PORT or port == PROXY[1]:
         raise FileProblem(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
     try:
-        return await connect_to(box, "127.0.0.1", port)
+        return await connect_to(sandbox, "127.0.0.1", port)
     except FileProblem:
-        return await connect_to(box, "::1", port)
+        return await connect_to(sandbox, "::1", port)
 
 
-async def connect_to(box: Box, host: str, port: int) -> socket.socket:
-    found = await dial(box, host, port)
+async def connect_to(sandbox: RunningSandbox, host: str, port: int) -> socket.socket:
+    found = await dial(sandbox, host, port)
     try:
         await asyncio.wait_for(writable(found.fileno()), CONNECT_TIMEOUT_S)
         code = found.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -47,19 +47,19 @@ async def connect_to(box: Box, host: str, port: int) -> socket.socket:
     return found
 
 
-async def dial(box: Box, host: str, port: int) -> socket.socket:
+async def dial(sandbox: RunningSandbox, host: str, port: int) -> socket.socket:
     """From outside, so that nobody inside shares it; where this host refuses that, from inside.
 
     Raises FileProblem, SandboxGone.
     """
     try:
-        return await asyncio.to_thread(dial_from_outside, box, host, port)
+        return await asyncio.to_thread(dial_from_outside, sandbox, host, port)
     except ConnectionRefusedError as error:
         raise FileProblem(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED)) from error
     except (OSError, subprocess.SubprocessError):
-        return await box.agent.dial(host, port)
+        return await sandbox.agent.dial(host, port)
 
 
-def dial_from_outside(box: Box, host: str, port: int) -> socket.socket:
-    with box.network() as network:
-        return box.host.helper.connect(network, host, port)
+def dial_from_outside(sandbox: RunningSandbox, host: str, port: int) -> socket.socket:
+    with sandbox.network() as network:
+        return sandbox.host.helper.connect(network, host, port)

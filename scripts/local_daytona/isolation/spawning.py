@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .agent_client import AgentClient, Running
+from .agent_client import AgentClient, RunningProgram
 
 MERGED, APART = (0, 0), (0, 1)  # stdout and stderr, by the number of their pipe
 NULL = -1
@@ -20,7 +20,7 @@ class Spawned:
     `stdin` is NULL when it has none to write to.
     """
 
-    running: Running
+    running: RunningProgram
     stdin: int
     outputs: tuple[int, ...]
 

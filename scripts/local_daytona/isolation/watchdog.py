@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import Unmeasurable, Unreadable
-from .box import Box
 from .limits import (
     FEW_BYTES,
     FREE_DISK_FLOOR,
@@ -30,6 +29,7 @@ from .limits import (
     mebibytes,
 )
 from .rootfs import SandboxFolders
+from .running_sandbox import RunningSandbox
 from .usage import (
     SOCKET_BUFFERS,
     TOGETHER,
@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 MEMORY_EVERY_S = 0.5
 DISK_EVERY_S = 2.0
 DISK_SHARE = 20  # a tree that takes a second to measure is measured every 20 s at most
-Verdict = tuple[Box, str]  # a sandbox that must end, and why
+Verdict = tuple[RunningSandbox, str]  # a sandbox that must end, and why
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Watched:
     `files_before` of its number of `files`. `kernel` is what the kernel keeps for it.
     """
 
-    box: Box
+    sandbox: RunningSandbox
     disk_at_start: int
     volumes: Sequence[Path]
     stored: int
@@ -91,7 +91,7 @@ class Watched:
     @property
     def disk_allowed(self) -> int:
         """Its size, or a little more than it had at its start, so that files can be deleted."""
-        return max(self.box.resources.disk * GIB, self.disk_at_start + INSIDE_CLEANUP)
+        return max(self.sandbox.resources.disk * GIB, self.disk_at_start + INSIDE_CLEANUP)
 
 
 Look = Callable[[Sequence[Watched]], list[Verdict]]
@@ -108,13 +108,15 @@ class Watchdog:
         self._watched: set[Watched] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def watch(self, box: Box, *, stored: int, volumes: Sequence[Path], in_volumes: int) -> None:
+    def watch(
+        self, sandbox: RunningSandbox, *, stored: int, volumes: Sequence[Path], in_volumes: int
+    ) -> None:
         """Look after a sandbox until it ends.
 
         `stored` and `in_volumes` are what was measured before it started.
         """
         at_start = stored + in_volumes
-        self._watched.add(Watched(box, stored, volumes, at_start, at_start))
+        self._watched.add(Watched(sandbox, stored, volumes, at_start, at_start))
         if not self._tasks:
             rounds = [self._rounds(self._look_at_disk, DISK_EVERY_S)]
             if self._memory:
@@ -122,7 +124,7 @@ class Watchdog:
             self._tasks = {asyncio.create_task(each) for each in rounds}
 
     def _running(self) -> list[Watched]:
-        self._watched = {one for one in self._watched if one.box.is_running}
+        self._watched = {one for one in self._watched if one.sandbox.is_running}
         if not self._watched:
             self._tasks = set()  # the rounds end with the last sandbox, and begin with the next
         return list(self._watched)
@@ -133,9 +135,9 @@ class Watchdog:
             await asyncio.sleep(every_s)
             running = self._running()
             try:
-                for box, reason in await loop.run_in_executor(self._threads, look, running):
-                    log.warning("sandbox %s is ended: %s", box.sandbox_id, reason)
-                    box.end(reason)
+                for sandbox, reason in await loop.run_in_executor(self._threads, look, running):
+                    log.warning("sandbox %s is ended: %s", sandbox.sandbox_id, reason)
+                    sandbox.end(reason)
             except Exception:  # whatever it was: without the next look there would be no limits
                 log.exception("the watchdog could not look")
 
@@ -146,17 +148,20 @@ class Watchdog:
 def look_at_memory(watched: Sequence[Watched]) -> list[Verdict]:
     """Who must end for its memory."""
     processes = all_processes()
-    of_box = families(processes, [one.box.pid for one in watched])
+    of_sandbox = families(processes, [one.sandbox.pid for one in watched])
     for one in watched:
-        pids, small = of_box[one.box.pid], small_files(one.box.pid) + one.kernel
+        pids, small = of_sandbox[one.sandbox.pid], small_files(one.sandbox.pid) + one.kernel
         one.memory = sum(processes[pid].at_most for pid in pids) + one.held.memory + small
         if is_over_memory(one):  # shared pages were counted for each who shares them
             one.memory = memory_of(pids, processes, one.held.memory) + small
     over = [one for one in watched if is_over_memory(one)]
     if over:
-        return [(one.box, too_much("memory", one.memory, one.box.resources.memory)) for one in over]
+        return [
+            (one.sandbox, too_much("memory", one.memory, one.sandbox.resources.memory))
+            for one in over
+        ]
     if free_memory() < FREE_MEMORY_FLOOR:
-        return taker(watched, "memory", at_most)
+        return largest_consumer(watched, "memory", at_most)
     return []
 
 
@@ -166,24 +171,24 @@ def at_most(one: Watched) -> int:
 
 
 def is_over_memory(one: Watched) -> bool:
-    return one.memory > one.box.resources.memory * GIB
+    return one.memory > one.sandbox.resources.memory * GIB
 
 
 def look_at_disk(watched: Sequence[Watched], state: Path) -> list[Verdict]:
     """Who must end for its files; also counts nameless files, which the memory round cannot see."""
     processes = all_processes()
-    of_box = families(processes, [one.box.pid for one in watched])
+    of_sandbox = families(processes, [one.sandbox.pid for one in watched])
     few_files = free_files(state) < FREE_FILES_FLOOR
     verdicts, low = [], few_files or free_disk(state) < FREE_DISK_FLOOR
     for one in watched:
         is_due = low or time.monotonic() >= one.disk_due
-        reason = files_reason(one, of_box[one.box.pid], stored=is_due)
+        reason = files_reason(one, of_sandbox[one.sandbox.pid], stored=is_due)
         if reason is not None:
-            verdicts.append((one.box, reason))
+            verdicts.append((one.sandbox, reason))
     if few_files and not verdicts:
-        return taker(watched, "files", lambda one: one.files - one.files_before, FILES)
+        return largest_consumer(watched, "files", lambda one: one.files - one.files_before, FILES)
     if low and not verdicts:
-        return taker(watched, "disk", lambda one: one.stored - one.before)
+        return largest_consumer(watched, "disk", lambda one: one.stored - one.before)
     return verdicts or too_much_together(watched)
 
 
@@ -199,7 +204,7 @@ def too_much_together(watched: Sequence[Watched]) -> list[Verdict]:
         while together > most:
             largest = crowd.pop()
             together -= counts[largest]
-            verdicts.append((largest.box, crowd_reason(largest, kind)))
+            verdicts.append((largest.sandbox, crowd_reason(largest, kind)))
     return verdicts
 
 
@@ -232,28 +237,28 @@ def files_reason(one: Watched, pids: Sequence[int], *, stored: bool) -> str | No
 def disk_reason(one: Watched) -> str | None:
     """Raises Unmeasurable, OSError."""
     moment = time.monotonic()
-    tree = tree_of_box(one.box)
+    tree = tree_of_sandbox(one.sandbox)
     one.files_before, one.files = one.files or tree.entries, tree.entries
-    disk = tree.bytes + one.held.disk + stored_bytes(one.box.folders.logs)
+    disk = tree.bytes + one.held.disk + stored_bytes(one.sandbox.folders.logs)
     one.before, one.stored = one.stored, disk + volumes_size(one.volumes)
     took = time.monotonic() - moment
     one.disk_due = moment + took + max(DISK_EVERY_S, took * DISK_SHARE)
-    return too_much("disk", disk, one.box.resources.disk) if disk > one.disk_allowed else None
+    return too_much("disk", disk, one.sandbox.resources.disk) if disk > one.disk_allowed else None
 
 
-def tree_of_box(box: Box) -> Tree:
+def tree_of_sandbox(sandbox: RunningSandbox) -> Tree:
     """What code inside wrote, without what overlayfs needs beside it; raises Unmeasurable."""
-    parts = [part_of_box(box, part) for part in box.folders.parts if part.exists()]
+    parts = [part_of_sandbox(sandbox, part) for part in sandbox.folders.parts if part.exists()]
     return Tree(sum(part.bytes for part in parts), sum(part.entries for part in parts))
 
 
-def part_of_box(box: Box, part: Path) -> Tree:
+def part_of_sandbox(sandbox: RunningSandbox, part: Path) -> Tree:
     """Raises Unmeasurable, OSError."""
     try:
         return tree_of(part)
     except Unreadable as closed:
         try:
-            return box.measure(part)
+            return sandbox.measure(part)
         except OSError as error:
             said = f"{closed}: {error.strerror or error}"
             raise Unmeasurable(said) from None
@@ -264,7 +269,7 @@ def waiting(one: Watched) -> int:
     if one.held.sockets * SOCKET_BUFFERS < FEW_BYTES:
         return 0
     with contextlib.suppress(OSError):
-        return one.box.buffers()
+        return one.sandbox.buffers()
     return 0
 
 
@@ -283,10 +288,10 @@ def measured(folders: SandboxFolders, volumes: Sequence[Path]) -> tuple[int | No
     return sum(parts) + stored_bytes(folders.logs), in_volumes
 
 
-def measured_inside(box: Box) -> int:
+def measured_inside(sandbox: RunningSandbox) -> int:
     """The first number of `measured`, of a sandbox in which nothing runs yet."""
     try:
-        return tree_of_box(box).bytes + stored_bytes(box.folders.logs)
+        return tree_of_sandbox(sandbox).bytes + stored_bytes(sandbox.folders.logs)
     except (Unmeasurable, OSError):
         return 0
 
@@ -308,7 +313,7 @@ def too_much(what: str, used: int, size: int) -> str:
     return f"the sandbox used {mebibytes(used)} of {what}, its size is {size} GiB"
 
 
-def taker(
+def largest_consumer(
     watched: Sequence[Watched],
     what: str,
     amount: Callable[[Watched], int],
@@ -319,4 +324,4 @@ def taker(
     if most is None or amount(most) < unit.worth_ending:
         return []
     taken = unit.shown(amount(most))
-    return [(most.box, f"this machine ran out of {what}, and the sandbox had taken {taken}")]
+    return [(most.sandbox, f"this machine ran out of {what}, and the sandbox had taken {taken}")]

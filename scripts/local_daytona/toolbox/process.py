@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from ..errors import ApiError, FileProblem
-from ..isolation.agent_client import Running
+from ..isolation.agent_client import RunningProgram
 from ..isolation.spawning import MERGED, spawn
 from ..isolation.streams import feed, read_all
 from ..long_answers import answer_long, decoded
@@ -145,7 +145,7 @@ def shown(output: bytes) -> str:
     return f"{text}\n[local Daytona kept the first {OUTPUT_LIMIT >> 20} MiB of this output]\n"
 
 
-async def collect(toolbox: Toolbox, running: Running, out: int, *, timeout_s: int) -> Ended:
+async def collect(toolbox: Toolbox, running: RunningProgram, out: int, *, timeout_s: int) -> Ended:
     reader = asyncio.create_task(read_all(out, limit=OUTPUT_LIMIT + 1))
     # A program may close its output and run on: the timeout is for both.
     ending = asyncio.gather(reader, asyncio.shield(running.exited))
@@ -157,8 +157,8 @@ async def collect(toolbox: Toolbox, running: Running, out: int, *, timeout_s: in
         raise ApiError(408, message, code=reason, source=DAEMON) from None
     finally:
         reader.cancel()
-    if not toolbox.box.is_running:
-        reason = toolbox.box.ended_because or "the sandbox was stopped while the command ran"
+    if not toolbox.sandbox.is_running:
+        reason = toolbox.sandbox.ended_because or "the sandbox was stopped while the command ran"
         raise ApiError(410, reason, source=DAEMON)
     text = await asyncio.to_thread(shown, output)
     return Ended(code, text) if code >= 0 else Ended(COULD_NOT_START, text, signal=-code)

@@ -11,8 +11,8 @@ import re
 from collections.abc import AsyncIterator, Mapping
 
 from ..errors import ApiError, FileProblem, SandboxGone
-from ..isolation.box import Box
 from ..isolation.rootfs import HOME
+from ..isolation.running_sandbox import RunningSandbox
 from ..wire import DAEMON
 from .interpreter.service import Contexts
 from .pty.service import Terminals
@@ -22,15 +22,17 @@ ENV_NAME, ANY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*"), re.compile(r"[^=\x00
 
 
 class Toolbox:
-    """A box with what its processes start with, and the long-lived programs in it.
+    """A sandbox with what its processes start with, and the long-lived programs in it.
 
     `env` and `work_dir` are what they start with; sessions, terminals and interpreter contexts live
-    until the box ends.
+    until the sandbox ends.
     """
 
-    def __init__(self, box: Box, *, env: Mapping[str, str], work_dir: str = HOME) -> None:
-        self.box = box
-        self.agent = box.agent
+    def __init__(
+        self, sandbox: RunningSandbox, *, env: Mapping[str, str], work_dir: str = HOME
+    ) -> None:
+        self.sandbox = sandbox
+        self.agent = sandbox.agent
         self.work_dir = work_dir
         self.env = dict(env)
         self.sessions = Sessions(self)
@@ -48,7 +50,7 @@ class Toolbox:
         for name, value in more.items():
             if not names.fullmatch(name) or "\0" in value:
                 raise ApiError(400, f"invalid environment variable: {name!r}", source=DAEMON)
-        return self.box.environment(self.env, more)
+        return self.sandbox.environment(self.env, more)
 
     def absolute(self, path: str) -> str:
         """A path as the sandbox's programs see it: relative ones lie in the working directory.
@@ -76,7 +78,7 @@ class Toolbox:
     async def close(self) -> None:
         """End sessions, terminals, interpreters and every stream of this sandbox.
 
-        The processes end with the box.
+        The processes end with the sandbox.
         """
         self.closing.set()
         await asyncio.gather(self.sessions.close(), self.terminals.close(), self.contexts.close())

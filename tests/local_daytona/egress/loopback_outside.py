@@ -21,8 +21,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "scripts"))
 
 from local_daytona import lifecycle
-from local_daytona.egress.outside import Outside, dial
 from local_daytona.egress.policy import Address, parse_range
+from local_daytona.egress.upstream import Upstream, dial
 from local_daytona.isolation.helper import Helper
 from local_daytona.server import Settings, serve
 
@@ -52,13 +52,13 @@ def main(state: Path, answers: dict[str, list[list[str]]], ranges: list[str]) ->
         for name in ("catch", "connect"):
             setattr(Helper, name, not_here)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    outside = dataclasses.replace(
-        Outside.of_this_host(os.environ, tuple(map(parse_range, ranges))),
+    upstream = dataclasses.replace(
+        Upstream.of_this_host(os.environ, tuple(map(parse_range, ranges))),
         resolve=resolve,
         dial=dial_here,
     )
     with lifecycle.locked(state):
-        asyncio.run(serve(Settings(state, "test"), outside))
+        asyncio.run(serve(Settings(state, "test"), upstream))
 
 
 if __name__ == "__main__":

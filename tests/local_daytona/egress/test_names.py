@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from local_daytona.egress.names import MOST_NAMES, STAND_INS, Names, Question
+from local_daytona.egress.names import MOST_NAMES, FAKE_IPS, Names, Question
 from local_daytona.errors import Refused
 
 
@@ -23,7 +23,7 @@ def test_a_stand_in_means_its_name_again() -> None:
     first, second = names.stand_in("a.test"), names.stand_in("b.test")
 
     assert first != second
-    assert first in STAND_INS
+    assert first in FAKE_IPS
     assert names.stand_in("a.test") == first
     assert str(names.target(str(first), 443)) == "a.test:443"
     assert names.target(str(first), 443).address is None
@@ -54,13 +54,13 @@ def test_addresses_are_used_again_in_the_end() -> None:
     """More names than the range has addresses: each still has one of its own."""
     names = Names()
     names.stand_in("kept.test")
-    for number in range(STAND_INS.num_addresses + 10):
+    for number in range(FAKE_IPS.num_addresses + 10):
         latest = names.stand_in(f"n{number}")
         kept = names.stand_in("kept.test")
 
     assert latest != kept
     assert names.target(str(kept), 1).host == "kept.test"
-    assert names.target(str(latest), 1).host == f"n{STAND_INS.num_addresses + 9}"
+    assert names.target(str(latest), 1).host == f"n{FAKE_IPS.num_addresses + 9}"
 
 
 def test_an_answer_repeats_the_question_and_gives_the_address() -> None:

@@ -14,7 +14,6 @@ import pytest
 from local_daytona.commands import allow_range
 from local_daytona.egress import messages
 from local_daytona.egress.gateway import is_local_name
-from local_daytona.egress.outside import Parent, Parents
 from local_daytona.egress.policy import (
     Filter,
     Rules,
@@ -24,6 +23,7 @@ from local_daytona.egress.policy import (
     parse_domains,
     parse_range,
 )
+from local_daytona.egress.upstream import UpstreamProxies, UpstreamProxy
 from local_daytona.errors import Refused
 from local_daytona.isolation.certificates import CA_BUNDLE, add_certificates, has_certificates
 
@@ -218,7 +218,7 @@ def test_the_servers_own_proxy_is_read_as_everybody_does() -> None:
 
     The password shows in no text of it.
     """
-    parents = Parents.of(
+    parents = UpstreamProxies.of(
         {
             "https_proxy": "http://u:p%40ss@proxy:3128",
             "HTTPS_PROXY": "http://wrong:1",
@@ -230,13 +230,15 @@ def test_the_servers_own_proxy_is_read_as_everybody_does() -> None:
         parents.for_target(Target("a.test", 443), tunnel=value) for value in (True, False)
     )
 
-    assert tunnel == Parent("http", "proxy", 3128, "u:p@ss")
-    assert plain == Parent("http", "all", 8080)
+    assert tunnel == UpstreamProxy("http", "proxy", 3128, "u:p@ss")
+    assert plain == UpstreamProxy("http", "all", 8080)
     assert "p@ss" not in repr(parents) + str(parents)
     assert parents.for_target(Target("in.test", 443), tunnel=True) is None
     assert parents.for_target(Target("x.corp.test", 443), tunnel=True) is None
     with pytest.raises(Refused, match="only http:// proxies"):
-        Parents.of({"HTTPS_PROXY": "socks5://p:1"}).for_target(Target("a.test", 443), tunnel=True)
+        UpstreamProxies.of({"HTTPS_PROXY": "socks5://p:1"}).for_target(
+            Target("a.test", 443), tunnel=True
+        )
 
 
 def test_names_of_the_local_network_are_not_left_to_a_parent() -> None:

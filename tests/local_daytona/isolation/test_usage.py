@@ -68,9 +68,7 @@ def test_a_family_is_everything_below_its_root() -> None:
         (b"", False),
     ],
 )
-def test_only_bubblewraps_on_this_folder_are_taken_for_leftovers(
-    command: bytes, found: bool
-) -> None:
+def test_only_bubblewraps_on_this_folder_are_taken_for_orphans(command: bytes, found: bool) -> None:
     """The next server ends what it finds: nothing else may look like it."""
     assert is_bubblewrap_on(command, Path("/s/sandboxes")) is found
 

@@ -22,14 +22,14 @@ ONE, TWO = 2**22 + 1, 2**22 + 2
 
 def watched(pid: int, **seen: Any) -> Watched:
     """A sandbox of 1 GiB whose first process is `pid`."""
-    box: Any = SimpleNamespace(
+    sandbox: Any = SimpleNamespace(
         pid=pid,
         resources=Resources(1, 1, 1),
         sandbox_id=str(pid),
         is_running=True,
         buffers=lambda: 0,
     )
-    return Watched(box, **{"disk_at_start": 0, "volumes": (), "stored": 0, "before": 0, **seen})
+    return Watched(sandbox, **{"disk_at_start": 0, "volumes": (), "stored": 0, "before": 0, **seen})
 
 
 def test_memory_in_sockets_is_found_when_the_host_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +42,7 @@ def test_memory_in_sockets_is_found_when_the_host_runs_out(monkeypatch: pytest.M
 
     ((ended, reason),) = look_at_memory([neighbour, flooder])
 
-    assert ended is flooder.box
+    assert ended is flooder.sandbox
     assert "this machine ran out of memory" in reason
 
 
@@ -58,11 +58,11 @@ def test_who_fills_a_volume_is_found_when_the_disk_is_full(
     monkeypatch.setattr(watchdog, "all_processes", dict)  # the machine's own hold anything
     neighbour, filler = watched(ONE), watched(TWO, volumes=(volume,))
     for one in (neighbour, filler):
-        one.box.folders = SimpleNamespace(parts=(folder,), logs=folder)  # type: ignore[assignment]
+        one.sandbox.folders = SimpleNamespace(parts=(folder,), logs=folder)  # type: ignore[assignment]
 
     ((ended, _),) = look_at_disk([neighbour, filler], tmp_path)
 
-    assert ended is filler.box
+    assert ended is filler.sandbox
 
 
 def test_huge_pages_in_pipes_are_found_when_the_host_runs_out(
@@ -77,7 +77,7 @@ def test_huge_pages_in_pipes_are_found_when_the_host_runs_out(
 
     ((ended, reason),) = look_at_memory([neighbour, flooder])
 
-    assert (ended is flooder.box, "ran out of memory" in reason) == (True, True)
+    assert (ended is flooder.sandbox, "ran out of memory" in reason) == (True, True)
 
 
 def test_who_takes_the_last_inodes_is_found(
@@ -93,11 +93,11 @@ def test_who_takes_the_last_inodes_is_found(
             (folder / str(name)).touch()
     neighbour, filler = watched(ONE, files=5), watched(TWO, files=100)
     for one, folder in ((neighbour, few), (filler, many)):
-        one.box.folders = SimpleNamespace(parts=(folder,), logs=folder)  # type: ignore[assignment]
+        one.sandbox.folders = SimpleNamespace(parts=(folder,), logs=folder)  # type: ignore[assignment]
 
     ((ended, reason),) = look_at_disk([neighbour, filler], tmp_path)
 
-    assert ended is filler.box
+    assert ended is filler.sandbox
     assert reason.endswith("had taken 11,900 files")
 
 
@@ -115,7 +115,7 @@ def test_a_crowd_of_modest_sandboxes_is_bounded_too(
     ((ended, reason),) = look_at_disk(crowd, tmp_path)
     left = look_at_disk(crowd, tmp_path)
 
-    assert (ended is crowd[2].box, left) == (True, [])
+    assert (ended is crowd[2].sandbox, left) == (True, [])
     assert reason.endswith(f"and this one the most: {share + 3:,}")
 
 
@@ -136,7 +136,7 @@ def test_it_looks_while_all_other_threads_are_busy_and_after_a_failure(
         busy = asyncio.create_task(asyncio.to_thread(time.sleep, 1))
         await asyncio.sleep(0)
         dog = Watchdog(Path("/"), memory=False)
-        dog.watch(watched(ONE).box, stored=0, volumes=(), in_volumes=0)
+        dog.watch(watched(ONE).sandbox, stored=0, volumes=(), in_volumes=0)
         await asyncio.sleep(0.5)
         assert not busy.done()
         for task in dog._tasks:

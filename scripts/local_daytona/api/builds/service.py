@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from ...errors import ApiError, BuildProblem, FileProblem, SandboxGone
-from ...isolation.agent_client import Running
+from ...isolation.agent_client import RunningProgram
 from ...isolation.rootfs import HOME
 from ...isolation.spawning import MERGED, spawn
 from ...isolation.streams import chunks
@@ -18,7 +18,7 @@ from ...toolbox.toolbox import Toolbox
 from ...wire import Fields
 from ..errors import as_api_error
 from ..sandboxes.records import Record
-from ..sandboxes.register import Entry, Register
+from ..sandboxes.register import ManagedSandbox, Register
 from ..sandboxes.runtime import Runtime
 from ..sandboxes.service import Sandboxes, ended
 from ..sandboxes.storage import Storage
@@ -126,9 +126,9 @@ class Builds:
         """Begin to build a sandbox; its record in `pending_build`. Raises the 409 for its name."""
         record.state, record.dockerfile, record.snapshot = "pending_build", plan.dockerfile, ""
         record.entrypoint = None  # until it is built
-        entry = self._register.add(record)
-        build = functools.partial(self._build_sandbox, entry, plan)
-        entry.build = self._begin(record.id, build)
+        managed = self._register.add(record)
+        build = functools.partial(self._build_sandbox, managed, plan)
+        managed.build = self._begin(record.id, build)
         return record
 
     def snapshot(self, snapshot: Snapshot, plan: Plan) -> None:
@@ -152,29 +152,31 @@ class Builds:
         task = self._tasks[build_id] = asyncio.create_task(run())
         return task
 
-    async def _build_sandbox(self, entry: Entry, plan: Plan, output: BuildLog) -> None:
+    async def _build_sandbox(self, managed: ManagedSandbox, plan: Plan, output: BuildLog) -> None:
         try:
             async with self._turn:
-                await self._sandboxes.set_state(entry, "building_snapshot")
-                made = await self._carry_out(entry, plan, output)
-                entry.record.image_env, entry.record.work_dir = made.env, made.work_dir
-                entry.record.entrypoint = made.entrypoint
-                await self._sandboxes.run_built(entry)
+                await self._sandboxes.set_state(managed, "building_snapshot")
+                made = await self._carry_out(managed, plan, output)
+                managed.record.image_env, managed.record.work_dir = made.env, made.work_dir
+                managed.record.entrypoint = made.entrypoint
+                await self._sandboxes.run_built(managed)
         except BaseException as error:  # noqa: BLE001 (raised again when it is ours)
             reason = reason_of(error)
             await output.append(f"{reason}\n".encode())
-            await self._sandboxes.fail_build(entry, reason)
+            await self._sandboxes.fail_build(managed, reason)
             raise_if_ours(error)
 
     async def _build_snapshot(self, snapshot: Snapshot, plan: Plan, output: BuildLog) -> None:
         """In a sandbox that no list shows, whose storage then is the snapshot's."""
         size = snapshot.resources
-        entry = Entry(Record(snapshot.id, snapshot.name, "", size.cpu, size.memory, size.disk))
+        managed = ManagedSandbox(
+            Record(snapshot.id, snapshot.name, "", size.cpu, size.memory, size.disk)
+        )
         try:
             async with self._turn:
                 self._snapshots.change(snapshot, state="building")
-                made = await self._carry_out(entry, plan, output)
-            await self._runtime.halt(entry)
+                made = await self._carry_out(managed, plan, output)
+            await self._runtime.halt(managed)
             self._storage.become_snapshot(snapshot.id, snapshot.id)
             found = {"env": made.env, "work_dir": made.work_dir}
             entrypoint = snapshot.entrypoint or made.entrypoint
@@ -182,28 +184,30 @@ class Builds:
         except BaseException as error:  # noqa: BLE001 (raised again when it is ours)
             reason = reason_of(error)
             await output.append(f"{reason}\n".encode())
-            await self._runtime.halt(entry)
+            await self._runtime.halt(managed)
             self._storage.discard(snapshot.id)
             self._snapshots.change(snapshot, state="build_failed", error_reason=reason)
             raise_if_ours(error)
         finally:
             self._storage.empty_trash()
 
-    async def _carry_out(self, entry: Entry, plan: Plan, output: BuildLog) -> Environment:
+    async def _carry_out(
+        self, managed: ManagedSandbox, plan: Plan, output: BuildLog
+    ) -> Environment:
         """Make the storage, start it and do every step; raises BuildProblem for one that fails."""
         refuse_unsupported(plan.steps)
         # It may have been deleted while this build waited for its turn.
         base = self._snapshots.usable(plan.base.id)
         with self._snapshots.held(base):
-            await self._storage.make(entry.record, base)
-        entry.record.image_env = dict(base.env)
-        await self._runtime.boot(entry)
-        assert entry.toolbox is not None
+            await self._storage.make(managed.record, base)
+        managed.record.image_env = dict(base.env)
+        await self._runtime.boot(managed)
+        assert managed.toolbox is not None
         made = Environment(dict(base.env), {}, base.work_dir or HOME, base.entrypoint)
         await output.append(f"FROM {base.name}\n".encode())
         for step in plan.steps:
             await output.append(f"{step}\n".encode())
-            await self._step(entry.toolbox, step, made, output)
+            await self._step(managed.toolbox, step, made, output)
         return made
 
     async def _step(
@@ -261,7 +265,7 @@ class Builds:
             raise step.problem(f"exit code {code if code >= 0 else 128 - code}")
 
     async def _wait(
-        self, toolbox: Toolbox, running: Running, out: int, output: BuildLog
+        self, toolbox: Toolbox, running: RunningProgram, out: int, output: BuildLog
     ) -> int | None:
         """Its exit code, None when it took too long."""
         reader = asyncio.create_task(copied(out, output))

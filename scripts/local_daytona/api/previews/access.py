@@ -19,7 +19,7 @@ from urllib.parse import unquote, unquote_plus
 from ...errors import ApiError
 from ...http1 import Headers, Request, values
 from ...wire import now
-from ..sandboxes.register import Entry, Register
+from ..sandboxes.register import ManagedSandbox, Register
 
 QUERY = "DAYTONA_SANDBOX_AUTH_KEY"
 HEADER = "x-daytona-preview-token"
@@ -56,34 +56,34 @@ class Access:
         self._api_key = api_key
         self._tokens: dict[str, str] = {}
 
-    def token(self, entry: Entry) -> str:
+    def token(self, managed: ManagedSandbox) -> str:
         """The standard token, which opens every port."""
-        return self._tokens.setdefault(entry.record.id, secrets.token_hex(16))
+        return self._tokens.setdefault(managed.record.id, secrets.token_hex(16))
 
-    def forget_token(self, entry: Entry) -> None:
-        self._tokens.pop(entry.record.id, None)
+    def forget_token(self, managed: ManagedSandbox) -> None:
+        self._tokens.pop(managed.record.id, None)
 
-    async def sign(self, entry: Entry, port: int, seconds: int) -> str:
+    async def sign(self, managed: ManagedSandbox, port: int, seconds: int) -> str:
         """A new token for one port; raises the 400 when there are too many."""
-        links = entry.record.signed_previews
+        links = managed.record.signed_previews
         live = {key: link for key, link in links.items() if link["expires"] > now()}
         if len(live) >= SIGNED_LIMIT:
             message = f"This sandbox has {SIGNED_LIMIT} signed links already"
             raise ApiError(400, f"{message}; expire one, or wait until one ends")
         token = "".join(secrets.choice(SIGNED_LETTERS) for _ in range(SIGNED_LENGTH))
         link = {"port": port, "expires": now() + seconds}
-        await self._register.change(entry, signed_previews={**live, digest_of(token): link})
+        await self._register.change(managed, signed_previews={**live, digest_of(token): link})
         return token
 
-    async def revoke(self, entry: Entry, port: int, token: str) -> None:
+    async def revoke(self, managed: ManagedSandbox, port: int, token: str) -> None:
         """Of a token that this port does not have, nothing is to be revoked."""
-        if self._signed(entry, port, digest_of(token)) is not None:
-            links = dict(entry.record.signed_previews)
+        if self._signed(managed, port, digest_of(token)) is not None:
+            links = dict(managed.record.signed_previews)
             del links[digest_of(token)]
-            await self._register.change(entry, signed_previews=links)
+            await self._register.change(managed, signed_previews=links)
 
     def grant(
-        self, entry: Entry, port: int, request: Request, *, in_host: str | None
+        self, managed: ManagedSandbox, port: int, request: Request, *, in_host: str | None
     ) -> Grant | None:
         """What lets the request pass, in Daytona's order; None when nothing does.
 
@@ -91,35 +91,35 @@ class Access:
         """
         if any(same(key, self._api_key) for key in bearers(request)):
             return Grant("key")
-        if any(same(value, self.token(entry)) for value in values(request.headers, HEADER)):
-            return Grant("token", digest_of(self.token(entry)))
+        if any(same(value, self.token(managed)) for value in values(request.headers, HEADER)):
+            return Grant("token", digest_of(self.token(managed)))
         for value in query_tokens(request):
-            found = self._by_token(entry, port, value)
+            found = self._by_token(managed, port, value)
             if found is not None:
-                return dataclasses.replace(found, cookie=set_cookie(entry, port, value, found))
-        in_cookies = cookie_tokens(request, cookie_name(entry, port))
+                return dataclasses.replace(found, cookie=set_cookie(managed, port, value, found))
+        in_cookies = cookie_tokens(request, cookie_name(managed, port))
         for value in [*in_cookies, *([in_host] if in_host else [])]:
-            found = self._by_token(entry, port, value)
+            found = self._by_token(managed, port, value)
             if found is not None:
                 return found
-        return Grant("public") if is_public(entry, port) else None
+        return Grant("public") if is_public(managed, port) else None
 
-    def holds(self, entry: Entry, port: int, grant: Grant) -> bool:
+    def holds(self, managed: ManagedSandbox, port: int, grant: Grant) -> bool:
         """Whether a grant is still good."""
         if grant.kind == "token":
-            return same(grant.digest, digest_of(self.token(entry)))
+            return same(grant.digest, digest_of(self.token(managed)))
         if grant.kind == "signed":
-            return self._signed(entry, port, grant.digest) is not None
-        return grant.kind == "key" or is_public(entry, port)
+            return self._signed(managed, port, grant.digest) is not None
+        return grant.kind == "key" or is_public(managed, port)
 
-    def _by_token(self, entry: Entry, port: int, token: str) -> Grant | None:
-        if same(token, self.token(entry)):
+    def _by_token(self, managed: ManagedSandbox, port: int, token: str) -> Grant | None:
+        if same(token, self.token(managed)):
             return Grant("token", digest_of(token))
-        return self._signed(entry, port, digest_of(token))
+        return self._signed(managed, port, digest_of(token))
 
-    def _signed(self, entry: Entry, port: int, digest: str) -> Grant | None:
+    def _signed(self, managed: ManagedSandbox, port: int, digest: str) -> Grant | None:
         """Looked up by digest, so that the time it takes says nothing of the token."""
-        link = entry.record.signed_previews.get(digest)
+        link = managed.record.signed_previews.get(digest)
         if link is None or link["port"] != port or link["expires"] <= now():
             return None
         return Grant("signed", digest, link["expires"])
@@ -133,18 +133,18 @@ def digest_of(token: str) -> str:
     return hashlib.sha256(token.encode(errors="replace")).hexdigest()
 
 
-def is_public(entry: Entry, port: int) -> bool:
-    return entry.record.public and port not in NEVER_PUBLIC
+def is_public(managed: ManagedSandbox, port: int) -> bool:
+    return managed.record.public and port not in NEVER_PUBLIC
 
 
-def cookie_name(entry: Entry, port: int) -> str:
+def cookie_name(managed: ManagedSandbox, port: int) -> str:
     """With the port: ports of an address share its cookies, and must not replace each other's."""
-    return f"{COOKIE}{entry.record.id}-{port}"
+    return f"{COOKIE}{managed.record.id}-{port}"
 
 
-def set_cookie(entry: Entry, port: int, token: str, grant: Grant) -> str:
+def set_cookie(managed: ManagedSandbox, port: int, token: str, grant: Grant) -> str:
     ends = "" if grant.expires is None else f"; Max-Age={max(1, round(grant.expires - now()))}"
-    return f"{cookie_name(entry, port)}={token}; Path=/; HttpOnly; SameSite=Lax{ends}"
+    return f"{cookie_name(managed, port)}={token}; Path=/; HttpOnly; SameSite=Lax{ends}"
 
 
 def bearers(request: Request) -> Iterator[str]:

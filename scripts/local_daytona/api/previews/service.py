@@ -1,4 +1,4 @@
-"""Previews: links to ports of a sandbox, the listeners behind them, which connection may stay open.
+"""Previews: the listeners behind their links, and which connection may stay open.
 
 Each sandbox has a loopback address of its own, because a browser keeps cookies and storage by
 address and ignores ports.
@@ -19,22 +19,19 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from aiohttp import web
-
 from ... import http1
 from ...errors import ApiError, BadHead, FileProblem, SandboxGone
 from ...http1 import HEAD_LIMIT, Headers, Request
 from ...isolation import ports
-from ...isolation.box import Box
-from ...wire import LOCAL_HEADER, Fields, answer, envelope, integer, now
-from ..sandboxes.register import Entry, Register
+from ...isolation.running_sandbox import RunningSandbox
+from ...wire import LOCAL_HEADER, envelope, now
+from ..sandboxes.register import ManagedSandbox, Register
 from . import access
 from .access import Access, Grant
 from .relay import CHUNK, CLOSE, Relay, Stream
 
 log = logging.getLogger(__name__)
 LOCAL: Headers = ((LOCAL_HEADER, "1"),)
-LARGEST_PORT = 65535
 FIRST_ORDINARY_PORT = 1024
 # Browsers refuse to open these (fetch standard, "port blocking"); the others of its list are below
 # FIRST_ORDINARY_PORT.
@@ -47,7 +44,6 @@ BLOCKED_BY_BROWSERS = {
 }
 PORT_LIMIT = 64  # listeners of one sandbox
 CONNECTION_LIMIT = 256  # of one sandbox, all its ports together
-DEFAULT_EXPIRY_S, LONGEST_EXPIRY_S = 60, 24 * 3600
 HEAD_TIMEOUT_S = 60.0  # browsers open connections ahead of need
 CONNECT_TIMEOUT_S = 15.0
 # An answer given before the whole request was read would otherwise be lost to a reset.
@@ -85,92 +81,43 @@ class Previews:
 
     def __init__(self, register: Register, *, api_key: str, port: int) -> None:
         self._register = register
-        self._access = Access(register, api_key=api_key)
+        self.access = Access(register, api_key=api_key)
         self._main_port = port
         self._listeners: dict[tuple[str, int], asyncio.Server] = {}
         self._connections: dict[str, set[Connection]] = {}
 
-    def routes(self) -> list[web.RouteDef]:
-        one = "/api/sandbox/{id}"
-        signed = one + "/ports/{port}/signed-preview-url"
-        return [
-            web.get(one + "/ports/{port}/preview-url", self.link),
-            web.get(signed, self.signed_link),
-            web.post(signed + "/{token}/expire", self.expire),
-            web.post(one + "/public/{public}", self.set_public),
-        ]
-
-    async def link(self, request: web.Request) -> web.Response:
-        """The plain address, with the token that opens it."""
-        entry, port = self._asked(request)
-        url = f"http://{await self._listen(entry, port)}"
-        token = self._access.token(entry)
-        return answer({"sandboxId": entry.record.id, "url": url, "token": token})
-
-    async def signed_link(self, request: web.Request) -> web.Response:
-        """An address that opens by itself, until it expires or is revoked."""
-        entry, port = self._asked(request)
-        seconds = Fields.of_query(request).integer(
-            "expiresInSeconds", DEFAULT_EXPIRY_S, least=1, most=LONGEST_EXPIRY_S
-        )
-        token = await self._access.sign(entry, port, seconds)
-        url = f"http://{await self._listen(entry, port)}/?{access.QUERY}={token}"
-        return answer({"sandboxId": entry.record.id, "port": port, "token": token, "url": url})
-
-    async def expire(self, request: web.Request) -> web.Response:
-        """Revoked when it answers, for open connections too."""
-        entry, port = self._asked(request)
-        await self._access.revoke(entry, port, request.match_info["token"])
-        self._end_unwelcome(entry)
-        return web.Response()
-
-    async def set_public(self, request: web.Request) -> web.Response:
-        public = Fields({"isPublic": request.match_info["public"]}).boolean("isPublic")
-        entry = self._register.find(request.match_info["id"])
-        record = await self._register.change(entry, public=public)
-        self._end_unwelcome(entry)
-        return answer(self._register.as_json(record))
-
-    def _asked(self, request: web.Request) -> tuple[Entry, int]:
-        port = integer(request.match_info["port"], "port")
-        if not 0 < port <= LARGEST_PORT:
-            raise ApiError(400, f"port must be from 1 to {LARGEST_PORT}")
-        return self._register.find(request.match_info["id"]), port
-
-    # Listeners
-
-    async def open_listeners(self, entry: Entry) -> None:
+    async def open_listeners(self, managed: ManagedSandbox) -> None:
         """A sandbox runs: the links it has work again, and the standard token is a new one."""
-        self._access.forget_token(entry)
-        for port in map(int, list(entry.record.preview_ports)):
+        self.access.forget_token(managed)
+        for port in map(int, list(managed.record.preview_ports)):
             try:
-                await self._listen(entry, port)
+                await self.listen(managed, port)
             except Exception:  # no preview is worth a sandbox that does not start
-                log.exception("previews of sandbox %s, port %d", entry.record.id, port)
+                log.exception("previews of sandbox %s, port %d", managed.record.id, port)
 
-    async def close_all(self, entry: Entry) -> None:
+    async def close_all(self, managed: ManagedSandbox) -> None:
         """A sandbox ends: nothing listens for it and no connection is left."""
-        for key in [key for key in self._listeners if key[0] == entry.record.id]:
+        for key in [key for key in self._listeners if key[0] == managed.record.id]:
             self._listeners.pop(key).close()
-        tasks = [connection.task for connection in self._connections.get(entry.record.id, ())]
+        tasks = [connection.task for connection in self._connections.get(managed.record.id, ())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _listen(self, entry: Entry, port: int) -> str:
+    async def listen(self, managed: ManagedSandbox, port: int) -> str:
         """`address:port` where the port's preview is, or will be once the sandbox runs.
 
         Raises the 400 or 503.
         """
-        key = (entry.record.id, port)
+        key = (managed.record.id, port)
         if key in self._listeners:
-            return host_of(entry, port)
-        opened = await self._bind(entry, port)
-        host = host_of(entry, port)
-        if entry.toolbox is None:
+            return host_of(managed, port)
+        opened = await self._bind(managed, port)
+        host = host_of(managed, port)
+        if managed.toolbox is None:
             opened.close()
             return host
-        place = Place(entry.record.id, port, host)
+        place = Place(managed.record.id, port, host)
         serve = functools.partial(self._connected, place)
         listener = await asyncio.start_server(
             serve, sock=opened, limit=HEAD_LIMIT, start_serving=False
@@ -180,12 +127,12 @@ class Previews:
         await listener.start_serving()
         return host
 
-    async def _bind(self, entry: Entry, port: int) -> socket.socket:
+    async def _bind(self, managed: ManagedSandbox, port: int) -> socket.socket:
         """A listening socket on the port itself or another one, which is on disk when this returns.
 
         Does not give up control.
         """
-        record = entry.record
+        record = managed.record
         if str(port) not in record.preview_ports and len(record.preview_ports) >= PORT_LIMIT:
             raise ApiError(400, f"This sandbox has previews of {PORT_LIMIT} ports already")
         address = record.preview_address or self._new_address()
@@ -193,7 +140,7 @@ class Previews:
         ports = {**record.preview_ports, str(port): opened.getsockname()[1]}
         try:
             if (address, ports) != (record.preview_address, record.preview_ports):
-                await self._register.change(entry, preview_address=address, preview_ports=ports)
+                await self._register.change(managed, preview_address=address, preview_ports=ports)
         except BaseException:
             opened.close()
             raise
@@ -204,14 +151,12 @@ class Previews:
 
         By chance, so that nobody meets the cookies of one long gone.
         """
-        taken = {entry.record.preview_address for entry in self._register}
+        taken = {managed.record.preview_address for managed in self._register}
         first, many = int(ipaddress.IPv4Address("127.1.0.0")), 254 << 16
         while True:
             address = ipaddress.IPv4Address(first + secrets.randbelow(many))
             if str(address) not in taken and 0 < int(address) % 256 < 255:
                 return str(address)
-
-    # Connections
 
     def is_host(self, host: str) -> bool:
         """Whether this Host of the main port means a preview: `{port}-{id or token}.localhost`."""
@@ -227,12 +172,12 @@ class Previews:
         port, name = int(found[1]), found[2]
         key = access.digest_of(name)
         place = Place("", port, found[0])
-        for entry in self._register:
-            if entry.record.id == name:
+        for managed in self._register:
+            if managed.record.id == name:
                 place = Place(name, port, found[0])
                 break
-            if key in entry.record.signed_previews:
-                place = Place(entry.record.id, port, found[0], name)
+            if key in managed.record.signed_previews:
+                place = Place(managed.record.id, port, found[0], name)
                 break
         await self._connected(place, reader, writer)
 
@@ -290,8 +235,8 @@ class Previews:
             raise ApiError(403, "this Host is not served: DNS rebinding is refused")
         if not place.sandbox_id:
             raise ApiError(404, UNKNOWN_HOST)
-        entry = self._register.find(place.sandbox_id)
-        grant = self._access.grant(entry, place.port, request, in_host=place.token)
+        managed = self._register.find(place.sandbox_id)
+        grant = self.access.grant(managed, place.port, request, in_host=place.token)
         if grant is None:
             raise ApiError(401, NEEDS_TOKEN)
         connection.grant = grant
@@ -299,13 +244,13 @@ class Previews:
             await client.send(redirect(place, request, grant.cookie))
             return
         async with self._register.toolbox(place.sandbox_id) as toolbox:
-            await relay(client, request, place, toolbox.box, grant)
+            await relay(client, request, place, toolbox.sandbox, grant)
 
-    def _end_unwelcome(self, entry: Entry) -> None:
+    def end_unwelcome(self, managed: ManagedSandbox) -> None:
         """End the connections whose grant is gone."""
-        for connection in list(self._connections.get(entry.record.id, ())):
+        for connection in list(self._connections.get(managed.record.id, ())):
             grant = connection.grant
-            if grant is not None and not self._access.holds(entry, connection.place.port, grant):
+            if grant is not None and not self.access.holds(managed, connection.place.port, grant):
                 connection.task.cancel()
 
 
@@ -317,12 +262,14 @@ async def first_lines(reader: asyncio.StreamReader) -> list[str]:
         raise ApiError(408, "no request came in time") from None
 
 
-async def relay(client: Stream, request: Request, place: Place, box: Box, grant: Grant) -> None:
+async def relay(
+    client: Stream, request: Request, place: Place, running: RunningSandbox, grant: Grant
+) -> None:
     """Carry one exchange.
 
     Raises ApiError while an answer is still owed, ConnectionError afterwards.
     """
-    inside = await connect(box, place.port)
+    inside = await connect(running, place.port)
     cookie: Headers = (("Set-Cookie", grant.cookie),) if grant.cookie else ()
     exchange = Relay(access.for_inside(request), client, inside, more=(*cookie, *LOCAL))
     try:
@@ -337,10 +284,10 @@ async def relay(client: Stream, request: Request, place: Place, box: Box, grant:
         leave(inside.writer)
 
 
-async def connect(box: Box, port: int) -> Stream:
+async def connect(running: RunningSandbox, port: int) -> Stream:
     """A connection to a port inside; raises the 400 or 502."""
     try:
-        found = await asyncio.wait_for(ports.connect(box, port), CONNECT_TIMEOUT_S)
+        found = await asyncio.wait_for(ports.connect(running, port), CONNECT_TIMEOUT_S)
     except (FileProblem, asyncio.TimeoutError) as error:
         reason = error.strerror if isinstance(error, FileProblem) else "it does not answer"
         message = f"nothing serves port {port} inside the sandbox: {reason}"
@@ -401,8 +348,8 @@ def first_free(address: str, wanted: list[int]) -> socket.socket:
     raise AssertionError("port 0 was tried")
 
 
-def host_of(entry: Entry, port: int) -> str:
-    return f"{entry.record.preview_address}:{entry.record.preview_ports[str(port)]}"
+def host_of(managed: ManagedSandbox, port: int) -> str:
+    return f"{managed.record.preview_address}:{managed.record.preview_ports[str(port)]}"
 
 
 def is_navigation(request: Request) -> bool:

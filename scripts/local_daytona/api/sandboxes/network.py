@@ -28,8 +28,8 @@ class NetworkRoutes:
     async def change(self, request: web.Request) -> web.Response:
         """In force when it answers, for open connections too."""
         fields = await Fields.of_body(request)
-        entry = self._register.find(request.match_info["id"])
-        record = await self._sandboxes.set_network(entry, **at_runtime(fields))
+        managed = self._register.find(request.match_info["id"])
+        record = await self._sandboxes.set_network(managed, **at_runtime(fields))
         return answer(self._register.as_json(record))
 
 

@@ -23,7 +23,7 @@ from ..volumes.service import Volumes
 from . import network
 from .listing import matches, numbered_page, one_page
 from .records import DEFAULT_AUTO_ARCHIVE_MIN, DEFAULT_AUTO_STOP_MIN, NO_AUTO_DELETE, TARGET, Record
-from .register import Entry, Register
+from .register import ManagedSandbox, Register
 from .service import Sandboxes
 
 ENV_NAME = re.compile(r"[^=\x00]+")
@@ -48,7 +48,7 @@ CLOUD_ONLY = {
 }
 
 
-class ControlRoutes:
+class SandboxRoutes:
     """Handlers over sandboxes, and what a create may name: snapshots, builds, volumes."""
 
     def __init__(
@@ -134,7 +134,7 @@ class ControlRoutes:
 
     def _wanted(self, request: web.Request) -> builtins.list[Record]:
         minute = self._register.minute
-        records = [entry.record for entry in self._register]
+        records = [managed.record for managed in self._register]
         matches(
             Record("", "", "", 1, 1, 1), request, minute=minute
         )  # for its 400: there may be none
@@ -150,9 +150,9 @@ class ControlRoutes:
         return self._shown(await self._sandboxes.stop(self._find(request)))
 
     async def set_labels(self, request: web.Request) -> web.Response:
-        entry = self._find(request)
+        managed = self._find(request)
         labels = checked_labels((await Fields.of_body(request)).scalars("labels"))
-        await self._register.change(entry, labels=labels)
+        await self._register.change(managed, labels=labels)
         return answer({"labels": labels})
 
     def set_interval(
@@ -183,16 +183,16 @@ class ControlRoutes:
         return self._shown(await self._sandboxes.archive(self._find(request)))
 
     async def resize(self, request: web.Request) -> web.Response:
-        fields, entry = await Fields.of_body(request), self._find(request)
+        fields, managed = await Fields.of_body(request), self._find(request)
         if not any(fields.has(name) for name in SIZES):
             raise ApiError(400, f"At least one of {', '.join(SIZES)} must be given")
-        size = requested_size(fields, entry.record.resources)
-        return self._shown(await self._sandboxes.resize(entry, size))
+        size = requested_size(fields, managed.record.resources)
+        return self._shown(await self._sandboxes.resize(managed, size))
 
     async def recover(self, request: web.Request) -> web.Response:
         return self._shown(await self._sandboxes.recover_from_error(self._find(request)))
 
-    def _find(self, request: web.Request) -> Entry:
+    def _find(self, request: web.Request) -> ManagedSandbox:
         return self._register.find(request.match_info["id"])
 
 
@@ -241,7 +241,7 @@ def refuse_cloud_only(fields: Fields) -> None:
         one_user = "a sandbox of local Daytona has one user, daytona"
         raise ApiError(501, f"{one_user}; leave os_user out, or use the cloud")
     if fields.has("buildInfo") and fields.any("snapshot"):
-        raise ApiError(400, "Cannot specify a snapshot when using a build info entry")
+        raise ApiError(400, "Cannot specify a snapshot when using a build info managed")
     if any(fields.has(name) for name in SIZES) and not fields.has("buildInfo"):
         message = "Cannot specify Sandbox resources when using a snapshot"
         raise ApiError(400, f"{message}; the sizes are {', '.join(SEEDED)}")

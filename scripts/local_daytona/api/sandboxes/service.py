@@ -11,14 +11,14 @@ from typing import Any
 
 from ...egress.policy import Rules
 from ...errors import ApiError
-from ...isolation.box import Box
 from ...isolation.limits import Resources
+from ...isolation.running_sandbox import RunningSandbox
 from ...wire import now
 from ..errors import as_api_error
 from ..events import Events
 from ..snapshots.service import Snapshot
 from .records import Record
-from .register import Entry, Register
+from .register import ManagedSandbox, Register
 from .runtime import Runtime
 from .storage import Storage
 
@@ -60,17 +60,17 @@ class Sandboxes:
     async def recover(self) -> None:
         """After a start: what ran is stopped with its files, what was ephemeral or due is gone."""
         self._register.load()
-        for entry in self._register:
-            record = entry.record
+        for managed in self._register:
+            record = managed.record
             expires = record.expires_at(self._register.minute)
             unfinished = record.state in ("creating", "destroying")
             if record.ephemeral or unfinished or (expires is not None and expires <= now()):
-                await self._remove(entry)
+                await self._remove(managed)
             elif record.state in BUILDING:
-                await self.fail_build(entry, "local Daytona ended while it was built")
+                await self.fail_build(managed, "local Daytona ended while it was built")
             elif record.state not in AT_REST:
                 record.stopped_at = now()
-                await self.set_state(entry, "stopped")
+                await self.set_state(managed, "stopped")
         self._storage.discard_orphans(self._register.ids())
         self._storage.empty_trash()
 
@@ -79,118 +79,118 @@ class Sandboxes:
 
         Raises the 409 for a taken name, the 503 when the engine cannot, the 507 of a full disk.
         """
-        entry = self._register.add(record)
+        managed = self._register.add(record)
         try:
             await self._storage.make(record, base)
-            await self._run_first(entry)
+            await self._run_first(managed)
         except BaseException as error:
-            await self._remove(entry)
+            await self._remove(managed)
             raise as_api_error(error) from error
         await self._events.created(self._register.as_json(record))
         return record
 
-    async def start(self, entry: Entry) -> Record:
+    async def start(self, managed: ManagedSandbox) -> Record:
         """A started sandbox stays as it is; raises the 400 or 409 when it cannot be started now."""
-        if entry.record.state == "started":
-            return entry.record
-        self._refuse_transition(entry)
-        if entry.record.state not in ("stopped", "archived"):
-            raise ApiError(400, f"Sandbox is not in valid state: {entry.record.state}")
-        before = entry.record.state
-        await self.set_state(entry, "starting")
+        if managed.record.state == "started":
+            return managed.record
+        self._refuse_transition(managed)
+        if managed.record.state not in ("stopped", "archived"):
+            raise ApiError(400, f"Sandbox is not in valid state: {managed.record.state}")
+        before = managed.record.state
+        await self.set_state(managed, "starting")
         try:
-            await self._run(entry)
+            await self._run(managed)
         except BaseException as error:
-            await self._runtime.halt(entry)
-            entry.record.state = before
-            await self.set_state(entry, before)
+            await self._runtime.halt(managed)
+            managed.record.state = before
+            await self.set_state(managed, before)
             raise as_api_error(error) from error
-        return entry.record
+        return managed.record
 
-    async def recover_from_error(self, entry: Entry) -> Record:
+    async def recover_from_error(self, managed: ManagedSandbox) -> Record:
         """Start what ended in `error`; raises the 400 for anything else."""
-        state = entry.record.state
-        if not entry.record.recoverable:
+        state = managed.record.state
+        if not managed.record.recoverable:
             raise ApiError(400, f"Sandbox is not in a recoverable error state: {state}")
-        entry.record.state = "stopped"
-        return await self.start(entry)
+        managed.record.state = "stopped"
+        return await self.start(managed)
 
-    async def _run(self, entry: Entry) -> None:
-        await self._boot(entry)
-        await self._begin(entry)
+    async def _run(self, managed: ManagedSandbox) -> None:
+        await self._boot(managed)
+        await self._begin(managed)
 
-    async def _run_first(self, entry: Entry) -> None:
-        await self._boot(entry)
-        await self._runtime.link_volumes(entry)
-        await self._begin(entry)
+    async def _run_first(self, managed: ManagedSandbox) -> None:
+        await self._boot(managed)
+        await self._runtime.link_volumes(managed)
+        await self._begin(managed)
 
-    async def _boot(self, entry: Entry) -> None:
-        box = await self._runtime.boot(entry)
-        entry.watcher = asyncio.create_task(self._watch(entry, box))
+    async def _boot(self, managed: ManagedSandbox) -> None:
+        running = await self._runtime.boot(managed)
+        managed.watcher = asyncio.create_task(self._watch(managed, running))
 
-    async def _begin(self, entry: Entry) -> None:
-        if entry.record.entrypoint and entry.toolbox is not None:
-            await entry.toolbox.sessions.run_entrypoint(entry.record.entrypoint)
-        await self.set_state(entry, "started")
+    async def _begin(self, managed: ManagedSandbox) -> None:
+        if managed.record.entrypoint and managed.toolbox is not None:
+            await managed.toolbox.sessions.run_entrypoint(managed.record.entrypoint)
+        await self.set_state(managed, "started")
 
-    async def _watch(self, entry: Entry, box: Box) -> None:
+    async def _watch(self, managed: ManagedSandbox, running: RunningSandbox) -> None:
         """Stop a sandbox whose agent ended by itself, as a container whose pid 1 ended.
 
         One that the server ended for what it used ends in `error`.
         """
-        await box.closed.wait()
-        if entry.box is not box or entry.record.state != "started":
+        await running.closed.wait()
+        if managed.running is not running or managed.record.state != "started":
             return
-        entry.record.error_reason = box.ended_because or "the sandbox ended by itself"
-        log.warning("sandbox %s is over: %s", entry.record.id, entry.record.error_reason)
-        if box.ended_because is None:
-            await self.stop(entry)
+        managed.record.error_reason = running.ended_because or "the sandbox ended by itself"
+        log.warning("sandbox %s is over: %s", managed.record.id, managed.record.error_reason)
+        if running.ended_because is None:
+            await self.stop(managed)
         else:
-            await self._fail(entry)
+            await self._fail(managed)
 
-    async def _fail(self, entry: Entry) -> None:
+    async def _fail(self, managed: ManagedSandbox) -> None:
         """End what used too much in `error`; its files stay, and `recover` starts it again.
 
         An ephemeral one is deleted a minute later (timers), so that its client can ask why.
         """
-        await self.set_state(entry, "stopping")
-        await self._runtime.halt(entry)
-        entry.record.stopped_at = now()
-        await self.set_state(entry, "error")
+        await self.set_state(managed, "stopping")
+        await self._runtime.halt(managed)
+        managed.record.stopped_at = now()
+        await self.set_state(managed, "error")
 
-    async def stop(self, entry: Entry) -> Record:
+    async def stop(self, managed: ManagedSandbox) -> Record:
         """End every process, keep files; delete an ephemeral sandbox. Raises the 400 or 409."""
-        self._refuse_transition(entry)
-        if entry.record.state != "started":
-            raise ApiError(400, f"Sandbox is not in a stoppable state: {entry.record.state}")
-        if entry.record.ephemeral:
-            return await self.delete(entry)
-        await self.set_state(entry, "stopping")
-        await self._runtime.halt(entry)
-        entry.record.stopped_at = now()
-        await self.set_state(entry, "stopped")
-        return entry.record
+        self._refuse_transition(managed)
+        if managed.record.state != "started":
+            raise ApiError(400, f"Sandbox is not in a stoppable state: {managed.record.state}")
+        if managed.record.ephemeral:
+            return await self.delete(managed)
+        await self.set_state(managed, "stopping")
+        await self._runtime.halt(managed)
+        managed.record.stopped_at = now()
+        await self.set_state(managed, "stopped")
+        return managed.record
 
-    async def archive(self, entry: Entry) -> Record:
+    async def archive(self, managed: ManagedSandbox) -> Record:
         """Put a stopped sandbox in Daytona's cheaper state, from which it starts again.
 
         Here its files stay where they are.
         """
-        self._refuse_transition(entry)
-        state = entry.record.state
-        if state != "stopped" or entry.record.ephemeral:
+        self._refuse_transition(managed)
+        state = managed.record.state
+        if state != "stopped" or managed.record.ephemeral:
             message = f"Sandbox is not stopped, or ephemeral, and cannot be archived: {state}"
             raise ApiError(400, message)
-        await self.set_state(entry, "archived")
-        return entry.record
+        await self.set_state(managed, "archived")
+        return managed.record
 
-    async def resize(self, entry: Entry, size: Resources) -> Record:
+    async def resize(self, managed: ManagedSandbox, size: Resources) -> Record:
         """More of everything while it is stopped, more cpu and memory while it runs.
 
         Raises the 400 for what Daytona refuses.
         """
-        self._refuse_transition(entry)
-        record, old = entry.record, entry.record.resources
+        self._refuse_transition(managed)
+        record, old = managed.record, managed.record.resources
         if record.state not in ("started", "stopped"):
             raise ApiError(400, f"Sandbox is not in valid state: {record.state}")
         if size == old:
@@ -203,65 +203,65 @@ class Sandboxes:
             raise ApiError(400, message)
         record.cpu, record.memory, record.disk = size.cpu, size.memory, size.disk
         self._register.save(record)
-        if entry.box is not None:
-            await entry.box.resize(size)
+        if managed.running is not None:
+            await managed.running.resize(size)
         return record
 
-    async def save_as(self, entry: Entry, snapshot: Snapshot) -> None:
+    async def save_as(self, managed: ManagedSandbox, snapshot: Snapshot) -> None:
         """Copy a sandbox's files to the new `snapshot`, also while it runs.
 
         Raises the 400, 409, 503 or 507.
         """
-        self._refuse_transition(entry)
-        old = entry.record.state
+        self._refuse_transition(managed)
+        old = managed.record.state
         if old not in ("started", "stopped"):
             message = f"Sandbox must be started or stopped to make a snapshot of it: {old}"
             raise ApiError(400, message)
-        await self.set_state(entry, "snapshotting")
-        entry.copying = asyncio.create_task(self._storage.save(entry.record, snapshot))
+        await self.set_state(managed, "snapshotting")
+        managed.copying = asyncio.create_task(self._storage.save(managed.record, snapshot))
         try:
-            await asyncio.wait({entry.copying})
-            entry.copying.result()
+            await asyncio.wait({managed.copying})
+            managed.copying.result()
         except BaseException as error:
             raise as_api_error(error) from error
         finally:
-            entry.copying = None
-            await self._return_to(entry, old)
+            managed.copying = None
+            await self._return_to(managed, old)
 
-    async def _return_to(self, entry: Entry, state: str) -> None:
+    async def _return_to(self, managed: ManagedSandbox, state: str) -> None:
         """Set the state before; a sandbox that ended meanwhile, by whatever, is stopped."""
-        if state == "started" and (entry.box is None or entry.box.closed.is_set()):
-            await self._runtime.halt(entry)
-            entry.record.stopped_at = now()
+        if state == "started" and (managed.running is None or managed.running.closed.is_set()):
+            await self._runtime.halt(managed)
+            managed.record.stopped_at = now()
             state = "stopped"
-        entry.record.last_activity_at = now()
-        await self.set_state(entry, state)
+        managed.record.last_activity_at = now()
+        await self.set_state(managed, state)
 
-    async def run_built(self, entry: Entry) -> None:
+    async def run_built(self, managed: ManagedSandbox) -> None:
         """Start what was built; raises EngineUnavailable, OSError or the 400 for a volume."""
-        await self._runtime.halt(entry)
-        await self._run_first(entry)
+        await self._runtime.halt(managed)
+        await self._run_first(managed)
 
-    async def fail_build(self, entry: Entry, reason: str) -> None:
+    async def fail_build(self, managed: ManagedSandbox, reason: str) -> None:
         """The build's end that is no sandbox: its record stays and says why."""
-        await self._runtime.halt(entry)
-        self._storage.discard(entry.record.id)
+        await self._runtime.halt(managed)
+        self._storage.discard(managed.record.id)
         self._storage.empty_trash()
-        entry.record.error_reason = reason
-        await self.set_state(entry, "build_failed")
+        managed.record.error_reason = reason
+        await self.set_state(managed, "build_failed")
 
-    async def delete(self, entry: Entry) -> Record:
+    async def delete(self, managed: ManagedSandbox) -> Record:
         """Every process ends, sockets close, files go; raises the 409 during another change."""
-        await ended(entry.build)
-        self._refuse_transition(entry)
-        await self.set_state(entry, "destroying")
-        await self._remove(entry)
-        return entry.record
+        await ended(managed.build)
+        self._refuse_transition(managed)
+        await self.set_state(managed, "destroying")
+        await self._remove(managed)
+        return managed.record
 
-    async def _remove(self, entry: Entry) -> None:
-        record = entry.record
+    async def _remove(self, managed: ManagedSandbox) -> None:
+        record = managed.record
         try:
-            await self._runtime.halt(entry)
+            await self._runtime.halt(managed)
         except Exception:
             log.exception("ending sandbox %s", record.id)
         self._storage.discard(record.id)
@@ -284,17 +284,17 @@ class Sandboxes:
             record.state = "error"  # not in transition, so that it can be deleted again
             self._register.forget(record)
 
-    def _refuse_transition(self, entry: Entry) -> None:
-        if entry.record.state in IN_TRANSITION:
+    def _refuse_transition(self, managed: ManagedSandbox) -> None:
+        if managed.record.state in IN_TRANSITION:
             raise ApiError(409, "Sandbox state change in progress")
 
-    async def set_network(self, entry: Entry, **values: Any) -> Record:
+    async def set_network(self, managed: ManagedSandbox, **values: Any) -> Record:
         """New network settings, in force when this returns.
 
         Raises the 409 while the sandbox starts or ends.
         """
-        self._refuse_transition(entry)
-        record = entry.record
+        self._refuse_transition(managed)
+        record = managed.record
         for name, value in values.items():
             setattr(record, name, value)
         # First: a full disk must not leave a network open.
@@ -302,13 +302,13 @@ class Sandboxes:
         self._register.save(record)
         return record
 
-    async def set_state(self, entry: Entry, state: str) -> None:
+    async def set_state(self, managed: ManagedSandbox, state: str) -> None:
         """Store the state and tell clients.
 
         Raises the 507 of a full disk, and then it is in its old state; only what ends a sandbox
         goes on, and makes room.
         """
-        record = entry.record
+        record = managed.record
         old, record.state = record.state, state
         try:
             self._register.save(record)
@@ -323,15 +323,17 @@ class Sandboxes:
 
     async def close(self) -> None:
         """At the server's end: delete ephemeral sandboxes, stop the others with their files."""
-        for entry in self._register:
-            await ended(entry.build)
-            await ended(entry.copying)
-        for entry in self._register:
-            if entry.record.state == "snapshotting":  # whoever asked for it is answered after this
-                entry.record.state = "started" if entry.box is not None else "stopped"
+        for managed in self._register:
+            await ended(managed.build)
+            await ended(managed.copying)
+        for managed in self._register:
+            if (
+                managed.record.state == "snapshotting"
+            ):  # whoever asked for it is answered after this
+                managed.record.state = "started" if managed.running is not None else "stopped"
             with contextlib.suppress(ApiError):
-                if entry.record.state == "started":
-                    await self.stop(entry)
+                if managed.record.state == "started":
+                    await self.stop(managed)
         await self._storage.close()
 
 

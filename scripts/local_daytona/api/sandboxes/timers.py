@@ -10,7 +10,7 @@ from collections.abc import Callable
 from ...errors import ApiError
 from ...wire import now
 from .records import Record
-from .register import Entry, Register
+from .register import ManagedSandbox, Register
 from .service import AT_REST, Sandboxes
 
 log = logging.getLogger(__name__)
@@ -30,46 +30,46 @@ async def run(
     idle_since = now()
     while True:
         await asyncio.sleep(register.minute / TICKS_PER_MINUTE)
-        for entry in register:
+        for managed in register:
             try:
-                await enforce(sandboxes, entry, minute=register.minute)
+                await enforce(sandboxes, managed, minute=register.minute)
             except Exception:
-                log.exception("timer of sandbox %s", entry.record.id)
-        if any(is_needed(entry.record) for entry in register):
+                log.exception("timer of sandbox %s", managed.record.id)
+        if any(is_needed(managed.record) for managed in register):
             idle_since = now()
         if now() - max(idle_since, last_request()) > IDLE_MINUTES * register.minute:
             exit_server()
             return
 
 
-async def enforce(sandboxes: Sandboxes, entry: Entry, *, minute: float) -> None:
+async def enforce(sandboxes: Sandboxes, managed: ManagedSandbox, *, minute: float) -> None:
     """Do what is due for one sandbox.
 
     During another change (409) it is left for the next tick.
     """
-    record, moment = entry.record, now()
+    record, moment = managed.record, now()
     expires = record.expires_at(minute)
     with contextlib.suppress(ApiError):
         if expires is not None and moment >= expires:
             log.info("sandbox %s reached its ttl", record.id)
-            await sandboxes.delete(entry)
-        elif is_idle(entry, moment, minute):
+            await sandboxes.delete(managed)
+        elif is_idle(managed, moment, minute):
             log.info("sandbox %s was idle", record.id)
-            await sandboxes.stop(entry)
+            await sandboxes.stop(managed)
         elif is_left_stopped(record, moment, minute):
-            await sandboxes.delete(entry)
+            await sandboxes.delete(managed)
         elif is_to_be_archived(record, moment, minute):
-            await sandboxes.archive(entry)
+            await sandboxes.archive(managed)
 
 
-def is_idle(entry: Entry, moment: float, minute: float) -> bool:
+def is_idle(managed: ManagedSandbox, moment: float, minute: float) -> bool:
     """Started, no toolbox request under way, and none for the auto-stop interval.
 
     Background processes do not count.
     """
-    record = entry.record
+    record = managed.record
     interval = record.auto_stop_interval * minute
-    may_stop = record.state == "started" and interval > 0 and not entry.in_flight
+    may_stop = record.state == "started" and interval > 0 and not managed.in_flight
     return may_stop and moment - record.last_activity_at >= interval
 
 

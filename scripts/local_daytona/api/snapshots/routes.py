@@ -1,4 +1,4 @@
-"""HTTP of snapshots and of builds' logs (PROTOCOL.md, "Snapshots" and "Builds and their logs")."""
+"""HTTP of snapshots (PROTOCOL.md, "Snapshots")."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from ..sandboxes.storage import Storage
 from .service import Snapshot, Snapshots, requested_size, snapshot_json
 
 PAGE_SIZE, LARGEST_PAGE = 100, 200
-PLAIN_TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 SORT_KEYS: dict[str, Callable[[Snapshot], Any]] = {
     "name": lambda snapshot: snapshot.name,
     "state": lambda snapshot: snapshot.state,
@@ -55,11 +54,7 @@ class SnapshotRoutes:
             web.delete(one, self.delete),
             web.post(one + "/activate", self.activate),
             web.post(one + "/deactivate", self.deactivate),
-            web.get(one + "/build-logs-url", self.snapshot_logs_url),
-            web.get(one + "/build-logs", self.snapshot_logs),
             web.post(sandbox + "/snapshot", self.save_sandbox),
-            web.get(sandbox + "/build-logs-url", self.sandbox_logs_url),
-            web.get(sandbox + "/build-logs", self.sandbox_logs),
         ]
 
     async def list(self, request: web.Request) -> web.Response:
@@ -137,8 +132,8 @@ class SnapshotRoutes:
         fields = await Fields.of_body(request)
         if fields.boolean("includeMemory"):
             raise ApiError(400, "Container Sandboxes do not support memory snapshots")
-        entry = self._register.find(request.match_info["id"])
-        record = entry.record
+        managed = self._register.find(request.match_info["id"])
+        record = managed.record
         snapshot = Snapshot(
             str(uuid.uuid4()),
             fields.text("name"),
@@ -153,42 +148,13 @@ class SnapshotRoutes:
         )
         self._snapshots.add(snapshot)
         try:
-            await self._sandboxes.save_as(entry, snapshot)
+            await self._sandboxes.save_as(managed, snapshot)
             self._snapshots.change(snapshot, state="active")
         except BaseException:
             self._snapshots.remove(snapshot)
             self._storage.empty_trash()
             raise
         return answer(self._register.as_json(record))
-
-    async def sandbox_logs_url(self, request: web.Request) -> web.Response:
-        record = self._register.find(request.match_info["id"]).record
-        return self._url(request, f"/api/sandbox/{record.id}/build-logs", record.id)
-
-    async def snapshot_logs_url(self, request: web.Request) -> web.Response:
-        snapshot = self._find(request)
-        return self._url(request, f"/api/snapshots/{snapshot.id}/build-logs", snapshot.id)
-
-    def _url(self, request: web.Request, path: str, build_id: str) -> web.Response:
-        """Without a query: the SDK appends its own. Raises the 404 where there is no log."""
-        self._logs.check(build_id)
-        return answer({"url": f"http://{request.host}{path}"})
-
-    async def sandbox_logs(self, request: web.Request) -> web.StreamResponse:
-        return await self._stream(request, self._register.find(request.match_info["id"]).record.id)
-
-    async def snapshot_logs(self, request: web.Request) -> web.StreamResponse:
-        return await self._stream(request, self._find(request).id)
-
-    async def _stream(self, request: web.Request, build_id: str) -> web.StreamResponse:
-        """Plain text in chunks, until the build ends when it is followed."""
-        output = self._logs.output(build_id, follow=Fields.of_query(request).boolean("follow"))
-        response = web.StreamResponse(headers=PLAIN_TEXT)
-        await response.prepare(request)
-        async for chunk in output:
-            await response.write(chunk)
-        await response.write_eof()
-        return response
 
     def _find(self, request: web.Request) -> Snapshot:
         return self._snapshots.find(request.match_info["id"])

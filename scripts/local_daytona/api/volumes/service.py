@@ -1,4 +1,4 @@
-"""Volumes: folders that sandboxes share and that outlive them; records, mounts and routes."""
+"""Volumes: folders that sandboxes share and that outlive them, and those that a create asks for."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiohttp import web
-
 from ...engine import Engine
 from ...errors import ApiError
 from ...isolation.mounts import checked_subpath, place_of
 from ...store import Store
-from ...wire import Fields, answer, iso, now
+from ...wire import Fields, iso, now
 from ..names import checked_name
 from ..sandboxes.records import ORGANIZATION
 from ..sandboxes.register import Register
@@ -135,43 +133,3 @@ def refuse_nested(paths: list[str]) -> None:
         for other in paths[:place] + paths[place + 1 :]:
             if f"{path}/".startswith(f"{other}/"):
                 raise ApiError(400, f"mountPath {path} lies in another volume's")
-
-
-class VolumeRoutes:
-    """HTTP of the volumes."""
-
-    def __init__(self, volumes: Volumes) -> None:
-        self._volumes = volumes
-
-    def routes(self) -> list[web.RouteDef]:
-        return [
-            web.get("/api/volumes", self.list),
-            web.post("/api/volumes", self.create),
-            web.get("/api/volumes/by-name/{name}", self.by_name),
-            web.get("/api/volumes/{id}", self.get),
-            web.delete("/api/volumes/{id}", self.delete),
-        ]
-
-    async def list(self, _request: web.Request) -> web.Response:
-        return answer([volume.as_json() for volume in self._volumes])
-
-    async def create(self, request: web.Request) -> web.Response:
-        fields = await Fields.of_body(request)
-        made = self._volumes.create(fields.text("name"))
-        # Ready by now; but the cloud never says so here, and whoever does not wait fails there.
-        return answer({**made.as_json(), "state": "pending_create"})
-
-    async def by_name(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        volume = self._volumes.named(name)
-        if volume is None:
-            raise ApiError(404, f"Volume with name {name} not found")
-        return answer(volume.as_json())
-
-    async def get(self, request: web.Request) -> web.Response:
-        return answer(self._volumes.find(request.match_info["id"]).as_json())
-
-    async def delete(self, request: web.Request) -> web.Response:
-        volume = self._volumes.find(request.match_info["id"])
-        self._volumes.delete(volume)
-        return answer({**volume.as_json(), "state": "deleted"})

@@ -1,4 +1,4 @@
-"""Running git inside a sandbox: its settings, its time, and how a credential reaches it.
+"""RunningProgram git inside a sandbox: its settings, its time, and how a credential reaches it.
 
 A credential goes through a FIFO in a private folder on the sandbox's tmpfs. Only git's credential
 lookup for the one origin that the call is about reads it, with a shell's built-in commands. So it
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from ...errors import ApiError, FileProblem, SandboxGone
-from ...isolation.agent_client import Running
+from ...isolation.agent_client import RunningProgram
 from ...isolation.spawning import APART, Spawned, spawn
 from ...isolation.streams import feed, read_all
 from ...wire import DAEMON
@@ -163,7 +163,7 @@ async def start(toolbox: Toolbox, argv: Sequence[str], *, cwd: str) -> Spawned:
             raise ApiError(404, message, code="GIT_REPO_NOT_FOUND", source=DAEMON) from None
 
 
-async def ended(toolbox: Toolbox, running: Running, timeout_s: float) -> int:
+async def ended(toolbox: Toolbox, running: RunningProgram, timeout_s: float) -> int:
     """git's exit code; raises the 408 when it took too long, the 410 when the sandbox ended."""
     try:
         code = await asyncio.wait_for(asyncio.shield(running.exited), timeout_s)
@@ -173,8 +173,8 @@ async def ended(toolbox: Toolbox, running: Running, timeout_s: float) -> int:
         await toolbox.agent.kill(running, signal.SIGKILL)
         message = f"git took longer than {timeout_s:.0f} seconds"
         raise ApiError(408, message, code="REQUEST_TIMEOUT", source=DAEMON) from None
-    if not toolbox.box.is_running:
-        raise SandboxGone(toolbox.box.ended_because or "the sandbox was stopped while git ran")
+    if not toolbox.sandbox.is_running:
+        raise SandboxGone(toolbox.sandbox.ended_because or "the sandbox was stopped while git ran")
     return code
 
 

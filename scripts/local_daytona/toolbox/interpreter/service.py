@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ApiError, FileProblem, SandboxGone
-from ...isolation.agent_client import Running
+from ...isolation.agent_client import RunningProgram
 from ...isolation.command import AGENT_INSIDE
 from ...isolation.spawning import APART, spawn
 from ...isolation.streams import readable
@@ -53,7 +53,7 @@ class Outcome:
     lost: str = ""
 
 
-class Outlet:
+class OutputPump:
     """What the worker and its children print to one descriptor.
 
     It is read always, and passed on while a run has a sink.
@@ -152,9 +152,9 @@ class Worker:
 
     def __init__(self, toolbox: Toolbox) -> None:
         self._toolbox = toolbox
-        self._running: Running
+        self._running: RunningProgram
         self._lines: Lines | None = None
-        self._outlets: tuple[Outlet, ...] = ()
+        self._outlets: tuple[OutputPump, ...] = ()
         self._pumps: list[asyncio.Task[None]] = []
         self._count = 0
         self._over = False
@@ -175,7 +175,7 @@ class Worker:
             raise ApiError(500, message, source=DAEMON) from None
         self._running = program.running
         out, err, answers = program.outputs
-        self._outlets = Outlet("stdout", out), Outlet("stderr", err)
+        self._outlets = OutputPump("stdout", out), OutputPump("stderr", err)
         self._pumps = [asyncio.create_task(outlet.pump()) for outlet in self._outlets]
         self._lines = await Lines.connect(answers, program.stdin)
 
@@ -233,8 +233,8 @@ class Worker:
             return outcome
         if timed_out:
             return Outcome(interrupted=True)
-        if self._toolbox.closing.is_set() or not self._toolbox.box.is_running:
-            return Outcome(lost=self._toolbox.box.ended_because or STOPPED)
+        if self._toolbox.closing.is_set() or not self._toolbox.sandbox.is_running:
+            return Outcome(lost=self._toolbox.sandbox.ended_because or STOPPED)
         if self._over:
             return Outcome(lost="the context was deleted")
         reason = how(self._running)  # before close(), which is an end too
@@ -386,7 +386,7 @@ def checked(error: Any) -> Mapping[str, str] | None:
     return {name: str(error.get(name, "")) for name in ("name", "value", "traceback")}
 
 
-def how(running: Running) -> str:
+def how(running: RunningProgram) -> str:
     """Its exit code or signal, for a sentence."""
     if not running.exited.done():
         return "its answers made no sense"

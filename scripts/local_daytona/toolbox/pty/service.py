@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ApiError, FileProblem
-from ...isolation.agent_client import Running
+from ...isolation.agent_client import RunningProgram
 from ...isolation.streams import feed, readable
 from ...wire import DAEMON, Fields, iso, now
 from ..channel import Channel, first_of
@@ -109,7 +109,7 @@ class Terminal:
         self._environment = toolbox.environment(self.envs, any_name=True)
         self._starting = asyncio.Lock()
         self._typing = asyncio.Lock()
-        self._running: Running | None = None
+        self._running: RunningProgram | None = None
         self._master = -1
         self._life: asyncio.Task[None] | None = None
 
@@ -150,7 +150,7 @@ class Terminal:
         if self._life is None and self._running is not None:
             self._life = asyncio.create_task(self._live(self._running))
 
-    async def _live(self, running: Running) -> None:
+    async def _live(self, running: RunningProgram) -> None:
         """Pass the output on until the shell ends and all that it wrote is passed on."""
         left = LAST_WORDS
         while left > 0:

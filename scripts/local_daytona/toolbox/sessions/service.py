@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ApiError, FileProblem, SandboxGone
-from ...isolation.agent_client import Running
+from ...isolation.agent_client import RunningProgram
 from ...isolation.spawning import spawn
 from ...isolation.streams import chunks, feed, read_all
 from ...long_answers import decoded
@@ -73,7 +73,7 @@ class Session:
         self.commands: dict[str, Command] = {}
         self._toolbox = toolbox
         self._folder = f"{RUN_FOLDER}/{uuid.uuid4().hex}"
-        self._running: Running
+        self._running: RunningProgram
         self._stdin = -1
         self._tasks: set[asyncio.Task[None]] = set()
         self.over = False
@@ -123,7 +123,7 @@ class Session:
                 os.close(fd)
             raise
         out, err, code, *stdin = fds
-        log = Log(self._toolbox.box.folders.logs / f"{command_id}.log")
+        log = Log(self._toolbox.sandbox.folders.logs / f"{command_id}.log")
         command = Command(
             id=command_id, text=text, log=log, stdin=stdin[0] if stdin else None, echo=echo
         )
@@ -319,7 +319,7 @@ class Sessions:
         await session.close()
 
     async def close(self) -> None:
-        """All of them, at once: the box ends their processes anyway."""
+        """All of them, at once: the sandbox ends their processes anyway."""
         sessions, self._sessions = list(self._sessions.values()), {}
         await asyncio.gather(*(session.abandon() for session in sessions))
 

@@ -60,7 +60,7 @@ async def dial(address: Address, port: int) -> socket.socket:
 
 
 @dataclass(frozen=True)
-class Parent:
+class UpstreamProxy:
     """A proxy that the server's own environment names; its password never shows."""
 
     scheme: str
@@ -72,7 +72,7 @@ class Parent:
         return f"{self.scheme}://{self.host}:{self.port}"
 
     @classmethod
-    def parse(cls, url: str) -> Parent:
+    def parse(cls, url: str) -> UpstreamProxy:
         """From http://user:password@host:port, the scheme optional; raises ValueError."""
         parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
         if not parts.hostname:
@@ -88,18 +88,18 @@ class Parent:
 
 
 @dataclass(frozen=True)
-class Parents:
-    """Which parent is used for tunnels (`https`) and for plain requests (`http`).
+class UpstreamProxies:
+    """Which proxy is used for tunnels (`https`) and for plain requests (`http`).
 
     `bypass` names the hosts for which none is, as NO_PROXY does.
     """
 
-    http: Parent | None = None
-    https: Parent | None = None
+    http: UpstreamProxy | None = None
+    https: UpstreamProxy | None = None
     bypass: str = ""
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> Parents:
+    def of(cls, environment: Mapping[str, str]) -> UpstreamProxies:
         """As curl and Python read it: the scheme's own variable, else ALL_PROXY.
 
         Raises ValueError for one that is no address.
@@ -108,28 +108,28 @@ class Parents:
         def value(name: str) -> str:
             return environment.get(name) or environment.get(name.upper()) or ""
 
-        def parent(name: str) -> Parent | None:
+        def found(name: str) -> UpstreamProxy | None:
             url = value(name) or value("all_proxy")
-            return Parent.parse(url) if url else None
+            return UpstreamProxy.parse(url) if url else None
 
-        return cls(parent("http_proxy"), parent("https_proxy"), value("no_proxy"))
+        return cls(found("http_proxy"), found("https_proxy"), value("no_proxy"))
 
-    def for_target(self, target: Target, *, tunnel: bool) -> Parent | None:
+    def for_target(self, target: Target, *, tunnel: bool) -> UpstreamProxy | None:
         """The proxy to go through, if any; raises Refused (502) for one that is not http://."""
-        parent = self.https if tunnel else self.http
+        proxy = self.https if tunnel else self.http
         bypasses = urllib.request.proxy_bypass_environment  # type: ignore[attr-defined]
-        if parent is None or bypasses(str(target), {"no": self.bypass}):
+        if proxy is None or bypasses(str(target), {"no": self.bypass}):
             return None
-        if parent.scheme != "http":
+        if proxy.scheme != "http":
             raise Refused(
                 502,
-                f"the server's own proxy is {parent.scheme}://,"
+                f"the server's own proxy is {proxy.scheme}://,"
                 " and only http:// proxies are supported",
             )
-        return parent
+        return proxy
 
     def __str__(self) -> str:
-        return ", ".join(sorted({str(parent) for parent in (self.http, self.https) if parent}))
+        return ", ".join(sorted({str(proxy) for proxy in (self.http, self.https) if proxy}))
 
 
 def forget(asked: asyncio.Future[list[Address]], turns: asyncio.Semaphore | None) -> None:
@@ -141,19 +141,19 @@ def forget(asked: asyncio.Future[list[Address]], turns: asyncio.Semaphore | None
 
 
 @dataclass(frozen=True)
-class Outside:
+class Upstream:
     """What every sandbox's gateway shares: the filter, and how to resolve and dial."""
 
     filter: Filter = field(default_factory=Filter)
     resolve: Resolve = field(default_factory=SystemResolver)
     dial: Dial = dial
-    parents: Parents = Parents()
+    proxies: UpstreamProxies = UpstreamProxies()
 
     @classmethod
     def of_this_host(
         cls, environment: Mapping[str, str], opened: tuple[Network, ...] = ()
-    ) -> Outside:
-        return cls(filter=Filter(opened), parents=Parents.of(environment))
+    ) -> Upstream:
+        return cls(filter=Filter(opened), proxies=UpstreamProxies.of(environment))
 
     async def addresses(self, name: str, turns: asyncio.Semaphore | None = None) -> list[Address]:
         """Resolved within bounds; raises OSError.
@@ -181,10 +181,10 @@ class Outside:
                 problem = error
         raise problem
 
-    async def dial_parent(self, parent: Parent) -> socket.socket:
+    async def dial_proxy(self, proxy: UpstreamProxy) -> socket.socket:
         """The operator chose it, so the filter does not apply; raises OSError."""
         try:
-            addresses: list[Address] = [ipaddress.ip_address(parent.host)]
+            addresses: list[Address] = [ipaddress.ip_address(proxy.host)]
         except ValueError:
-            addresses = await self.addresses(parent.host)
-        return await self.dial_one(addresses, parent.port)
+            addresses = await self.addresses(proxy.host)
+        return await self.dial_one(addresses, proxy.port)

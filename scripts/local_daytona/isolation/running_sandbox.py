@@ -22,8 +22,8 @@ from .sentry import Received
 from .usage import Tree
 
 
-class Box:
-    """Create it with `Box.start`; it is over when `closed` is set.
+class RunningSandbox:
+    """Create it with `RunningSandbox.start`; it is over when `closed` is set.
 
     `agent` does what is asked for inside.
     """
@@ -52,33 +52,33 @@ class Box:
         name: str,
         resources: Resources,
         mounts: Sequence[Mount] = (),
-    ) -> Box:
+    ) -> RunningSandbox:
         """Start bubblewrap and wait for the agent.
 
         Raises EngineUnavailable with what bubblewrap said, OSError for a volume.
         """
-        box = cls(host, folders, sandbox_id=sandbox_id, resources=resources)
+        sandbox = cls(host, folders, sandbox_id=sandbox_id, resources=resources)
         await asyncio.to_thread(make_inert, host, folders, mounts)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        box.agent = box._agent_behind(ours)
+        sandbox.agent = sandbox._agent_behind(ours)
         # A pipe: the first process keeps its end, and a file would be the host's to fill.
         said, complaints = os.pipe()
         os.set_blocking(said, False)
         with theirs, os.fdopen(said, "rb", buffering=0) as said_by_it:
             spawning = asyncio.ensure_future(
-                asyncio.to_thread(box._first.spawn, theirs, complaints, name, mounts)
+                asyncio.to_thread(sandbox._first.spawn, theirs, complaints, name, mounts)
             )
             try:
                 await asyncio.shield(spawning)
             except BaseException:
                 await asyncio.wait({spawning})  # a cancelled start has a process too
-                await box.stop()
+                await sandbox.stop()
                 raise
             finally:
                 os.close(complaints)
             theirs.close()
-            await box._become_ready(said_by_it)
-        return box
+            await sandbox._become_ready(said_by_it)
+        return sandbox
 
     def _agent_behind(self, control: socket.socket) -> AgentClient:
         received = Received(self.kill_for)

@@ -41,11 +41,11 @@ def test_it_waits_until_it_is_confined(state_dir: Path, monkeypatch: pytest.Monk
         monkeypatch.setattr(Helper, "limit", noted_limit)
         monkeypatch.setattr(Groups, "enter", noted_enter)
         await engine.make("one")
-        box = await engine.start("one", name="one", resources=SIZE)
+        sandbox = await engine.start("one", name="one", resources=SIZE)
         try:
-            return Path(os.readlink(f"/proc/{box.pid}/exe")).name
+            return Path(os.readlink(f"/proc/{sandbox.pid}/exe")).name
         finally:
-            await box.stop()
+            await sandbox.stop()
 
     begun = asyncio.run(run())
 
@@ -60,11 +60,11 @@ def test_it_has_the_limits_of_its_sandbox(state_dir: Path) -> None:
     async def run() -> list[str]:
         engine = await Engine.open(state_dir)
         await engine.make("one")
-        box = await engine.start("one", name="one", resources=SIZE)
+        sandbox = await engine.start("one", name="one", resources=SIZE)
         try:
-            return Path(f"/proc/{box.pid}/limits").read_text().splitlines()
+            return Path(f"/proc/{sandbox.pid}/limits").read_text().splitlines()
         finally:
-            await box.stop()
+            await sandbox.stop()
 
     limits = {line[:26].strip(): line[26:].split()[:2] for line in asyncio.run(run())}
 
