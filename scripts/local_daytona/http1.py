@@ -1,4 +1,4 @@
-"""HTTP/1.1 as a preview passes it on: heads read and written, and where a body ends."""
+"""HTTP/1: heads read strictly and written, and where a body ends; for previews and for egress."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from .errors import BadHead
 
 HEAD_LIMIT = 64 * 1024
 CHUNK_LINE_LIMIT = 4096
+WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 REQUEST_LINE = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]{1,32}) (/[!-~]*|\*) HTTP/(1\.[01])")
 STATUS_LINE = re.compile(r"HTTP/1\.[01] ([1-5][0-9][0-9])(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?")
-HEADER = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
+HEADER = re.compile(rf"({WORD}):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
 CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(;[\t\x20-\x7e\x80-\xff]*)?")
 # Said between two neighbours only; Transfer-Encoding stays, as bodies are passed on byte by byte.
 HOP_BY_HOP = frozenset(

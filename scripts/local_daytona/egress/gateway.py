@@ -203,10 +203,10 @@ class Gateway:
                 await self._tunnel(route, (incoming, client), server, CONNECTED)
                 return
             absolute = route.named(self._rules) if route.proxy else ""
-            more = route.proxy.headers() if route.proxy else []
+            more = tuple(route.proxy.headers()) if route.proxy else ()
             head = request.head(absolute=absolute, more=more)
             await asyncio.get_running_loop().sock_sendall(server, head)
-            await relay.exchange(incoming, client, server, body=request.body or 0)
+            await relay.exchange(incoming, client, server, body=request.body)
 
     async def _answer_caught(self, client: socket.socket) -> None:
         """A connection meant for the address at which it arrived, as by a CONNECT to that."""

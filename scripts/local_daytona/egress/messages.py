@@ -6,24 +6,18 @@ So the next server sees what was checked, and nothing else.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from ..errors import Refused
+from .. import http1
+from ..errors import BadHead, Refused
+from ..http1 import Body, Headers, Sized
 from .policy import Target
 
-WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-REQUEST_LINE = re.compile(rf"({WORD}) ([\x21-\x7e]+) HTTP/1\.([01])")
-HEADER = re.compile(rf"({WORD}):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
+REQUEST_LINE = re.compile(rf"({http1.WORD}) ([\x21-\x7e]+) HTTP/1\.([01])")
 AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@/?#]+))(?::([0-9]{1,5}))?")
 ABSOLUTE = re.compile(r"[Hh][Tt][Tt][Pp]://([^/?#]+)([^#]*)")
-HOP_BY_HOP = set(
-    """
-        connection keep-alive proxy-connection proxy-authorization proxy-authenticate
-        te trailer upgrade http2-settings host transfer-encoding content-length
-    """.split()
-)
-CHUNKED = -1  # a body's length that its chunks tell
+# Written anew, or said to this proxy only, beside what http1 leaves out.
+REWRITTEN = ("host", "transfer-encoding", "content-length", "trailer", "http2-settings")
 HTTP_PORT = 80
 
 
@@ -34,26 +28,24 @@ class Request:
     method: str
     target: Target
     path: str = ""
-    headers: tuple[tuple[str, str], ...] = ()
-    body: int | None = None  # bytes, or CHUNKED; None when the head says nothing of one
+    headers: Headers = ()  # without `framing`, which says where the body ends
+    framing: Headers = ()
+    body: Body = field(default_factory=lambda: Sized(0))
 
     @property
     def is_tunnel(self) -> bool:
         return self.method == "CONNECT"
 
-    def head(self, *, absolute: str = "", more: Sequence[tuple[str, str]] = ()) -> bytes:
+    def head(self, *, absolute: str = "", more: Headers = ()) -> bytes:
         """The head to send on: to the server itself, or to another proxy.
 
         `absolute` is the host to name to a proxy; `more` are headers for it.
         """
         host = without_default_port(str(self.target))
-        framing = [] if self.body is None else [("Content-Length", str(self.body))]
-        if self.body == CHUNKED:
-            framing = [("Transfer-Encoding", "chunked")]
         uri = f"http://{without_default_port(absolute)}{self.path}" if absolute else self.path
-        headers = [("Host", host), *self.headers, *framing, *more, ("Connection", "close")]
-        lines = [f"{self.method} {uri} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        last = ("Connection", "close")
+        headers = (("Host", host), *self.headers, *self.framing, *more, last)
+        return http1.encode(f"{self.method} {uri} HTTP/1.1", headers)
 
 
 def without_default_port(text: str) -> str:
@@ -67,7 +59,11 @@ def parse(head: bytes) -> Request:
     if start is None:
         raise Refused(400, "this is not an HTTP/1 request")
     method, uri, _ = start.groups()
-    headers = [_header(line) for line in lines[1:]]
+    try:
+        headers = http1.parse_headers(lines[1:])
+        body = http1.declared_body(headers) or Sized(0)
+    except BadHead as error:
+        raise Refused(400, f"servers could read this request differently: {error}") from None
     if method == "CONNECT":
         return Request(method, authority(uri, default_port=None))
     absolute = ABSOLUTE.fullmatch(uri)
@@ -75,14 +71,7 @@ def parse(head: bytes) -> Request:
         raise Refused(400, "this is a proxy: it takes CONNECT host:port and http:// addresses only")
     target = authority(absolute[1], default_port=HTTP_PORT)
     path = absolute[2] if absolute[2].startswith("/") else "/" + absolute[2]
-    return Request(method, target, path, _passed_on(headers), body_length(headers))
-
-
-def _header(line: str) -> tuple[str, str]:
-    match = HEADER.fullmatch(line)
-    if match is None:
-        raise Refused(400, "a header line is malformed")
-    return match[1], match[2].rstrip(" \t")
+    return Request(method, target, path, passed_on(headers), framing(headers), body)
 
 
 def authority(text: str, *, default_port: int | None) -> Target:
@@ -94,30 +83,16 @@ def authority(text: str, *, default_port: int | None) -> Target:
     return Target.parse(match[1] or match[2], port)
 
 
-def _passed_on(headers: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+def passed_on(headers: Headers) -> Headers:
     """Without what concerns this hop only, and what is written anew."""
-    lists = [value for name, value in headers if name.lower() == "connection"]
-    named = {word.strip().lower() for value in lists for word in value.split(",")}
-    return tuple((name, value) for name, value in headers if name.lower() not in HOP_BY_HOP | named)
+    kept = http1.end_to_end(headers)
+    return tuple((name, value) for name, value in kept if name.lower() not in REWRITTEN)
 
 
-def body_length(headers: list[tuple[str, str]]) -> int | None:
-    """Bytes that follow the head, or CHUNKED, or None.
-
-    Raises Refused (400) for whatever two servers could read differently.
-    """
-    codings = [value.lower() for name, value in headers if name.lower() == "transfer-encoding"]
-    lengths = {value for name, value in headers if name.lower() == "content-length"}
-    if codings:
-        if codings != ["chunked"] or lengths:
-            raise Refused(400, "the body's length is ambiguous")
-        return CHUNKED
-    if not lengths:
-        return None
-    (length, *others) = lengths
-    if others or not re.fullmatch(r"[0-9]{1,18}", length):
-        raise Refused(400, "the body's length is ambiguous")
-    return int(length)
+def framing(headers: Headers) -> Headers:
+    """The one header that says where the body ends, if any does."""
+    wanted = ("content-length", "transfer-encoding")
+    return tuple((name, value) for name, value in headers if name.lower() in wanted)
 
 
 def refusal(error: Refused) -> bytes:

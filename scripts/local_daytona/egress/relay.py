@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import socket
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import Refused
-from .messages import CHUNKED
+from ..errors import BadHead, Refused
+from ..http1 import Body
 
 CHUNK = 64 * 1024
 LARGEST_HEAD = 32 * 1024
-LONGEST_CHUNK_LINE = 1024
 HALF_CLOSED_IDLE_S = 300.0  # one side has ended: it may be gone, and nobody would tell us
 LINGER_S = 2.0
 LINGER_BYTES = 1024 * 1024
-CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
 
 
 class Incoming:
@@ -52,6 +49,10 @@ class Incoming:
         self._held = bytes(data[place + len(end) :]) + self._held
         return bytes(data[: place + len(end)])
 
+    def put_back(self, data: bytes) -> None:
+        """What was read too far comes next."""
+        self._held = data + self._held
+
 
 class Pipe:
     """One direction of a connection; `moved` counts its bytes."""
@@ -75,34 +76,18 @@ class Pipe:
         self.moved += len(data)
         await asyncio.sleep(0)
 
-    async def body(self, length: int) -> None:
+    async def body(self, body: Body) -> None:
         """A request's body and not one byte more; raises EOFError or Refused."""
-        if length != CHUNKED:
-            await self._exactly(length)
-            return
-        while size := await self._chunk_size():
-            await self.send(b"%x\r\n" % size)
-            await self._exactly(size)
-            if await self._source.until(b"\r\n", LONGEST_CHUNK_LINE) != b"\r\n":
-                raise Refused(400, "a chunk of the body is malformed")
-            await self.send(b"\r\n")
-        while await self._source.until(b"\r\n", LONGEST_CHUNK_LINE) != b"\r\n":
-            pass  # trailers are not passed on
-        await self.send(b"0\r\n\r\n")
-
-    async def _exactly(self, length: int) -> None:
-        while length:
-            data = await self._source.some(min(length, CHUNK))
+        while not body.done:
+            data = await self._source.some()
             if not data:
                 raise EOFError
-            await self.send(data)
-            length -= len(data)
-
-    async def _chunk_size(self) -> int:
-        match = CHUNK_SIZE.fullmatch(await self._source.until(b"\r\n", LONGEST_CHUNK_LINE))
-        if match is None:
-            raise Refused(400, "a chunk of the body is malformed")
-        return int(match[1], 16)
+            try:
+                taken = body.feed(data)
+            except BadHead as error:
+                raise Refused(400, f"the body is malformed: {error}") from None
+            self._source.put_back(data[taken:])
+            await self.send(data[:taken])
 
 
 async def tunnel(
@@ -121,7 +106,7 @@ async def tunnel(
 
 
 async def exchange(
-    client: Incoming, client_socket: socket.socket, server_socket: socket.socket, *, body: int
+    client: Incoming, client_socket: socket.socket, server_socket: socket.socket, *, body: Body
 ) -> None:
     """One request's body out and its answer back.
 
@@ -138,7 +123,7 @@ async def exchange(
         await end([answer, question])
 
 
-async def _question(client: Incoming, server: socket.socket, body: int) -> bool:
+async def _question(client: Incoming, server: socket.socket, body: Body) -> bool:
     """Whether the client sent more than its request."""
     await Pipe(client, server).body(body)
     return bool(await client.some())
