@@ -53,8 +53,10 @@ def check_program(given: argparse.Namespace) -> None:
 
 
 def check_nothing_to_run(given: argparse.Namespace) -> None:
-    """Fetching from a sandbox that exists is work enough; raises UsageFailure otherwise."""
+    """Files in or out of a sandbox that stays are work enough; raises UsageFailure otherwise."""
     if given.sandbox is not None and given.download and not given.detach:
+        return
+    if (given.sandbox or given.name) and given.upload and not given.detach:
         return
     fix = '--command "...", --code "..." or --file PATH'
     if given.name is not None and given.download:
@@ -185,15 +187,33 @@ def is_cidr(text: str) -> bool:
 
 
 def check_preview(given: argparse.Namespace) -> None:
-    if given.serve is not None and given.preview is None:
+    if given.serve is not None and given.preview is None and given.port is None:
         raise UsageFailure(
-            "--serve starts the server behind --preview",
-            fix="add --preview PORT, the port it listens on",
+            "--serve starts a server, and nothing says on which port",
+            fix="add --preview PORT for a link to it, or --port PORT to test it by --command",
         )
-    if given.preview in RESERVED_PORTS:
+    for flag, port in (("--preview", given.preview), ("--port", given.port)):
+        if port in RESERVED_PORTS:
+            raise UsageFailure(
+                f"port {port} is Daytona's own",
+                fix=f"{flag} 8000, and let the server listen there",
+            )
+
+
+def check_tested_server(given: argparse.Namespace) -> None:
+    if given.port is None:
+        return
+    if given.preview is not None:
         raise UsageFailure(
-            f"port {given.preview} is Daytona's own",
-            fix="--preview 8000, and let the server listen there",
+            "--port and --preview exclude each other",
+            fix="--preview for a link that stays, --port for a program that tests and ends",
+        )
+    if given.serve is None:
+        raise UsageFailure("--port is about --serve", fix="--serve CMD --port PORT")
+    if not given.command and given.code is None and given.file is None:
+        raise UsageFailure(
+            "--port: there is no program that tests the server",
+            fix="add --command CMD, or --preview in the place of --port",
         )
 
 
@@ -205,7 +225,7 @@ def check_detached(given: argparse.Namespace) -> None:
             "--detach starts one program",
             fix="join the steps in one --command with &&; what comes before: --setup",
         )
-    for flag in ("timeout", "download", "charts", "serve", "preview"):
+    for flag in ("timeout", "download", "charts", "serve", "preview", "port"):
         if getattr(given, flag):
             fix = "--ttl MIN is its end" if flag == "timeout" else f"leave out --{flag}"
             raise UsageFailure(f"--detach does not wait, so --{flag} has no place", fix=fix)

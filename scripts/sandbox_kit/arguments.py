@@ -188,7 +188,14 @@ RUN_FLAGS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
                 bounds=(1, 65535),
                 check=checks.check_preview,
             ),
-            Flag("--serve", "CMD", "the server behind --preview"),
+            Flag("--serve", "CMD", "the server behind --preview or --port"),
+            Flag(
+                "--port",
+                "PORT",
+                "--serve listens there while the program tests it; then all ends",
+                bounds=(1, 65535),
+                check=checks.check_tested_server,
+            ),
         ),
     ),
     (

@@ -139,7 +139,12 @@ class PreviewLink:
 
 
 async def wait_for_port(
-    sandbox: Sandbox, port: int, *, timeout_s: int, server: LastingProgram | None
+    sandbox: Sandbox,
+    port: int,
+    *,
+    timeout_s: int,
+    server: LastingProgram | None,
+    flag: str = "--preview",
 ) -> None:
     """Return when the `server` listens, or anything does where there is none.
 
@@ -164,7 +169,7 @@ async def wait_for_port(
                 f"nothing listened on port {port} within {timeout_s} s"
                 f"{f', but {holder}' if holder else ''}; what the server printed is above",
                 fix=f"--timeout {timeout_s * 3},"
-                " or --preview with the port that the server really uses",
+                f" or {flag} with the port that the server really uses",
             )
 
 

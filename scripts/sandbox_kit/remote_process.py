@@ -261,6 +261,11 @@ class RemoteRunDir:
         for session in self._sessions:
             await ignore_failure(self._sandbox.delete_session(session))
 
+    async def end_lasting(self) -> None:
+        """End what `start_lasting` started; the output of the steps stays."""
+        if self.lasting_session in self._sessions:
+            await ignore_failure(self._sandbox.delete_session(self.lasting_session))
+
     async def tidy(self) -> None:
         """Remove what was uploaded, for a sandbox that lives on."""
         await ignore_failure(self._sandbox.remove_folder(self.folder))

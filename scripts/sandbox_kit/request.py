@@ -82,6 +82,7 @@ class RunRequest:
     setup: tuple[Program, ...] = ()
     server: Program | None = None
     preview: int | None = None
+    port: int | None = None  # of a server that the program tests
     detach: bool = False
     cwd: str | None = None
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -152,8 +153,8 @@ def read_run_request(given: argparse.Namespace, access: HostAccess) -> RunReques
     repo = read_repository(given, access)
     refuse_charts(given, programs, access)
     as_given = (
-        "preview detach cwd charts force local sandbox name keep snapshot image cpu memory disk"
-        " target dry_run"
+        "preview port detach cwd charts force local sandbox name keep snapshot image cpu memory"
+        " disk target dry_run"
     )
     return RunRequest(
         **{name: getattr(given, name) for name in as_given.split()},

@@ -16,6 +16,7 @@ from .console import CUT, quote_path
 from .defaults import SNAPSHOTS, UNPACK_TIMEOUT_S
 from .downloads import Downloads
 from .errors import Failure
+from .missing_modules import Tail, describe_missing_module
 from .network_rule import NetworkRule
 from .preview import (
     SETTLE_S,
@@ -84,7 +85,10 @@ class RunSteps:
                 await self._dir.end_programs()
             raise
         finally:
-            if request.stays and not request.detach and request.server is None:
+            if request.stays and request.port is not None:
+                await self._dir.end_lasting()  # a later run may want the port
+            serves_on = request.server is not None and request.port is None
+            if request.stays and not request.detach and not serves_on:
                 await self._dir.tidy()
 
     def _uploaded_programs(self) -> list[Program]:
@@ -141,7 +145,10 @@ class RunSteps:
         if request.detach:
             await self._detach()
             return
-        done = await self._run_programs()
+        if request.port is None:
+            done = await self._run_programs()
+        else:
+            done = await self._test_server(request.port)
         if request.downloads or request.charts is not None:
             await self._downloads.bring_all(charts=f"{self._dir.folder}/{SAVED}")
         if done and request.preview is not None:
@@ -168,6 +175,34 @@ class RunSteps:
                 "both hide the account's key alone: they do not know the values that were passed"
             )
 
+    async def _test_server(self, port: int) -> bool:
+        """Start the server and wait for its port, then run the programs beside it.
+
+        What it printed is shown when it dies before, or a program fails.
+        """
+        server = await self._start_server()
+        self._status.say(f"waiting for port {port}")
+        try:
+            with self._status.waiting(f"waiting for port {port}"):
+                await wait_for_port(
+                    self._sandbox,
+                    port,
+                    timeout_s=self._request.deadlines.timeout_s,
+                    server=server,
+                    flag="--port",
+                )
+        except Failure:
+            await self._show_server_output(server)
+            raise
+        done = await self._run_programs()
+        if not done:
+            self._status.say("what the server printed:")
+            await self._show_server_output(server, on_stderr=True)
+        return done
+
+    async def _start_server(self) -> LastingProgram:
+        return await self._dir.start_lasting(len(self._uploaded_programs()) - 1)
+
     async def _run_programs(self) -> bool:
         """Whether all of them succeeded; the first failure ends them."""
         programs = self._request.programs
@@ -182,13 +217,20 @@ class RunSteps:
         if what != "program":
             self._status.say(f"{what}: {first_line(program.text)}")
         # stdout is the program's
-        out = self._output.stderr if what == "setup" else self._output.stdout
+        out, last_words = self._output.stderr if what == "setup" else self._output.stdout, Tail()
+
+        def on_error_output(text: str) -> None:
+            last_words.feed(text)
+            self._output.stderr.feed(text)
+
         ended = await self._dir.run(
             number,
             timeout_s=self._request.deadlines.timeout_s,
-            follower=OutputFollower(out.feed, self._output.stderr.feed),
+            follower=OutputFollower(out.feed, on_error_output),
         )
         self._note_end(program, ended, whose=SETUP if what == "setup" else PROGRAM)
+        if ended.exit_code and (missing := describe_missing_module(last_words.text)):
+            self._status.tell(missing)
         if what == "setup" and ended.exit_code:
             self._status.tell(
                 f"--setup ended with exit code {ended.exit_code}; the program was not run"
@@ -248,8 +290,7 @@ class RunSteps:
         """Start the server, wait for its port, make the link; show what it printed if it dies."""
         server = None
         if self._request.server is not None:
-            number = len(self._uploaded_programs()) - 1
-            server = await self._dir.start_lasting(number)
+            server = await self._start_server()
         self._status.say(f"waiting for port {port}")
         try:
             link, answer = await self._wait_for_preview(port, server)
@@ -278,14 +319,14 @@ class RunSteps:
                 await require_alive(self._sandbox, server, f"after it listened on port {port}")
         return link, answer
 
-    async def _show_server_output(self, server: LastingProgram | None) -> None:
+    async def _show_server_output(
+        self, server: LastingProgram | None, *, on_stderr: bool = False
+    ) -> None:
         if server is not None:
+            out, err = self._output.stdout.feed, self._output.stderr.feed
             with contextlib.suppress(Failure):
                 await self._sandbox.logs(
-                    server.session,
-                    server.command,
-                    self._output.stdout.feed,
-                    self._output.stderr.feed,
+                    server.session, server.command, err if on_stderr else out, err
                 )
 
 

@@ -618,3 +618,25 @@ def test_names_of_files_are_no_part_of_the_command_that_is_pasted(
         line,
     )
     assert not {"\u3164", "\u200b"} & set(result.stderr)
+
+
+def test_an_upload_alone_needs_no_program(
+    run: Script, scripts_environment: Path, server: LocalServer
+) -> None:
+    """A sandbox that stays is filled first, and used later."""
+    (scripts_environment / "data.csv").write_text("1,2\n")
+    filled = run("--local", "--name", "filled", "--upload", "data.csv")
+    used = run("--local", "--sandbox", "filled", "--command", "cat data.csv")
+    again = run("--local", "--sandbox", "filled", "--upload", "data.csv:more/data.csv")
+    server.request("DELETE", f"/api/sandbox/{server.get('filled')['id']}")  # type: ignore[index]
+
+    assert (filled.code, used.code, used.stdout, again.code) == (0, 0, "1,2\n", 0)
+    assert "all is done" in filled.stderr
+
+
+def test_an_upload_alone_into_what_is_deleted_is_refused(run: Script, server: LocalServer) -> None:
+    """It would come to nothing."""
+    result = run("--local", "--upload", "x")
+
+    assert (result.code, server.sandboxes()) == (2, [])
+    assert "nothing to run" in result.stderr
