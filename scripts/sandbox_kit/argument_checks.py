@@ -81,6 +81,27 @@ def check_stdin_and_arguments(given: argparse.Namespace) -> None:
             )
 
 
+def check_many(given: argparse.Namespace) -> None:
+    if not given.each and given.each_file is None:
+        if given.jobs is not None:
+            raise UsageFailure("--jobs is about --each", fix="--each VALUE, again for each one")
+        return
+    if not given.command and given.code is None and given.file is None:
+        raise UsageFailure(
+            "--each: there is no program to run for each value",
+            fix='--command "...", --code "..." or --file PATH',
+        )
+    for flag in ("sandbox", "name", "keep", "preview", "detach", "dry_run"):
+        if getattr(given, flag):
+            name = flag.replace("_", "-")
+            raise UsageFailure(
+                f"--each makes sandboxes that end with their run, so --{name} has no place",
+                fix=f"leave out --{name}",
+            )
+    if any("\0" in value for value in given.each):
+        raise UsageFailure("--each: a value holds a NUL", fix="leave it out")
+
+
 def check_language(given: argparse.Namespace) -> None:
     if given.language and (given.code is None and given.file is None):
         raise UsageFailure(

@@ -126,6 +126,15 @@ RUN_FLAGS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
                 "file for the program's stdin (else empty); - takes ours",
                 check=checks.check_stdin_and_arguments,
             ),
+            Flag(
+                "--each",
+                "VALUE",
+                "run it once a value, each in a sandbox of its own: first argument and $EACH",
+                many=True,
+                check=checks.check_many,
+            ),
+            Flag("--each-file", "PATH", "a value a line"),
+            Flag("--jobs", "N", f"at once (default: {defaults.JOBS})", bounds=(1, 50)),
             Flag("--setup", "CMD", "run before, still with the network", many=True),
             Flag("--cwd", "DIR", "working directory, inside"),
             Flag(

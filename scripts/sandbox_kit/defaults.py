@@ -12,6 +12,7 @@ LONGEST_TTL_MIN = 60 * 24 * 30
 SETUP_MARGIN_MIN = 10  # cloning and starting happen inside the ttl as well
 AUTO_STOP_MIN = 15
 AUTO_STOP_MARGIN_MIN = 5
+JOBS, MOST_VALUES = 8, 1000  # of --each: at once, and in all
 DEFAULT_MAX_OUTPUT = 16_000
 LONGEST_TIMEOUT_S = 7 * 24 * 3600
 PREVIEW_S = 3600

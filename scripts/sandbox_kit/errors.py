@@ -140,6 +140,7 @@ class Failure(Exception):
     status: int | None  # of HTTP
     sandbox_id: str | None  # of a sandbox that exists all the same
     unsent: bool  # nothing can have been made: not sent, or refused before the server's work
+    retry_after_s: int | None  # what a 429 says to wait
 
     def __init__(
         self,
@@ -151,6 +152,7 @@ class Failure(Exception):
         status: int | None = None,
         sandbox_id: str | None = None,
         unsent: bool = False,
+        retry_after_s: int | None = None,
     ) -> None:
         super().__init__(message)
         row = KINDS[kind]
@@ -162,6 +164,7 @@ class Failure(Exception):
             status=status,
             sandbox_id=sandbox_id,
             unsent=unsent,
+            retry_after_s=retry_after_s,
         )
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -181,6 +184,7 @@ class Failure(Exception):
             status=self.status,
             sandbox_id=sandbox_id or self.sandbox_id,
             unsent=self.unsent,
+            retry_after_s=self.retry_after_s,
         )
         made.__cause__ = self.__cause__
         return made
@@ -301,6 +305,7 @@ def translate_error(error: BaseException, doing: str) -> Failure:
         status=status,
         sandbox_id=getattr(error, "sandbox_id", None),
         unsent=bool(class_names(error) & NEVER_SENT) or status in NOTHING_DONE,
+        retry_after_s=retry_after(error, status),
     )
     failure.__cause__ = error
     return failure
@@ -385,7 +390,8 @@ def kind_and_fix(error: BaseException, status: int | None) -> tuple[Kind, str | 
                 return kind, fix
     if status is not None:
         kind = BY_STATUS.get(status, "server_error" if status >= 500 else "invalid_request")
-        return kind, retry_after_fix(error, status)
+        seconds = retry_after(error, status)
+        return kind, None if seconds is None else f"wait {seconds} s and repeat it"
     kind = kind_without_status(error, text)
     return kind, network_fix(error, text) if kind == "network" else None
 
@@ -486,11 +492,11 @@ def read_envelope(body: object) -> str:
     return ", ".join(map(str, told)) if isinstance(told, list) else str(told)
 
 
-def retry_after_fix(error: BaseException, status: int | None) -> str | None:
-    """How long a 429 says to wait; names are compared in lower case, the SDK's dict is not."""
+def retry_after(error: BaseException, status: int | None) -> int | None:
+    """Seconds that a 429 says to wait; names are compared in lower case, the SDK's dict is not."""
     if status != 429:
         return None
     for name, value in dict(getattr(error, "headers", None) or {}).items():
         if str(name).lower().startswith("retry-after") and str(value).isdigit():
-            return f"wait {value} s and repeat it"
+            return int(value)
     return None

@@ -16,6 +16,7 @@ from .request import Display
 from .run_log import RunLog
 
 LONGEST_ESCAPE = 4096
+LONGEST_LINE_HELD = 65536  # of one of many runs, until its newline comes
 LONGEST_UPDATE = 4096  # characters of a line that is written again and again
 
 
@@ -184,15 +185,19 @@ class OutputStream:
 class ProgramOutput:
     """Where the program's two streams go: to our own as they come, or into the JSON."""
 
-    def __init__(self, display: Display, *, run_id: str, secrets: Sequence[str]) -> None:
+    def __init__(
+        self, display: Display, *, run_id: str, secrets: Sequence[str], label: str = ""
+    ) -> None:
         self.out: list[str] = []
         self.err: list[str] = []
         self._log = RunLog(run_id)
-        writers = (
-            (self.out.append, self.err.append)
-            if display.json
-            else (StandardStream(sys.stdout).write, StandardStream(sys.stderr).write)
-        )
+        self._lines: list[LabelledLines] = []
+        writers: tuple[Callable[[str], None], ...] = (self.out.append, self.err.append)
+        if not display.json:
+            writers = tuple(StandardStream(one).write for one in (sys.stdout, sys.stderr))
+            if label:
+                self._lines = [LabelledLines(label, write) for write in writers]
+                writers = tuple(lines.write for lines in self._lines)
         self.stdout, self.stderr = (
             OutputStream(write, limit=display.max_output, secrets=secrets, log=self._log)
             for write in writers
@@ -219,7 +224,30 @@ class ProgramOutput:
             self._finished = True
             for stream in (self.stdout, self.stderr):
                 stream.finish()
+            for lines in self._lines:
+                lines.finish()
             self._log.close()
+
+
+class LabelledLines:
+    """Whole lines, each with what it belongs to before it: several runs write at the same time."""
+
+    def __init__(self, label: str, write: Callable[[str], None]) -> None:
+        self._label = label
+        self._write = write
+        self._held = ""
+
+    def write(self, text: str) -> None:
+        whole, mark, self._held = (self._held + text).rpartition("\n")
+        lines = whole.split("\n") if mark else []
+        if len(self._held) > LONGEST_LINE_HELD:
+            lines, self._held = [*lines, self._held], ""
+        if lines:
+            self._write("".join(f"{self._label}: {line}\n" for line in lines))
+
+    def finish(self) -> None:
+        if self._held:
+            self.write("\n")
 
 
 class StandardStream:

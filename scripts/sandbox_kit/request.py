@@ -17,11 +17,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from . import languages
-from .archive.pairs import Download, Upload, read_download, read_upload, refuse_taken
+from .archive.pairs import Download, Upload, read_download, read_upload, refuse_taken, split_pair
 from .charts import chart_name
 from .console import quote_path
 from .deadlines import Deadlines
-from .defaults import DEFAULT_MAX_OUTPUT, ENV_NAME, LARGEST_TEXT, LARGEST_TRANSFER
+from .defaults import (
+    DEFAULT_MAX_OUTPUT,
+    ENV_NAME,
+    JOBS,
+    LARGEST_TEXT,
+    LARGEST_TRANSFER,
+    MOST_VALUES,
+)
 from .errors import Failure, UsageFailure
 from .host_access import HostAccess
 from .host_access.keys import holds_a_secret
@@ -30,6 +37,9 @@ from .redaction import SHORTEST_SECRET, secret_values
 from .settings import DOTENV_FILES, Settings
 
 FROM_STDIN = "-"
+EACH = "EACH"  # the variable that holds the value of a run
+RESULTS, SLUG = "results", 30
+LEAST_OUTPUT = 400  # characters a stream of one of many runs
 UNSUPPORTED = (languages.NOTEBOOK, *languages.OTHER_PROGRAMS)  # whatever their first line says
 ONLY_AT_CREATE = ("snapshot", "image", "target", "secrets", "labels")
 
@@ -73,6 +83,11 @@ class Display:
     verbose: bool = False
     debug: bool = False
 
+    def shared_by(self, runs: int) -> Display:
+        """Of one of so many runs, which together show no more than one."""
+        least = min(self.max_output, LEAST_OUTPUT)
+        return replace(self, max_output=max(self.max_output // runs, least))
+
 
 @dataclass(frozen=True)
 class RunRequest:
@@ -107,6 +122,8 @@ class RunRequest:
     target: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)  # variable -> name in Daytona's vault
+    each: tuple[str, ...] = ()  # values, each for a run of its own
+    jobs: int = JOBS
     dry_run: bool = False
     display: Display = field(default_factory=Display)
 
@@ -119,6 +136,24 @@ class RunRequest:
     def keeps(self) -> bool:
         """Whether the sandbox outlives this run if all goes well."""
         return self.stays or self.preview is not None or self.detach
+
+    def for_value(self, number: int, value: str) -> RunRequest:
+        """The run of one value of `each`; what it brings back has a folder of its own."""
+        programs = (replace(one, arguments=(value, *one.arguments)) for one in self.programs)
+        return replace(
+            self,
+            each=(),
+            programs=tuple(programs),
+            env={**self.env, EACH: value},
+            display=self.display.shared_by(len(self.each)),
+            downloads=tuple(
+                replace(download, here=place_of_value(download.here, number, value))
+                for download in self.downloads
+            ),
+            charts=None
+            if self.charts is None
+            else place_of_value(self.charts or RESULTS, number, value),
+        )
 
     @property
     def needs_network_first(self) -> bool:
@@ -150,8 +185,9 @@ def read_run_request(given: argparse.Namespace, access: HostAccess) -> RunReques
     env, secret_env = read_environment(given, access)
     uploads = tuple(read_upload(text, access) for text in given.upload)
     programs = read_programs(given, access, uploads)
-    repo = read_repository(given, access)
-    refuse_charts(given, programs, access)
+    repo, values = read_repository(given, access), read_values(given, access)
+    if given.charts is not None:
+        refuse_charts(given, programs, values, access)
     as_given = (
         "preview port detach cwd charts force local sandbox name keep snapshot image cpu memory"
         " disk target dry_run"
@@ -164,7 +200,9 @@ def read_run_request(given: argparse.Namespace, access: HostAccess) -> RunReques
         env=env,
         secret_env=secret_env,
         uploads=uploads,
-        downloads=tuple(read_download(text, access, force=given.force) for text in given.download),
+        downloads=read_downloads(given, values, access),
+        each=values,
+        jobs=given.jobs or JOBS,
         repo=repo,
         network=NetworkRule(given.no_network, tuple(given.allow_domain), tuple(given.allow_cidr)),
         takes_host_values=bool(given.env_file or given.git_token)
@@ -174,6 +212,45 @@ def read_run_request(given: argparse.Namespace, access: HostAccess) -> RunReques
         secrets=read_vault_names(given, access),
         display=Display(given.json, given.max_output, given.quiet, given.verbose, given.debug),
     )
+
+
+def read_values(given: argparse.Namespace, access: HostAccess) -> tuple[str, ...]:
+    """Those of --each, then those of --each-file: a line each, but for empty ones."""
+    values = list(given.each)
+    if given.each_file is not None:
+        text = access.text("--each-file", given.each_file, limit=LARGEST_TEXT)
+        values += [line for line in text.splitlines() if line.strip() and "\0" not in line]
+    if given.each_file is not None and not values:
+        raise UsageFailure("--each-file: no line holds a value", fix="write a value a line")
+    if len(values) > MOST_VALUES:
+        raise UsageFailure(
+            f"--each: {len(values):,} values are more than {MOST_VALUES:,}",
+            fix="use several runs, or a loop in the program",
+        )
+    return tuple(values)
+
+
+def read_downloads(
+    given: argparse.Namespace, values: Sequence[str], access: HostAccess
+) -> tuple[Download, ...]:
+    """With --each each value has a folder of its own in HERE, or else in `results`."""
+    if not values:
+        return tuple(read_download(text, access, force=given.force) for text in given.download)
+    found = []
+    for text in given.download:
+        there, here = split_pair(text, flag="--download")
+        here = here or RESULTS
+        for number, value in enumerate(values, 1):
+            place = place_of_value(here, number, value)
+            download = read_download(f"{there}:{place}", access, force=given.force)
+        found.append(replace(download, here=here))
+    return tuple(found)
+
+
+def place_of_value(here: str, number: int, value: str) -> str:
+    """HERE/007-slug/: in order, and named after the value where it is a plain word."""
+    slug = re.sub(r"[^a-z0-9]+", "-", value.lower())[:SLUG].strip("-")
+    return f"{here.rstrip('/')}/{number:03d}{'-' if slug else ''}{slug}/"
 
 
 def split_assignment(text: str) -> tuple[str, str]:
@@ -369,17 +446,22 @@ def read_repository(given: argparse.Namespace, access: HostAccess) -> Repository
 
 
 def refuse_charts(
-    given: argparse.Namespace, programs: tuple[Program, ...], access: HostAccess
+    given: argparse.Namespace,
+    programs: tuple[Program, ...],
+    values: Sequence[str],
+    access: HostAccess,
 ) -> None:
     """Raises Failure for charts of another language, or in a place that is not written."""
-    if given.charts is None:
-        return
     if programs[0].language != "python":
         raise UsageFailure(
             "--charts saves the charts of Python code", fix="use --code, or a .py file"
         )
-    first = f"{given.charts.rstrip('/')}/{chart_name(1)}"
-    refuse_taken("--charts", first, access, force=given.force)
+    places = [given.charts]
+    if values:
+        found = enumerate(values, 1)
+        places = [place_of_value(given.charts or RESULTS, *one) for one in found]
+    for place in places:
+        refuse_taken("--charts", f"{place.rstrip('/')}/{chart_name(1)}", access, force=given.force)
 
 
 def refuse_foreign_account(request: RunRequest, settings: Settings) -> None:

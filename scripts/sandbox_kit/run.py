@@ -31,6 +31,7 @@ class Run:
             request.display,
             run_id=self.identity.run_id,
             secrets=[*context.settings.secrets, *request.hidden],
+            label=context.label,
         )
         self.record = RunRecord(self.identity, self.report, self.output)
         self._request = request

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .archive.packing import PackedUpload
 from .host_access import HostAccess
@@ -24,6 +24,11 @@ class RunContext:
     access: HostAccess
     status: StatusLog
     packed: PackedUpload | None = None
+    label: str = ""  # of a run among many: before each of its lines
+
+    def of_value(self, label: str) -> RunContext:
+        """The same for one of many runs, whose progress is not told line by line."""
+        return replace(self, status=self.status.labelled(label), label=label)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from .console import LostOutput, write_quietly
 from .errors import Failure, UsageFailure, as_failure, output_lost, with_local_fix
 from .host_access import HostAccess
 from .interrupts import run_interruptibly
+from .many_runs import ManyRuns
 from .ownership import RunIdentity, this_user
 from .redaction import SHORTEST_SECRET
 from .report import RunReport
@@ -36,6 +37,7 @@ class SingleRun:
         self._access = access
         self._report = RunReport()
         self._run: Run | None = None
+        self._many: ManyRuns | None = None  # of --each
         display = request.display
         self._status = StatusLog(
             quiet=display.quiet, verbose=display.verbose, secrets=request.hidden
@@ -55,12 +57,31 @@ class SingleRun:
         if self._request.dry_run and self._report.request is not None:
             write_quietly(sys.stdout, json.dumps(self._report.request, indent=2) + "\n")
         elif self._request.display.json:
-            answer = self._report.as_json(self._run.output if self._run else None)
-            write_quietly(sys.stdout, json.dumps(self._without_secrets(answer)) + "\n")
+            write_quietly(sys.stdout, json.dumps(self._without_secrets(self._answer())) + "\n")
         if LostOutput.why is not None:
             self._report.failure = output_lost(LostOutput.why)
         self._say_last_line()
-        return self._report.choose_exit_code()
+        return self._exit_code()
+
+    def _answer(self) -> dict[str, Any]:
+        """The JSON object of the run, or that of all runs."""
+        report = self._report
+        if not self._request.each:
+            return report.as_json(self._run.output if self._run else None)
+        return {
+            "engine": report.engine,
+            "endpoint": report.endpoint,
+            "exit_code": self._exit_code(),
+            "each": self._many.as_json() if self._many else [],
+            "error": report.failure.as_json() if report.failure else None,
+        }
+
+    def _exit_code(self) -> int:
+        """Of many runs that of the first value that failed."""
+        if self._many is None or self._report.failure is not None:
+            return self._report.choose_exit_code()
+        first = self._many.first_failed
+        return 0 if first is None else first.report.choose_exit_code()
 
     async def _execute_interruptibly(self) -> None:
         await run_interruptibly(self._execute(), tell=self._status.tell, on_overdue=self._give_up)
@@ -68,8 +89,9 @@ class SingleRun:
     def _give_up(self, failure: Failure) -> None:
         """The cleanup does not end: what may be left is told, and the process ends after this."""
         self._report.failure = failure
-        if self._run is not None:
-            self._run.give_up()
+        for one in (self._run, self._many):
+            if one is not None:
+                one.give_up()
         self._say_all()
 
     async def _execute(self) -> None:
@@ -82,8 +104,12 @@ class SingleRun:
             with contextlib.ExitStack() as stack:
                 packed = await self._pack(stack)
                 context = RunContext(client, settings, user, self._access, self._status, packed)
-                self._run = Run(self._request, context, self._report)
-                await self._run.execute()
+                if self._request.each:
+                    self._many = ManyRuns(self._request, context)
+                    await self._many.execute()
+                else:
+                    self._run = Run(self._request, context, self._report)
+                    await self._run.execute()
 
     async def _choose_engine(self) -> Settings:
         request = self._request
@@ -144,7 +170,9 @@ class SingleRun:
 
     def _say_last_line(self) -> None:
         """Whose the exit code is; last, because a program can print any line of ours before."""
-        report, code = self._report, self._report.choose_exit_code()
+        report, code = self._report, self._exit_code()
+        if self._many is not None:
+            self._many.tell_outcome()
         if self._run is not None:
             self._run.tell_outcome()
         if report.failure is not None:
@@ -153,6 +181,8 @@ class SingleRun:
                 report.failure.fix,
                 whose=f"exit code {code} is this tool's: ",
             )
+        elif self._many is not None and code:
+            self._status.tell_own(f"exit code {code} is that of the first value that failed")
         elif report.exit_code is not None:
             self._status.tell_own(f"exit code {code} is the {report.whose}'s")
         elif not self._request.dry_run:

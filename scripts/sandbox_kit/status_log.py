@@ -21,7 +21,14 @@ class StatusLog:
     ) -> None:
         self._quiet = quiet
         self._verbose = verbose
+        self._label = ""
         self._redactor = Redactor(secrets)
+
+    def labelled(self, label: str) -> StatusLog:
+        """The voice of one of many runs: its progress is told with --verbose only."""
+        made = StatusLog(quiet=not self._verbose, verbose=self._verbose)
+        made._redactor, made._label = self._redactor, f"{label}: "
+        return made
 
     def hide(self, secrets: Iterable[str]) -> None:
         """Secrets that became known later."""
@@ -67,7 +74,7 @@ class StatusLog:
 
     def tell(self, text: str) -> None:
         """What the user must know also with --quiet."""
-        print_status(f"{MARK} {self.show(text)}")
+        print_status(f"{MARK} {self._label}{self.show(text)}")
 
     def show(self, text: str) -> str:
         """What `tell` makes of it."""
@@ -75,7 +82,7 @@ class StatusLog:
 
     def tell_own(self, text: str) -> None:
         """Words of ours alone: a secret may be chosen to take them out."""
-        print_status(f"{MARK} {one_line(text)}")
+        print_status(f"{MARK} {self._label}{one_line(text)}")
 
     def trace(self, error: BaseException) -> None:
         """--debug: where it came from, a line each; what a server said of it is in there too."""

@@ -36,7 +36,8 @@ KIT_ORDER = tuple(
     plain_text console defaults errors state_files languages deadlines argument_checks arguments
     network_rule checked local settings ownership host_access archive charts redaction request
     run_log output status_log sdk lease sandbox_end remote_process host_checks preview report
-    run_context downloads missing_modules run_steps run interrupts single_run inventory health entry
+    run_context downloads missing_modules run_steps run many_runs interrupts
+    single_run inventory health entry
     """.split()
 )
 ENGINE_ORDER = tuple(

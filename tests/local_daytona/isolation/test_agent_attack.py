@@ -66,7 +66,7 @@ LAUNCH = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from local_daytona.engine import engine
+from local_daytona import engine
 engine.install_agent = lambda installed, python: Path(sys.argv[2])
 from local_daytona.commands import main
 raise SystemExit(main(["serve", "--state-dir", sys.argv[3]]))
@@ -80,7 +80,7 @@ def hostile_agent() -> Iterator[Path]:
     folder.chmod(0o755)
     agent = folder / "agent"
     shutil.copytree(
-        SCRIPTS / "local_daytona" / "engine" / "agent",
+        SCRIPTS / "local_daytona" / "isolation" / "agent",
         agent,
         ignore=shutil.ignore_patterns("__pycache__"),
     )

@@ -225,6 +225,7 @@ def ended_of(server: LocalServer, crowd: list[str]) -> list[str]:
     return [one["errorReason"] for one in seen if one["state"] == "error"]
 
 
+@pytest.mark.xdist_group("the machine's tables")
 @pytest.mark.parametrize("server", ["ordinary user"], indirect=True)
 def test_a_crowd_leaves_inotify_to_its_users_own_programs(
     server: LocalServer, crowd: list[str]
@@ -244,6 +245,7 @@ SOME_IN_FLIGHT = (
 )
 
 
+@pytest.mark.xdist_group("the machine's tables")  # two at once would leave nothing for a third
 @pytest.mark.parametrize(
     ("code", "number", "words"),
     [
