@@ -86,11 +86,6 @@ def check_many(given: argparse.Namespace) -> None:
         if given.jobs is not None:
             raise UsageFailure("--jobs is about --each", fix="--each VALUE, again for each one")
         return
-    if not given.command and given.code is None and given.file is None:
-        raise UsageFailure(
-            "--each: there is no program to run for each value",
-            fix='--command "...", --code "..." or --file PATH',
-        )
     for flag in ("sandbox", "name", "keep", "preview", "detach", "dry_run"):
         if getattr(given, flag):
             name = flag.replace("_", "-")

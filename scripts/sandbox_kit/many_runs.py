@@ -8,6 +8,7 @@ from typing import Any
 
 from .console import one_line
 from .errors import Failure, as_failure
+from .ownership import RunIdentity
 from .report import RunReport
 from .request import RunRequest
 from .run import Run
@@ -17,6 +18,7 @@ MOST_TRIES = 6  # of one value, where the server says that it is too much just n
 LONGEST_WAIT_S, SHORTEST_WAIT_S = 60, 2
 LONGEST_LABEL = 40
 NAMES_SHOWN = 8
+SHARED = ("engine", "endpoint")
 
 
 @dataclass
@@ -25,6 +27,7 @@ class ValueRun:
 
     number: int
     value: str
+    identity: RunIdentity
     report: RunReport = field(default_factory=RunReport)
     run: Run | None = None
     is_over: bool = False
@@ -38,7 +41,9 @@ class ValueRun:
         return self.run is not None and self.report.choose_exit_code() == 0
 
     def as_json(self) -> dict[str, Any]:
-        return {"value": self.value, **self.report.as_json(self.run.output if self.run else None)}
+        """As the JSON of a single run, but for the engine, which is the same for all."""
+        whole = self.report.as_json(self.run.output if self.run else None)
+        return {"value": self.value, **{name: whole[name] for name in whole if name not in SHARED}}
 
 
 def short_label(value: str) -> str:
@@ -52,7 +57,11 @@ class ManyRuns:
     def __init__(self, request: RunRequest, context: RunContext) -> None:
         self._request = request
         self._context = context
-        self.runs = [ValueRun(number, value) for number, value in enumerate(request.each, 1)]
+        identities = RunIdentity.many(context.user, len(request.each))
+        self.runs = [
+            ValueRun(number, *one)
+            for number, one in enumerate(zip(request.each, identities, strict=True), 1)
+        ]
         self._jobs = min(request.jobs, len(self.runs))
         self._active = 0
         self._changed = asyncio.Condition()
@@ -60,8 +69,10 @@ class ManyRuns:
     async def execute(self) -> None:
         """Each to the deletion of its sandbox; what fails is in its report, not raised."""
         self._context.status.say(
-            f"{len(self.runs)} runs, at most {self._jobs} at a time, each in a sandbox that the"
-            f" server deletes within {self._request.deadlines.ttl_min} min whatever happens"
+            f"creating {len(self.runs)} sandboxes, at most {self._jobs} at a time:"
+            f" {self.runs[0].identity.name} to {self.runs[-1].identity.name}"
+            f" (the server deletes each within {self._request.deadlines.ttl_min} min whatever"
+            " happens)"
         )
         tasks = [asyncio.create_task(self._in_turn(one)) for one in self.runs]
         try:
@@ -94,7 +105,7 @@ class ManyRuns:
     async def _try(self, one: ValueRun) -> Failure | None:
         """Why there was no sandbox, if there was none; whatever else happened is reported."""
         one.report, one.is_over = RunReport(), False
-        context = self._context.of_value(one.label)
+        context = self._context.of_value(one.label, one.identity)
         run = one.run = Run(self._request.for_value(one.number, one.value), context, one.report)
         try:
             await run.execute()
@@ -143,6 +154,11 @@ class ManyRuns:
             more = f" and {len(failed) - NAMES_SHOWN} more" if len(failed) > NAMES_SHOWN else ""
             done += f"; not: {names}{more}"
         self._context.status.tell(done)
+
+    @property
+    def first_failure(self) -> Failure | None:
+        """That of the first value that failed, where it is this tool's or a timeout."""
+        return None if self.first_failed is None else self.first_failed.report.failure
 
     def as_json(self) -> list[dict[str, Any]]:
         """In the order of the values."""

@@ -50,12 +50,15 @@ class RunIdentity:
 
     @classmethod
     def new(cls, user: User, name: str | None = None) -> RunIdentity:
-        now = time.time()
-        # In their order also within a second: the last program of a sandbox is found by it.
-        fraction = f"{int(now % 1 * 4096):03x}"
-        moment = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
-        run_id = f"{moment}-{fraction}{uuid.uuid4().hex[:5]}"
+        run_id = moment_of_now() + uuid.uuid4().hex[:5]
         return cls(run_id=run_id, name=name or f"run-{run_id}", user=user)
+
+    @classmethod
+    def many(cls, user: User, number: int) -> list[RunIdentity]:
+        """Of runs that begin together: the last three digits count, so that two name them all."""
+        common = moment_of_now() + uuid.uuid4().hex[:2]
+        ids = [f"{common}{place:03x}" for place in range(1, number + 1)]
+        return [cls(run_id=run_id, name=f"run-{run_id}", user=user) for run_id in ids]
 
     @property
     def labels(self) -> dict[str, str]:
@@ -70,6 +73,16 @@ class RunIdentity:
         return name == self.name and (
             found == self.run_id or (found is None and self.run_id in name)
         )
+
+
+def moment_of_now() -> str:
+    """The beginning of a run's id, to 1/4096 s.
+
+    Runs are in their order also within a second: the last program of a sandbox is found by it.
+    """
+    now = time.time()
+    moment = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
+    return f"{moment}-{int(now % 1 * 4096):03x}"
 
 
 def this_user() -> User:

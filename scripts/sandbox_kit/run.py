@@ -25,7 +25,7 @@ class Run:
     """One run of a request; its report fills on the way, so a failure leaves what there was."""
 
     def __init__(self, request: RunRequest, context: RunContext, report: RunReport) -> None:
-        self.identity = RunIdentity.new(context.user, request.name)
+        self.identity = context.identity or RunIdentity.new(context.user, request.name)
         self.report = report
         self.output = ProgramOutput(
             request.display,

@@ -24,11 +24,14 @@ class RunContext:
     access: HostAccess
     status: StatusLog
     packed: PackedUpload | None = None
-    label: str = ""  # of a run among many: before each of its lines
+    # Of a run among many: what stands before each of its lines, and who it is.
+    label: str = ""
+    identity: RunIdentity | None = None
 
-    def of_value(self, label: str) -> RunContext:
+    def of_value(self, label: str, identity: RunIdentity) -> RunContext:
         """The same for one of many runs, whose progress is not told line by line."""
-        return replace(self, status=self.status.labelled(label), label=label)
+        status = self.status.labelled(label)
+        return replace(self, status=status, label=label, identity=identity)
 
 
 @dataclass(frozen=True)

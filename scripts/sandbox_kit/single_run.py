@@ -68,12 +68,13 @@ class SingleRun:
         report = self._report
         if not self._request.each:
             return report.as_json(self._run.output if self._run else None)
+        failure = report.failure or (self._many.first_failure if self._many else None)
         return {
             "engine": report.engine,
             "endpoint": report.endpoint,
             "exit_code": self._exit_code(),
             "each": self._many.as_json() if self._many else [],
-            "error": report.failure.as_json() if report.failure else None,
+            "error": failure.as_json() if failure else None,
         }
 
     def _exit_code(self) -> int:
@@ -182,12 +183,20 @@ class SingleRun:
                 whose=f"exit code {code} is this tool's: ",
             )
         elif self._many is not None and code:
-            self._status.tell_own(f"exit code {code} is that of the first value that failed")
+            self._say_which_failed(code, self._many)
         elif report.exit_code is not None:
             self._status.tell_own(f"exit code {code} is the {report.whose}'s")
         elif not self._request.dry_run:
             done = "the program runs on" if report.detached else "all is done"
             self._status.tell_own(f"exit code {code} is this tool's: {done}")
+
+    def _say_which_failed(self, code: int, many: ManyRuns) -> None:
+        failure = many.first_failure
+        whose = f"exit code {code} is that of the first value that failed"
+        if failure is None:
+            self._status.tell_own(whose)
+        else:
+            self._status.fail(failure.message, failure.fix, whose=f"{whose}: ")
 
     def _as_failure(self, error: Exception) -> Failure:
         if self._request.display.debug:

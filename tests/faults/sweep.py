@@ -97,6 +97,11 @@ SCENARIOS: dict[str, tuple[tuple[str, ...], int, int]] = {
         0,
         11,
     ),
+    "each": (
+        ("--each", "a", "--each", "b", "--jobs", "2", "--command", "echo $TOKEN $EACH", *BOUNDED),
+        0,
+        18,
+    ),
     "timeout": (("--command", "sleep 30", *ENV, "--timeout", "1"), 124, 9),
 }
 KEEPING = ("preview", "keep", "name", "detach")
@@ -316,7 +321,7 @@ def surviving_signals() -> Iterator[None]:
 
 def shorten_pauses(replace: Callable[[Any, str, Any], None]) -> None:
     """A fault is not waited for as long as in life."""
-    from sandbox_kit import downloads, lease, remote_process, run_steps
+    from sandbox_kit import downloads, lease, many_runs, remote_process, run_steps
     from sandbox_kit.sdk import client, sandbox, transport
 
     for module, name, value in (
@@ -330,6 +335,7 @@ def shorten_pauses(replace: Callable[[Any, str, Any], None]) -> None:
         (downloads, "UNPACK_TIMEOUT_S", 2),
         (sandbox, "HTTP_GRACE_S", 0.5),
         (transport, "STALL_S", 1.0),
+        (many_runs, "SHORTEST_WAIT_S", 0.05),
         (lease, "CREATE_TIMEOUT_S", 3.0),
         (lease, "CREATE_GRACE_S", 3.0),
         (lease, "DELETE_PAUSES_S", (0.0, 0.05, 0.05)),

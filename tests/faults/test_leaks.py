@@ -533,3 +533,59 @@ def test_a_create_that_was_slept_through_is_looked_at_before_it_is_given_up(
     result = run("--json", "--command", "true")
 
     assert result.code == (0 if started else 125)
+
+
+MANY = [word for number in range(4) for word in ("--each", str(number))]
+
+
+def test_a_full_account_has_fewer_at_a_time(proxy: Proxy, server: LocalServer, run: Script) -> None:
+    """What it refuses is tried again when another one has ended; all are done in the end."""
+    refused = "Total CPU limit exceeded. Maximum allowed: 2."
+    proxy.faults.append(Fault("POST", "/api/sandbox", 400, times=2, message=refused))
+    result = run(*MANY, "--command", "sleep 0.3; echo $EACH")
+
+    assert (result.code, sorted(result.stdout.splitlines())) == (
+        0,
+        ["0: 0", "1: 1", "2: 2", "3: 3"],
+    )
+    assert "the account is full: " in result.stderr
+    assert server.sandboxes() == []
+
+
+def test_an_account_that_has_room_for_none_is_told_once_for_each(
+    proxy: Proxy, server: LocalServer, run: Script
+) -> None:
+    """Nobody waits for what never ends."""
+    refused = "Total CPU limit exceeded. Maximum allowed: 0."
+    proxy.faults.append(Fault("POST", "/api/sandbox", 400, message=refused))
+    result = run(*MANY, "--command", "true")
+
+    assert result.code == 125
+    assert "0 of 4 done" in result.stderr
+    assert server.sandboxes() == []
+
+
+def test_a_server_that_is_asked_too_often_is_asked_again_later(
+    proxy: Proxy, server: LocalServer, run: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as it says to wait."""
+    monkeypatch.setattr("sandbox_kit.many_runs.SHORTEST_WAIT_S", 0.01)
+    proxy.faults.append(Fault("POST", "/api/sandbox", 429, times=3))
+    result = run(*MANY, "--command", "true")
+
+    assert (result.code, server.sandboxes()) == (0, [])
+    assert proxy.count("POST", "/api/sandbox") == 7
+
+
+def test_one_value_whose_create_fails_ends_no_other(
+    proxy: Proxy, server: LocalServer, run: Script
+) -> None:
+    """Its failure is in its place; the exit code is the first failed one's."""
+    proxy.faults.append(Fault("POST", "/api/sandbox", 500, times=1))
+    answer = run(*MANY, "--json", "--command", "true").json()
+    kinds = [each["error"]["kind"] if each["error"] else None for each in answer["each"]]
+
+    assert sorted(kinds, key=str) == [None, None, None, "server_error"]
+    assert answer["exit_code"] == 125
+    assert answer["error"]["kind"] == "server_error"
+    assert server.sandboxes() == []

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
+import functools
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -78,10 +80,17 @@ class Transport:
             raise Failure(
                 "server_error", "the server's API is https, and the address of its toolbox is not"
             )
-        api: Any = ToolboxApiClient(ToolboxConfiguration(host=f"{url.rstrip('/')}/{sandbox_id}"))
-        api.default_headers.update(self.headers)
-        self._pool(api)
+        # A copy: each new one would read this machine's certificates again, 25 ms.
+        api = copy.copy(self._toolbox_api)
+        api.configuration = ToolboxConfiguration(host=f"{url.rstrip('/')}/{sandbox_id}")
+        api.default_headers = {**api.default_headers, **self.headers}
         return Toolbox(api, self.session)
+
+    @functools.cached_property
+    def _toolbox_api(self) -> Any:
+        api = ToolboxApiClient(ToolboxConfiguration(host=str(self._origin)))
+        self._pool(api)
+        return api
 
     async def close(self) -> None:
         await self.session.close()
