@@ -45,6 +45,7 @@ class Downloads:
         self._request = request
         self._access = context.access
         self._status = context.status
+        self._writing = context.writing
         self._report = record.report
         self._run_id = record.identity.run_id
         self._held = HeldResults(self._run_id)
@@ -136,18 +137,21 @@ class Downloads:
 
     async def _unpack(self, arrival: ArrivedDownload) -> Unpacked:
         """What was written is on record before anything else happens."""
-        try:
-            return await unpack_in_worker(
-                arrival, self._access, held=self._held, written=self._written
-            )
-        finally:
+        async with self._writing:
             try:
-                self._written.save()
-            except OSError as error:
-                self._status.say(
-                    "no record of what was written, so --force will not replace it:"
-                    f" {error.strerror}"
+                return await unpack_in_worker(
+                    arrival, self._access, held=self._held, written=self._written
                 )
+            finally:
+                self._note_what_was_written()
+
+    def _note_what_was_written(self) -> None:
+        try:
+            self._written.save()
+        except OSError as error:
+            self._status.say(
+                f"no record of what was written, so --force will not replace it: {error.strerror}"
+            )
 
     def tell_what_is_held(self) -> None:
         """What was not written, and the command that brings it, which the client asks about."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import asyncio
+from dataclasses import dataclass, field, replace
 
 from .archive.packing import PackedUpload
 from .host_access import HostAccess
@@ -24,6 +25,8 @@ class RunContext:
     access: HostAccess
     status: StatusLog
     packed: PackedUpload | None = None
+    # One run writes here at a time: a folder that another has just made is not on record yet.
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     # Of a run among many: what stands before each of its lines, and who it is.
     label: str = ""
     identity: RunIdentity | None = None
