@@ -272,6 +272,7 @@ def check_existing_sandbox(given: argparse.Namespace) -> None:
         "ttl",
         "keep",
         "secret",
+        "volume",
         "label",
         "target",
         "auto_stop",
@@ -301,6 +302,16 @@ def check_secrets(given: argparse.Namespace) -> None:
             raise UsageFailure(
                 "--secret takes ENV=NAME: a variable, and a secret's name in the vault",
                 fix="--secret API_TOKEN=my-token",
+            )
+
+
+def check_volumes(given: argparse.Namespace) -> None:
+    for text in given.volume:
+        name, _, path = text.partition(":")
+        if not re.fullmatch(SANDBOX_NAME, name) or not re.fullmatch(r"/[^\0:]*[^\0:/]", path):
+            raise UsageFailure(
+                "--volume takes NAME:/PATH, a volume's name and where it lies inside",
+                fix="--volume cache:/home/daytona/cache",
             )
 
 

@@ -172,6 +172,13 @@ RUN_FLAGS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
                 check=checks.check_charts,
             ),
             Flag("--force", text="replace what an earlier run wrote"),
+            Flag(
+                "--volume",
+                "NAME:/PATH",
+                "storage that outlives sandboxes; made where missing",
+                many=True,
+                check=checks.check_volumes,
+            ),
             Flag("--repo", "URL", "clone it to `repo` first", check=checks.check_repository),
             Flag("--branch", "B"),
             Flag("--commit", "SHA"),
@@ -345,7 +352,11 @@ class Verb:
 
 
 VERBS = (
-    Verb("list", "what this skill made, and whose it is"),
+    Verb(
+        "list",
+        "what this skill made, and whose it is",
+        Flag("--all", text="the account's others too"),
+    ),
     Verb("info", "one sandbox in full", targets=1),
     Verb(
         "logs",
@@ -364,6 +375,23 @@ VERBS = (
         ),
         targets=1,
     ),
+    Verb("shell", "a terminal in it, for people", targets=1),
+    Verb(
+        "extend",
+        "let it live longer",
+        Flag(
+            "--ttl",
+            "MIN",
+            "from now on",
+            bounds=(1, defaults.LONGEST_TTL_MIN),
+            required=True,
+        ),
+        Flag("--auto-stop", "MIN", "when idle; 0: never", bounds=(0, defaults.LONGEST_TTL_MIN)),
+        targets=1,
+    ),
+    Verb("snapshot", "make a snapshot of it, for --snapshot NAME", targets=1),
+    Verb("snapshots", "what `snapshot` made", Flag("--delete", "NAME", many=True)),
+    Verb("volumes", "what --volume made", Flag("--delete", "NAME", many=True)),
     Verb("stop", "stop, keeping the files", targets="+"),
     Verb("delete", "delete", targets="+"),
     Verb(
@@ -374,12 +402,14 @@ VERBS = (
     ),
     Verb(
         "fetch",
-        "bring what a run held back to here, code too; without THERE: show what it holds",
+        "bring what a run held back to here, code too, or what lies in a sandbox;"
+        " without THERE: show what a run holds",
         Flag("--force", text="overwrite files here"),
     ),
     Verb(
         "adopt",
         "make a sandbox yours: these scripts may use and delete it from then on",
+        Flag("--volume", text="a volume of that name in its place"),
         targets=1,
     ),
     Verb(
@@ -416,8 +446,14 @@ def make_sandboxes_parser() -> Parser:
         )
         if verb.targets is not None:
             action.add_argument("targets", nargs=verb.targets, metavar="ID", help="id or name")
+        if verb.name == "snapshot":
+            action.add_argument("name", metavar="NAME", help="of the snapshot")
         if verb.name == "fetch":
-            action.add_argument("run_id", metavar="RUN", help="as the run's last lines name it")
+            action.add_argument(
+                "run_id",
+                metavar="RUN",
+                help="as the run's last lines name it, or a sandbox's id or name",
+            )
             action.add_argument(
                 "pairs", nargs="*", metavar="THERE[:HERE]", help="path in the sandbox, and here"
             )

@@ -20,6 +20,7 @@ from .remote_process import ignore_failure
 from .request import RunRequest
 from .run_context import RunContext, RunRecord
 from .sdk import Sandbox
+from .status_log import StatusLog
 
 NO_SUCH = 66  # as EX_NOINPUT of sysexits.h
 LONGEST_REASON = 300  # characters of what a command of ours said
@@ -111,7 +112,7 @@ class Downloads:
     async def _transfer(self, name: str, there: str, download: Download) -> Unpacked | None:
         """What was written and held; None when the sandbox has nothing at `there`."""
         archive = f"/tmp/daytona-sandbox-{self._run_id}.{name}.tar"
-        if not await self._pack(there, archive):
+        if not await pack_there(self._sandbox, there, archive, self._status):
             return None
         with temporary_tar() as path:
             with self._status.waiting("downloading"), path.open("wb") as file:
@@ -121,19 +122,6 @@ class Downloads:
         if self._request.keeps:
             await ignore_failure(self._sandbox.remove_folder(archive))
         return found
-
-    async def _pack(self, there: str, archive: str) -> bool:
-        """False when nothing is there."""
-        command = PACK.format(there=shlex.quote(there), archive=archive, no_such=NO_SUCH)
-        code, said = await self._sandbox.exec(command, timeout_s=UNPACK_TIMEOUT_S)
-        if code not in (0, NO_SUCH):
-            why = self._status.clean(said.strip())[-LONGEST_REASON:]
-            raise Failure(
-                "exec_failed",
-                f"the sandbox could not pack {quote_path(there)}: {quote_path(why)}",
-                fix="fetch less, or look with --keep",
-            )
-        return code == 0
 
     async def _unpack(self, arrival: ArrivedDownload) -> Unpacked:
         """What was written is on record before anything else happens."""
@@ -175,3 +163,17 @@ class Downloads:
         ]
         more = f" and {len(files) - NAMES_SHOWN} more" if len(files) > NAMES_SHOWN else ""
         return ", ".join(told) + more
+
+
+async def pack_there(sandbox: Sandbox, there: str, archive: str, status: StatusLog) -> bool:
+    """Put it into an archive in the sandbox; False when nothing is there. Raises Failure."""
+    command = PACK.format(there=shlex.quote(there), archive=archive, no_such=NO_SUCH)
+    code, said = await sandbox.exec(command, timeout_s=UNPACK_TIMEOUT_S)
+    if code not in (0, NO_SUCH):
+        why = status.clean(said.strip())[-LONGEST_REASON:]
+        raise Failure(
+            "exec_failed",
+            f"the sandbox could not pack {quote_path(there)}: {quote_path(why)}",
+            fix="fetch less, or look with --keep",
+        )
+    return code == 0

@@ -10,7 +10,7 @@ import contextlib
 import datetime
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,21 +20,30 @@ import skill_env
 
 from .archive.worker import fetch_in_worker
 from .console import LONGEST_LINE, one_line, quote_path, write_quietly
-from .errors import TIMED_OUT, Failure, as_failure, with_local_fix
+from .deadlines import is_longer
+from .errors import TIMED_OUT, Failure, UsageFailure, as_failure, with_local_fix
+from .host_access.held import is_a_run
 from .interrupts import run_interruptibly
 from .lease import delete_until_accepted
+from .made_record import Kind
+from .made_verbs import MadeVerbs
 from .output import OutputStream
 from .ownership import MANAGED_BY, MANAGER, RUN_ID, YOURS, User, owner_of, require_yours, this_user
 from .plain_text import strip_controls
-from .remote_process import exit_code_by_now, find_program, keep_awake
+from .remote_process import exit_code_by_now, find_program, is_ours, keep_awake
 from .request import SandboxesRequest
 from .sandbox_end import BROKEN, STARTED, SandboxEnd, find_end, may_be_an_end
+from .sandbox_fetch import fetch_from_sandbox
 from .sdk import Client, Sandbox, SandboxInfo, SessionCommand
-from .settings import local_settings, settings_from_environment
+from .settings import Settings, local_settings, settings_from_environment
+from .shell import run_shell
 from .status_log import StatusLog
 
 POLL_S = 1.0
+# What it acted on, the exit code, and what more the JSON has.
+Verb = Callable[[Client], Awaitable[tuple[list[SandboxInfo], int, dict[str, Any]]]]
 MOST_PARTS = 8  # of a line of a listing
+BILL = "https://app.daytona.io/dashboard/billing"
 
 
 def run_verb(request: SandboxesRequest) -> int:
@@ -65,11 +74,12 @@ class SandboxVerbs:
         self._status = status
         self._user = this_user()
         self._secrets: tuple[str, ...] = ()
+        self._settings = Settings.nowhere()
 
     async def act(self) -> int:
         """The exit code; raises Failure."""
-        if self._request.action == "fetch":
-            return await self._fetch()
+        if self._request.action == "fetch" and is_a_run(self._request.run_id):
+            return self._show_fetched(await self._fetch_held())
         settings = (
             await asyncio.to_thread(local_settings)
             if self._request.local
@@ -78,21 +88,9 @@ class SandboxVerbs:
         self._secrets = settings.secrets
         self._status.hide(self._secrets)
         self._status.tell(f"engine: {settings.describe()}")
-        actions: dict[
-            str, Callable[[Client], Awaitable[tuple[list[SandboxInfo], int, dict[str, Any]]]]
-        ] = {
-            "list": self._list,
-            "info": self._info,
-            "logs": self._logs,
-            "wait": self._wait,
-            "stop": self._stop,
-            "delete": self._delete,
-            "prune": self._prune,
-            "adopt": self._adopt,
-            "publish": self._publish,
-        }
+        self._settings = settings
         async with Client.open(settings) as client:
-            found, code, more = await actions[self._request.action](client)
+            found, code, more = await self._verbs()[self._request.action](client)
         answer = {
             "engine": settings.engine,
             "sandboxes": [sandbox_as_json(info, self._user) for info in found],
@@ -103,17 +101,40 @@ class SandboxVerbs:
             write_quietly(sys.stdout, json.dumps(answer) + "\n")
         return code
 
+    def _verbs(self) -> dict[str, Verb]:
+        return {
+            "list": self._list,
+            "info": self._info,
+            "logs": self._logs,
+            "wait": self._wait,
+            "stop": self._stop,
+            "delete": self._delete,
+            "prune": self._prune,
+            "adopt": self._adopt,
+            "publish": self._publish,
+            "fetch": self._fetch_from_sandbox,
+            "extend": self._extend,
+            "shell": self._shell,
+            "snapshot": self._snapshot,
+            "snapshots": self._snapshots,
+            "volumes": self._volumes,
+        }
+
     async def _list(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
-        found = await list_managed(client)
+        found = await list_managed(client, everything=self._request.all)
         if not self._request.json:
-            for info in found:
-                print_listing(listing_line(info, self._user))
+            lines = [listing_line(info, self._user) for info in found]
+            for line in aligned(lines) if sys.stdout.isatty() else lines:
+                print_listing(line)
             if not found:
                 self._status.say("none")
+        if self._request.all and self._settings.engine == "cloud":
+            self._status.say(f"what it costs: {BILL}")
         return found, 0, {}
 
     async def _info(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
-        info = (await client.get(self._request.targets[0])).info
+        sandbox = await client.get(self._request.targets[0])
+        info, runs = sandbox.info, await running_programs(sandbox, self._user)
         if not self._request.json:
             for name, value in {
                 **asdict(info),
@@ -126,8 +147,10 @@ class SandboxVerbs:
                     else value
                 )
                 print_listing(f"{name}: {text}")
+            print_listing(f"runs: {', '.join(runs) or 'nothing of these scripts'}")
         size = {"cpu": info.cpu, "memory": info.memory, "disk": info.disk}
-        return [info], 0, {"size": size, "error_reason": info.error_reason}
+        more = {"size": size, "auto_stop_min": info.auto_stop_min, "runs": runs}
+        return [info], 0, {**more, "error_reason": info.error_reason}
 
     async def _logs(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
         """Both streams of what runs on there, or of the last program of a run."""
@@ -293,7 +316,67 @@ class SandboxVerbs:
         require_yours(info.id, info.name, info.labels, user=self._user, local=self._request.local)
         return sandbox
 
+    async def _extend(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
+        """Longer, never shorter: `delete` and `stop` say what they do."""
+        request, sandbox = self._request, await self._owned(client, self._request.targets[0])
+        if not is_longer(request.ttl_min, sandbox.info.expires_at):
+            end = sandbox.info.expires_at or "no end"
+            raise UsageFailure(
+                f"{strip_controls(sandbox.info.name)} lives until {end} already",
+                fix="a larger --ttl, or sandboxes.py delete",
+            )
+        await sandbox.set_ttl(request.ttl_min)
+        if request.auto_stop_min is not None:
+            await sandbox.set_auto_stop(request.auto_stop_min)
+        idle = sandbox.info.auto_stop_min
+        idles = f", stopped after {idle} idle minutes" if idle else ", not stopped when idle"
+        self._status.say(
+            f"{sandbox.info.name} ({sandbox.info.id}): until {sandbox.info.expires_at}{idles}"
+        )
+        return [sandbox.info], 0, {"auto_stop_min": idle}
+
+    async def _shell(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
+        sandbox = await self._owned(client, self._request.targets[0])
+        code = await run_shell(sandbox, local=self._request.local)
+        self._status.say(f"the shell ended with exit code {code}; the sandbox is as it was")
+        return [sandbox.info], code, {"exit_code": code}
+
+    def _made(self, client: Client) -> MadeVerbs:
+        return MadeVerbs(client, self._settings, self._status)
+
+    async def _snapshot(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
+        sandbox = await self._owned(client, self._request.targets[0])
+        made = await self._made(client).make_snapshot(sandbox, self._request.name)
+        local = ["--local"] * self._request.local
+        use = skill_env.command("run_in_sandbox.py", *local, "--snapshot", made.name)
+        self._status.say(f"made snapshot {made.name} ({made.id}); to use it: {use} --command CMD")
+        return [sandbox.info], 0, {"snapshot": asdict(made)}
+
+    async def _snapshots(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
+        return await self._show_made(client, "snapshots")
+
+    async def _volumes(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
+        return await self._show_made(client, "volumes")
+
+    async def _show_made(
+        self, client: Client, kind: Kind
+    ) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
+        """What these scripts made, after the deletions that were asked for."""
+        verbs = self._made(client)
+        for name in self._request.delete:
+            await verbs.delete_made(kind, name)
+        found = await verbs.list_made(kind)
+        if not self._request.json:
+            for one in found:
+                print_listing(f"{one.id}\t{one.name}\t{one.state}")
+            if not found and not self._request.delete:
+                self._status.say("none")
+        return [], 0, {kind: [asdict(one) for one in found]}
+
     async def _adopt(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
+        if self._request.volume:
+            await self._made(client).adopt_volume(self._request.targets[0])
+            return [], 0, {}
         sandbox = await client.get(self._request.targets[0])
         before = owner_of(sandbox.info.labels, self._user)
         if before != YOURS:
@@ -325,13 +408,26 @@ class SandboxVerbs:
             print_listing(link)
         return [sandbox.info], 0, {"public": public, "url": link}
 
-    async def _fetch(self) -> int:
+    async def _fetch_held(self) -> dict[str, Any]:
         """On this machine only: no server is asked."""
         request = self._request
-        answer = await fetch_in_worker(
+        return await fetch_in_worker(
             request.run_id, request.pairs, force=request.force, folder=Path.cwd()
         )
-        if request.json:
+
+    async def _fetch_from_sandbox(
+        self, client: Client
+    ) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
+        sandbox = await self._owned(client, self._request.run_id)
+        answer = await fetch_from_sandbox(
+            sandbox, self._request.pairs, self._user, self._status, force=self._request.force
+        )
+        if not self._request.json:
+            self._show_fetched(answer)
+        return [sandbox.info], 0, answer
+
+    def _show_fetched(self, answer: dict[str, Any]) -> int:
+        if self._request.json:
             shown = {"engine": None, "sandboxes": [], **answer, "error": None}
             write_quietly(sys.stdout, json.dumps(shown) + "\n")
             return 0
@@ -347,18 +443,34 @@ class SandboxVerbs:
             )
         if answer["held"]:
             pair = f"{answer['held'][0]['path']}:HERE"
-            command = skill_env.command("sandboxes.py", "fetch", request.run_id, pair)
+            command = skill_env.command("sandboxes.py", "fetch", self._request.run_id, pair)
             self._status.say(f"to bring one: {command}")
         return 0
 
 
-async def list_managed(client: Client) -> list[SandboxInfo]:
-    """What carries the skill's label, by the server's own filter and by ours: newest last."""
-    found = [info async for info in client.list({MANAGED_BY: MANAGER})]
+async def list_managed(client: Client, *, everything: bool = False) -> list[SandboxInfo]:
+    """What carries the skill's label, by the server's own filter and by ours: newest last.
+
+    With `everything` the account's others too, to look at only.
+    """
+    wanted = {} if everything else {MANAGED_BY: MANAGER}
+    found = [info async for info in client.list(wanted)]
     return sorted(
-        (info for info in found if info.labels.get(MANAGED_BY) == MANAGER),
+        (info for info in found if everything or info.labels.get(MANAGED_BY) == MANAGER),
         key=lambda info: info.created_at or "",
     )
+
+
+async def running_programs(sandbox: Sandbox, user: User) -> list[str]:
+    """Sessions of these scripts whose program has not ended; of nobody else's sandbox."""
+    if sandbox.info.state != STARTED or owner_of(sandbox.info.labels, user) != YOURS:
+        return []
+    with contextlib.suppress(Failure):
+        commands = await sandbox.commands()
+        return sorted(
+            {one.session for one in commands if one.exit_code is None and is_ours(one.session)}
+        )
+    return []
 
 
 async def wait_until_ended(sandbox: Sandbox, program: SessionCommand) -> int:
@@ -379,16 +491,18 @@ def is_before(created_at: str | None, moment: datetime.datetime) -> bool:
 
 
 def sandbox_as_json(info: SandboxInfo, user: User) -> dict[str, Any]:
-    names = ("id", "name", "state", "created_at", "expires_at", "labels")
+    names = ("id", "name", "state", "created_at", "expires_at", "auto_stop_min", "labels")
     return {
         **{name: getattr(info, name) for name in names},
         "run_id": info.labels.get(RUN_ID),
         "whose": owner_of(info.labels, user),
+        "size": {"cpu": info.cpu, "memory": info.memory, "disk": info.disk},
     }
 
 
 def listing_line(info: SandboxInfo, user: User) -> str:
-    ends = f"until {info.expires_at or 'no ttl'}"
+    size = f"{info.cpu} vCPU, {info.memory} GiB, {info.disk} GiB disk"
+    idle = f"idle {info.auto_stop_min} min" if info.auto_stop_min else "no auto-stop"
     return "\t".join(
         (
             info.id,
@@ -396,9 +510,21 @@ def listing_line(info: SandboxInfo, user: User) -> str:
             info.state,
             owner_of(info.labels, user),
             f"created {info.created_at}",
-            ends,
+            f"until {info.expires_at or 'no ttl'}",
+            idle,
+            size if info.cpu else "",
         )
     )
+
+
+def aligned(lines: Sequence[str]) -> list[str]:
+    """Columns of one width each, for a terminal."""
+    rows = [[one_line(part) for part in line.split("\t")] for line in lines]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(part.ljust(width) for part, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def print_listing(line: str) -> None:

@@ -276,8 +276,13 @@ def find_program(commands: Iterable[SessionCommand]) -> SessionCommand | None:
 
     A daemon lists commands in no order; a run's id begins with its time.
     """
-    found = [each for each in commands if each.session.startswith((STEPS, LASTING))]
+    found = [each for each in commands if is_ours(each.session)]
     return max(found, key=order_of_start, default=None)
+
+
+def is_ours(session: str) -> bool:
+    """Whether a run of these scripts made it."""
+    return session.startswith((STEPS, LASTING))
 
 
 def order_of_start(command: SessionCommand) -> tuple[bool, str, int]:

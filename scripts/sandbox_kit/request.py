@@ -28,6 +28,7 @@ from .defaults import (
     LARGEST_TEXT,
     LARGEST_TRANSFER,
     MOST_VALUES,
+    SANDBOX_NAME,
 )
 from .errors import Failure, UsageFailure
 from .host_access import HostAccess
@@ -41,7 +42,7 @@ EACH = "EACH"  # the variable that holds the value of a run
 RESULTS, SLUG = "results", 30
 LEAST_OUTPUT = 400  # characters a stream of one of many runs
 UNSUPPORTED = (languages.NOTEBOOK, *languages.OTHER_PROGRAMS)  # whatever their first line says
-ONLY_AT_CREATE = ("snapshot", "image", "target", "secrets", "labels")
+ONLY_AT_CREATE = ("snapshot", "image", "target", "secrets", "labels", "volumes")
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,14 @@ class Repository:
     commit: str | None = None
     depth: int | None = None
     token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class VolumeMount:
+    """A volume by its name, and where it lies inside."""
+
+    name: str
+    path: str
 
 
 @dataclass(frozen=True)
@@ -122,6 +131,7 @@ class RunRequest:
     target: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)  # variable -> name in Daytona's vault
+    volumes: tuple[VolumeMount, ...] = ()
     each: tuple[str, ...] = ()  # values, each for a run of its own
     jobs: int = JOBS
     dry_run: bool = False
@@ -174,7 +184,7 @@ class RunRequest:
     @property
     def flags_only_at_create(self) -> list[str]:
         """Those that were given."""
-        return [f"--{name}" for name in ONLY_AT_CREATE if getattr(self, name)]
+        return [f"--{name.removesuffix('s')}" for name in ONLY_AT_CREATE if getattr(self, name)]
 
 
 def read_run_request(given: argparse.Namespace, access: HostAccess) -> RunRequest:
@@ -210,6 +220,7 @@ def read_run_request(given: argparse.Namespace, access: HostAccess) -> RunReques
         deadlines=Deadlines.of_run(given),
         labels=dict(split_assignment(text) for text in given.label),
         secrets=read_vault_names(given, access),
+        volumes=tuple(VolumeMount(*text.split(":", 1)) for text in given.volume),
         display=Display(given.json, given.max_output, given.quiet, given.verbose, given.debug),
     )
 
@@ -493,6 +504,12 @@ class SandboxesRequest:
     yes: bool = False
     port: int | None = None
     off: bool = False
+    all: bool = False
+    volume: bool = False
+    delete: tuple[str, ...] = ()
+    name: str = ""  # of a snapshot
+    ttl_min: int = 0
+    auto_stop_min: int | None = None
     run_id: str = ""
     pairs: tuple[str, ...] = ()
     force: bool = False
@@ -501,10 +518,19 @@ class SandboxesRequest:
     def of(cls, given: argparse.Namespace) -> SandboxesRequest:
         """Each verb has flags of its own; what it has not is as above."""
         values = dict(vars(given))
-        if "timeout" in values:
-            values["timeout_s"] = values.pop("timeout")
-        if "older_than" in values:
-            values["older_than_min"] = values.pop("older_than")
-        for name in ("targets", "pairs"):
+        for flag, name in (
+            ("timeout", "timeout_s"),
+            ("older_than", "older_than_min"),
+            ("ttl", "ttl_min"),
+            ("auto_stop", "auto_stop_min"),
+        ):
+            if flag in values:
+                values[name] = values.pop(flag)
+        if not re.fullmatch(SANDBOX_NAME, values.get("name", "x")):
+            raise UsageFailure(
+                f"{values['name']!r} is no name for a snapshot",
+                fix="letters, digits, dots, dashes and underscores, such as with-pandas",
+            )
+        for name in ("targets", "pairs", "delete"):
             values[name] = tuple(values.get(name, ()))
         return cls(**values)

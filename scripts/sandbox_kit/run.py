@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import skill_env
 
@@ -56,7 +56,7 @@ class Run:
 
     async def _run_in_new(self) -> None:
         """Create, run, delete: whatever happens between the first and the last."""
-        spec = create_spec(self._request, self.identity)
+        spec = create_spec(self._request, self.identity, self._context.volumes)
         lease = self._lease = Lease(
             self._client, spec, self._status, how_to_delete=self._delete_command
         )
@@ -272,7 +272,9 @@ class Run:
         return skill_env.command("sandboxes.py", "delete", id_or_name, *local)
 
 
-def create_spec(request: RunRequest, identity: RunIdentity) -> CreateSpec:
+def create_spec(
+    request: RunRequest, identity: RunIdentity, volumes: Mapping[str, str]
+) -> CreateSpec:
     """The sandbox of a run.
 
     Its network rule comes later where a step before the program needs the network.
@@ -291,5 +293,6 @@ def create_spec(request: RunRequest, identity: RunIdentity) -> CreateSpec:
         disk=request.disk,
         target=request.target,
         secrets=request.secrets,
+        volumes=volumes,
         network=NetworkRule() if request.needs_network_first else request.network,
     )

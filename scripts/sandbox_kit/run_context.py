@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from .archive.packing import PackedUpload
@@ -25,6 +26,7 @@ class RunContext:
     access: HostAccess
     status: StatusLog
     packed: PackedUpload | None = None
+    volumes: Mapping[str, str] = field(default_factory=dict)  # path inside -> id
     # One run writes here at a time: a folder that another has just made is not on record yet.
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     # Of a run among many: what stands before each of its lines, and who it is.

@@ -14,6 +14,7 @@ from .console import LostOutput, write_quietly
 from .errors import Failure, UsageFailure, as_failure, output_lost, with_local_fix
 from .host_access import HostAccess
 from .interrupts import run_interruptibly
+from .made_record import MadeRecord
 from .many_runs import ManyRuns
 from .ownership import RunIdentity, this_user
 from .redaction import SHORTEST_SECRET
@@ -24,6 +25,7 @@ from .run_context import RunContext
 from .sdk import Client
 from .settings import Settings, local_settings, settings_from_environment
 from .status_log import StatusLog
+from .volumes import prepare_volumes
 
 # Of the JSON: never a server's or a program's, or already without secrets.
 FIXED_WORDS = ("engine", "whose", "streams", "kind", "fix", "fetch", "stdout", "stderr")
@@ -99,12 +101,24 @@ class SingleRun:
         settings, user = await self._choose_engine(), this_user()
         async with Client.open(settings) as client:
             if self._request.dry_run:
-                spec = create_spec(self._request, RunIdentity.new(user, self._request.name))
+                names = {mount.path: mount.name for mount in self._request.volumes}
+                identity = RunIdentity.new(user, self._request.name)
+                spec = create_spec(self._request, identity, names)
                 self._report.request = await client.request_of(spec)
                 return
             with contextlib.ExitStack() as stack:
                 packed = await self._pack(stack)
-                context = RunContext(client, settings, user, self._access, self._status, packed)
+                record = MadeRecord.of("volumes", settings)
+                volumes = await prepare_volumes(
+                    client,
+                    self._request.volumes,
+                    record,
+                    self._status,
+                    local=self._request.local,
+                )
+                context = RunContext(
+                    client, settings, user, self._access, self._status, packed, volumes
+                )
                 if self._request.each:
                     self._many = ManyRuns(self._request, context)
                     await self._many.execute()

@@ -88,6 +88,36 @@ class Instant:
             "snapshot": "s",
         }
 
+    def kept(self, path: str) -> dict[str, Any]:
+        """A volume or a snapshot, of the name that the path ends with."""
+        is_volume, name = path.startswith("/api/volumes"), path.rpartition("/")[2]
+        return self.volume(name) if is_volume else self.snapshot(name)
+
+    def volume(self, name: str) -> dict[str, Any]:
+        return {
+            "id": "00000000-0000-4000-8000-000000000001",
+            "name": name,
+            "organizationId": "o",
+            "state": "ready",
+            "createdAt": "2026-01-01T00:00:00Z",
+            "updatedAt": "2026-01-01T00:00:00Z",
+            "errorReason": None,
+        }
+
+    def snapshot(self, name: str) -> dict[str, Any]:
+        return {
+            **self.volume(name),
+            "general": False,
+            "state": "active",
+            "size": 1,
+            "entrypoint": None,
+            "cpu": 1,
+            "gpu": 0,
+            "mem": 1,
+            "disk": 3,
+            "lastUsedAt": None,
+        }
+
     def named(self, method: str, path: str) -> dict[str, Any]:
         """What a create or a look asked for: a client takes no other sandbox for its own."""
         if method == "GET" and path.count("/") == 3:
@@ -130,12 +160,17 @@ class Instant:
             return web.json_response(
                 {"sandboxId": "s", "port": 8000, "url": f"{self.url}/page", "token": "t"}
             )
+        if path.startswith(("/api/volumes", "/api/snapshots")):
+            return web.json_response(self.kept(path))
         if path.startswith("/api/sandbox"):
             return web.json_response({**self.sandbox(), **self.named(method, path)})
         if path.endswith("/folder") or (path.endswith("/process/session") and method == "POST"):
             return web.Response(status=201)
         if path.endswith("/exec"):
             return web.json_response({"cmdId": "c"}, status=202)
+        return self.answer_of_a_program(path, method)
+
+    def answer_of_a_program(self, path: str, method: str) -> web.Response:
         if path.endswith("/process/session") and method == "GET":
             return web.json_response([])
         if path.endswith(("/execute", "/code-run")):

@@ -34,10 +34,10 @@ SDK_PACKAGES = {
 KIT_ORDER = tuple(
     """
     plain_text console defaults errors state_files languages deadlines argument_checks arguments
-    network_rule checked local settings ownership host_access archive charts redaction request
-    run_log output status_log sdk lease sandbox_end remote_process host_checks preview report
-    run_context downloads missing_modules run_steps run many_runs interrupts
-    single_run inventory health entry
+    network_rule checked local settings made_record ownership host_access archive charts redaction
+    request run_log output status_log sdk volumes made_verbs shell lease sandbox_end remote_process
+    host_checks preview report run_context downloads sandbox_fetch missing_modules run_steps run
+    many_runs interrupts single_run inventory health entry
     """.split()
 )
 ENGINE_ORDER = tuple(

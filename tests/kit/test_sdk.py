@@ -24,6 +24,7 @@ from daytona import (
     ListSandboxesQuery,
     Resources,
     SessionExecuteRequest,
+    VolumeMount,
 )
 
 from sandbox_kit.errors import Failure
@@ -141,6 +142,36 @@ CALLS: dict[str, tuple[Ours, Theirs]] = {
         create_by_sdk(
             image(ephemeral=True, image="debian:12.9", resources=Resources(cpu=2, memory=4))
         ),
+    ),
+    "create with a volume": (
+        create(replaced(volumes={"/data": "v1"})),
+        create_by_sdk(
+            snapshot(ephemeral=True, volumes=[VolumeMount(volume_id="v1", mount_path="/data")])
+        ),
+    ),
+    "volume": (
+        lambda client, _: client.volume("v"),
+        lambda daytona, _: daytona.volume.get("v"),
+    ),
+    "make a volume": (
+        lambda client, _: client.create_volume("v"),
+        lambda daytona, _: daytona.volume.create("v"),
+    ),
+    "delete a volume": (
+        lambda client, _: client.delete_volume("00000000-0000-4000-8000-000000000001"),
+        lambda daytona, _: delete_volume_by_sdk(daytona),
+    ),
+    "snapshot": (
+        lambda client, _: client.snapshot("s"),
+        lambda daytona, _: daytona.snapshot.get("s"),
+    ),
+    "delete a snapshot": (
+        lambda client, _: client.delete_snapshot("00000000-0000-4000-8000-000000000001"),
+        lambda daytona, _: delete_snapshot_by_sdk(daytona),
+    ),
+    "make a snapshot": (
+        lambda _, handle: handle.save_as("s", timeout_s=60.0),
+        lambda _, sandbox: sandbox.create_snapshot("s"),
     ),
     "get": (lambda client, _: client.get("some-name"), lambda daytona, _: daytona.get("some-name")),
     "list": (
@@ -289,8 +320,23 @@ NOT_COMPARED = {
     "Client.request_of": "sends nothing: it shows the body of `create`",
     "Sandbox.info": "sends nothing",
     "Sandbox.require": "sends nothing",
+    "Sandbox.open_terminal": "compared in test_shell",
     "Sandbox.wait_for_start": "sends what `refresh` sends, until it is started",
 }
+
+
+async def delete_volume_by_sdk(daytona: AsyncDaytona) -> None:
+    """Without the look before it."""
+    await daytona.volume._AsyncVolumeService__volumes_api.delete_volume(  # type: ignore[attr-defined]
+        "00000000-0000-4000-8000-000000000001"
+    )
+
+
+async def delete_snapshot_by_sdk(daytona: AsyncDaytona) -> None:
+    """Without the look before it."""
+    await daytona.snapshot._AsyncSnapshotService__snapshots_api.remove_snapshot(  # type: ignore[attr-defined]
+        "00000000-0000-4000-8000-000000000001"
+    )
 
 
 def ignore(_text: str) -> None:

@@ -206,6 +206,14 @@ def size_of_copy(entries: Sequence[ArchiveEntry]) -> int:
     return heads + sizes + tarfile.RECORDSIZE
 
 
+def is_a_run(text: str) -> bool:
+    """Whether it names a run: by its id, or by its sandbox's name where something is held of it."""
+    found = text.removeprefix("run-")
+    if not RUN_ID.fullmatch(found):
+        return False
+    return found == text or (results_dir() / found).is_dir()
+
+
 def read_held(run_id: str) -> list[HeldDownload]:
     """What a run left here; raises UsageFailure for nothing, or when it is gone by now."""
     place = results_dir() / run_id

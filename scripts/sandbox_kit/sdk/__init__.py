@@ -7,6 +7,14 @@ when a connection closes without an answer, so that a command can run four times
 
 from .client import Client
 from .sandbox import Sandbox
-from .types import CreateSpec, SandboxInfo, SessionCommand
+from .types import CreateSpec, SandboxInfo, SessionCommand, SnapshotInfo, VolumeInfo
 
-__all__ = ["Client", "CreateSpec", "Sandbox", "SandboxInfo", "SessionCommand"]
+__all__ = [
+    "Client",
+    "CreateSpec",
+    "Sandbox",
+    "SandboxInfo",
+    "SessionCommand",
+    "SnapshotInfo",
+    "VolumeInfo",
+]

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import warnings
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..checked import checked_id, checked_link
@@ -15,7 +15,17 @@ from ..settings import Settings
 from .build_log import BuildLog
 from .loading import paused_collector, prepare_environment, require_sdk, translating_errors
 from .sandbox import DELETE_TIMEOUT_S, REQUEST_TIMEOUT_S, Sandbox, require_sandbox
-from .types import LANGUAGE_LABEL, CreateSpec, SandboxInfo, info_of, network_settings
+from .types import (
+    LANGUAGE_LABEL,
+    CreateSpec,
+    SandboxInfo,
+    SnapshotInfo,
+    VolumeInfo,
+    info_of,
+    network_settings,
+    snapshot_of,
+    volume_of,
+)
 
 if TYPE_CHECKING:
     from .generated import CreateSandbox
@@ -174,9 +184,76 @@ class Client:
             if found is None:
                 raise Failure("server_error", "the server answered a list with nothing")
 
+    async def volume(self, name: str) -> VolumeInfo | None:
+        """None where there is none of that name."""
+        with translating_errors("looking for the volume"):
+            found = await absent_is_none(
+                self._volumes().get_volume_by_name(name, _request_timeout=REQUEST_TIMEOUT_S)
+            )
+        if found is not None and found.name != name:
+            raise Failure("server_error", f"the server answered for volume {name} with another one")
+        return None if found is None else volume_of(found)
+
+    async def create_volume(self, name: str) -> VolumeInfo:
+        from daytona_api_client_async.models.create_volume import CreateVolume
+
+        with translating_errors("making the volume"):
+            found = await self._volumes().create_volume(
+                CreateVolume(name=name), _request_timeout=REQUEST_TIMEOUT_S
+            )
+        return volume_of(require_answer(found, "a volume"))
+
+    async def delete_volume(self, volume_id: str) -> None:
+        with translating_errors("deleting the volume"):
+            await self._volumes().delete_volume(
+                checked_id(volume_id), _request_timeout=REQUEST_TIMEOUT_S
+            )
+
+    def _volumes(self) -> Any:
+        from daytona_api_client_async.api.volumes_api import VolumesApi
+
+        return VolumesApi(self._transport.sandboxes.api_client)
+
+    async def snapshot(self, id_or_name: str) -> SnapshotInfo | None:
+        """None where there is none of that name."""
+        with translating_errors("looking for the snapshot"):
+            found = await absent_is_none(
+                self._snapshots().get_snapshot(id_or_name, _request_timeout=REQUEST_TIMEOUT_S)
+            )
+        return None if found is None else snapshot_of(found)
+
+    async def delete_snapshot(self, snapshot_id: str) -> None:
+        with translating_errors("deleting the snapshot"):
+            await self._snapshots().remove_snapshot(
+                checked_id(snapshot_id), _request_timeout=REQUEST_TIMEOUT_S
+            )
+
+    def _snapshots(self) -> Any:
+        from daytona_api_client_async.api.snapshots_api import SnapshotsApi
+
+        return SnapshotsApi(self._transport.sandboxes.api_client)
+
     async def request_of(self, spec: CreateSpec) -> dict[str, Any]:
         """The body that `create` would send."""
         return create_request(spec, self._transport.target).to_dict()
+
+
+async def absent_is_none(asking: Awaitable[Any]) -> Any:
+    """What was asked for, None for a 404."""
+    from .generated import ApiException
+
+    try:
+        return await asking
+    except ApiException as error:
+        if error.status != 404:
+            raise
+        return None
+
+
+def require_answer(found: Any, what: str) -> Any:
+    if found is None:
+        raise Failure("server_error", f"the server answered without {what}")
+    return found
 
 
 async def is_started(sandbox: Sandbox) -> bool:
@@ -189,14 +266,16 @@ async def is_started(sandbox: Sandbox) -> bool:
 
 def create_request(spec: CreateSpec, target: str | None) -> CreateSandbox:
     """What AsyncDaytona makes of the same wishes."""
-    from .generated import CreateBuildInfo, CreateSandbox
+    from .generated import CreateBuildInfo, CreateSandbox, SandboxVolume
 
     request = CreateSandbox(
         name=spec.name,
         env={},
         labels={**spec.labels, **spec.identity.labels, LANGUAGE_LABEL: spec.language},
         target=spec.target or target,
-        volumes=[],
+        volumes=[
+            SandboxVolume(volume_id=found, mount_path=path) for path, found in spec.volumes.items()
+        ],
         auto_stop_interval=spec.auto_stop_min,
         auto_delete_interval=0 if spec.ephemeral else None,
         ttl_minutes=spec.ttl_min,

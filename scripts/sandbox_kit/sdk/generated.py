@@ -13,6 +13,7 @@ from daytona_api_client_async.models.create_build_info import CreateBuildInfo
 from daytona_api_client_async.models.create_sandbox import CreateSandbox
 from daytona_api_client_async.models.sandbox import Sandbox
 from daytona_api_client_async.models.sandbox_list_item import SandboxListItem
+from daytona_api_client_async.models.sandbox_volume import SandboxVolume
 from daytona_api_client_async.models.update_sandbox_network_settings import (
     UpdateSandboxNetworkSettings,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "Sandbox",
     "SandboxApi",
     "SandboxListItem",
+    "SandboxVolume",
     "SessionExecuteRequest",
     "ToolboxApiClient",
     "ToolboxConfiguration",

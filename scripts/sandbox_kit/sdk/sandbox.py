@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shlex
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -26,6 +28,7 @@ from .types import (
 
 if TYPE_CHECKING:
     from .generated import Sandbox as SandboxModel
+    from .terminal import Terminal, TerminalSize
     from .transport import Toolbox, Transport
 
 REQUEST_TIMEOUT_S = 60.0
@@ -38,6 +41,7 @@ HTTP_GRACE_S = 5.0  # for the answer to a command that the server ends in time
 FIRST_PAUSE_S, LONGEST_PAUSE_S, GROWTH = 0.1, 1.0, 1.5
 FAILED = {"error", "build_failed"}
 GONE = {"destroyed", "destroying"}
+AT_REST = {"started", "stopped", "archived", *GONE}
 CLONE_FIXES = {
     401: (
         "a private repository needs --git-token NAME; a public one another address:"
@@ -127,6 +131,22 @@ class Sandbox:
         """After a create; without a limit of its own."""
         with translating_errors("creating the sandbox"):
             await self._wait({"started"}, FAILED | GONE)
+
+    async def save_as(self, name: str, *, timeout_s: float) -> None:
+        """Make a snapshot of it, and wait until it is as it was before."""
+        from daytona_api_client_async.models.create_sandbox_snapshot import CreateSandboxSnapshot
+
+        with translating_errors("making the snapshot"):
+            self._take(
+                require_sandbox(
+                    await self._transport.sandboxes.create_sandbox_snapshot(
+                        self._model.id,
+                        CreateSandboxSnapshot(name=name),
+                        _request_timeout=timeout_s,
+                    )
+                )
+            )
+            await asyncio.wait_for(self._wait(AT_REST, FAILED), timeout_s)
 
     async def stop(self) -> None:
         """And wait until it is stopped; an ephemeral sandbox is gone then."""
@@ -402,6 +422,24 @@ class Sandbox:
         if not answer.cmd_id:
             raise Failure("server_error", "the server started the program without an id for it")
         return checked_id(answer.cmd_id)
+
+    @contextlib.asynccontextmanager
+    async def open_terminal(self, size: TerminalSize) -> AsyncIterator[Terminal]:
+        """A shell on a terminal of its own, which ends with the block."""
+        from .terminal import Terminal
+
+        terminal_id = f"shell-{uuid.uuid4().hex[:8]}"
+        with translating_errors("opening a terminal"):
+            toolbox = await self._tools()
+            socket = await toolbox.connect_terminal(terminal_id, size)
+        try:
+            yield Terminal(toolbox, terminal_id, socket)
+        finally:
+            await socket.close()
+            with contextlib.suppress(Failure), translating_errors("ending the terminal"):
+                await toolbox.process.delete_pty_session(
+                    terminal_id, _request_timeout=REQUEST_TIMEOUT_S
+                )
 
     async def follow(
         self, session: str, command: str, out: Callable[[str], None], err: Callable[[str], None]

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 from socket import SHUT_RDWR
 from typing import IO, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import aiohttp
 from yarl import URL
@@ -34,7 +34,9 @@ from .generated import (
     ToolboxApiClient,
     ToolboxConfiguration,
 )
+from .terminal import TerminalSize
 
+EXIT_CONTROL = "X-Daytona-Pty-Exit-Control"  # the SDK asks for it too
 KEEPALIVE_S = 30  # as AsyncDaytona's connector has it
 HEARTBEAT_S = 20.0
 STALL_S, SLOWEST = 60.0, 4096  # seconds without a byte; afterwards bytes a second on the whole
@@ -165,6 +167,18 @@ class Toolbox:
                 if size > LARGEST_LOG:
                     raise too_long(LARGEST_LOG)
                 feed(chunk)
+
+    async def connect_terminal(
+        self, terminal_id: str, size: TerminalSize
+    ) -> aiohttp.ClientWebSocketResponse:
+        """The socket of a new terminal, which tells its exit code; the caller closes it."""
+        query = urlencode({"id": terminal_id, "cols": str(size.cols), "rows": str(size.rows)})
+        return await self._session.ws_connect(
+            f"{self._host}/process/pty/create-connect?{query}",
+            headers={**self.api.default_headers, "Accept": "application/json"},
+            protocols=(EXIT_CONTROL,),
+            heartbeat=HEARTBEAT_S,
+        )
 
     async def follow(self, path: str, feed: Callable[[bytes], None]) -> None:
         """The messages of a stream until its end.

@@ -34,6 +34,7 @@ class CreateSpec:
     disk: int | None = None
     target: str | None = None
     secrets: Mapping[str, str] = field(default_factory=dict)  # variable -> name in the vault
+    volumes: Mapping[str, str] = field(default_factory=dict)  # path inside -> id
     network: NetworkRule = field(default_factory=NetworkRule)
 
     @property
@@ -59,6 +60,26 @@ class SandboxInfo:
     error_reason: str | None = None  # why the server ended it, in the server's words
     recoverable: bool = False  # the server can start it again with its files
     auto_stop_min: int | None = None
+
+
+@dataclass(frozen=True)
+class VolumeInfo:
+    """A volume of the account."""
+
+    id: str
+    name: str
+    state: str
+
+
+@dataclass(frozen=True)
+class SnapshotInfo:
+    """A snapshot of the account."""
+
+    id: str
+    name: str
+    state: str
+    created_at: str | None = None
+    error_reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +112,22 @@ def info_of(sandbox: Any) -> SandboxInfo:
         error_reason=checked_words(getattr(sandbox, "error_reason", None)),
         recoverable=bool(getattr(sandbox, "recoverable", False)),
         auto_stop_min=whole_number(sandbox, "auto_stop_interval"),
+    )
+
+
+def volume_of(volume: Any) -> VolumeInfo:
+    """Checked; raises Failure server_error for an id that is none."""
+    return VolumeInfo(checked_id(volume.id), checked_name(volume.name), state_of(volume))
+
+
+def snapshot_of(snapshot: Any) -> SnapshotInfo:
+    """Checked; raises Failure server_error for an id that is none."""
+    return SnapshotInfo(
+        checked_id(snapshot.id),
+        checked_name(snapshot.name),
+        state_of(snapshot),
+        text_of(snapshot.created_at),
+        checked_words(getattr(snapshot, "error_reason", None)),
     )
 
 
