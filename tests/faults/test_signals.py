@@ -29,7 +29,7 @@ HELD = {
     "an upload": ("POST", "/toolbox/.*/files/bulk-upload", "drip"),
     "a session": ("POST", "/toolbox/.*/process/session", "late"),
     "a stream that only pings": ("GET", "/toolbox/.*/logs", "drip"),
-    "an exit code": ("GET", "/toolbox/.*/command/[^/]*", "flood"),
+    "an exit code": ("GET", "/toolbox/.*/command/[^/]*", "drip"),
     "a download": ("GET", "/toolbox/.*/files/download", "drip"),
 }
 

@@ -564,7 +564,7 @@ def test_labels_region_and_idle_time_arrive(run: Script, server: LocalServer) ->
     assert found is not None
     assert found["labels"]["team"] == "web"
     assert found["autoStopInterval"] == 0
-    assert "--labels changes nothing" in late.stderr
+    assert "--label changes nothing" in late.stderr
 
 
 def test_verbose_shows_what_the_sandbox_cost(run: Script) -> None:
