@@ -27,6 +27,10 @@ ALL = pages()
 FOREIGN_FLAGS = {
     "--allow-root",
     "--no-sandbox",
+    "--screenshot",
+    "--headless",
+    "--window-size",
+    "--with-deps",
     "--version",
     "--bind",
     "--cloud",

@@ -40,7 +40,8 @@ MADE_AT_START = ("python", VOLUMES := ".volumes")  # by bubblewrap, where they a
 # everyone may read is copied.
 ETC_ALLOWED = tuple(
     """
-        alternatives bash.bashrc ca-certificates ca-certificates.conf debian_version
+        alternatives bash.bashrc ca-certificates ca-certificates.conf chromium.d/default-flags
+        chromium.d/dev-shm debian_version
         fonts gai.conf host.conf inputrc issue ld.so.cache ld.so.conf ld.so.conf.d
         locale.alias locale.conf lsb-release magic mime.types networks nsswitch.conf
         os-release pki profile profile.d protocols python3 python3.10 python3.11
