@@ -9,10 +9,12 @@ import re
 
 LOOKED_AT = 4096  # the last characters of stderr
 PYTHON = re.compile(
-    r"^(?:E\s+)?ModuleNotFoundError: No module named '([A-Za-z_][\w.]{0,60})'", re.MULTILINE
+    r"^(?:E\s+)?ModuleNotFoundError: No module named '([A-Za-z_][\w.]{0,60})'",
+    re.MULTILINE | re.ASCII,
 )
 NODE = re.compile(
-    r"Cannot find (?:module|package) '((?:@[a-z0-9][\w.-]{0,40}/)?[a-z0-9][\w.-]{0,60})[/']"
+    r"Cannot find (?:module|package) '((?:@[a-z0-9][\w.-]{0,40}/)?[a-z0-9][\w.-]{0,60})[/']",
+    re.ASCII,
 )
 # Where the package's name is not the module's.
 PACKAGES = {

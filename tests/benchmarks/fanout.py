@@ -21,7 +21,7 @@ ROUNDS = 5
 
 
 def fanout() -> list[Row]:
-    """1, 10, 50, 100 sandboxes at once over TLS, on an instant server: by the example, by --each."""
+    """1, 10, 50, 100 sandboxes at once over TLS, on an instant server: the example, and --each."""
     with (
         tempfile.TemporaryDirectory() as folder,
         certificate(Path(folder)) as (context, bundle),
