@@ -42,7 +42,8 @@ from .status_log import StatusLog
 POLL_S = 1.0
 # What it acted on, the exit code, and what more the JSON has.
 Verb = Callable[[Client], Awaitable[tuple[list[SandboxInfo], int, dict[str, Any]]]]
-MOST_PARTS = 8  # of a line of a listing
+MOST_PARTS = 9  # of a line of a listing
+MOST_LOOKED_INTO = 20  # sandboxes of a list whose programs are asked for
 BILL = "https://app.daytona.io/dashboard/billing"
 
 
@@ -75,6 +76,7 @@ class SandboxVerbs:
         self._user = this_user()
         self._secrets: tuple[str, ...] = ()
         self._settings = Settings.nowhere()
+        self._runs: dict[str, list[str]] = {}  # by sandbox, where it was asked for
 
     async def act(self) -> int:
         """The exit code; raises Failure."""
@@ -93,7 +95,10 @@ class SandboxVerbs:
             found, code, more = await self._verbs()[self._request.action](client)
         answer = {
             "engine": settings.engine,
-            "sandboxes": [sandbox_as_json(info, self._user) for info in found],
+            "sandboxes": [
+                {**sandbox_as_json(info, self._user), "runs": self._runs.get(info.id)}
+                for info in found
+            ],
             "error": None,
             **more,
         }
@@ -122,8 +127,11 @@ class SandboxVerbs:
 
     async def _list(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
         found = await list_managed(client, everything=self._request.all)
+        self._runs = await programs_of_all(client, found, self._user)
         if not self._request.json:
-            lines = [listing_line(info, self._user) for info in found]
+            lines = [
+                "\t".join((listing_line(info, self._user), self._what_runs(info))) for info in found
+            ]
             for line in aligned(lines) if sys.stdout.isatty() else lines:
                 print_listing(line)
             if not found:
@@ -132,9 +140,14 @@ class SandboxVerbs:
             self._status.say(f"what it costs: {BILL}")
         return found, 0, {}
 
+    def _what_runs(self, info: SandboxInfo) -> str:
+        runs = self._runs.get(info.id)
+        return "" if runs is None else ", ".join(runs) or "runs nothing of these scripts"
+
     async def _info(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
         sandbox = await client.get(self._request.targets[0])
         info, runs = sandbox.info, await running_programs(sandbox, self._user)
+        self._runs = {info.id: runs}
         if not self._request.json:
             for name, value in {
                 **asdict(info),
@@ -149,7 +162,7 @@ class SandboxVerbs:
                 print_listing(f"{name}: {text}")
             print_listing(f"runs: {', '.join(runs) or 'nothing of these scripts'}")
         size = {"cpu": info.cpu, "memory": info.memory, "disk": info.disk}
-        more = {"size": size, "auto_stop_min": info.auto_stop_min, "runs": runs}
+        more = {"size": size, "auto_stop_min": info.auto_stop_min}
         return [info], 0, {**more, "error_reason": info.error_reason}
 
     async def _logs(self, client: Client) -> tuple[list[SandboxInfo], int, dict[str, Any]]:
@@ -471,6 +484,24 @@ async def running_programs(sandbox: Sandbox, user: User) -> list[str]:
             {one.session for one in commands if one.exit_code is None and is_ours(one.session)}
         )
     return []
+
+
+async def programs_of_all(
+    client: Client, found: Sequence[SandboxInfo], user: User
+) -> dict[str, list[str]]:
+    """What runs in each of this user's started sandboxes; nothing where there are many."""
+    mine = [
+        info for info in found if info.state == STARTED and owner_of(info.labels, user) == YOURS
+    ]
+    if len(mine) > MOST_LOOKED_INTO:
+        return {}
+
+    async def look(info: SandboxInfo) -> tuple[str, list[str]]:
+        with contextlib.suppress(Failure):
+            return info.id, await running_programs(await client.get(info.id), user)
+        return info.id, []
+
+    return dict(await asyncio.gather(*map(look, mine)))
 
 
 async def wait_until_ended(sandbox: Sandbox, program: SessionCommand) -> int:

@@ -589,3 +589,25 @@ def test_one_value_whose_create_fails_ends_no_other(
     assert answer["exit_code"] == 125
     assert answer["error"]["kind"] == "server_error"
     assert server.sandboxes() == []
+
+
+def test_a_snapshot_is_made_of_a_stopped_sandbox_where_the_server_wants_that(
+    proxy: Proxy, server: LocalServer, run: Script, sandboxes_script: Script
+) -> None:
+    """What it refused and why is told; a refusal for good is the failure."""
+    run("--name", "base", "--command", "true")
+    path = "/api/sandbox/[^/]*/snapshot"
+    wanted = "Sandbox must be stopped"
+    proxy.faults.append(Fault("POST", path, 400, times=1, message=wanted))
+    made = sandboxes_script("snapshot", "base", "made")
+    found = server.get("base")
+    proxy.faults.append(Fault("POST", path, 400, message=wanted))
+    refused = sandboxes_script("snapshot", "base", "another")
+    gone = sandboxes_script("snapshots", "--delete", "made")
+    server.request("DELETE", "/api/sandbox/base")
+
+    assert (made.code, refused.code, gone.code) == (0, 125, 0)
+    assert f"{wanted}; trying it stopped" in made.stderr
+    assert found is not None
+    assert found["state"] == "stopped"
+    assert wanted in refused.stderr

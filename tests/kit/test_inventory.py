@@ -32,7 +32,7 @@ def test_list_shows_ours_only(
     assert "other" not in shown.stdout
     assert as_json["engine"] == "local"
     (found,) = as_json["sandboxes"]
-    keys = "id name state created_at expires_at auto_stop_min labels run_id whose size"
+    keys = "id name state created_at expires_at auto_stop_min labels run_id whose size runs"
     assert set(found) == set(keys.split())
     assert (found["name"], found["state"], found["run_id"], found["whose"]) == (
         "mine",

@@ -156,7 +156,8 @@ def test_what_runs_in_a_sandbox_is_shown(run: Script, sandboxes_script: Script, 
     info = sandboxes_script("info", work, "--local", "--json").json()
     listed = sandboxes_script("list", "--local").stdout
 
-    assert [name[:4] for name in info["runs"]] == ["job-"]
+    assert [name[:4] for name in info["sandboxes"][0]["runs"]] == ["job-"]
+    assert "\tjob-" in listed
     assert info["sandboxes"][0]["size"] == {"cpu": 1, "memory": 1, "disk": 3}
     assert "\tyours\t" in listed
     assert "\tno auto-stop\t1 vCPU, 1 GiB, 3 GiB disk" in listed

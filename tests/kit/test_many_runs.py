@@ -174,3 +174,13 @@ def test_a_label_is_one_short_clean_line() -> None:
     """It stands before each line of the program."""
     assert short_label("a\nb\x1b[2J") == "a b"
     assert len(short_label("x" * 999)) == 40
+
+
+@pytest.mark.thorough
+def test_a_hundred_values_leave_nothing(run: Script, server: LocalServer) -> None:
+    """Each has its answer, in its place."""
+    words = [word for number in range(100) for word in ("--each", str(number))]
+    answer = run("--local", "--json", *words, "--command", "echo $((EACH * 2))").json()
+
+    assert [each["stdout"] for each in answer["each"]] == [f"{2 * n}\n" for n in range(100)]
+    assert server.sandboxes() == []
