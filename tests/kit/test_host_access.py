@@ -437,6 +437,43 @@ def test_a_key_is_found_wherever_it_stands(project: Path, name: str, before: int
     assert "holds a key" in refusal(access(project), name).message
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("hosts.yml", "github.com:\n    oauth_token: gho_" + "a" * 36),
+        ("book.ipynb", '{"source": ["KEY = \\"sk-ant-api03-' + "a" * 30 + '\\""]}'),
+        ("page.md", "Use glpat-" + "a" * 20),
+        ("aws.yaml", "aws:\n  aws_secret_access_key: " + "a" * 40),
+        ("config.json", '{"auths": {"https://a.b/": {"auth": "dXNlcjpwYXNz"}}}'),
+        ("saml.xml", "<KeyInfo>-----BEGIN RSA PRIVATE KEY-----"),
+        ("gradle.properties", "signing.password=abc"),
+        ("settings.xml", "<server><password>x</password></server>"),
+        ("env.txt", "DAYTONA_API_KEY=dtn_" + "a1" * 20),
+    ],
+)
+def test_tokens_as_their_issuers_made_them_are_found(project: Path, name: str, text: str) -> None:
+    """In whatever data they stand; what tools keep of passwords in their own settings."""
+    (project / name).write_text(text)
+
+    assert "holds a key" in refusal(access(project), name).message
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("lock.json", '{"npm_config_user_agent": "npm/10", "hf_hub_download": 1}'),
+        ("a.yaml", "token: ${TOKEN}\nuse: ghp_xxx\naws_secret_access_key: ${{ secrets.X }}"),
+        ("auth.yml", "auths: here\nsk-ant-hill: x"),
+        ("log.txt", "dtn_region glpat-short xoxo-kisses"),
+    ],
+)
+def test_what_only_looks_like_a_token_is_read(project: Path, name: str, text: str) -> None:
+    """Or half of the projects could not be sent."""
+    (project / name).write_text(text)
+
+    assert access(project).read("--file", name, limit=LIMIT).decode() == text
+
+
 def test_prose_about_keys_is_read(project: Path) -> None:
     """A page says how a key begins, and has none."""
     page = "Put it between these:\n\n-----BEGIN PRIVATE KEY-----\n...\n-----END PRIVATE KEY-----\n"
@@ -458,6 +495,7 @@ def test_a_token_in_prose_of_a_tool_is_found(where: str) -> None:
     text = b"word\n" * 60_000 + b"ghp_" + b"a" * 36
 
     assert holds_a_secret(PurePath(".circleci", where), io.BytesIO(text))
+    assert holds_a_secret(PurePath(".github", where), io.BytesIO(text))
     assert not holds_a_secret(PurePath(".circleci/x.md"), io.BytesIO(b"The password: see below\n"))
 
 

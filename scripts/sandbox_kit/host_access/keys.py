@@ -44,6 +44,7 @@ WITH_TOKENS = (
         ".appveyor.yml",
         ".cirrus.yml",
     ),
+    *("gradle.properties", "settings.xml", "pip.conf", "pip.ini", "nuget.config"),
 )
 TOKEN_WORD = (
     rb"(token|secret[_-]?key|(secret[_-]?)?access[_-]?key|api[_-]?key|password|passwd|authIdent"
@@ -71,7 +72,17 @@ TOKEN = re.compile(
     + rb"|<(password|passphrase|privateKey)>(?!\$\{)|://[^/\s:@]+:[^/\s:@]+@|://[^/\s:@]{20,}@",
     re.MULTILINE | re.IGNORECASE,
 )
-KNOWN_TOKEN = re.compile(KNOWN_TOKENS)
+# Long enough to be one: these are no words of any text.
+KNOWN_TOKEN = re.compile(
+    rb"\bgh[pousr]_[A-Za-z0-9]{36}|\bgithub_pat_[A-Za-z0-9_]{22}|\bglpat-[A-Za-z0-9_-]{20}"
+    rb"|\bxox[abprs]-[A-Za-z0-9]{8,}-[A-Za-z0-9-]{8}|\bnpm_[A-Za-z0-9]{36}|\bpypi-AgE[A-Za-z0-9_-]{20}"
+    rb"|\bsk-ant-[A-Za-z0-9_-]{20}|\bhf_[A-Za-z0-9]{30}|\bsk_live_[A-Za-z0-9]{16}"
+    rb"|\bdtn_[A-Za-z0-9]{32}"
+)
+TOKEN_WORDS = (
+    *(b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_", b"glpat-", b"xox", b"npm_"),
+    *(b"pypi-age", b"sk-ant-", b"hf_", b"sk_live_", b"dtn_"),
+)
 # A repository's settings, wherever they lie: a bare one has no `.git` around them.
 GIT_SETTINGS = re.compile(
     rb"^[ \t]*(\[(remote|branch|http|url|credential)[ \t]+\"|\[credential\]"
@@ -91,7 +102,8 @@ KEY_FILES = tuple(
         service-account*.json service_account*.json serviceaccount*.json
         *adminsdk*.json client_secret*.json token.json auth.json local.settings.json
         _netrc pgpass* *htpasswd token.txt *github_token* *gitlab_token* creds.txt creds.json
-        secring.gpg wallet.dat jwk*.json logins.json krb5cc* utc--*
+        secring.gpg wallet.dat jwk*.json logins.json krb5cc* utc--* rclone.conf s3cfg my.cnf
+        key3.db key4.db cookies cookies.sqlite
     """.split()
 )
 KEY_LIKE = (*KEY_FILES, *AMBIGUOUS)
@@ -105,8 +117,10 @@ KEY_LINE = (
     rb"|PuTTY-User-Key-File-|AGE-SECRET-KEY-1|(export[ \t]+)?aws_secret_access_key[ \t]*="
 )
 KEY_VALUE = (
-    rb"[:=]\s*[\"']-----BEGIN [A-Z0-9 ]*PRIVATE KEY|"
-    rb"\"aws_?secret_?access_?key\"\s*:|client-key-data:"
+    rb"[:=>]\s*[\"']?-----BEGIN [A-Z0-9 ]*PRIVATE KEY|"
+    rb"\"aws_?secret_?access_?key\"\s*:|client-key-data:|"
+    rb"aws_?secret_?access_?key[\"']?\s*:\s*[\"']?[A-Za-z0-9+/]{40}|"
+    rb"\"auths\"\s*:\s*\{[^{}]*\{[^{}]*\"auth\"\s*:\s*\"[A-Za-z0-9+/=]{8}"
 )
 KEY_AT_A_LINE = re.compile(
     rb"^[ \t]*(" + KEY_LINE + rb")|" + KEY_VALUE, re.MULTILINE | re.IGNORECASE
@@ -121,7 +135,7 @@ KEY_IN_PROSE = re.compile(
 # Each of the above has one of these: whole files are looked through, and this is quick.
 KEY_WORDS = (
     *(b"private key", b"privatekey", b"secret key", b"access key id", b"access_key", b"accesskey"),
-    *(b"putty-user-key-file-", b"age-secret-key-1", b"client-key-data:"),
+    *(b"putty-user-key-file-", b"age-secret-key-1", b"client-key-data:", b'"auths"'),
 )
 GIT_WORDS = (b"[remote", b"[branch", b"[http", b"[url", b"[credential", b"repositoryformatversion")
 # Names that are a secret's in data and settings, and a module's in source.
@@ -210,8 +224,10 @@ class SecretLook:
         return any(word in lowered for word in KEY_WORDS) and pattern.search(text) is not None
 
     def _finds_a_token(self, text: bytes, lowered: bytes, first: bool) -> bool:
+        if any(word in lowered for word in TOKEN_WORDS) and KNOWN_TOKEN.search(text) is not None:
+            return True
         if self.is_prose:
-            return self.of_a_tool and KNOWN_TOKEN.search(text) is not None
+            return False
         if any(word in lowered for word in GIT_WORDS):
             self.of_git = self.of_git or GIT_SETTINGS.search(text) is not None
         if b"=" in text or b"://" in text:
