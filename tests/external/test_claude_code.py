@@ -84,7 +84,7 @@ def test_the_model_loads_the_skill_and_does_the_job(
     _, page, health, run = session.results
 
     assert not any(result.refused for result in session.results)
-    assert "# RunningProgram commands and code" in page.text
+    assert "# Running commands and code" in page.text
     assert "LOCAL ONLY" in health.text
     assert "4950" in run.text
     assert "[sandbox] engine: local Daytona" in run.text

@@ -65,7 +65,7 @@ def test_the_typescript_sdk_drives_it(server: LocalServer) -> None:
         "found": 1,
         "branch": "trunk",
         "preview": 200,
-        "volume": "ready",
+        "volume": "pending_create",
         "snapshots": ["daytona-small", "daytona-medium", "daytona-large"],
         "kept": "hello",
     }

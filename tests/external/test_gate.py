@@ -539,8 +539,8 @@ ATTACKS = (
                 ),
             ),
         ),
-        "cd .git && {run} --upload config --command 'cat config'",
-        lambda _, result: SECRET in result.text,
+        "cd .git && {run} --upload HEAD --command 'cat HEAD'",
+        lambda _, result: "ref: refs/heads/" in result.text,
     ),
     Attack(
         Wall("only results", ((GATE, "            or self._why_no_result(real)\n", ""),)),
@@ -686,7 +686,7 @@ ATTACKS = (
     Attack(
         Wall(
             "keys by content",
-            ((KEYS, "    return pattern.search(beginning) is not None", "    return False"),),
+            ((KEYS, "        if look.finds(text, first=not before):", "        if False:"),),
         ),
         "{run} --upload notes.txt --command 'cat notes.txt'",
         lambda _, result: SECRET in result.text,

@@ -1,4 +1,4 @@
-"""RunningProgram git inside a sandbox: its settings, its time, and how a credential reaches it.
+"""Running git inside a sandbox: its settings, its time, and how a credential reaches it.
 
 A credential goes through a FIFO in a private folder on the sandbox's tmpfs. Only git's credential
 lookup for the one origin that the call is about reads it, with a shell's built-in commands. So it
