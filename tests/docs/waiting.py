@@ -11,7 +11,7 @@ ANOTHER_MACHINE: dict[str, str] = {
         "installs from the package index: run whole by tests/external/test_install.py, "
         "as root and as an ordinary user"
     ),
-    "README.md#daytona-sandbox-2": "this very suite; run by .ci/run",
+    "README.md#daytona-sandbox-3": "this very suite; run by .ci/run",
     "reference/sdk-vs-mcp.md#cli-1": (
         "the daytona CLI and an account; its commands and flags are checked against "
         "tests/docs/daytona_cli.py"
