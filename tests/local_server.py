@@ -196,9 +196,7 @@ raise SystemExit(main(["serve", "--state-dir", sys.argv[3]]))
 @contextlib.contextmanager
 def server_of(user: str) -> Iterator[LocalServer]:
     """A new server of "this user" or, where this one is root, of an "ordinary user"; else skips."""
-    from local_daytona.isolation.host import (
-        is_mapped,  # not at the top: programs of tests come here
-    )
+    from local_daytona.isolation.host import is_mapped
 
     if user == "ordinary user":
         if os.geteuid() != 0 or not is_mapped(ORDINARY_UID):

@@ -11,8 +11,8 @@ from aiohttp import hdrs, web
 
 from .api import configuration, events
 from .api.unsupported import refusal
-from .errors import ApiError
-from .wire import LOCAL_HEADER, answer, envelope
+from .errors import ApiError, envelope
+from .http_json import LOCAL_HEADER, answer
 
 log = logging.getLogger(__name__)
 # The real daemon's is 70; with a shorter one the sync SDK may send a command again

@@ -17,9 +17,10 @@ from .egress.service import Egress
 from .egress.transparent import TransparentEgress
 from .egress.upstream import Upstream
 from .errors import EngineUnavailable, FileProblem, SandboxGone
+from .isolation.bubblewrap import Host
 from .isolation.cgroups import Groups, find_groups
-from .isolation.command import Host
 from .isolation.copying import Budget
+from .isolation.disk_reserve import Reserve
 from .isolation.helper import Helper
 from .isolation.host import Owner
 from .isolation.installation import (
@@ -30,9 +31,7 @@ from .isolation.installation import (
     replaced_programs,
 )
 from .isolation.limits import Resources
-from .isolation.mounts import BIND_DESCRIPTOR, Mount
 from .isolation.orphans import OrphanReaper
-from .isolation.reserve import Reserve
 from .isolation.rootfs import (
     SandboxFolders,
     add_work_folders,
@@ -44,6 +43,7 @@ from .isolation.rootfs import (
 )
 from .isolation.running_sandbox import RunningSandbox
 from .isolation.spawning import spawn
+from .isolation.volume_mounts import BIND_DESCRIPTOR, Mount
 from .isolation.watchdog import Watchdog, measured, measured_inside
 
 log = logging.getLogger(__name__)

@@ -1,12 +1,15 @@
-"""Every error class of this package; the agent has its own, because it runs by itself inside.
+"""Every error class of this package, and the JSON of an error answer.
 
-Standard library only: programs that have nothing else import it too.
+The agent has its own, because it runs by itself inside. Standard library only: programs that have
+nothing else import it too.
 """
 
 from __future__ import annotations
 
+import datetime
 import errno
 import os
+from typing import Any, Protocol
 
 API = "DAYTONA_API"
 
@@ -92,3 +95,58 @@ class LifecycleError(Exception):
 
 class StateTaken(LifecycleError):
     """Another server holds the state folder."""
+
+
+REASONS = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    409: "Conflict",
+    410: "Gone",
+    413: "Payload Too Large",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Entity",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    507: "Insufficient Storage",
+}
+
+
+class Asked(Protocol):
+    """What an error's envelope says of the request."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def method(self) -> str: ...
+
+
+def envelope(error: ApiError, request: Asked) -> dict[str, Any]:
+    """Daytona's error body (PROTOCOL.md, "Errors")."""
+    reason = REASONS.get(error.status, "Error")
+    return {
+        "statusCode": error.status,
+        "error": reason,
+        "message": error.message,
+        "code": error.code or reason.upper().replace(" ", "_"),
+        "source": error.source,
+        "path": request.path,
+        "method": request.method,
+        "timestamp": iso(now()),
+    }
+
+
+def now() -> float:
+    return datetime.datetime.now(datetime.timezone.utc).timestamp()
+
+
+def iso(timestamp: float) -> str:
+    """2026-01-02T03:04:05.678Z of seconds since the epoch."""
+    moment = datetime.datetime.fromtimestamp(timestamp, datetime.timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

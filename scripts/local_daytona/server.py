@@ -39,12 +39,12 @@ from .app import KEEP_ALIVE_S, Authenticator, make_app
 from .egress.policy import Network
 from .egress.upstream import Upstream
 from .engine import Engine
-from .isolation.sentry import Sentry
+from .errors import now
+from .http_server import LONGEST_LINE, JsonRunner
+from .isolation.loop_guard import LoopGuard
 from .lifecycle import ServerFile, new_key
-from .protocol import LONGEST_LINE, JsonRunner
 from .store import Store
 from .toolbox.routes import routes as toolbox_routes
-from .wire import now
 
 log = logging.getLogger(__name__)
 BACKLOG = 1024
@@ -226,13 +226,13 @@ async def serve(settings: Settings, upstream: Upstream | None = None) -> None:
     engine = await Engine.open(settings.state, upstream)
     listener = socket.create_server(("127.0.0.1", settings.port), backlog=BACKLOG)
     store = Store(settings.state / "local.sqlite")
-    sentry = Sentry()
-    sentry.start()
+    guard = LoopGuard()
+    guard.start()
     with contextlib.closing(store):
         try:
             await Server(settings, engine, store, listener).run()
         finally:
-            sentry.stop()
+            guard.stop()
 
 
 def raise_descriptor_limit() -> None:

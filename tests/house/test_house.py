@@ -42,8 +42,8 @@ KIT_ORDER = tuple(
 )
 ENGINE_ORDER = tuple(
     """
-        errors wire protocol http1 long_answers followed_log store isolation egress engine lifecycle
-        toolbox api app server commands __main__
+        errors http_json http_server http1 long_answers followed_log store isolation egress engine
+        lifecycle toolbox api app server commands __main__
     """.split()
 )
 ORDERS = {"sandbox_kit": KIT_ORDER, "local_daytona": ENGINE_ORDER}

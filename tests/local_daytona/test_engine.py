@@ -18,7 +18,7 @@ from local_daytona import engine as engine_module
 from local_daytona.engine import Engine
 from local_daytona.errors import EngineUnavailable
 from local_daytona.isolation import installation
-from local_daytona.isolation.command import Host
+from local_daytona.isolation.bubblewrap import Host
 from local_daytona.isolation.host import Owner
 from local_daytona.isolation.installation import Bwrap, Python
 from local_daytona.isolation.limits import Resources

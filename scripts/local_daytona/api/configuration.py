@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from ..wire import answer
+from ..http_json import answer
 from .snapshots.service import DEFAULT
 
 PATH = "/api/config"

@@ -13,8 +13,8 @@ import secrets
 
 from aiohttp import web
 
-from ..errors import ApiError
-from ..wire import now, plain
+from ..errors import ApiError, now
+from ..http_json import plain
 from .sandboxes.register import ManagedSandbox, Register
 
 SIGNED = {("GET", "/toolbox/{id}/files/download"), ("POST", "/toolbox/{id}/files/upload-v2")}

@@ -17,7 +17,7 @@ from ..errors import Refused
 from ..isolation.namespace import BACKLOG
 from ..isolation.streams import readable
 from . import messages, relay
-from .names import LARGEST_QUERY, Names, Question
+from .fake_dns import LARGEST_QUERY, Names, Question
 from .policy import Address, Rules, Target
 from .transparent import TransparentListeners
 from .upstream import Upstream, UpstreamProxy

@@ -25,7 +25,7 @@ from .descriptors import (
     is_writable_file,
     own_descriptions,
 )
-from .sentry import Received
+from .loop_guard import Received
 from .streams import read_all
 
 ODD_ANSWER = "the sandbox answered with something else than what was asked for"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import FileProblem, SandboxGone
-from .sentry import Received
+from .loop_guard import Received
 
 MAX_MESSAGE = 128 * 1024  # the agent's own bound
 MAX_FDS = 4

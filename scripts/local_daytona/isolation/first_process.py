@@ -13,13 +13,13 @@ import subprocess
 import time
 from collections.abc import Sequence
 
-from .command import Host, bwrap_command
+from .bubblewrap import Host, bwrap_command
 from .control_socket import close_all
 from .limits import Resources
-from .mounts import Mount, open_source
 from .orphans import OrphanReaper, has_ended
 from .rootfs import SandboxFolders
 from .seccomp import program
+from .volume_mounts import Mount, open_source
 
 START_TIMEOUT_S = 20.0
 STOP_GRACE_S = 2.0

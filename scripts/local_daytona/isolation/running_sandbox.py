@@ -12,14 +12,14 @@ from pathlib import Path
 
 from ..errors import EngineUnavailable, SandboxGone
 from .agent_client import AgentClient, Limits
-from .command import Host, base_environment
+from .bubblewrap import Host, base_environment
 from .first_process import START_TIMEOUT_S, FirstProcess
+from .host_refusals import explain
 from .limits import Resources
-from .mounts import Mount, top_of
-from .refusals import explain
+from .loop_guard import Received
 from .rootfs import SandboxFolders
-from .sentry import Received
 from .usage import Tree
+from .volume_mounts import Mount, top_of
 
 
 class RunningSandbox:

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import WSMsgType, hdrs, web
 
 from ..errors import ApiError
-from ..wire import DAEMON
+from ..http_json import DAEMON
 
 # How long a program waits for a client that takes nothing, before it runs on without that client.
 PATIENCE_S = 30.0

@@ -13,7 +13,7 @@ import math
 import re
 from typing import Any
 
-from ..isolation.command import AGENT_INSIDE
+from ..isolation.bubblewrap import AGENT_INSIDE
 
 MARKER = "dtn_artifact_k39fd2:"  # the real daemon's
 LINE = re.compile(re.escape(MARKER) + r"([^\n]*)\n?")

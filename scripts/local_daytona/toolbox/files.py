@@ -18,8 +18,8 @@ from typing import Any
 
 from aiohttp import BodyPartReader, hdrs, web
 
-from ..errors import ApiError, FileProblem
-from ..wire import DAEMON, Fields, answer, envelope, nothing
+from ..errors import ApiError, FileProblem, envelope
+from ..http_json import DAEMON, Fields, answer, nothing
 from .toolbox import Toolbox, inside, problem, write_all
 
 Read = Callable[[int], Awaitable[bytes | bytearray]]

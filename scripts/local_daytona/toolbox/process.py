@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from ..errors import ApiError, FileProblem
+from ..http_json import BAD_BODY, DAEMON, Fields
 from ..isolation.agent_client import RunningProgram
 from ..isolation.spawning import MERGED, spawn
 from ..isolation.streams import feed, read_all
 from ..long_answers import answer_long, decoded
-from ..wire import BAD_BODY, DAEMON, Fields
 from . import charts
 from .shell import shell
 from .toolbox import Toolbox, inside

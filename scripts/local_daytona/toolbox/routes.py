@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from ..isolation.rootfs import HOME
-from ..wire import answer
+from ..http_json import answer
+from ..isolation.host_etc import HOME
 from . import files, process
 from .git import routes as git
 from .interpreter import routes as interpreter

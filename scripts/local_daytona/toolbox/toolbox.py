@@ -11,9 +11,9 @@ import re
 from collections.abc import AsyncIterator, Mapping
 
 from ..errors import ApiError, FileProblem, SandboxGone
-from ..isolation.rootfs import HOME
+from ..http_json import DAEMON
+from ..isolation.host_etc import HOME
 from ..isolation.running_sandbox import RunningSandbox
-from ..wire import DAEMON
 from .interpreter.service import Contexts
 from .pty.service import Terminals
 from .sessions.service import Sessions

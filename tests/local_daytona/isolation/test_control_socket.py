@@ -14,7 +14,7 @@ import pytest
 from local_daytona.errors import FileProblem, SandboxGone
 from local_daytona.isolation import control_socket as control_module
 from local_daytona.isolation.control_socket import Control
-from local_daytona.isolation.sentry import Received
+from local_daytona.isolation.loop_guard import Received
 
 Talk = Callable[[Control, socket.socket], Awaitable[Any]]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from local_daytona.isolation.command import CERTIFICATES, PROXIES
+from local_daytona.isolation.bubblewrap import CERTIFICATES, PROXIES
 from local_daytona.isolation.seccomp import ARCHES
 from tests.local_server import (
     LocalServer,

@@ -8,14 +8,8 @@ from pathlib import Path
 import pytest
 
 from local_daytona.isolation.host import Owner
-from local_daytona.isolation.rootfs import (
-    copy_readable,
-    holds_password,
-    linked_into_etc,
-    make_folders,
-    make_template,
-    remove_tree,
-)
+from local_daytona.isolation.host_etc import copy_readable, holds_password, linked_into_etc
+from local_daytona.isolation.rootfs import make_folders, make_template, remove_tree
 
 DEEP = 3000  # deeper than Python's recursion limit and than the longest path
 

@@ -20,6 +20,8 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\})")
 # An option of RUN, or a here-document.
 NOT_JUST_SHELL = re.compile(r"\A--|<<-?['\"]?[A-Za-z_]")
+OWN_USERS = ("root", "daytona", "0", "0:0", "root:root", "daytona:daytona")
+ONE_USER = "a sandbox of local Daytona has one user, daytona, which is root within it"
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,12 @@ def refuse_unsupported(steps: list[Step]) -> None:
             raise step.problem("it needs an argument")
         if step.word == "RUN" and NOT_JUST_SHELL.search(step.rest):
             raise step.problem("local Daytona knows no options of RUN and no here-documents")
+
+
+def refuse_other_user(step: Step, variables: Mapping[str, str]) -> None:
+    """Raises the BuildProblem of a USER that no sandbox has."""
+    if filled(step, step.rest, variables) not in OWN_USERS:
+        raise step.problem(ONE_USER)
 
 
 def filled(step: Step, text: str, variables: Mapping[str, str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from ...wire import Fields, answer
+from ...http_json import Fields, answer
 from ..sandboxes.register import Register
 from ..snapshots.service import Snapshots
 from .logs import BuildLogs

@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from ...errors import ApiError, BuildProblem, FileProblem, SandboxGone
+from ...http_json import Fields
 from ...isolation.agent_client import RunningProgram
-from ...isolation.rootfs import HOME
+from ...isolation.host_etc import HOME
 from ...isolation.spawning import MERGED, spawn
 from ...isolation.streams import chunks
 from ...toolbox.toolbox import Toolbox
-from ...wire import Fields
-from ..errors import as_api_error
+from ..engine_failures import as_api_error
 from ..sandboxes.records import Record
 from ..sandboxes.register import ManagedSandbox, Register
 from ..sandboxes.runtime import Runtime
@@ -32,6 +32,7 @@ from .dockerfile import (
     base_of,
     filled,
     program,
+    refuse_other_user,
     refuse_unsupported,
     steps_of,
 )
@@ -41,8 +42,6 @@ log = logging.getLogger(__name__)
 AT_ONCE = 4
 STEP_TIMEOUT_S = 30 * 60.0
 DRAIN_S = 5.0
-OWN_USERS = ("root", "daytona", "0", "0:0", "root:root", "daytona:daytona")
-ONE_USER = "a sandbox of local Daytona has one user, daytona, which is root within it"
 
 
 @dataclass(frozen=True)
@@ -224,8 +223,8 @@ class Builds:
             wanted = filled(step, step.rest.strip("'\""), known)
             made.work_dir = posixpath.normpath(posixpath.join(made.work_dir, wanted))
             await self._make_folder(toolbox, step, made, output)
-        elif step.word == "USER" and filled(step, step.rest, known) not in OWN_USERS:
-            raise step.problem(ONE_USER)
+        elif step.word == "USER":
+            refuse_other_user(step, known)
         elif step.word == "ENTRYPOINT" or (step.word == "CMD" and made.entrypoint is None):
             made.entrypoint = program(step)
         elif step.word in WITHOUT_EFFECT:

@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote, unquote_plus
 
-from ...errors import ApiError
+from ...errors import ApiError, now
 from ...http1 import Headers, Request, values
-from ...wire import now
 from ..sandboxes.register import ManagedSandbox, Register
 
 QUERY = "DAYTONA_SANDBOX_AUTH_KEY"

@@ -5,13 +5,12 @@ from __future__ import annotations
 from aiohttp import web
 
 from ...errors import ApiError
-from ...wire import Fields, answer, integer
+from ...http_json import Fields, answer, integer
 from ..sandboxes.register import ManagedSandbox, Register
 from . import access
-from .service import Previews
+from .service import DEFAULT_EXPIRY_S, LONGEST_EXPIRY_S, Previews
 
 LARGEST_PORT = 65535
-DEFAULT_EXPIRY_S, LONGEST_EXPIRY_S = 60, 24 * 3600
 
 
 class PreviewRoutes:

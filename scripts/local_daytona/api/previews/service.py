@@ -20,15 +20,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ... import http1
-from ...errors import ApiError, BadHead, FileProblem, SandboxGone
+from ...errors import ApiError, BadHead, FileProblem, SandboxGone, envelope, now
 from ...http1 import HEAD_LIMIT, Headers, Request
+from ...http_json import LOCAL_HEADER
 from ...isolation import ports
 from ...isolation.running_sandbox import RunningSandbox
-from ...wire import LOCAL_HEADER, envelope, now
 from ..sandboxes.register import ManagedSandbox, Register
 from . import access
 from .access import Access, Grant
-from .relay import CHUNK, CLOSE, Relay, Stream
+from .exchange import CHUNK, CLOSE, Relay, Stream
 
 log = logging.getLogger(__name__)
 LOCAL: Headers = ((LOCAL_HEADER, "1"),)
@@ -42,6 +42,7 @@ BLOCKED_BY_BROWSERS = {
         6566 6665 6666 6667 6668 6669 6679 6697 10080
     """.split()
 }
+DEFAULT_EXPIRY_S, LONGEST_EXPIRY_S = 60, 24 * 3600  # of a signed link
 PORT_LIMIT = 64  # listeners of one sandbox
 CONNECTION_LIMIT = 256  # of one sandbox, all its ports together
 HEAD_TIMEOUT_S = 60.0  # browsers open connections ahead of need

@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from ...errors import ApiError
-from ...wire import Fields
+from ...http_json import Fields
 from .records import TARGET, Record
 
 PAGE_SIZE, LARGEST_PAGE = 100, 200

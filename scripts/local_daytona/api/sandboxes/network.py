@@ -8,7 +8,7 @@ from aiohttp import web
 
 from ...egress.policy import entries, parse_cidrs, parse_domains
 from ...errors import ApiError
-from ...wire import Fields, answer
+from ...http_json import Fields, answer
 from .register import Register
 from .service import Sandboxes
 

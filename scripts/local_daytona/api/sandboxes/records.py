@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...egress.policy import Rules, parse_cidrs, parse_domains
+from ...errors import iso, now
 from ...isolation.limits import Resources
-from ...wire import iso, now
 from ..snapshots.service import build_info
 
 ORGANIZATION = "local"

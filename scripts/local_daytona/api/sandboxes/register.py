@@ -8,11 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...errors import ApiError
+from ...errors import ApiError, now
 from ...isolation.running_sandbox import RunningSandbox
 from ...store import Store
 from ...toolbox.toolbox import Toolbox
-from ...wire import now
 from . import records
 from .records import Record
 

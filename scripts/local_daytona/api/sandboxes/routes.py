@@ -13,11 +13,12 @@ from typing import Any
 
 from aiohttp import web
 
-from ...errors import ApiError
-from ...wire import Fields, answer, integer, now
-from ..builds.service import OWN_USERS, Builds, plan_of
+from ...errors import ApiError, now
+from ...http_json import Fields, answer, integer
+from ..builds.dockerfile import OWN_USERS
+from ..builds.service import Builds, plan_of
 from ..configuration import LONGEST_INTERVAL_MIN
-from ..names import checked_name
+from ..name_rules import checked_name
 from ..snapshots.service import DEFAULT, SEEDED, Snapshot, Snapshots, requested_size
 from ..volumes.service import Volumes
 from . import network

@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from ...engine import Engine
-from ...errors import ApiError, FileProblem, SandboxGone
-from ...isolation.mounts import LINK_SCRIPT, Mount, place_of
-from ...isolation.rootfs import HOME
+from ...errors import ApiError, FileProblem, SandboxGone, now
+from ...isolation.host_etc import HOME
 from ...isolation.running_sandbox import RunningSandbox
 from ...isolation.spawning import spawn
+from ...isolation.volume_mounts import LINK_SCRIPT, Mount, place_of
 from ...toolbox.toolbox import Toolbox
-from ...wire import now
 from .records import Record
 from .register import ManagedSandbox
 

@@ -10,11 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ...egress.policy import Rules
-from ...errors import ApiError
+from ...errors import ApiError, now
 from ...isolation.limits import Resources
 from ...isolation.running_sandbox import RunningSandbox
-from ...wire import now
-from ..errors import as_api_error
+from ..engine_failures import as_api_error
 from ..events import Events
 from ..snapshots.service import Snapshot
 from .records import Record

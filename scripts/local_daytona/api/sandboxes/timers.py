@@ -7,8 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 
-from ...errors import ApiError
-from ...wire import now
+from ...errors import ApiError, now
 from .records import Record
 from .register import ManagedSandbox, Register
 from .service import AT_REST, Sandboxes

@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from ...errors import ApiError
-from ...wire import Fields, answer
+from ...http_json import Fields, answer
 from ..builds.logs import BuildLogs
 from ..builds.service import Builds, Plan, plan_of
 from ..sandboxes.register import Register

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...engine import Engine
-from ...errors import ApiError
+from ...errors import ApiError, iso, now
+from ...http_json import Fields
 from ...isolation.limits import Resources
 from ...store import Store
-from ...wire import Fields, iso, now
 
 EVERY_IMAGE = "*"  # an operator's word for every name of an image that is no snapshot
 DEFAULT = "daytona-small"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from ...errors import ApiError
-from ...wire import Fields, answer
+from ...http_json import Fields, answer
 from .service import Volumes
 
 

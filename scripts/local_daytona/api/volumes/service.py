@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...engine import Engine
-from ...errors import ApiError
-from ...isolation.mounts import checked_subpath, place_of
+from ...errors import ApiError, iso, now
+from ...http_json import Fields
+from ...isolation.volume_mounts import checked_subpath, place_of
 from ...store import Store
-from ...wire import Fields, iso, now
-from ..names import checked_name
+from ..name_rules import checked_name
 from ..sandboxes.records import ORGANIZATION
 from ..sandboxes.register import Register
 from ..sandboxes.storage import Storage

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from urllib.parse import quote
 
 from ...errors import ApiError
-from ...wire import DAEMON
+from ...http_json import DAEMON
 
 # Characters at the end: what git died of stands last, and no expression takes long on so few.
 LOOKED_AT = 4096

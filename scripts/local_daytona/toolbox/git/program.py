@@ -22,10 +22,10 @@ from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from ...errors import ApiError, FileProblem, SandboxGone
+from ...http_json import DAEMON
 from ...isolation.agent_client import RunningProgram
 from ...isolation.spawning import APART, Spawned, spawn
 from ...isolation.streams import feed, read_all
-from ...wire import DAEMON
 from ..toolbox import Toolbox, inside
 from .failures import failure
 

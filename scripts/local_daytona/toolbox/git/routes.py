@@ -9,8 +9,8 @@ import re
 from aiohttp import web
 
 from ...errors import ApiError, FileProblem, SandboxGone
-from ...isolation.rootfs import HOME
-from ...wire import DAEMON, Fields, answer, nothing
+from ...http_json import DAEMON, Fields, answer, nothing
+from ...isolation.host_etc import HOME
 from ..toolbox import Toolbox
 from . import answers as gitanswers
 from .failures import failure

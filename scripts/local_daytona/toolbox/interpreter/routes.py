@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from aiohttp import WSMsgType, web
 
 from ...errors import ApiError, BadPayload, SandboxGone
-from ...wire import BAD_BODY, DAEMON, Fields, answer
+from ...http_json import BAD_BODY, DAEMON, Fields, answer
 from .. import channel
 from ..channel import Channel, first_of
 from ..toolbox import Toolbox

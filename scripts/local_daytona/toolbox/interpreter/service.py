@@ -15,12 +15,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...errors import ApiError, FileProblem, SandboxGone
+from ...errors import ApiError, FileProblem, SandboxGone, iso, now
+from ...http_json import DAEMON
 from ...isolation.agent_client import RunningProgram
-from ...isolation.command import AGENT_INSIDE
+from ...isolation.bubblewrap import AGENT_INSIDE
 from ...isolation.spawning import APART, spawn
 from ...isolation.streams import readable
-from ...wire import DAEMON, iso, now
 
 if TYPE_CHECKING:
     from ..toolbox import Toolbox

@@ -10,7 +10,7 @@ import json
 from aiohttp import web
 
 from ...errors import ApiError
-from ...wire import DAEMON, Fields, answer
+from ...http_json import DAEMON, Fields, answer
 from .. import channel
 from ..channel import Channel, first_of
 from ..toolbox import Toolbox

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...errors import ApiError, FileProblem
+from ...errors import ApiError, FileProblem, iso, now
+from ...http_json import DAEMON, Fields
 from ...isolation.agent_client import RunningProgram
 from ...isolation.streams import feed, readable
-from ...wire import DAEMON, Fields, iso, now
 from ..channel import Channel, first_of
 from ..shell import shell
 

@@ -9,8 +9,8 @@ import random
 from aiohttp import WSCloseCode, web
 
 from ...errors import ApiError
+from ...http_json import BAD_BODY, Fields, answer, nothing
 from ...long_answers import answer_long
-from ...wire import BAD_BODY, Fields, answer, nothing
 from .. import channel
 from ..channel import Channel
 from ..toolbox import Toolbox

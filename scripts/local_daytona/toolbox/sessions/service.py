@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ApiError, FileProblem, SandboxGone
+from ...http_json import BAD_BODY, DAEMON
 from ...isolation.agent_client import RunningProgram
 from ...isolation.spawning import spawn
 from ...isolation.streams import chunks, feed, read_all
 from ...long_answers import decoded
-from ...wire import BAD_BODY, DAEMON
 from ..shell import shell
 from .log import LONGEST_LINE, STDERR, STDOUT, Log, split
 

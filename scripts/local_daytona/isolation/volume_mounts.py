@@ -14,7 +14,8 @@ from pathlib import Path
 
 from .copying import open_folder
 from .host import Owner
-from .rootfs import BOUND, HOME, VOLUMES
+from .host_etc import HOME
+from .rootfs import BOUND, VOLUMES
 
 PLACE = f"/{VOLUMES}"
 ALLOWED = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]{1,128}){1,16}")

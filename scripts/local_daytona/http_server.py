@@ -9,8 +9,8 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
-from .errors import ApiError
-from .wire import LOCAL_HEADER, answer, envelope
+from .errors import ApiError, envelope
+from .http_json import LOCAL_HEADER, answer
 
 # Of a request's first line and of each header; a list's label filter can be long.
 LONGEST_LINE = 64 * 1024

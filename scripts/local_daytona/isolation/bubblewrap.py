@@ -14,10 +14,11 @@ from .certificates import CA_BUNDLE, CERTIFICATE_VARIABLES, has_certificates
 from .cgroups import Groups
 from .helper import PROXY, Helper
 from .host import Owner
+from .host_etc import HOME
 from .installation import PYTHON_INSIDE, Bwrap, Python
 from .limits import RUN_FOLDER, SHARED_MEMORY
-from .mounts import Mount, top_of
-from .rootfs import BOUND, EXTRA, HOME, LAYERED, LINKS, OWN_PROGRAMS, TOP, SandboxFolders
+from .rootfs import BOUND, EXTRA, LAYERED, LINKS, OWN_PROGRAMS, TOP, SandboxFolders
+from .volume_mounts import Mount, top_of
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 AGENT_INSIDE = "/run/agent"

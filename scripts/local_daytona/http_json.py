@@ -1,11 +1,10 @@
-"""What every handler shares: typed reading of requests, Daytona's error envelope, JSON answers."""
+"""What every handler shares: typed reading of requests, and JSON answers."""
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from aiohttp import web
 
@@ -15,59 +14,6 @@ LOCAL_HEADER = "X-Daytona-Local"  # in every answer, so that nobody takes this f
 # The SDK maps `code` to its own error classes only when this is the source.
 DAEMON = "DAYTONA_DAEMON"
 BAD_BODY = "INVALID_REQUEST_BODY"  # the daemon's code for a body that lacks a field
-REASONS = {
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    408: "Request Timeout",
-    409: "Conflict",
-    410: "Gone",
-    413: "Payload Too Large",
-    416: "Range Not Satisfiable",
-    422: "Unprocessable Entity",
-    500: "Internal Server Error",
-    501: "Not Implemented",
-    502: "Bad Gateway",
-    503: "Service Unavailable",
-    507: "Insufficient Storage",
-}
-
-
-class Asked(Protocol):
-    """What an error's envelope says of the request."""
-
-    @property
-    def path(self) -> str: ...
-
-    @property
-    def method(self) -> str: ...
-
-
-def envelope(error: ApiError, request: Asked) -> dict[str, Any]:
-    """Daytona's error body (PROTOCOL.md, "Errors")."""
-    reason = REASONS.get(error.status, "Error")
-    return {
-        "statusCode": error.status,
-        "error": reason,
-        "message": error.message,
-        "code": error.code or reason.upper().replace(" ", "_"),
-        "source": error.source,
-        "path": request.path,
-        "method": request.method,
-        "timestamp": iso(now()),
-    }
-
-
-def now() -> float:
-    return datetime.datetime.now(datetime.timezone.utc).timestamp()
-
-
-def iso(timestamp: float) -> str:
-    """2026-01-02T03:04:05.678Z of seconds since the epoch."""
-    moment = datetime.datetime.fromtimestamp(timestamp, datetime.timezone.utc)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def answer(value: Any, *, status: int = 200) -> web.Response:

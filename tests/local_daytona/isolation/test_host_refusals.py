@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from local_daytona.errors import EngineUnavailable
-from local_daytona.isolation import host, refusals
+from local_daytona.isolation import host
+from local_daytona.isolation import host_refusals as refusals
 from local_daytona.isolation.host import Owner
 from tests.local_server import ORDINARY_UID, SCRIPTS, new_state_dir
 

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from local_daytona.egress.names import FAKE_IPS, MOST_NAMES, Names, Question
+from local_daytona.egress.fake_dns import FAKE_IPS, MOST_NAMES, Names, Question
 from local_daytona.errors import Refused
 
 

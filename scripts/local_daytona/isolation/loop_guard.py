@@ -49,14 +49,14 @@ class Received:
 EVERY: weakref.WeakSet[Received] = weakref.WeakSet()
 
 
-class Sentry:
+class LoopGuard:
     """Watches the thread that makes it, until `stop`."""
 
     def __init__(self) -> None:
         self._task = Path(f"/proc/self/task/{threading.get_native_id()}")
         self._watched = threading.get_ident()
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="sentry", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="loop guard", daemon=True)
 
     def start(self) -> None:
         signal.signal(WAKING, lambda *_: None)
@@ -73,8 +73,8 @@ class Sentry:
             try:
                 if now and now == before:
                     self._free(now[0].split())
-            except Exception:  # whatever it was: without the next look there would be no sentry
-                log.exception("the sentry could not look")
+            except Exception:  # whatever it was: without the next look there would be no guard
+                log.exception("the loop guard could not look")
             before = now
 
     def _moment(self) -> tuple[str, ...]:
