@@ -181,9 +181,12 @@ def test_without_namespaces_it_says_why_and_what_to_do(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("isolating")
 def test_a_root_that_cannot_become_anybody_else_is_refused(tmp_path: Path) -> None:
-    """Rather than running bubblewrap as root."""
+    """Rather than running bubblewrap as root; a user's own root is nobody but that user."""
     answer = json.loads(in_a_namespace(tmp_path / "state", "exec", "status").stdout)
 
+    if os.geteuid() != 0:
+        assert "error" not in answer["engine"]
+        return
     assert "no other user" in answer["engine"]["error"]
     assert answer["engine"]["fix"].startswith("start it outside this namespace")
 
