@@ -80,8 +80,16 @@ KNOWN_TOKEN = re.compile(
     rb"|\bdtn_[A-Za-z0-9]{32}"
 )
 TOKEN_WORDS = (
-    *(b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_", b"glpat-", b"xox", b"npm_"),
-    *(b"pypi-age", b"sk-ant-", b"hf_", b"sk_live_", b"dtn_"),
+    *(b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_", b"glpat-", b"npm_", b"hf_"),
+    *(b"xoxa-", b"xoxb-", b"xoxp-", b"xoxr-", b"xoxs-", b"pypi-AgE", b"sk-ant-", b"sk_live_"),
+    b"dtn_",
+)
+# A run of characters as long as the shortest of them: most binary data has none, and telling so is
+# quicker than looking for each.
+SHORTEST_TOKEN = 22
+AS_RUNS = bytes(
+    ord("x") if chr(code).isascii() and (chr(code).isalnum() or chr(code) in "_-") else ord(" ")
+    for code in range(256)
 )
 # A repository's settings, wherever they lie: a bare one has no `.git` around them.
 GIT_SETTINGS = re.compile(
@@ -135,9 +143,9 @@ KEY_IN_PROSE = re.compile(
 # Each of the above has one of these: whole files are looked through, and this is quick.
 KEY_WORDS = (
     *(b"private key", b"privatekey", b"secret key", b"access key id", b"access_key", b"accesskey"),
-    *(b"putty-user-key-file-", b"age-secret-key-1", b"client-key-data:", b'"auths"'),
+    *(b"putty-user-key-file-", b"age-secret-key-1", b"client-key-data:"),
 )
-GIT_WORDS = (b"[remote", b"[branch", b"[http", b"[url", b"[credential", b"repositoryformatversion")
+GIT_SECTION = re.compile(rb"\[(?:remote|branch|http|url|credential)")
 # Names that are a secret's in data and settings, and a module's in source.
 SECRET_LIKE = (
     "env",
@@ -212,31 +220,43 @@ class SecretLook:
         return cls(is_source, is_prose, any(part in WITH_TOKENS for part in path.parts))
 
     def finds(self, text: bytes, *, first: bool) -> bool:
-        lowered = text.lower()
-        if self.is_source and not self.is_prose:
-            return first and begins_like_a_key(text)
-        return self._finds_a_key(text, lowered, first) or self._finds_a_token(text, lowered, first)
-
-    def _finds_a_key(self, text: bytes, lowered: bytes, first: bool) -> bool:
         if first and begins_like_a_key(text):
             return True
+        if self.is_source and not self.is_prose:
+            return False
+        lowered = text.lower()
+        return self._finds_a_key(text, lowered) or self._finds_a_token(text, lowered, first)
+
+    def _finds_a_key(self, text: bytes, lowered: bytes) -> bool:
+        names_a_key = b"key" in lowered and any(word in lowered for word in KEY_WORDS)
         pattern = KEY_IN_PROSE if self.is_prose else KEY_AT_A_LINE
-        return any(word in lowered for word in KEY_WORDS) and pattern.search(text) is not None
+        return (names_a_key or b'"auths"' in lowered) and pattern.search(text) is not None
 
     def _finds_a_token(self, text: bytes, lowered: bytes, first: bool) -> bool:
-        if any(word in lowered for word in TOKEN_WORDS) and KNOWN_TOKEN.search(text) is not None:
+        if may_hold_a_token(text) and KNOWN_TOKEN.search(text) is not None:
             return True
         if self.is_prose:
             return False
-        if any(word in lowered for word in GIT_WORDS):
-            self.of_git = self.of_git or GIT_SETTINGS.search(text) is not None
-        if b"=" in text or b"://" in text:
-            self.has_git_token = self.has_git_token or GIT_TOKEN.search(text) is not None
+        self._note_git(text, lowered)
         if self.of_git and self.has_git_token:
             return True
         if first and b"\0" in text:  # a cache of the tool, no settings
             self.of_a_tool = False
         return self.of_a_tool and TOKEN.search(text) is not None
+
+    def _note_git(self, text: bytes, lowered: bytes) -> None:
+        if b"repositoryformatversion" in lowered or GIT_SECTION.search(lowered) is not None:
+            self.of_git = self.of_git or GIT_SETTINGS.search(text) is not None
+        if (b"://" in text and b"@" in text) or b"extraheader" in lowered or b"password=" in lowered:
+            self.has_git_token = self.has_git_token or GIT_TOKEN.search(text) is not None
+
+
+def may_hold_a_token(text: bytes) -> bool:
+    """Whether as many characters stand together as a known token has, and a beginning of one."""
+    if b"_" not in text and b"-" not in text:
+        return False
+    has_run = b"x" * SHORTEST_TOKEN in text.translate(AS_RUNS)
+    return has_run and any(word in text for word in TOKEN_WORDS)
 
 
 def begins_like_a_key(text: bytes) -> bool:
