@@ -65,14 +65,14 @@ def is_events(path: str) -> bool:
 
 
 def make_app(
-    *, gate: Authenticator, routes: Sequence[web.RouteDef], channel: events.Events
+    *, authenticator: Authenticator, routes: Sequence[web.RouteDef], channel: events.Events
 ) -> web.Application:
     """The application; every answer, errors included, is JSON and carries X-Daytona-Local."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            gate.check(request)
+            authenticator.check(request)
             return await handler(request)
         except TimeoutError:
             raise

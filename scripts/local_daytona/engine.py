@@ -134,10 +134,10 @@ class Engine:
         owner = Owner.of_this_server()
         groups = await asyncio.to_thread(prepare, folders, owner)
         helper = Helper(owner)
-        catcher = TransparentEgress(helper)
-        host = await first_that_works(folders, owner, groups, helper, catcher)
+        transparent = TransparentEgress(helper)
+        host = await first_that_works(folders, owner, groups, helper, transparent)
         await asyncio.to_thread(folders.reserve.fill)
-        return cls(folders, host, Egress(upstream or Upstream(), catcher))
+        return cls(folders, host, Egress(upstream or Upstream(), transparent))
 
     def describe(self) -> dict[str, Any]:
         """The `engine` part of `status`."""
@@ -337,9 +337,9 @@ def prepare(folders: StateFolders, owner: Owner) -> Groups | None:
     for path in folders.for_the_server:
         path.mkdir(exist_ok=True)
         path.chmod(0o700)
-    leftovers = OrphanReaper(folders.running)
-    leftovers.end_all()
-    leftovers.reap_unstarted(folders.sandboxes)
+    orphans = OrphanReaper(folders.running)
+    orphans.end_all()
+    orphans.reap_unstarted(folders.sandboxes)
     groups = find_groups(folders.state)
     if groups is not None:
         groups.clean()
@@ -352,7 +352,7 @@ async def first_that_works(
     owner: Owner,
     groups: Groups | None,
     helper: Helper,
-    catcher: TransparentEgress,
+    transparent: TransparentEgress,
 ) -> Host:
     """Try every bubblewrap with all that is wanted, then with less.
 
@@ -379,7 +379,7 @@ async def first_that_works(
                 helper=helper,
             )
             try:
-                await trial(folders, host, catcher)
+                await trial(folders, host, transparent)
             except EngineUnavailable as complaint:
                 complaints.append(complaint)
             else:
@@ -387,7 +387,7 @@ async def first_that_works(
     raise complaints[0]
 
 
-async def trial(folders: StateFolders, host: Host, catcher: TransparentEgress) -> None:
+async def trial(folders: StateFolders, host: Host, transparent: TransparentEgress) -> None:
     """Start a sandbox and run a program in it; raises EngineUnavailable.
 
     Also finds out whether its connections can be caught.
@@ -401,8 +401,8 @@ async def trial(folders: StateFolders, host: Host, catcher: TransparentEgress) -
         )
         try:
             await run_nothing(sandbox)
-            if caught := await catcher.catch(sandbox):
-                caught.close()
+            if listeners := await transparent.listen(sandbox):
+                listeners.close()
         finally:
             await sandbox.stop()
     finally:

@@ -12,8 +12,9 @@ from .errors import BadHead
 
 HEAD_LIMIT = 64 * 1024
 CHUNK_LINE_LIMIT = 4096
-WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
-REQUEST_LINE = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]{1,32}) (/[!-~]*|\*) HTTP/(1\.[01])")
+LETTER = r"[A-Za-z0-9!#$%&'*+.^_`|~-]"  # of a token, as RFC 9110 has it
+WORD = LETTER + "+"
+REQUEST_LINE = re.compile(rf"({LETTER}{{1,32}}) (/[!-~]*|\*) HTTP/(1\.[01])")
 STATUS_LINE = re.compile(r"HTTP/1\.[01] ([1-5][0-9][0-9])(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?")
 HEADER = re.compile(rf"({WORD}):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
 CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(;[\t\x20-\x7e\x80-\xff]*)?")

@@ -123,7 +123,7 @@ class Server:
             max_field_size=LONGEST_LINE,
         )
         await runner.setup()
-        door = await self._open_door(runner)
+        listening = await self._listen(runner)
         self.file.write(self._settings.state)
         clock = asyncio.create_task(self._run_timers())
         log.info("serving at %s, engine %s", self.file.url, self._engine.describe())
@@ -135,7 +135,7 @@ class Server:
             await self._builds.close()
             await self._sandboxes.close()
             await self._channel.close()
-            door.close()
+            listening.close()
             await runner.cleanup()
 
     async def _run_timers(self) -> None:
@@ -146,7 +146,7 @@ class Server:
             exit_server=self._ended.set,
         )
 
-    async def _open_door(self, runner: web.AppRunner) -> asyncio.Server:
+    async def _listen(self, runner: web.AppRunner) -> asyncio.Server:
         api = runner.server
         assert api is not None  # the runner was set up
         loop = asyncio.get_running_loop()
@@ -157,7 +157,7 @@ class Server:
     def _app(self) -> web.Application:
         links = FileLinks(self._register)
         port = self._listener.getsockname()[1]
-        gate = Authenticator(
+        authenticator = Authenticator(
             port=port,
             api_key=self.file.api_key,
             on_request=self._note_request,
@@ -190,7 +190,7 @@ class Server:
             configuration.route(url=self.file.url, version=self.file.version),
             *toolbox_routes(self._register.toolbox),
         ]
-        return make_app(gate=gate, routes=routes, channel=self._channel)
+        return make_app(authenticator=authenticator, routes=routes, channel=self._channel)
 
     def _note_request(self) -> None:
         self._last_request = now()

@@ -48,7 +48,7 @@ class Deadlines:
 def choose_ttl(given: argparse.Namespace) -> int:
     """Minutes of the sandbox's life; raises UsageFailure when the user's are too few."""
     timeout_s = given.timeout or DEFAULT_TIMEOUT_S
-    steps = max(1, len(given.command)) + len(given.setup)
+    steps = max(1, len(given.command)) + len(given.setup) + waits_for_a_server(given)
     needed = SETUP_MARGIN_MIN + (0 if given.detach else whole_minutes(timeout_s * steps))
     if given.ttl is not None and given.ttl < needed:
         raise UsageFailure(
@@ -56,6 +56,12 @@ def choose_ttl(given: argparse.Namespace) -> int:
         )
     keeps = given.keep or given.name or given.detach or given.preview
     return int(given.ttl or max(KEPT_TTL_MIN if keeps else DEFAULT_TTL_MIN, needed))
+
+
+def waits_for_a_server(given: argparse.Namespace) -> bool:
+    """For its port, before the program beside it begins."""
+    has_program = given.command or given.code is not None or given.file is not None
+    return given.serve is not None and bool(has_program)
 
 
 def choose_auto_stop(given: argparse.Namespace) -> int:

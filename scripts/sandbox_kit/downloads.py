@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Awaitable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from .archive.packing import NAMES_SHOWN, readable_size, temporary_tar
 from .archive.pairs import Download
@@ -112,16 +113,13 @@ class Downloads:
     async def _transfer(self, name: str, there: str, download: Download) -> Unpacked | None:
         """What was written and held; None when the sandbox has nothing at `there`."""
         archive = f"/tmp/daytona-sandbox-{self._run_id}.{name}.tar"
-        if not await pack_there(self._sandbox, there, archive, self._status):
-            return None
         with temporary_tar() as path:
-            with self._status.waiting("downloading"), path.open("wb") as file:
-                await self._sandbox.download_file(archive, file, limit=LARGEST_TRANSFER)
+            if not await transfer_packed(
+                self._sandbox, there, archive, path, self._status, keeps=self._request.keeps
+            ):
+                return None
             arrival = ArrivedDownload(path, download.there, download.here, self._request.force)
-            found = await self._unpack(arrival)
-        if self._request.keeps:
-            await ignore_failure(self._sandbox.remove_folder(archive))
-        return found
+            return await self._unpack(arrival)
 
     async def _unpack(self, arrival: ArrivedDownload) -> Unpacked:
         """What was written is on record before anything else happens."""
@@ -163,6 +161,24 @@ class Downloads:
         ]
         more = f" and {len(files) - NAMES_SHOWN} more" if len(files) > NAMES_SHOWN else ""
         return ", ".join(told) + more
+
+
+async def transfer_packed(
+    sandbox: Sandbox, there: str, archive: str, path: Path, status: StatusLog, *, keeps: bool
+) -> bool:
+    """One path of the sandbox into the tar file at `path`; False when nothing is there.
+
+    It is packed at `archive` in the sandbox, and taken away from one that `keeps` on.
+    """
+    if not await pack_there(sandbox, there, archive, status):
+        return False
+    try:
+        with status.waiting("downloading"), path.open("wb") as file:
+            await sandbox.download_file(archive, file, limit=LARGEST_TRANSFER)
+    finally:
+        if keeps:
+            await ignore_failure(sandbox.remove_folder(archive))
+    return True
 
 
 async def pack_there(sandbox: Sandbox, there: str, archive: str, status: StatusLog) -> bool:

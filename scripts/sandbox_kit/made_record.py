@@ -5,7 +5,9 @@ An account's other ones may be a colleague's, and are neither used nor deleted u
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -37,20 +39,21 @@ class MadeRecord:
 
     def add(self, made_id: str, name: str) -> None:
         """Raises OSError."""
-        with one_at_a_time(path()):
-            self._write({**self.names(), made_id: name})
+        with self._changed() as names:
+            names[made_id] = name
 
     def forget(self, made_id: str) -> None:
         """Raises OSError."""
-        with one_at_a_time(path()):
-            names = self.names()
+        with self._changed() as names:
             names.pop(made_id, None)
-            self._write(names)
 
-    def _write(self, names: dict[str, str]) -> None:
-        whole = read_all()
-        whole.setdefault(self.kind, {})[self.endpoint] = names
-        write_private(path(), json.dumps(whole).encode())
+    @contextlib.contextmanager
+    def _changed(self) -> Iterator[dict[str, str]]:
+        """The names, to be changed; written where nothing was raised."""
+        with one_at_a_time(path()):
+            whole = read_all()
+            yield whole.setdefault(self.kind, {}).setdefault(self.endpoint, {})
+            write_private(path(), json.dumps(whole).encode())
 
 
 def path() -> Path:

@@ -29,15 +29,15 @@ class MadeVerbs:
         """Of a sandbox, stopped first where the server wants that; raises Failure."""
         if await self.client.snapshot(name) is not None:
             raise Failure("conflict", f"snapshot {name} is there already", fix="use another name")
-        was_running = sandbox.info.state == "started"
+        may_stop = sandbox.info.state == "started" and not sandbox.info.ephemeral
         self.status.say(f"making snapshot {name} of {sandbox.info.name}")
         with self.status.waiting("making the snapshot"):
             try:
                 await sandbox.save_as(name, timeout_s=SNAPSHOT_TIMEOUT_S)
             except Failure as failure:
-                if failure.kind not in ("invalid_request", "conflict") or not was_running:
+                if failure.kind not in ("invalid_request", "conflict") or not may_stop:
                     raise
-                self.status.say(f"{failure.message}; trying it stopped")
+                self.status.tell(f"{failure.message}; trying it stopped, and so it stays")
                 await sandbox.stop()
                 await sandbox.save_as(name, timeout_s=SNAPSHOT_TIMEOUT_S)
             made = await self._until_active(name)

@@ -117,7 +117,7 @@ class ManyRuns:
         except Exception as error:  # noqa: BLE001  one value's surprise ends no other
             one.report.failure = as_failure(error)
         finally:
-            run.output.finish()
+            run.finish_output()
             run.tell_outcome()
             one.is_over = True
         found = one.report.failure

@@ -230,7 +230,10 @@ def read_values(given: argparse.Namespace, access: HostAccess) -> tuple[str, ...
     values = list(given.each)
     if given.each_file is not None:
         text = access.text("--each-file", given.each_file, limit=LARGEST_TEXT)
-        values += [line for line in text.splitlines() if line.strip() and "\0" not in line]
+        if "\0" in text:
+            raise UsageFailure("--each-file: a line holds a NUL", fix="write a value a line")
+        lines = (line.removesuffix("\r") for line in text.split("\n"))
+        values += [line for line in lines if line.strip()]
     if given.each_file is not None and not values:
         raise UsageFailure("--each-file: no line holds a value", fix="write a value a line")
     if len(values) > MOST_VALUES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -221,6 +222,13 @@ class Run:
                 f"billed: {info.cpu} vCPU, {info.memory} GiB memory and {info.disk} GiB disk"
                 f" for {seconds:.0f} s{' so far' if self._keep() else ''}"
             )
+
+    def finish_output(self) -> None:
+        """Show what is left of it; that stdout is lost is told elsewhere."""
+        with contextlib.suppress(Failure):
+            self.output.finish()
+        if self.output.log_problem:
+            self._status.tell(self.output.log_problem)
 
     def give_up(self) -> None:
         """The process ends before the sandbox's deletion was accepted, if there is any."""

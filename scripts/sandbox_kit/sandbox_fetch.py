@@ -11,12 +11,10 @@ from .archive.fetching import FetchRequest
 from .archive.packing import temporary_tar
 from .archive.worker import fetch_in_worker
 from .console import quote_path
-from .defaults import LARGEST_TRANSFER
-from .downloads import pack_there
+from .downloads import transfer_packed
 from .errors import Failure, UsageFailure
 from .host_access.held import HeldResults, results_dir
 from .ownership import RunIdentity, User
-from .remote_process import ignore_failure
 from .sdk import Sandbox
 from .status_log import StatusLog
 
@@ -46,14 +44,11 @@ async def bring(
 ) -> None:
     """One path into what is held; raises Failure not_found for none."""
     archive = f"/tmp/daytona-sandbox-{held.run_id}.fetch-{number}.tar"
-    if not await pack_there(sandbox, wish.there, archive, status):
-        raise Failure(
-            "not_found",
-            f"the sandbox has no {quote_path(wish.there)}",
-            fix="paths are seen from its first folder; patterns such as *.csv are not expanded",
-        )
     with temporary_tar() as path:
-        with status.waiting("downloading"), path.open("wb") as file:
-            await sandbox.download_file(archive, file, limit=LARGEST_TRANSFER)
-        await ignore_failure(sandbox.remove_folder(archive))
+        if not await transfer_packed(sandbox, wish.there, archive, path, status, keeps=True):
+            raise Failure(
+                "not_found",
+                f"the sandbox has no {quote_path(wish.there)}",
+                fix="paths are seen from its first folder; patterns such as *.csv are not expanded",
+            )
         held.keep_whole(wish.there, str(wish.here), path, "fetched")

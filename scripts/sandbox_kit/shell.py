@@ -62,16 +62,30 @@ async def talk(terminal: Terminal) -> int:
     """Keys there, output here, sizes as they change."""
     loop, keys = asyncio.get_running_loop(), asyncio.Queue[bytes]()
     stdin = sys.stdin.fileno()
-    loop.add_reader(stdin, lambda: keys.put_nowait(os.read(stdin, READ_AT_ONCE)))
+
+    def take_keys() -> None:
+        try:
+            typed = os.read(stdin, READ_AT_ONCE)
+        except BlockingIOError:
+            return
+        except OSError:  # the terminal is gone
+            typed = b""
+        if not typed:
+            loop.remove_reader(stdin)
+        keys.put_nowait(typed)
+
+    loop.add_reader(stdin, take_keys)
     resized = asyncio.Event()
     with contextlib.suppress(ValueError, RuntimeError):
         loop.add_signal_handler(signal.SIGWINCH, resized.set)
-    tasks = [
-        asyncio.ensure_future(send_keys(terminal, keys)),
-        asyncio.ensure_future(send_sizes(terminal, resized)),
-    ]
+    reading = asyncio.ensure_future(terminal.read_until_end(show))
+    typing = asyncio.ensure_future(send_keys(terminal, keys))
+    tasks = [reading, typing, asyncio.ensure_future(send_sizes(terminal, resized))]
     try:
-        return await terminal.read_until_end(show)
+        done, _ = await asyncio.wait({reading, typing}, return_when=asyncio.FIRST_COMPLETED)
+        if reading not in done and typing.exception() is None:
+            raise Failure("interrupted", "the terminal is gone", fix="open the shell again")
+        return await reading
     finally:
         loop.remove_reader(stdin)
         with contextlib.suppress(ValueError, RuntimeError):
@@ -89,6 +103,7 @@ def show(data: bytes) -> None:
 
 
 async def send_keys(terminal: Terminal, keys: asyncio.Queue[bytes]) -> None:
+    """Returns when the terminal has no more of them."""
     while data := await keys.get():
         await terminal.send(data)
 

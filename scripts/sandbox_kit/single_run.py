@@ -51,7 +51,8 @@ class SingleRun:
             asyncio.run(self._execute_interruptibly())
         except Exception as error:  # noqa: BLE001  whatever it is, the user gets one line and a fix
             self._report.failure = self._as_failure(error)
-        self._finish_output()
+        if self._run is not None:
+            self._run.finish_output()
         return self._say_all()
 
     def _say_all(self) -> int:
@@ -161,14 +162,6 @@ class SingleRun:
         packed = await pack_in_worker(path, self._request.uploads, self._access)
         self._report.left_here = packed.left_as_json()
         return packed
-
-    def _finish_output(self) -> None:
-        if self._run is None:
-            return
-        with contextlib.suppress(Failure):
-            self._run.output.finish()
-        if self._run.output.log_problem:
-            self._status.tell(self._run.output.log_problem)
 
     def _without_secrets(self, value: Any, name: str = "") -> Any:
         """Values alone, before they are spelt as JSON; words of ours stay.

@@ -89,8 +89,10 @@ class Instant:
         }
 
     def kept(self, path: str) -> dict[str, Any]:
-        """A volume or a snapshot, of the name that the path ends with."""
+        """A volume or a snapshot, of the name that is made or that the path ends with."""
         is_volume, name = path.startswith("/api/volumes"), path.rpartition("/")[2]
+        if path == "/api/volumes":
+            name = json.loads(self.received[-1].body)["name"]
         return self.volume(name) if is_volume else self.snapshot(name)
 
     def volume(self, name: str) -> dict[str, Any]:

@@ -88,6 +88,24 @@ def test_a_look_that_is_answered_with_another_sandbox_is_not_believed(
     assert f"/api/sandbox/{FOREIGN['id']}" not in hostile.asked("DELETE")
 
 
+def test_anothers_volume_or_snapshot_is_not_believed(
+    run: Script, sandboxes_script: Script, hostile: Hostile
+) -> None:
+    """Neither mounted, nor recorded as made here, nor deleted."""
+    hostile.answers = {
+        "/volumes/by-name/mine": hostile.volume("prod"),
+        "/snapshots/mine": hostile.snapshot("prod"),
+    }
+    mounted = run("--volume", "mine:/data", "--command", "true")
+    adopted = sandboxes_script("adopt", "--volume", "mine")
+    made = sandboxes_script("snapshots", "--delete", "mine")
+
+    for result in (mounted, adopted, made):
+        assert result.code == 125
+        assert "mine with another one" in result.stderr
+    assert hostile.asked("DELETE") == []
+
+
 @pytest.mark.parametrize(
     "value", ["$(touch x)", "../../admin", "a b", "", "x" * 500, ESCAPES], ids=ascii
 )

@@ -591,6 +591,48 @@ def test_one_value_whose_create_fails_ends_no_other(
     assert server.sandboxes() == []
 
 
+def test_what_many_runs_may_leave_is_told_where_their_output_is_lost(
+    proxy: Proxy, server: LocalServer
+) -> None:
+    """The one fault must not hide the other: each sandbox is named."""
+    proxy.faults.append(Fault("DELETE", "/api/sandbox/.*", 500))
+    script = SCRIPTS / "run_in_sandbox.py"
+    ended = subprocess.run(
+        ["bash", "-c", f"{sys.executable} {script} {' '.join(MANY)} --command 'echo x' >/dev/full"],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+        check=False,
+    )
+    left = [str(made["id"]) for made in server.sandboxes()]
+    for one in left:
+        server.request("DELETE", f"/api/sandbox/{one}")
+
+    assert ended.returncode == 125
+    assert [one for one in left if f"may be left: {one}" not in ended.stderr] == []
+    assert len(left) > 1
+
+
+def test_a_snapshot_of_what_a_stop_would_delete_is_refused_as_the_server_says(
+    proxy: Proxy, server: LocalServer, run: Script, sandboxes_script: Script
+) -> None:
+    """An ephemeral sandbox is not stopped for it: that is its end."""
+    run("--name", "base", "--command", "true")
+    server.request("POST", "/api/sandbox/base/autodelete/0")
+    proxy.faults.append(
+        Fault("POST", "/api/sandbox/[^/]*/snapshot", 400, message="must be stopped")
+    )
+    refused = sandboxes_script("snapshot", "base", "made")
+    found = server.get("base")
+    server.request("DELETE", "/api/sandbox/base")
+
+    assert refused.code == 125
+    assert "must be stopped" in refused.stderr
+    assert found is not None
+    assert found["state"] == "started"
+
+
 def test_a_snapshot_is_made_of_a_stopped_sandbox_where_the_server_wants_that(
     proxy: Proxy, server: LocalServer, run: Script, sandboxes_script: Script
 ) -> None:
@@ -607,7 +649,7 @@ def test_a_snapshot_is_made_of_a_stopped_sandbox_where_the_server_wants_that(
     server.request("DELETE", "/api/sandbox/base")
 
     assert (made.code, refused.code, gone.code) == (0, 125, 0)
-    assert f"{wanted}; trying it stopped" in made.stderr
+    assert f"{wanted}; trying it stopped, and so it stays" in made.stderr
     assert found is not None
     assert found["state"] == "stopped"
     assert wanted in refused.stderr

@@ -123,6 +123,11 @@ REPO = [*RUN, "--repo", "https://example.org/a/b.git"]
         ([*RUN, "--quiet", "--verbose"], "exclude each other", "one of them"),
         ([*RUN, "--timeout", "3600", "--auto-stop", "5"], "may end it before", "--auto-stop 65"),
         ([*RUN, *RUN, "--timeout", "3600", "--ttl", "70"], "ends before", "--ttl 130"),
+        (
+            [*RUN, "--serve", "x", "--port", "80", "--timeout", "3600", "--ttl", "70"],
+            "ends before",
+            "--ttl 130",
+        ),
         ([*RUN, "--ttl", "0"], "not between", "--help"),
         (
             [*RUN, "--repo", "https://user:secret@host/x"],

@@ -126,6 +126,7 @@ def test_together_they_print_no_more_than_one(run: Script) -> None:
         (("--each-file", "nothing-here", "--command", "x"), "nothing-here"),
         (("--each-file", "empty", "--command", "x"), "no line holds a value"),
         (("--each-file", ".env", "--command", "x"), "dotfile"),
+        (("--each-file", "binary", "--command", "x"), "a line holds a NUL"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -137,6 +138,7 @@ def test_what_makes_no_sense_is_refused(
 ) -> None:
     """In one line with what to type; nothing is created."""
     (scripts_environment / "empty").write_text("\n \n")
+    (scripts_environment / "binary").write_bytes(b"a\nb\0c\n")
     (scripts_environment / ".env").write_text("A=1\n")
     result = run("--local", *words)
 
@@ -144,6 +146,15 @@ def test_what_makes_no_sense_is_refused(
     assert said in result.stderr
     assert result.stderr.splitlines()[-1].startswith("fix: ")
     assert server.sandboxes() == []
+
+
+def test_a_value_of_a_file_is_its_whole_line(run: Script, scripts_environment: Path) -> None:
+    """Whatever is in it: other systems' line ends, and characters that some call one."""
+    (scripts_environment / "values").write_bytes("a\x0cb\r\nc\u2028d\n".encode())
+    answer = run("--local", "--json", "--each-file", "values", "--command", 'printf %s "$1"').json()
+
+    assert [each["value"] for each in answer["each"]] == ["a\x0cb", "c\u2028d"]
+    assert [each["exit_code"] for each in answer["each"]] == [0, 0]
 
 
 def test_two_names_say_how_all_are_called() -> None:

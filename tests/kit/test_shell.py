@@ -130,6 +130,17 @@ def test_a_signal_leaves_the_terminal_as_it_was(person: Person) -> None:
     assert person.is_restored
 
 
+def test_a_terminal_that_goes_away_is_the_end(person: Person) -> None:
+    """It neither spins at it nor shows a traceback."""
+    person.wait_for(r"\$ |# ")
+    os.close(person.slave)
+    os.close(person.master)
+    code = person.process.wait(timeout=20)
+    person.master, person.slave = os.open(os.devnull, os.O_RDONLY), os.open(os.devnull, os.O_RDONLY)
+
+    assert code in (125, 129, 130)
+
+
 def test_off_a_terminal_it_says_what_to_type_instead(
     run: Script, sandboxes_script: Script, server: LocalServer
 ) -> None:

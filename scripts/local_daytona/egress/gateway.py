@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 MOST_CONNECTIONS = 256
 MOST_LOOKUPS = 4  # at once: each holds a thread for as long as the name servers take
 HEAD_TIMEOUT_S = 20.0
-PARENT_TIMEOUT_S = 60.0
+UPSTREAM_TIMEOUT_S = 60.0
 # At most 20 refusals a second; whoever else connects waits in the sandbox's own queue.
 BUSY_PAUSE_S = 0.05
 MOST_QUESTIONS = 32  # answered at once; then others are served, and a flood waits
@@ -35,7 +35,7 @@ LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 OTHER_LANGUAGES = (22, 443)  # to their clients an HTTP answer would be garbage; a reset is none
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER
-PARENT_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})")
+UPSTREAM_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})")
 # What a full machine answers to accept(), and a client that left already.
 PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED)
 
@@ -72,10 +72,10 @@ class Gateway:
         rules: Rules,
         *,
         name: str,
-        caught: TransparentListeners | None = None,
+        transparent: TransparentListeners | None = None,
     ) -> None:
         self._listener = listener
-        self._caught = caught
+        self._transparent = transparent
         self._names = Names()
         self._may_listen = asyncio.Event()
         self._upstream = upstream
@@ -103,7 +103,7 @@ class Gateway:
             self._may_listen.set()
             return
         self._may_listen.clear()
-        for listener in self._caught.listeners if self._caught else ():
+        for listener in self._transparent.listeners if self._transparent else ():
             with contextlib.suppress(OSError):  # it did not listen
                 listener.shutdown(socket.SHUT_RDWR)
 
@@ -123,15 +123,15 @@ class Gateway:
         finally:
             await relay.end(tasks)
             self._listener.close()
-            if self._caught:
-                self._caught.close()
+            if self._transparent:
+                self._transparent.close()
             await relay.end(list(self._connections))
 
     def _loops(self) -> list[Coroutine[Any, Any, None]]:
         loops = [self._accept_all(self._listener, self._answer)]
-        if self._caught:
-            loops += [self._accept_while_allowed(each) for each in self._caught.listeners]
-            loops.append(self._name_all(self._caught.names))
+        if self._transparent:
+            loops += [self._accept_while_allowed(each) for each in self._transparent.listeners]
+            loops.append(self._name_all(self._transparent.names))
         return loops
 
     async def _accept_while_allowed(self, listener: socket.socket) -> None:
@@ -139,7 +139,7 @@ class Gateway:
             await self._may_listen.wait()
             listener.listen(BACKLOG)
             try:
-                await self._accept_all(listener, self._answer_caught)
+                await self._accept_all(listener, self._answer_transparent)
             except OSError as error:
                 if error.errno != errno.EINVAL:  # it was shut
                     raise
@@ -208,7 +208,7 @@ class Gateway:
             await asyncio.get_running_loop().sock_sendall(server, head)
             await relay.exchange(incoming, client, server, body=request.body)
 
-    async def _answer_caught(self, client: socket.socket) -> None:
+    async def _answer_transparent(self, client: socket.socket) -> None:
         """A connection meant for the address at which it arrived, as by a CONNECT to that."""
         route = await self._decide(self._names.target(*client.getsockname()), tunnel=True)
         self._keep(route)
@@ -312,10 +312,10 @@ class Gateway:
         await asyncio.get_running_loop().sock_sendall(server, question)
         reading = answers.until(b"\r\n\r\n", relay.LARGEST_HEAD)
         try:
-            head = await asyncio.wait_for(reading, PARENT_TIMEOUT_S)
+            head = await asyncio.wait_for(reading, UPSTREAM_TIMEOUT_S)
         except (asyncio.TimeoutError, EOFError, OSError, Refused):
             head = b""
-        match = PARENT_STATUS.match(head)
+        match = UPSTREAM_STATUS.match(head)
         if match is None or not match[1].startswith(b"2"):
             said = match[1].decode() if match else "nothing"
             raise Refused(502, f"the server's own proxy {proxy} answered {said} for {named}")

@@ -35,18 +35,20 @@ async def listen_inside(sandbox: RunningSandbox) -> socket.socket:
 class Egress:
     """The gateways by sandbox id; each ends with its sandbox."""
 
-    def __init__(self, upstream: Upstream, catcher: TransparentEgress) -> None:
+    def __init__(self, upstream: Upstream, transparent: TransparentEgress) -> None:
         self._upstream = upstream
-        self._catcher = catcher
+        self._transparent_egress = transparent
         self._gateways: dict[str, Gateway] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._refused_before = 0
 
     async def open(self, sandbox: RunningSandbox, rules: Rules) -> None:
         """Give a sandbox its way out, before anything runs in it; raises EngineUnavailable."""
-        caught = await self._catcher.catch(sandbox)
-        listener = caught.proxy if caught else await listen_inside(sandbox)
-        gateway = Gateway(listener, self._upstream, rules, name=sandbox.sandbox_id, caught=caught)
+        listeners = await self._transparent_egress.listen(sandbox)
+        listener = listeners.proxy if listeners else await listen_inside(sandbox)
+        gateway = Gateway(
+            listener, self._upstream, rules, name=sandbox.sandbox_id, transparent=listeners
+        )
         self._gateways[sandbox.sandbox_id] = gateway
         task = asyncio.create_task(self._run(sandbox, gateway))
         self._tasks.add(task)
@@ -87,5 +89,5 @@ class Egress:
 
     def _transparent(self) -> str:
         """As the last sandbox found it."""
-        problem = self._catcher.problem
+        problem = self._transparent_egress.problem
         return f"no: {problem}" if problem else f"ports {', '.join(map(str, PORTS))}, and names"

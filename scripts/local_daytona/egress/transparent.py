@@ -39,13 +39,13 @@ class TransparentEgress:
         self._helper = helper
         self.problem: str | None = "not tried yet"
 
-    async def catch(self, sandbox: RunningSandbox) -> TransparentListeners | None:
+    async def listen(self, sandbox: RunningSandbox) -> TransparentListeners | None:
         """To be called before anything runs in it.
 
         None where this host refuses; then `problem` says why.
         """
         try:
-            caught = await asyncio.to_thread(self._catch, sandbox)
+            listeners = await asyncio.to_thread(self._listen, sandbox)
         except (OSError, subprocess.SubprocessError) as error:
             if sandbox.is_running:
                 self.problem = str(getattr(error, "strerror", None) or error)
@@ -54,9 +54,9 @@ class TransparentEgress:
                 )
             return None
         self.problem = None
-        return caught
+        return listeners
 
-    def _catch(self, sandbox: RunningSandbox) -> TransparentListeners:
+    def _listen(self, sandbox: RunningSandbox) -> TransparentListeners:
         with sandbox.network() as network:
             found = self._helper.catch(network)
         return TransparentListeners(found[0], found[1:-1], found[-1])

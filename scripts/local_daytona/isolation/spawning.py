@@ -41,18 +41,19 @@ async def spawn(
     """
     with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
         null = kept(theirs, os.open(os.devnull, os.O_RDWR))
-        stdin_theirs, stdin_ours = (null, NULL)
-        if stdin:
-            stdin_theirs, stdin_ours = os.pipe()
-            kept(theirs, stdin_theirs), kept(ours, stdin_ours)
-        pipes = [os.pipe() for _ in range(max(outputs) + 1)]
-        for read_end, write_end in pipes:
-            kept(ours, read_end), kept(theirs, write_end)
+        stdin_theirs, stdin_ours = kept_pipe(theirs, ours) if stdin else (null, NULL)
+        pipes = [kept_pipe(ours, theirs) for _ in range(max(outputs) + 1)]
         written = (null if number == NULL else pipes[number][1] for number in outputs)
         stdio = (stdin_theirs, *written)
         running = await agent.exec(argv, stdio=stdio, environment=environment, cwd=cwd)
         ours.pop_all()
     return Spawned(running, stdin_ours, tuple(read_end for read_end, _ in pipes))
+
+
+def kept_pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
+    """A pipe's ends for reading and writing, each closed by its stack."""
+    read_end, write_end = os.pipe()
+    return kept(reader, read_end), kept(writer, write_end)
 
 
 def kept(stack: contextlib.ExitStack, fd: int) -> int:

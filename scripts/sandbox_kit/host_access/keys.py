@@ -247,7 +247,11 @@ class SecretLook:
     def _note_git(self, text: bytes, lowered: bytes) -> None:
         if b"repositoryformatversion" in lowered or GIT_SECTION.search(lowered) is not None:
             self.of_git = self.of_git or GIT_SETTINGS.search(text) is not None
-        if (b"://" in text and b"@" in text) or b"extraheader" in lowered or b"password=" in lowered:
+        if (
+            (b"://" in text and b"@" in text)
+            or b"extraheader" in lowered
+            or b"password=" in lowered
+        ):
             self.has_git_token = self.has_git_token or GIT_TOKEN.search(text) is not None
 
 

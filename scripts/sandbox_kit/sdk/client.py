@@ -140,11 +140,7 @@ class Client:
                     id_or_name, _request_timeout=REQUEST_TIMEOUT_S
                 )
             )
-            if id_or_name not in (found.id, found.name):
-                raise Failure(
-                    "server_error",
-                    f"the server answered a look for {id_or_name} with another sandbox",
-                )
+            require_the_one("sandbox", id_or_name, found)
             return Sandbox(self._transport, found)
 
     async def delete(self, sandbox_id: str) -> None:
@@ -190,8 +186,8 @@ class Client:
             found = await absent_is_none(
                 self._volumes().get_volume_by_name(name, _request_timeout=REQUEST_TIMEOUT_S)
             )
-        if found is not None and found.name != name:
-            raise Failure("server_error", f"the server answered for volume {name} with another one")
+        if found is not None:
+            require_the_one("volume", name, found)
         return None if found is None else volume_of(found)
 
     async def create_volume(self, name: str) -> VolumeInfo:
@@ -201,7 +197,8 @@ class Client:
             found = await self._volumes().create_volume(
                 CreateVolume(name=name), _request_timeout=REQUEST_TIMEOUT_S
             )
-        return volume_of(require_answer(found, "a volume"))
+        require_the_one("volume", name, require_answer(found, "a volume"))
+        return volume_of(found)
 
     async def delete_volume(self, volume_id: str) -> None:
         with translating_errors("deleting the volume"):
@@ -220,6 +217,8 @@ class Client:
             found = await absent_is_none(
                 self._snapshots().get_snapshot(id_or_name, _request_timeout=REQUEST_TIMEOUT_S)
             )
+        if found is not None:
+            require_the_one("snapshot", id_or_name, found)
         return None if found is None else snapshot_of(found)
 
     async def delete_snapshot(self, snapshot_id: str) -> None:
@@ -254,6 +253,14 @@ def require_answer(found: Any, what: str) -> Any:
     if found is None:
         raise Failure("server_error", f"the server answered without {what}")
     return found
+
+
+def require_the_one(what: str, wanted: str, found: Any) -> None:
+    """Raises Failure server_error where the server answered with another one."""
+    if wanted not in (found.id, found.name):
+        raise Failure(
+            "server_error", f"the server answered a look for {what} {wanted} with another one"
+        )
 
 
 async def is_started(sandbox: Sandbox) -> bool:

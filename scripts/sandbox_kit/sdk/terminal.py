@@ -59,9 +59,10 @@ class Terminal:
                 if message.type is aiohttp.WSMsgType.BINARY:
                     show(message.data)
                 elif message.type is aiohttp.WSMsgType.TEXT:
-                    told = control_message(message.data) or told
-                    if not control_message(message.data):
+                    control = control_message(message.data)
+                    if control is None:
                         show(message.data.encode("utf-8", "replace"))
+                    told = control or told
         if told.get("status") == "exited" and "exitCode" in told:
             return checked_exit_code(told["exitCode"])
         raise Failure(

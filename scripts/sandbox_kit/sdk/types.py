@@ -60,6 +60,7 @@ class SandboxInfo:
     error_reason: str | None = None  # why the server ended it, in the server's words
     recoverable: bool = False  # the server can start it again with its files
     auto_stop_min: int | None = None
+    ephemeral: bool = False  # deleted when it stops
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def info_of(sandbox: Any) -> SandboxInfo:
         error_reason=checked_words(getattr(sandbox, "error_reason", None)),
         recoverable=bool(getattr(sandbox, "recoverable", False)),
         auto_stop_min=whole_number(sandbox, "auto_stop_interval"),
+        ephemeral=whole_number(sandbox, "auto_delete_interval") == 0,
     )
 
 
