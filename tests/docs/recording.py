@@ -1,4 +1,4 @@
-"""python3 -m tests.docs.recording: runs the README's session and writes its output there.
+"""python3 -m tests.docs.recording: runs the README's session, writes its output there, draws it.
 
 On a fresh local engine.
 """
@@ -10,13 +10,19 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 from tests.local_server import new_state_dir
 
 from .pages import ROOT
 
 README = ROOT / "README.md"
+PICTURE = Path(__file__).with_name("recording.svg")
+COLUMNS, SESSIONS_DRAWN = 100, 2
+LETTER_WIDTH, LINE_HEIGHT, MARGIN = 8.4, 20, 20  # pixels
+PROMPT_COLOUR, OURS_COLOUR, OUTPUT_COLOUR, GROUND = "#7ee787", "#8b949e", "#e6edf3", "#0d1117"
 BEGIN, END = "<!-- recorded by python3 -m tests.docs.recording -->", "<!-- end of the recording -->"
 COMMANDS = (
     "python3 scripts/run_in_sandbox.py --local --code 'print(sum(range(100)))'",
@@ -80,6 +86,34 @@ def in_the_readme() -> str:
     return found[1]
 
 
+def draw(recording: str) -> str:
+    """An SVG picture of its first sessions, as a terminal of `COLUMNS` shows them."""
+    sessions = recording.split("\n\n")[:SESSIONS_DRAWN]
+    drawn = []
+    for line in "\n\n".join(sessions).splitlines():
+        drawn += [(part, colour_of(line)) for part in textwrap.wrap(line, COLUMNS) or [""]]
+    width = round(COLUMNS * LETTER_WIDTH) + 2 * MARGIN
+    height = len(drawn) * LINE_HEIGHT + 2 * MARGIN
+    rows = [
+        f'<text x="{MARGIN}" y="{MARGIN + LINE_HEIGHT * number - 5}" fill="{colour}">'
+        f"{escape(part)}</text>"
+        for number, (part, colour) in enumerate(drawn, 1)
+    ]
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}"'
+        f' height="{height}" font-family="monospace" font-size="14" xml:space="preserve">\n'
+        f'<rect width="{width}" height="{height}" rx="8" fill="{GROUND}"/>\n'
+        + "\n".join(rows)
+        + "\n</svg>\n"
+    )
+
+
+def colour_of(line: str) -> str:
+    if line.startswith("$ "):
+        return PROMPT_COLOUR
+    return OURS_COLOUR if line.startswith("[sandbox]") else OUTPUT_COLOUR
+
+
 def plain(text: str) -> str:
     for pattern, word in VARYING:
         text = pattern.sub(word, text)
@@ -90,6 +124,7 @@ def main() -> int:
     text = README.read_text()
     before, rest = text.split(BEGIN)
     README.write_text(f"{before}{BEGIN}\n\n```text\n{record()}```\n\n{END}{rest.split(END)[1]}")
+    PICTURE.write_text(draw(in_the_readme()))
     return 0
 
 

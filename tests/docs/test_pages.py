@@ -40,6 +40,9 @@ FOREIGN_FLAGS = {
     "--extra",
     "--universal",
     "--no-header",
+    "--init",
+    "--no-index",
+    "--only-binary",
 }
 SIX_FIELDS = {"name", "description", "license", "compatibility", "metadata", "allowed-tools"}
 
