@@ -122,3 +122,104 @@ def test_the_cli_runs_and_scores_every_case(tmp_path: Path) -> None:
     assert not verdicts["trigger", "runs-in-a-sandbox"]
     assert not verdicts["no-trigger", "leaves-the-skill-alone"]
     assert all(run["score"] < 1 for run in runs.values())
+
+
+RUN = 'python3 -I "/skill/scripts/run_in_sandbox.py" --local'
+SANDBOXES = 'python3 -I "/skill/scripts/sandboxes.py"'
+CHECK = 'python3 -I "/skill/scripts/healthcheck.py"'
+# A case's right calls and last words; then a call or words that spoil it.
+EVERYDAY: dict[str, tuple[list[str], str, list[str]]] = {
+    "everyday-plot": (
+        [f"{RUN} --file plot.py --charts charts"],
+        "charts/chart-1.png",
+        ["python3 plot.py", f"{RUN} --keep --file plot.py --charts charts"],
+    ),
+    "everyday-table": (
+        [f"{RUN} --code 'x' --download out:results"],
+        "results/table.csv",
+        ["cd x && python3 table.py"],
+    ),
+    "everyday-stdin": (
+        [f"echo hello world | {RUN} --file shout.py --stdin - -- '!!'"],
+        "It prints HELLO WORLD!!",
+        ["echo hello world | python3 shout.py '!!'"],
+    ),
+    "everyday-project-tests": (
+        [f"{RUN} --upload . --setup 'pip install pytest' --no-network --command 'pytest -q'"],
+        "1 of 2 passes",
+        ["pytest -q", "pip install pytest"],
+    ),
+    "everyday-many": (
+        [f"{RUN} --each 1000 --each 10000 --each 100000 --file primes.py"],
+        "168, 1,229 and 9,592",
+        ["(python3 primes.py 1000)"],
+    ),
+    "everyday-no-network": (
+        [f"{RUN} --no-network --file look.py"],
+        "It prints: it is closed",
+        ["python look.py"],
+    ),
+    "everyday-server": (
+        [f"{RUN} --upload site --serve 'x' --port 8000 --command 'curl -f localhost:8000'"],
+        "The heading Harbour is delivered",
+        [f"{RUN} --upload site --serve 'x' --preview 8000"],
+    ),
+    "everyday-link": (
+        [f"{RUN} --upload site --serve 'x' --preview 8000 --ttl 30"],
+        "http://127.1.1.1:8000/?x; sandboxes.py delete ends it",
+        [f"{SANDBOXES} publish work"],
+    ),
+    "everyday-secret": (
+        [f"{RUN} --upload . --command 'python3 main.py'"],
+        "It lists main.py",
+        [f"{RUN} --env-file .env --command x", f"{RUN} --env REPORT_TOKEN=tok_3f9a2c71d5"],
+    ),
+    "everyday-set-up-once": (
+        [
+            f"{RUN} --name work --setup 'pip install tabulate' --command true",
+            f"{SANDBOXES} snapshot work with-tabulate --local",
+            f"{SANDBOXES} delete work --local",
+            f"{RUN} --snapshot with-tabulate --no-network --file show.py",
+        ],
+        "It prints ready",
+        ["node x.js"],
+    ),
+    "clone-and-test": ([], "", ["cd /tmp && git clone https://example.com/x"]),
+}
+
+
+def verdicts_of(case: str, calls: list[str], words: str) -> dict[str, bool]:
+    """What the graders of Bash calls and last words say, as the CLI applies them."""
+    found = {}
+    for path in sorted((EVALS / case / "graders").glob("*.md")):
+        fields = dict(re.findall(r"^(\w+): '?(.*?)'?$", path.read_text(), re.MULTILINE))
+        if fields["type"] == "regex" and fields["target"] == "last_message":
+            found[path.stem] = re.search(fields["pattern"], words, re.IGNORECASE) is not None
+        if fields["type"] == "tool_used" and fields["tool"] == "Bash":
+            inputs = [json.dumps({"command": call}, separators=(",", ":")) for call in calls]
+            number = sum(re.search(fields["input_match"], text) is not None for text in inputs)
+            most = int(fields.get("max", len(calls)))
+            found[path.stem] = int(fields.get("min", 1)) <= number <= most
+    return found
+
+
+@pytest.mark.parametrize("case", [name for name in EVERYDAY if name.startswith("everyday-")])
+def test_graders_pass_what_is_right(case: str) -> None:
+    """With the look at the engine that SKILL.md wants first."""
+    calls, words, _ = EVERYDAY[case]
+
+    assert not [
+        name for name, good in verdicts_of(case, [CHECK, *calls], words).items() if not good
+    ]
+
+
+@pytest.mark.parametrize("case", EVERYDAY)
+def test_graders_find_what_is_wrong(case: str) -> None:
+    """A call that runs it here, leaves something or sends a secret; and nothing done at all."""
+    calls, words, wrong = EVERYDAY[case]
+    right = verdicts_of(case, calls, words)
+
+    for call in wrong:
+        spoilt = verdicts_of(case, [*calls, call], words)
+        assert [name for name in right if right[name] and not spoilt[name]], call
+    assert not all(verdicts_of(case, [], "").values()) or case == "clone-and-test"
