@@ -60,6 +60,39 @@ def test_the_slash_command_injects_the_guide_and_the_arguments(
     assert "${CLAUDE_SKILL_DIR}/scripts" not in told
 
 
+def test_the_load_is_asked_about_and_where_nobody_can_answer_it_is_refused(
+    clone: Installed,
+) -> None:
+    """As the README says of `claude -p`; what the skill grants is not granted then."""
+    run = f"{clone.script('run_in_sandbox.py')} --local --code 'print(1)'"
+    turns: list[Turn] = [
+        Call("Skill", {"skill": NAME}),
+        Call("Bash", {"command": run, "description": "run"}),
+        Say("done"),
+    ]
+    session = clone.ask("Run it in a sandbox", turns, allowed=("Glob",))
+
+    assert [result.refused for result in session.results] == [True, True]
+
+
+def test_a_typed_slash_command_grants_its_lines_without_a_question(clone: Installed) -> None:
+    """The person asked for the skill by its name."""
+    run = f"{clone.script('run_in_sandbox.py')} --local --code 'print(6 * 7)'"
+    turns: list[Turn] = [Call("Bash", {"command": run, "description": "run"}), Say("42")]
+    session = clone.ask(f"/{NAME} print 6 * 7", turns, allowed=("Glob",))
+
+    assert [result.refused for result in session.results] == [False]
+    assert "42" in session.results[0].text
+
+
+def test_a_plugins_slash_command_has_the_plugins_name_before_it(plugin: Installed) -> None:
+    """As the README's table of installs says."""
+    told = plugin.ask(f"/{NAME}:{NAME} run the tests of y", [Say("done")]).texts()
+
+    assert BODY_BEGINS in told
+    assert "ARGUMENTS: run the tests of y" in told
+
+
 def whole_job(user: Installed) -> Session:
     run = user.script("run_in_sandbox.py")
     turns: list[Turn] = [
