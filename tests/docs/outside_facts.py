@@ -43,7 +43,7 @@ FACTS = (
     ),
     Fact(
         "SKILL.md",
-        "A Bash call is often limited to 120 s",
+        "A Bash call's limit is often 120 s",
         "Claude Code 2.1.332, driven offline",
         "2026-11-25",
     ),
@@ -67,7 +67,7 @@ FACTS = (
         "2026-11-27",
         GATE + "test_consent_is_the_clients_question",
     ),
-    Fact("SKILL.md", "If Daytona refuses the rule (`tier_network`)", DOCUMENTS, "2026-11-25"),
+    Fact("SKILL.md", "If Daytona refuses the rule (`tier_network`, new accounts)", DOCUMENTS, "2026-11-25"),
     Fact("README.md", "made in Daytona's dashboard", DOCUMENTS, "2026-11-27"),
     Fact(
         "README.md",
@@ -207,7 +207,7 @@ FACTS = (
     Fact("reference/sandboxes.md", "`daytona-gpu` (ephemeral only)", DOCUMENTS, "2026-11-27"),
     Fact(
         "reference/sandboxes.md",
-        "More than 4, 8, 10 needs Daytona's support",
+        "More than (4, 8, 10) has only `daytona-gpu` and Windows",
         DOCUMENTS,
         "2026-11-25",
     ),

@@ -56,6 +56,18 @@ def blocks() -> Iterator[Block]:
             )
 
 
+SHOWN_FILE = re.compile(
+    r"^`(?P<path>[\w-]+(?:[./][\w-]+)*)`:\n\n```text\n(?P<text>.*?)^```$", re.M | re.S
+)
+
+
+def shown_files(page: str) -> dict[str, str]:
+    """Files whose content a page shows below their name: what its commands find in the project."""
+    return {
+        found["path"]: found["text"] for found in SHOWN_FILE.finditer((ROOT / page).read_text())
+    }
+
+
 def heading_above(text: str, place: int) -> str:
     """The anchor of the last heading before `place`; code is no heading."""
     titles = re.findall(r"^#+ +(.+)$", FENCE.sub("", text[:place]), re.MULTILINE)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.local_server import LocalServer, new_state_dir
 
-from .pages import ROOT, RUN_TAGS, SHOWN_TAGS, Block, blocks
+from .pages import ROOT, RUN_TAGS, SHOWN_TAGS, Block, blocks, shown_files
 from .waiting import ANOTHER_MACHINE
 
 ALL = list(blocks())
@@ -35,6 +35,12 @@ def test_every_fence_says_what_it_holds(block: Block) -> None:
 def test_every_excuse_still_has_its_block() -> None:
     """The list of blocks that are not run holds no leftovers."""
     assert set(NOT_RUN) <= {block.name for block in ALL}
+
+
+def test_files_that_pages_show_are_found() -> None:
+    """Else the commands beside them would fail, or find nothing to run."""
+    assert set(shown_files("examples/plot-data.md")) == {"data.csv", "plot.py"}
+    assert "hello from" in shown_files("examples/run-python.md")["found.py"]
 
 
 @pytest.fixture
@@ -79,6 +85,9 @@ def test_the_block_runs(
     project = tmp_path / "project"
     project.mkdir()
     (project / "main.py").write_text("print('what a page uploads')\n")
+    for path, text in shown_files(block.page).items():
+        (project / path).parent.mkdir(parents=True, exist_ok=True)
+        (project / path).write_text(text)
     ended = subprocess.run(
         command,
         cwd=project if "CLAUDE_SKILL_DIR" in block.text or block.tag == "python" else ROOT,
