@@ -222,7 +222,7 @@ FACTS = (
     Fact("reference/sdk-vs-mcp.md", "the key alone is ignored", CLI, "2026-11-25"),
     Fact(
         "reference/sdk-vs-mcp.md",
-        "at https://app.daytona.io/dashboard/keys, with the scopes",
+        "at `https://app.daytona.io/dashboard/keys`, with the scopes",
         DOCUMENTS,
         "2026-11-27",
     ),
