@@ -116,6 +116,13 @@ FACTS = (
     ),
     Fact(
         "README.md",
+        "Claude Code allows some harmless variables and wrappers before a granted line",
+        CLAUDE_CODE,
+        "2026-11-27",
+        GATE + "test_what_the_walls_do_not_cover_is_as_the_readme_says",
+    ),
+    Fact(
+        "README.md",
         "`tests/external` holds every row against the real Claude Code",
         CLAUDE_CODE,
         "2026-11-27",

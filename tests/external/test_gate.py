@@ -369,16 +369,20 @@ def test_what_the_table_refuses_fails(user: Installed, row: Row) -> None:
 def test_what_the_walls_do_not_cover_is_as_the_readme_says(user: Installed) -> None:
     """stdin passes no gate, and what the shell fills in is the shell's: why the pages say so."""
     (user.project / "plain.txt").write_text("plain words\n")
-    piped, redirected, expanded = attempt(
+    piped, with_variable, with_limit, redirected, expanded = attempt(
         user,
         [
             "cat plain.txt | {run} --command -",
+            "LANG=C {run} --command 'echo still here'",
+            "timeout 60 {run} --command 'echo still here'",
             "{run} --file - --language python < src/main.py",
             '{run} --command "echo $(cat plain.txt)"',
         ],
     )
 
-    assert (piped.refused, redirected.refused, expanded.refused) == (False, False, False)
+    assert not any(each.refused for each in (piped, with_variable, with_limit, redirected, expanded))
+    assert "still here" in with_variable.text
+    assert "still here" in with_limit.text
     assert "main" in redirected.text
     assert "plain words" in expanded.text
 
