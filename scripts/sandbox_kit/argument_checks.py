@@ -53,11 +53,13 @@ def check_program(given: argparse.Namespace) -> None:
 
 
 def check_nothing_to_run(given: argparse.Namespace) -> None:
-    """Files in or out of a sandbox that stays are work enough; raises UsageFailure otherwise."""
+    """Files for a sandbox that stays, or a link to it, are work; raises UsageFailure otherwise."""
     if given.sandbox is not None and given.download and not given.detach:
         return
     if (given.sandbox or given.name) and given.upload and not given.detach:
         return
+    if given.sandbox is not None and given.preview is not None:
+        return  # a new link to what runs there
     fix = '--command "...", --code "..." or --file PATH'
     if given.name is not None and given.download:
         fix = f"--sandbox {quoted(given.name)} in the place of --name fetches from it"

@@ -62,12 +62,17 @@ FACTS = (
     ),
     Fact(
         "SKILL.md",
-        "The client itself asks before `sandboxes.py`",
+        "The client asks before `sandboxes.py`",
         CLAUDE_CODE,
         "2026-11-27",
         GATE + "test_consent_is_the_clients_question",
     ),
-    Fact("SKILL.md", "If Daytona refuses the rule (`tier_network`, new accounts)", DOCUMENTS, "2026-11-25"),
+    Fact(
+        "SKILL.md",
+        "If Daytona refuses the rule (`tier_network`, new accounts)",
+        DOCUMENTS,
+        "2026-11-25",
+    ),
     Fact("README.md", "made in Daytona's dashboard", DOCUMENTS, "2026-11-27"),
     Fact(
         "README.md",

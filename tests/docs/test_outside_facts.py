@@ -26,7 +26,7 @@ from .pages import FENCE, ROOT
 
 PAGES = [ROOT / "SKILL.md", ROOT / "README.md", *sorted((ROOT / "reference").glob("*.md"))]
 OUTSIDE = re.compile(
-    r"Claude Code|claude -p|client itself|\bMCP\b|\bCLI\b(?! ONLY)|Tiers? \d|[Dd]ashboard"
+    r"Claude Code|claude -p|client asks|\bMCP\b|\bCLI\b(?! ONLY)|Tiers? \d|[Dd]ashboard"
     r"|[Ii]n the cloud|[Tt]he cloud(?:'s| makes)|Bash call|Node 22|by the clock"
 )
 # Of our own tools, or no statement: words of a line that needs no row.

@@ -380,7 +380,9 @@ def test_what_the_walls_do_not_cover_is_as_the_readme_says(user: Installed) -> N
         ],
     )
 
-    assert not any(each.refused for each in (piped, with_variable, with_limit, redirected, expanded))
+    assert not any(
+        each.refused for each in (piped, with_variable, with_limit, redirected, expanded)
+    )
     assert "still here" in with_variable.text
     assert "still here" in with_limit.text
     assert "main" in redirected.text

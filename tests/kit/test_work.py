@@ -432,6 +432,22 @@ def test_a_served_page_has_a_link_that_opens_and_a_sandbox_that_stays(
     assert sandboxes_script("delete", found["sandbox"]["id"], "--local").code == 0
 
 
+def test_a_link_alone_needs_no_program(run: Script, server: LocalServer) -> None:
+    """A new one to what runs in a sandbox that stays; none is made for it."""
+    run(
+        "--local", "--name", "linked", "--serve", "python3 -m http.server 8123", "--preview", "8123"
+    )
+    again = run("--local", "--json", "--sandbox", "linked", "--preview", "8123")
+    unknown = run("--local", "--sandbox", "no-such", "--preview", "8123")
+    unnamed = run("--local", "--name", "no-such", "--preview", "8123")
+    left = [str(made["name"]) for made in server.sandboxes()]
+    server.request("DELETE", "/api/sandbox/linked")
+
+    assert (again.code, again.json()["preview"]["status"]) == (0, 200)
+    assert (unknown.code, unnamed.code) == (125, 2)
+    assert left == ["linked"]
+
+
 def test_a_server_that_dies_is_shown_and_its_sandbox_deleted(
     run: Script, server: LocalServer
 ) -> None:
