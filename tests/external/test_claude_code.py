@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.docs.pages import blocks
+
 from .claude_code import NAME, Installed, Session, installed
-from .conftest import ROOT
 from .scripted_model import Call, Say, Turn
 
 SECRET = "hunter2-hunter2-hunter2"
@@ -124,12 +125,20 @@ def test_the_model_loads_the_skill_and_does_the_job(
 
 
 def test_every_command_line_of_the_guide_matches_its_grant(clone: Installed) -> None:
-    """Spellings that do not match would cost the user a question each; sandboxes.py is meant to."""
-    text = (ROOT / "SKILL.md").read_text().replace("${CLAUDE_SKILL_DIR}", str(clone.skill))
-    lines = re.findall(r"^python3 .+$", text, re.MULTILINE)
+    """Spellings that do not match would cost the user a question each; sandboxes.py is meant to.
+
+    The same for the examples: no here-doc, no file written by the shell, no other program.
+    """
+    shown = [
+        line
+        for block in blocks()
+        if block.tag == "bash" and (block.page == "SKILL.md" or block.page.startswith("examples/"))
+        for line in block.text.splitlines()
+    ]
+    lines = [line.replace("${CLAUDE_SKILL_DIR}", str(clone.skill)) for line in shown]
     asked = {result.input["command"]: result.refused for result in clone.call(lines)}
 
-    assert len(lines) >= 3
+    assert len(lines) >= 12
     for line in lines:
         assert asked[line] == ("sandboxes.py" in line), line
 
