@@ -58,6 +58,14 @@ def state_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("state")
 
 
+def make_project(folder: Path, page: str) -> Path:
+    """With the files that the page shows."""
+    for path, text in {"main.py": "print('what a page uploads')\n", **shown_files(page)}.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    return folder
+
+
 @pytest.mark.usefixtures("tidy")
 @pytest.mark.parametrize("block", RUN, ids=lambda block: block.name)
 def test_the_block_runs(
@@ -82,12 +90,7 @@ def test_the_block_runs(
     }
     if re.search(r'local_daytona"? st', block.text):  # it starts and stops a server: one of its own
         environment["DAYTONA_LOCAL_STATE"] = str(new_state_dir())
-    project = tmp_path / "project"
-    project.mkdir()
-    (project / "main.py").write_text("print('what a page uploads')\n")
-    for path, text in shown_files(block.page).items():
-        (project / path).parent.mkdir(parents=True, exist_ok=True)
-        (project / path).write_text(text)
+    project = make_project(tmp_path / "project", block.page)
     ended = subprocess.run(
         command,
         cwd=project if "CLAUDE_SKILL_DIR" in block.text or block.tag == "python" else ROOT,
