@@ -75,7 +75,7 @@ def install(folder: Path | None = None, *, lock: Path = LOCK) -> Path:
             except InstallFailed as failure:
                 if folder is not None or not still_serves(target, lock):
                     raise
-                say(f"not renewed: {failure}; the older environment goes on")
+                say(f"not renewed: {failure}; the older environment is still used")
     return target
 
 

@@ -86,7 +86,7 @@ def check_stdin_and_arguments(given: argparse.Namespace) -> None:
 def check_many(given: argparse.Namespace) -> None:
     if not given.each and given.each_file is None:
         if given.jobs is not None:
-            raise UsageFailure("--jobs is about --each", fix="--each VALUE, again for each one")
+            raise UsageFailure("--jobs needs --each", fix="--each VALUE, again for each one")
         return
     for flag in ("sandbox", "name", "keep", "preview", "detach", "dry_run"):
         if getattr(given, flag):
@@ -125,7 +125,7 @@ def check_repository(given: argparse.Namespace) -> None:
     for flag in ("branch", "commit", "depth", "git_token"):
         if getattr(given, flag) is not None and given.repo is None:
             raise UsageFailure(
-                f"--{flag.replace('_', '-')} is about --repo",
+                f"--{flag.replace('_', '-')} needs --repo",
                 fix=f"--repo URL --{flag.replace('_', '-')} ...",
             )
     if given.repo is not None:
@@ -225,7 +225,7 @@ def check_tested_server(given: argparse.Namespace) -> None:
             fix="--preview for a link that stays, --port for a program that tests and ends",
         )
     if given.serve is None:
-        raise UsageFailure("--port is about --serve", fix="--serve CMD --port PORT")
+        raise UsageFailure("--port needs --serve", fix="--serve CMD --port PORT")
     if not given.command and given.code is None and given.file is None:
         raise UsageFailure(
             "--port: there is no program that tests the server",

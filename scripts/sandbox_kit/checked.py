@@ -30,7 +30,7 @@ def checked_id(value: object) -> str:
     if ID.fullmatch(text) is None:
         raise Failure(
             "server_error",
-            f"the server gave something an id that is none: {one_line(ascii(text), LONGEST_NAME)}",
+            f"the server sent an invalid id: {one_line(ascii(text), LONGEST_NAME)}",
         )
     return text
 
@@ -72,7 +72,7 @@ def checked_link(value: object) -> str:
     if not good:
         raise Failure(
             "server_error",
-            f"the server gave a link that is none: {one_line(ascii(text), LONGEST_NAME)}",
+            f"the server sent an invalid link: {one_line(ascii(text), LONGEST_NAME)}",
         )
     return text
 

@@ -253,7 +253,7 @@ class Run:
     def _tell_what_is_kept(self, info: SandboxInfo) -> None:
         name = self._status.show(f"{info.name} ({info.id})")
         if self._end is not None and self._end.is_gone:
-            self._status.tell_own(f"deleted: {name}, and not by this run")
+            self._status.tell_own(f"deleted: {name}, but not by this run")
             return
         if not self.identity.user.stored:
             self._status.tell(

@@ -171,9 +171,7 @@ class RunSteps:
         self._status.tell(f"the program runs on in the sandbox; its output: {logs}")
         self._status.tell(f"its exit code: {wait}")
         if self._request.hidden:
-            self._status.tell(
-                "both hide the account's key alone: they do not know the values that were passed"
-            )
+            self._status.tell("both hide only the account's key, not the values that were passed")
 
     async def _test_server(self, port: int) -> bool:
         """Start the server and wait for its port, then run the programs beside it.
@@ -282,9 +280,9 @@ class RunSteps:
         try:
             await asyncio.wait_for(self._restrict_network(), TIDY_LIMIT_S)
         except Failure as failure:
-            self._status.tell(f"the network of this sandbox is as it was: {failure.message}")
+            self._status.tell(f"the sandbox's network rule did not change: {failure.message}")
         except asyncio.TimeoutError:
-            self._status.tell("the network of this sandbox may be as it was: no answer in time")
+            self._status.tell("the sandbox's network rule may not have changed: no answer")
 
     async def _show_preview(self, port: int) -> None:
         """Start the server, wait for its port, make the link; show what it printed if it dies."""

@@ -141,7 +141,7 @@ class SingleRun:
             self._status.tell(f"engine: {settings.describe()}")
             if short := request.too_short_to_hide:
                 self._status.tell(
-                    f"shown if the program prints it, being shorter than {SHORTEST_SECRET}"
+                    f"not hidden in the output, because shorter than {SHORTEST_SECRET}"
                     f" characters: the value of {', '.join(short)}"
                 )
         refuse_foreign_account(request, settings)

@@ -117,7 +117,7 @@ def test_an_id_that_is_none_is_part_of_no_address_and_no_command(
     result = run("--json", "--keep", "--command", "true")
 
     assert result.code == 125
-    assert "an id that is none" in result.json()["error"]["message"]
+    assert "invalid id" in result.json()["error"]["message"]
     assert is_clean(result.stderr)
     assert "touch" not in result.fix
     assert hostile.asked("POST", "/toolbox") == []

@@ -121,7 +121,7 @@ def test_together_they_print_no_more_than_one(run: Script) -> None:
         (("--each", "a", "--command", "x", "--keep"), "--keep has no place"),
         (("--each", "a", "--command", "x", "--name", "n"), "--name has no place"),
         (("--each", "a", "--command", "x", "--dry-run"), "--dry-run has no place"),
-        (("--jobs", "2", "--command", "x"), "--jobs is about --each"),
+        (("--jobs", "2", "--command", "x"), "--jobs needs --each"),
         (("--each", "a", "--jobs", "99", "--command", "x"), "not between 1 and 50"),
         (("--each-file", "nothing-here", "--command", "x"), "nothing-here"),
         (("--each-file", "empty", "--command", "x"), "no line holds a value"),

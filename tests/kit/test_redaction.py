@@ -90,8 +90,7 @@ def test_a_value_too_short_to_hide_is_said_once(run: Script) -> None:
     assert result.stdout == "abc\nabc\n"
     lines = [line for line in result.stderr.splitlines() if "shorter than 4 characters" in line]
     assert lines == [
-        "[sandbox] shown if the program prints it, being shorter than 4 characters:"
-        " the value of TOKEN"
+        "[sandbox] not hidden in the output, because shorter than 4 characters: the value of TOKEN"
     ]
 
 
@@ -170,7 +169,7 @@ def test_the_log_of_a_detached_program_hides_the_accounts_key(
 
     assert [found.stdout for found in shown[:2]] == ["value-of-a-run [redacted]\n"] * 2
     assert shown[2].json()["stdout"] == "value-of-a-run [redacted]\n"
-    assert "both hide the account's key alone" in started.stderr
+    assert "both hide only the account's key" in started.stderr
 
 
 SECRET = "sk-live-0123456789abcdef"

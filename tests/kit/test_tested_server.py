@@ -72,7 +72,7 @@ def test_in_a_sandbox_that_stays_the_port_is_free_again(run: Script, server: Loc
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--port", "8000", "--command", "x"), "--port is about --serve"),
+        (("--port", "8000", "--command", "x"), "--port needs --serve"),
         (("--serve", "x", "--port", "8000"), "no program that tests"),
         (("--serve", "x", "--command", "y"), "nothing says on which port"),
         (("--serve", "x", "--port", "1", "--preview", "2", "--command", "y"), "exclude each other"),
