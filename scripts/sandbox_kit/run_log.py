@@ -8,7 +8,7 @@ from typing import TextIO
 
 import skill_env
 
-from .state_files import prune_old_files
+from .state_files import prune_once
 
 LOG_LIMIT = 256 * 1024 * 1024
 LOG_CUT = "\n[the log ends here: it reached 256 MB]\n"
@@ -35,7 +35,7 @@ class RunLog:
 
     def _open(self) -> TextIO:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        prune_old_files(self.path.parent, "*.log")
+        prune_once(self.path.parent, "*.log")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
         return os.fdopen(
             os.open(self.path, flags, 0o600), "w", encoding="utf-8", errors="replace", newline="\n"

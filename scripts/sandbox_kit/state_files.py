@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 KEPT_DAYS = 7
@@ -40,13 +42,20 @@ def one_at_a_time(path: Path) -> Iterator[None]:
 def prune_old_files(folder: Path, pattern: str, *, days: int = KEPT_DAYS) -> None:
     """Delete what matches in `folder` and is older than that, folders with their content."""
     oldest = time.time() - days * 24 * 3600
-    for path in folder.glob(pattern):
-        try:
-            if path.lstat().st_mtime >= oldest:
-                continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink()
-        except OSError:
-            continue
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if not fnmatch(entry.name, pattern):
+                    continue
+                if entry.stat(follow_symlinks=False).st_mtime >= oldest:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    os.unlink(entry.path)
+
+
+@functools.cache
+def prune_once(folder: Path, pattern: str, *, days: int = KEPT_DAYS) -> None:
+    """As `prune_old_files`, but once a process: a thousand values need not look again."""
+    prune_old_files(folder, pattern, days=days)

@@ -21,7 +21,7 @@ from typing import IO
 import skill_env
 
 from ..errors import Failure, UsageFailure
-from ..state_files import prune_old_files, write_private
+from ..state_files import prune_once, write_private
 from .results import fold_name
 
 LEFT_BEHIND = "left behind: "  # of what is named and not kept
@@ -130,7 +130,7 @@ class HeldResults:
         place = results_dir() / self.run_id
         try:
             if not self.downloads:
-                prune_old_files(results_dir(), "*")
+                prune_once(results_dir(), "*")
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
             (place / download.tar).unlink(missing_ok=True)  # of a worker that was killed meanwhile
             new = os.open(place / download.tar, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import skill_env
 
-from ..state_files import prune_old_files, write_private
+from ..state_files import prune_once, write_private
 
 CHUNK = 1 << 20
 MARK = "user.daytona-sandbox"  # an attribute of folders
@@ -63,7 +63,7 @@ class WrittenRecord:
     def save(self) -> None:
         """One small file a run; raises OSError."""
         if self.made:
-            prune_old_files(records_dir(), "*.json", days=KEPT_DAYS)
+            prune_once(records_dir(), "*.json", days=KEPT_DAYS)
             write_private(self._path, json.dumps(self.made).encode())
 
     def wrote(self, path: Path, stream: IO[bytes]) -> bool:

@@ -20,10 +20,10 @@ LONGEST_KEY = 100
 
 
 class LogBody:
-    """An object of strings; gives `takers` the text of their fields, by name, part by part."""
+    """An object of strings; gives `receivers` the text of their fields, by name, part by part."""
 
-    def __init__(self, takers: Mapping[str, Callable[[str], None]]) -> None:
-        self._takers = takers
+    def __init__(self, receivers: Mapping[str, Callable[[str], None]]) -> None:
+        self._receivers = receivers
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._text = ""  # what is not read yet
         self._depth = 0
@@ -80,9 +80,9 @@ class LogBody:
             return
         if not self._is_value:
             self._key = (self._key + quoted)[:LONGEST_KEY]
-        elif self._key in self._takers:
+        elif self._key in self._receivers:
             try:
-                self._takers[self._key](json.loads(f'"{quoted}"', strict=False))
+                self._receivers[self._key](json.loads(f'"{quoted}"', strict=False))
             except json.JSONDecodeError:
                 raise Failure("server_error", "the server's log is no JSON") from None
 

@@ -154,13 +154,13 @@ def test_inotify_of_one_sandbox_leaves_the_others_theirs(
     server: LocalServer, victim: str, sandbox: str
 ) -> None:
     """The host counts instances by user, whom all sandboxes share, and gives 128."""
-    taker = threading.Thread(
+    receiver = threading.Thread(
         target=attack, args=(server, victim, f"{TAKE}\nopen('taken', 'w')\ntime.sleep(5)")
     )
-    taker.start()
+    receiver.start()
     until(lambda: "taken" in server.exec(victim, "ls")["result"])
     neighbour = attack(server, sandbox, TAKE).json()["result"]
-    taker.join()
+    receiver.join()
 
     assert 0 < int(neighbour) <= max(8, usage.limit_of_this_host(INSTANCES, otherwise=128) // 16)
 
