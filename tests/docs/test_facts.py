@@ -159,7 +159,7 @@ def test_defaults_in_the_prose_are_the_codes() -> None:
     readme = (ROOT / "README.md").read_text()
     ttl = f"ttl ({DEFAULT_TTL_MIN} minutes; {KEPT_TTL_MIN} when you keep it)"
     assert ttl in readme
-    assert f"own codes: {TIMED_OUT}, the program was killed" in skill
+    assert f"own codes: {TIMED_OUT}, killed after" in skill
     assert f"; {TOOL_FAILED}, the tool or Daytona failed" in skill
 
 

@@ -46,26 +46,33 @@ WITH_TOKENS = (
     ),
     *("gradle.properties", "settings.xml", "pip.conf", "pip.ini", "nuget.config"),
 )
+# All of these are linear in any text: what can match in two ways beside each other, as blanks
+# before blanks, is tried in every pair of them, and a stranger's file would hold the run.
 TOKEN_WORD = (
     rb"(token|secret[_-]?key|(secret[_-]?)?access[_-]?key|api[_-]?key|password|passwd|authIdent"
-    rb"|authorization)[\"']?[ \t]*"
+    rb"|authorization)[\"']?"
 )
+BY_A_SIGN, BY_A_BLANK = rb"[ \t]*[:=][ \t]*", rb"\t* [ \t]*"
 # As the issuers made them, wherever they stand.
 KNOWN_TOKENS = (
     rb"\b(gh[pousr]_|github_pat_|glpat-|xox[abprs]-|npm_|pypi-AgE|sk-ant-|hf_)[A-Za-z0-9_-]{16,}"
     rb"|\bA[KS]IA[0-9A-Z]{16}\b"
 )
 # A value, and no reference to a variable or to a store.
-TOKEN_VALUE = rb"[ \t]*(?![\"' \t]*(\$\{|\$\(|\$[A-Z]|<<|secure:))[^\s#]"
+TOKEN_VALUE = rb"(?=[^\s#])(?![\"' \t]*(\$\{|\$\(|\$[A-Z]|<<|secure:))"
 TOKEN = re.compile(
     rb"^[ \t]*[\"']?[\w./:@-]*"
     + TOKEN_WORD
-    + rb"[:= ]"
+    + rb"(?:"
+    + BY_A_SIGN
+    + rb"|"
+    + BY_A_BLANK
+    + rb")"
     + TOKEN_VALUE
     # Anywhere in a line, as in arguments of a Java machine; where a blank is part of prose.
     + rb"|[\s\"'=][\w./:@-]*"
     + TOKEN_WORD
-    + rb"[:=]"
+    + BY_A_SIGN
     + TOKEN_VALUE
     + rb"|"
     + KNOWN_TOKENS
@@ -121,7 +128,7 @@ KEY_LINE = (
     rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY|---- BEGIN SSH2 ENCRYPTED PRIVATE KEY"
     rb"|untrusted comment: [^\n]{0,80}secret key"
     rb"|PrivateKey[ \t]*=[ \t]*[A-Za-z0-9+/]{42,43}="
-    rb"|([\"\w -]+,)*\"?Access key ID\"?,\"?Secret access key"
+    rb"|([\"\w -]*,)*\"?Access key ID\"?,\"?Secret access key"
     rb"|PuTTY-User-Key-File-|AGE-SECRET-KEY-1|(export[ \t]+)?aws_secret_access_key[ \t]*="
 )
 KEY_VALUE = (
@@ -131,13 +138,14 @@ KEY_VALUE = (
     rb"\"auths\"\s*:\s*\{[^{}]*\{[^{}]*\"auth\"\s*:\s*\"[A-Za-z0-9+/=]{8}"
 )
 KEY_AT_A_LINE = re.compile(
-    rb"^[ \t]*(" + KEY_LINE + rb")|" + KEY_VALUE, re.MULTILINE | re.IGNORECASE
+    rb"^[ \t]*(?![ \t])(" + KEY_LINE + rb")|" + KEY_VALUE, re.MULTILINE | re.IGNORECASE
 )
-KEY_AT_THE_BEGINNING = re.compile(rb"\A\s*(" + KEY_LINE + rb")", re.IGNORECASE)
+KEY_AT_THE_BEGINNING = re.compile(rb"\A\s*(?!\s)(" + KEY_LINE + rb")", re.IGNORECASE)
 # In prose a line may say how a key begins; a key goes on.
+KEY_BEGINS = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----\s+", re.IGNORECASE)
+KEY_HEADER, KEY_BODY = re.compile(rb"[\w-]+: [^\n]*\n\s*"), re.compile(rb"[A-Za-z0-9+/]{40}")
 KEY_IN_PROSE = re.compile(
-    rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----\s+(?:[\w-]+: [^\n]*\n\s*)*[A-Za-z0-9+/]{40}"
-    rb"|AGE-SECRET-KEY-1[A-Z0-9]{40}|aws_secret_access_key[ \t\"']*[=:][ \t\"']*[A-Za-z0-9+/]{40}",
+    rb"AGE-SECRET-KEY-1[A-Z0-9]{40}|aws_secret_access_key[ \t\"']*[=:][ \t\"']*[A-Za-z0-9+/]{40}",
     re.IGNORECASE,
 )
 # Each of the above has one of these: whole files are looked through, and this is quick.
@@ -229,8 +237,11 @@ class SecretLook:
 
     def _finds_a_key(self, text: bytes, lowered: bytes) -> bool:
         names_a_key = b"key" in lowered and any(word in lowered for word in KEY_WORDS)
-        pattern = KEY_IN_PROSE if self.is_prose else KEY_AT_A_LINE
-        return (names_a_key or b'"auths"' in lowered) and pattern.search(text) is not None
+        if not names_a_key and b'"auths"' not in lowered:
+            return False
+        if not self.is_prose:
+            return KEY_AT_A_LINE.search(text) is not None
+        return KEY_IN_PROSE.search(text) is not None or has_a_key_with_its_body(text)
 
     def _finds_a_token(self, text: bytes, lowered: bytes, first: bool) -> bool:
         if may_hold_a_token(text) and KNOWN_TOKEN.search(text) is not None:
@@ -253,6 +264,21 @@ class SecretLook:
             or b"password=" in lowered
         ):
             self.has_git_token = self.has_git_token or GIT_TOKEN.search(text) is not None
+
+
+def has_a_key_with_its_body(text: bytes) -> bool:
+    """A key's first line, and below it, after its headers if it has some, the key."""
+    place = 0
+    while found := KEY_BEGINS.search(text, place):
+        place = found.end()
+        while not KEY_BODY.match(text, place):
+            header = KEY_HEADER.match(text, place)
+            if header is None:
+                break
+            place = header.end()
+        else:
+            return True
+    return False
 
 
 def may_hold_a_token(text: bytes) -> bool:
