@@ -19,7 +19,8 @@ SECRET_NAME = re.compile(
     r"|AUTH(?!OR(?!I))|(?<![A-Z])(KEYS?|PASS|PAT|CREDS?|JWT|COOKIES?|BEARER|DSN|PIN)(?![A-Z])"
     r"|(?<=[A-Z0-9]_)PWD(?![A-Z])"
 )
-URL_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]*:([^/\s@]+)@", re.IGNORECASE)
+# A scheme is not looked for to its beginning: each letter of a long word would be tried as one.
+URL_PASSWORD = re.compile(r"(?<=[a-z0-9+.-])://[^/\s:@]*:([^/\s@]+)@", re.IGNORECASE)
 
 
 def secret_values(given: Mapping[str, str]) -> dict[str, str]:
