@@ -168,7 +168,6 @@ FACTS = (
         DAEMON,
         "2026-11-25",
     ),
-    Fact("reference/exec.md", "A child after `setsid` outlives", DAEMON, "2026-11-25"),
     Fact(
         "reference/files.md",
         "(without it the cloud's clone has no `origin/main`)",
@@ -202,9 +201,9 @@ FACTS = (
     ),
     Fact(
         "reference/preview.md",
-        "A change of the rules is refused there with a 400",
-        "daytona#5163, and the server's public source",
-        "2026-11-25",
+        "Rules are refused there with a 400 (`tier_network`): a later change always, a domain list",
+        "daytona#5163, clients#262",
+        "2026-11-27",
     ),
     Fact(
         "reference/preview.md", "From Tier 3 on a list is complete", "tidebreak#893", "2026-11-25"
@@ -223,6 +222,7 @@ FACTS = (
         DOCUMENTS,
         "2026-11-25",
     ),
+    Fact("reference/sandboxes.md", "and in the cloud where the bill is", DOCUMENTS, "2026-11-27"),
     Fact("reference/sandboxes.md", "Unused for two weeks", DOCUMENTS, "2026-11-23"),
     Fact("reference/sandboxes.md", "Daytona starts nothing by the clock", DOCUMENTS, "2026-11-27"),
     Fact(
@@ -247,7 +247,7 @@ FACTS = (
     ),
     Fact(
         "reference/sdk-vs-mcp.md",
-        "go through `HTTPS_PROXY`; the synchronous `Daytona` does not",
+        "go through `HTTPS_PROXY`; the REST calls of the synchronous `Daytona` do not",
         SDK,
         "2026-11-27",
         HERE + "test_the_synchronous_client_goes_around_a_proxy",

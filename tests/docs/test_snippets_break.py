@@ -34,7 +34,7 @@ def proxy(server: LocalServer) -> Iterator[Proxy]:
 
 def test_there_are_blocks_that_make_sandboxes() -> None:
     """An empty list would pass everything below."""
-    assert len(MAKES) > 8
+    assert len(MAKES) >= 8
 
 
 @pytest.mark.thorough

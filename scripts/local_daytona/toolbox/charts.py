@@ -17,9 +17,8 @@ from ..isolation.bubblewrap import AGENT_INSIDE
 
 MARKER = "dtn_artifact_k39fd2:"  # the real daemon's
 LINE = re.compile(re.escape(MARKER) + r"([^\n]*)\n?")
-IMPORT = re.compile(
-    r"^[^#\n]*\b(?:import\s+[^#\n]*\bmatplotlib\b|from\s+matplotlib\b)", re.MULTILINE
-)
+IMPORT, NAME = re.compile(r"\bimport\s"), re.compile(r"\bmatplotlib\b")
+FROM = re.compile(r"\bfrom\s+matplotlib\b")
 RUNNER = ("python3", "-u", f"{AGENT_INSIDE}/charted.py")
 TYPES = ("line", "scatter", "bar", "pie", "box_and_whisker", "composite_chart", "unknown")
 MOST_CHARTS = 100
@@ -36,7 +35,16 @@ TEXT_LISTS = ("x_tick_labels", "y_tick_labels")
 
 def draws(code: str) -> bool:
     """Whether Python code imports matplotlib, as far as a look at its lines can tell."""
-    return IMPORT.search(code) is not None
+    lines = (line.partition("#")[0] for line in code.split("\n") if "matplotlib" in line)
+    return any(imports_matplotlib(line) for line in lines)
+
+
+def imports_matplotlib(line: str) -> bool:
+    """By its first import alone: a line that tries each of its words held the event loop."""
+    found = IMPORT.search(line)
+    if found is not None and NAME.search(line, found.end()) is not None:
+        return True
+    return FROM.search(line) is not None
 
 
 def extracted(output: str) -> tuple[str, list[dict[str, Any]]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -290,6 +292,19 @@ def test_code_that_draws_is_recognised(code: str) -> None:
 def test_code_that_only_speaks_of_it_is_left_alone(code: str) -> None:
     """It runs exactly as it came."""
     assert not charts.draws(code)
+
+
+def test_a_line_of_imports_holds_nobody_up() -> None:
+    """The server looks at it on its event loop; trying each word of the line took minutes."""
+    look = "import sys; from local_daytona.toolbox import charts; charts.draws(sys.stdin.read())"
+    subprocess.run(
+        [sys.executable, "-c", look],
+        input="import " * 150_000 + "matplotlib_",
+        text=True,
+        cwd=Path(charts.__file__).parents[2],
+        timeout=60,
+        check=True,
+    )
 
 
 def line(value: object, kind: str = "chart") -> str:
