@@ -17,6 +17,7 @@ import pytest
 from sandbox_kit.archive.fetching import fetch_results, list_held_files
 from sandbox_kit.errors import Failure
 from sandbox_kit.host_access.held import (
+from sandbox_kit.state_files import prune_once
     INDEX,
     ArchiveEntry,
     HeldFile,
@@ -190,6 +191,7 @@ def test_old_runs_are_pruned(state: Path) -> None:
     hold(member("./x.py"), run_id="20260101-000000-00000000")
     old = time.time() - 8 * 24 * 3600
     os.utime(state / "20260101-000000-00000000", (old, old))
+    prune_once.cache_clear()  # the next process
     hold(member("./x.py"))
 
     assert [path.name for path in state.iterdir()] == [RUN]
