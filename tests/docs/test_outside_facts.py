@@ -156,6 +156,7 @@ def said_by(program: str, sandbox_id: str, **environ: str) -> str:
     return done.stdout
 
 
+@pytest.mark.thorough
 def test_the_synchronous_client_goes_around_a_proxy() -> None:
     """So behind one a program is to be written with the other."""
     with recording_proxy() as (address, asked):
@@ -168,6 +169,7 @@ def test_the_synchronous_client_goes_around_a_proxy() -> None:
     assert (before, asked) == ([], ["http://daytona.invalid/api/sandbox/second"])
 
 
+@pytest.mark.thorough
 def test_both_clients_trust_a_companys_authority(tmp_path: Path) -> None:
     """By the variable that the page names, and not without it."""
     with certificate(tmp_path) as (context, bundle):

@@ -591,6 +591,7 @@ def test_one_value_whose_create_fails_ends_no_other(
     assert server.sandboxes() == []
 
 
+@pytest.mark.thorough
 def test_what_many_runs_may_leave_is_told_where_their_output_is_lost(
     proxy: Proxy, server: LocalServer
 ) -> None:

@@ -17,7 +17,6 @@ import pytest
 from sandbox_kit.archive.fetching import fetch_results, list_held_files
 from sandbox_kit.errors import Failure
 from sandbox_kit.host_access.held import (
-from sandbox_kit.state_files import prune_once
     INDEX,
     ArchiveEntry,
     HeldFile,
@@ -25,6 +24,7 @@ from sandbox_kit.state_files import prune_once
     most_telling_first,
     read_held,
 )
+from sandbox_kit.state_files import prune_once
 
 RUN = "20261126-010203-0123abcd"
 SKILL = Path(__file__).resolve().parents[2]

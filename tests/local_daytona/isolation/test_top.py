@@ -61,6 +61,7 @@ def test_a_snapshot_has_them_too(server: LocalServer, kept: str) -> None:
     server.request("DELETE", "/api/snapshots/with-app")
 
 
+@pytest.mark.thorough
 def test_it_counts_as_the_sandboxs_disk(server: LocalServer, victim: str) -> None:
     """The root is no way around the limit."""
     server.request(
