@@ -86,6 +86,8 @@ def is_longer(ttl_min: int, expires_at: str | None) -> bool:
         end = datetime.fromisoformat((expires_at or "").replace("Z", "+00:00"))
     except ValueError:
         return False
+    if end.tzinfo is None:
+        end = end.replace(tzinfo=timezone.utc)
     return datetime.now(timezone.utc) + timedelta(minutes=ttl_min) > end
 
 

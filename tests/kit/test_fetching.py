@@ -221,6 +221,7 @@ def test_the_command_is_quoted_and_bounded() -> None:
         ],
         ["./src/.git/HEAD", "./src/.git/config", "./src/.git/objects/k", "./src/.git/refs/k"],
         ["./src/HEAD", "./src/config", "./src/objects/k", "./src/refs/k"],
+        ["./src/HEAD", "./src/commondir", "./src/config.worktree"],
         ["./.GIT/config"],
         ["./.git./config"],
         ["./.g\u200cit/config"],

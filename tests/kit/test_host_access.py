@@ -210,6 +210,26 @@ def test_a_bound_token_is_no_variable_of_the_programs(tmp_path: Path) -> None:
         HostAccess.of(TOKEN, tmp_path).variable("GH_TOKEN")
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("gradle.properties", "repoPassword=x1y2z3\n"),
+        ("backup.txt", f"\n\nx\n-----BEGIN PRIVATE KEY-----\n{'A' * 64}\n"),
+    ],
+)
+@pytest.mark.parametrize("link", ["notes.txt", "mod.py"])
+def test_a_links_name_lifts_nothing_of_its_targets(
+    project: Path, name: str, content: str, link: str
+) -> None:
+    """What may hold a token, or is no source, is judged as such by whatever name it is read."""
+    (project / name).write_text(content)
+    (project / link).symlink_to(name)
+    gate = access(project)
+
+    assert "holds a key" in refusal(gate, name).message
+    assert "holds a key" in refusal(gate, link).message
+
+
 def why(gate: HostAccess, given: str, *, force: bool = False) -> str | None:
     return gate.why_not_written(
         "--download", given, force=force, written=WrittenRecord("20261126-010203-0123abcd")

@@ -68,6 +68,17 @@ def test_no_file_holds_the_look(what: str) -> None:
         ("page.md", f"{BEGIN}\nno key\n{BEGIN}\na: {BEGIN}\n{BODY}\n"),
         ("page.md", f"{BEGIN}\n{'A' * 44}: b\n"),
         ("found.py", f"\n\n  {BEGIN}\n"),
+        ("cell.ipynb", f'["{BEGIN}\\n",\n "{BODY}\\n"]'),
+        ("list.csv", f'1,"{BEGIN}\n{BODY}\n"'),
+        ("list.yaml", f"- {BEGIN}\n  {BODY}\n"),
+        ("notes.txt", f"# {BEGIN}\n# {BODY}\n"),
+        ("notes.txt", f"x\r{BEGIN}\r{BODY}\r"),
+        ("conf.json", f'{{"secretAccessKey": "{"a" * 40}"}}'),
+        ("NuGet.Config", "password=abc\n"),
+        ("notes.txt", "OPENAI=sk-proj-" + "a" * 40),
+        ("notes.txt", "xapp-1-A0123456789-0123456789\n"),
+        ("notes.txt", "AIza" + "b" * 35),
+        ("Gradle.Properties", "token=abc\n"),
         ("gradle.properties", "my.token=abc\n"),
         ("gradle.properties", "  token \t :\t abc\n"),
         ("gradle.properties", "token abc\n"),
@@ -80,6 +91,14 @@ def test_a_key_is_found(name: str, text: str) -> None:
     assert holds(name, text)
     if not name.endswith(".py"):  # of source the beginning alone
         assert holds(name, "x\n" * (BLOCK // 2 - 20) + text)
+
+
+def test_a_key_in_two_bytes_a_character_is_found() -> None:
+    """With the mark that some shells write, and without."""
+    text = f"x\n{BEGIN}\n{BODY}\n"
+
+    for wide in (text.encode("utf-16"), text.encode("utf-16-le"), text.encode("utf-16-be")):
+        assert holds_a_secret(PurePath("notes.txt"), io.BytesIO(wide))
 
 
 @pytest.mark.parametrize(

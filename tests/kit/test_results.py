@@ -162,6 +162,17 @@ def test_folders_above_the_project_count_too() -> None:
     assert why_no_result(PurePosixPath("a.png"), above=("work", "reports")) is None
 
 
+def with_a_second_list() -> bytes:
+    """The length of the last member's comment leads past the list: behind it lies another."""
+    end = WORKBOOK.rindex(b"PK\x05\x06")
+    member = WORKBOOK.rindex(b"PK\x01\x02", 0, end)
+    return WORKBOOK[: member + 32] + (60).to_bytes(2, "little") + WORKBOOK[member + 34 :]
+
+
+def with_a_comment() -> bytes:
+    return WORKBOOK[:-2] + (4).to_bytes(2, "little") + b"more"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "good"),
     [
@@ -230,7 +241,16 @@ def test_folders_above_the_project_count_too() -> None:
         ("a.xlsx", ZIPPED + WORKBOOK, False),
         ("a.webp", b"RIFF0000WEBPVP8\xff", True),
         ("a.webp", b"RIFF0000WEBPVP8", False),
-        ("a.mp4", b"0000ftypisom\xff", True),
+        ("a.mp4", b"\0\0\0\x20ftypisom\xff", True),
+        ("a.mp4", b"#!/aftyp\n echo hi #\xff", False),
+        ("a.webp", b"<?php /*WEBP*/\xff", False),
+        ("data.json", '{"a": "{{ x }}"}'.encode("utf-16-le"), False),
+        ("data.jsonl", '{"a": 1}'.encode("utf-16-le"), False),
+        ("a.xlsx", with_a_second_list(), False),
+        ("a.xlsx", with_a_comment(), False),
+        ("a.wav", b"RIFF0000WAVEfmt \xff", True),
+        ("a.wav", b"RIFF=1;alert(1);//\xff", False),
+        ("data.json", b'{"a": "[[[cog x ]]]"}', False),
         ("a.png", b"", True),
     ],
     ids=lambda value: ascii(value)[:30],

@@ -27,7 +27,8 @@ from .pairs import safe_remote, split_pair
 from .unpacking import SavedFile, write_whole
 
 OBEYED_REPOSITORIES = frozenset({".git", "git~1", ".hg", "hg~1", ".jj", ".bzr", "_darcs"})
-REPOSITORY = frozenset({"head", "objects", "refs"})  # of a folder that git takes for one
+# Of a folder that git takes for one.
+REPOSITORIES = (frozenset({"head", "objects", "refs"}), frozenset({"head", "commondir"}))
 MOST_FETCHED, LARGEST_FETCHED = (
     10 * MOST_FILES,
     4 * LARGEST_TRANSFER,
@@ -196,9 +197,11 @@ def bare_folders(paths: list[str], wish: FetchRequest) -> set[str]:
     found = set()
     for folder, names in inside.items():
         here = wish.here / folder.removeprefix(wish.there).strip("/")
-        there = {fold_name(name) for name in REPOSITORY if os.path.lexists(here / name)}
-        if names & REPOSITORY and names | there >= REPOSITORY and is_below(folder, wish.there):
-            found.add(folder)
+        for marks in REPOSITORIES:
+            there = {name for name in marks if os.path.lexists(here / name)}
+            there |= {"head"} if os.path.lexists(here / "HEAD") else set()
+            if names & marks and names | there >= marks and is_below(folder, wish.there):
+                found.add(folder)
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+import struct
 import zipfile
 from collections.abc import Collection, Iterator
 from typing import IO, Any
@@ -33,14 +34,17 @@ MARKS = re.compile(
 )
 LONGEST_MARK = 512  # bytes that two chunks share
 ODD_BEGINNINGS = (b"#!", b"***", b"---", b"%YAML")  # how no table begins
-TEMPLATE = re.compile(r"\{\{|\{%|<%|<\?|#\{|\\x7[bB]|\\u007[bB]")  # in a string of JSON
+TEMPLATE = re.compile(r"\{\{|\{%|<%|<\?|#\{|\[\[\[cog|\\x7[bB]|\\u007[bB]")  # in a string of JSON
 LARGEST_JSON = 16 << 20  # bytes that are parsed
 KEYS_OF_TOOLS = {"apiVersion", "AWSTemplateFormatVersion", "$schema", "scripts", "plugins"}
 WORDS_OF_TOOLS = ("permalink", "eleventyComputed", "templateEngineOverride")  # of any object
 ZIP64 = (b"PK\x06\x06", b"PK\x06\x07")  # a second end, that not every reader looks at
 ZIP_END, LONGEST_ZIP_END = b"PK\x05\x06", 66_000  # where it may stand, in bytes from a file's end
+ZIP_MEMBER, ZIP_MEMBER_SIZE, ZIP_END_SIZE = b"PK\x01\x02", 46, 22  # sizes without what follows
 LARGEST_DIRECTORY = 4 << 20  # bytes of a document's list of members
-PROGRAMS = tuple(".py .pyc .pyo .so .pth .dll .pyd".split())  # what a zip is imported for
+OTHER_NAME = b"up"  # the field 0x7075
+# What a zip is imported for.
+PROGRAMS = tuple(".py .pyw .pyc .pyo .so .pth .dll .pyd .class .jar".split())
 OF_TOOLS = "tools obey data of that form"
 OF_TEMPLATES = "scripts, templates or tests have such marks"
 
@@ -51,7 +55,8 @@ def why_no_content(name: str, content: IO[bytes], size: int) -> str | None:
     beginning = content.read(BEGINNING)
     if kind is None or not beginning:
         return None
-    if kind.begins and not beginning[kind.at :].startswith(kind.begins):
+    begins = beginning.startswith(kind.first) and beginning[kind.at :].startswith(kind.begins)
+    if kind.begins and not begins:
         return f"it does not begin as {kind.what} does"
     if kind.begins and is_text(beginning + content.read(LOOK)):
         return f"it can be read as text, which {kind.what} cannot"
@@ -73,15 +78,38 @@ def why_not_this_zip(content: IO[bytes]) -> str | None:
         place = end.rfind(ZIP_END)
         if any(mark in end for mark in ZIP64) or end.count(ZIP_END) != 1:
             return "readers may disagree on what it holds"
-        if int.from_bytes(end[place + 12 : place + 16], "little") > LARGEST_DIRECTORY:
+        size, start = struct.unpack("<II", end[place + 12 : place + 20])
+        if size > LARGEST_DIRECTORY:
             return "it holds too much for a document"
-        names = zipfile.ZipFile(content).namelist()
+        names = names_listed(content, start, size, end[place:])
+        if names is None or zipfile.ZipFile(content).namelist() != names:
+            return "readers may disagree on what it holds"
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
         return "it cannot be read as its ending says"
     is_document = bool({"[Content_Types].xml", "mimetype"} & set(names))
     if not is_document or any(name.lower().endswith(PROGRAMS) for name in names):
         return "it is an archive, not a document"
     return None
+
+
+def names_listed(content: IO[bytes], start: int, size: int, end: bytes) -> list[str] | None:
+    """Of a zip whose list of members fills its place to the end record, without any comment.
+
+    In a comment, or behind a length that leads past the list, another list may lie; and a field of
+    a member may give it another name.
+    """
+    content.seek(start)
+    listed, place, names = content.read(size), 0, list[str]()
+    while listed[place : place + 4] == ZIP_MEMBER and place + ZIP_MEMBER_SIZE <= size:
+        name, extra, comment = struct.unpack("<HHH", listed[place + 28 : place + 34])
+        place += ZIP_MEMBER_SIZE
+        names.append(listed[place : place + name].decode("utf-8"))
+        if comment or OTHER_NAME in listed[place + name : place + name + extra]:
+            return None
+        place += name + extra
+    ends_there = len(end) == ZIP_END_SIZE and start + size + len(end) == content.seek(0, 2)
+    is_whole = place == size and len(names) == int.from_bytes(end[10:12], "little")
+    return names if ends_there and is_whole else None
 
 
 def why_a_zip_too(kind: ResultKind, content: IO[bytes]) -> str | None:
@@ -123,7 +151,10 @@ def why_no_data(
         return f"JSON of more than {LARGEST_JSON >> 20} MB is not looked through"
     try:
         texts = [line for line in data.splitlines() if line.strip()] if lines else [data]
-        values = [json.loads(text, object_pairs_hook=refuse_twins) for text in texts]
+        # Of bytes json guesses the alphabet; others read these as UTF-8, and find other things.
+        values = [
+            json.loads(text.decode("utf-8-sig"), object_pairs_hook=refuse_twins) for text in texts
+        ]
     except (ValueError, RecursionError):
         return "it cannot be read as JSON"
     if any(

@@ -92,8 +92,11 @@ class HostAccess:
                 f"{flag} {quote_path(given)} is larger than {limit >> 20} MiB",
                 fix="name a smaller file",
             )
-        if holds_a_secret(PurePath(given), io.BytesIO(content)):
-            raise access_refused(flag, given, "holds a key")
+        # A link may have the name of what may hold tokens: its target's name counts as well.
+        real = PurePath(*Path(os.path.realpath(self.folder / given)).parts[-2:])
+        for name in {PurePath(given), real}:
+            if holds_a_secret(name, io.BytesIO(content)):
+                raise access_refused(flag, given, "holds a key")
         return content
 
     def text(self, flag: str, given: str, *, limit: int) -> str:

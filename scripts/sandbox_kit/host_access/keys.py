@@ -84,12 +84,13 @@ KNOWN_TOKEN = re.compile(
     rb"\bgh[pousr]_[A-Za-z0-9]{36}|\bgithub_pat_[A-Za-z0-9_]{22}|\bglpat-[A-Za-z0-9_-]{20}"
     rb"|\bxox[abprs]-[A-Za-z0-9]{8,}-[A-Za-z0-9-]{8}|\bnpm_[A-Za-z0-9]{36}|\bpypi-AgE[A-Za-z0-9_-]{20}"
     rb"|\bsk-ant-[A-Za-z0-9_-]{20}|\bhf_[A-Za-z0-9]{30}|\bsk_live_[A-Za-z0-9]{16}"
-    rb"|\bdtn_[A-Za-z0-9]{32}"
+    rb"|\bdtn_[A-Za-z0-9]{32}|\bsk-proj-[A-Za-z0-9_-]{20}|\bxapp-[A-Za-z0-9-]{20}"
+    rb"|\bAIza[A-Za-z0-9_-]{35}"
 )
 TOKEN_WORDS = (
     *(b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_", b"glpat-", b"npm_", b"hf_"),
     *(b"xoxa-", b"xoxb-", b"xoxp-", b"xoxr-", b"xoxs-", b"pypi-AgE", b"sk-ant-", b"sk_live_"),
-    b"dtn_",
+    *(b"dtn_", b"sk-proj-", b"xapp-", b"AIza"),
 )
 # A run of characters as long as the shortest of them: most binary data has none, and telling so is
 # quicker than looking for each.
@@ -116,7 +117,8 @@ KEY_FILES = tuple(
         id_ecdsa* id_ed25519* rootkey*.csv
         service-account*.json service_account*.json serviceaccount*.json
         *adminsdk*.json client_secret*.json token.json auth.json local.settings.json
-        _netrc pgpass* *htpasswd token.txt *github_token* *gitlab_token* creds.txt creds.json
+        netrc *_netrc npmrc *_npmrc pypirc *_pypirc
+        pgpass* *htpasswd token.txt *github_token* *gitlab_token* creds.txt creds.json
         secring.gpg wallet.dat jwk*.json logins.json krb5cc* utc--* rclone.conf s3cfg my.cnf
         key3.db key4.db cookies cookies.sqlite
     """.split()
@@ -134,7 +136,7 @@ KEY_LINE = (
 KEY_VALUE = (
     rb"[:=>]\s*[\"']?-----BEGIN [A-Z0-9 ]*PRIVATE KEY|"
     rb"\"aws_?secret_?access_?key\"\s*:|client-key-data:|"
-    rb"aws_?secret_?access_?key[\"']?\s*:\s*[\"']?[A-Za-z0-9+/]{40}|"
+    rb"(?:aws_?)?secret_?access_?key[\"']?\s*:\s*[\"']?[A-Za-z0-9+/]{40}|"
     rb"\"auths\"\s*:\s*\{[^{}]*\{[^{}]*\"auth\"\s*:\s*\"[A-Za-z0-9+/=]{8}"
 )
 KEY_AT_A_LINE = re.compile(
@@ -142,7 +144,9 @@ KEY_AT_A_LINE = re.compile(
 )
 KEY_AT_THE_BEGINNING = re.compile(rb"\A\s*(?!\s)(" + KEY_LINE + rb")", re.IGNORECASE)
 # In prose a line may say how a key begins; a key goes on.
-KEY_BEGINS = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----\s+", re.IGNORECASE)
+KEY_BEGINS = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----", re.IGNORECASE)
+# What a cell, a list or a comment puts between a key's lines.
+BETWEEN_LINES = re.compile(rb"(?:[\s\"',;#>*|/-]|\\[nrt])*")
 KEY_HEADER, KEY_BODY = re.compile(rb"[\w-]+: [^\n]*\n\s*"), re.compile(rb"[A-Za-z0-9+/]{40}")
 KEY_IN_PROSE = re.compile(
     rb"AGE-SECRET-KEY-1[A-Z0-9]{40}|aws_secret_access_key[ \t\"']*[=:][ \t\"']*[A-Za-z0-9+/]{40}",
@@ -203,12 +207,18 @@ def holds_a_secret(path: PurePath, stream: IO[bytes]) -> bool:
     look, is_wide, before = SecretLook.at(path), False, b""
     while block := stream.read(BLOCK):
         if not before:
-            is_wide = block.startswith(UTF_16)
+            is_wide = block.startswith(UTF_16) or is_half_empty(block)
         text = before + (block.replace(b"\0", b"") if is_wide else block)
         if look.finds(text, first=not before):
             return True
         before = text[-OVERLAP:]
     return False
+
+
+def is_half_empty(block: bytes) -> bool:
+    """As text of two bytes a character is, also without its mark."""
+    beginning = block[:4096]
+    return beginning.count(0) * 5 >= len(beginning) * 2
 
 
 @dataclass
@@ -225,7 +235,7 @@ class SecretLook:
     def at(cls, path: PurePath) -> SecretLook:
         name = path.name.lower()
         is_source, is_prose = name.endswith(SOURCES), name.endswith(PROSE)
-        return cls(is_source, is_prose, any(part in WITH_TOKENS for part in path.parts))
+        return cls(is_source, is_prose, any(part.lower() in WITH_TOKENS for part in path.parts))
 
     def finds(self, text: bytes, *, first: bool) -> bool:
         if first and begins_like_a_key(text):
@@ -239,9 +249,10 @@ class SecretLook:
         names_a_key = b"key" in lowered and any(word in lowered for word in KEY_WORDS)
         if not names_a_key and b'"auths"' not in lowered:
             return False
-        if not self.is_prose:
-            return KEY_AT_A_LINE.search(text) is not None
-        return KEY_IN_PROSE.search(text) is not None or has_a_key_with_its_body(text)
+        if has_a_key_with_its_body(text):
+            return True
+        pattern = KEY_IN_PROSE if self.is_prose else KEY_AT_A_LINE
+        return pattern.search(text) is not None
 
     def _finds_a_token(self, text: bytes, lowered: bytes, first: bool) -> bool:
         if may_hold_a_token(text) and KNOWN_TOKEN.search(text) is not None:
@@ -271,6 +282,8 @@ def has_a_key_with_its_body(text: bytes) -> bool:
     place = 0
     while found := KEY_BEGINS.search(text, place):
         place = found.end()
+        between = BETWEEN_LINES.match(text, place)
+        place = between.end() if between else place
         while not KEY_BODY.match(text, place):
             header = KEY_HEADER.match(text, place)
             if header is None:
@@ -283,7 +296,7 @@ def has_a_key_with_its_body(text: bytes) -> bool:
 
 def may_hold_a_token(text: bytes) -> bool:
     """Whether as many characters stand together as a known token has, and a beginning of one."""
-    if b"_" not in text and b"-" not in text:
+    if not any(sign in text for sign in (b"_", b"-", b"AIza")):
         return False
     has_run = b"x" * SHORTEST_TOKEN in text.translate(AS_RUNS)
     return has_run and any(word in text for word in TOKEN_WORDS)

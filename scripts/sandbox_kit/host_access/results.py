@@ -52,7 +52,9 @@ OBEYED_WORDS = frozenset(
 
 @dataclass(frozen=True)
 class ResultKind:
-    """One row: endings, what a file begins with (any of these, `at` a place), where it may lie.
+    """One row: endings, what a file begins with, where it may lie.
+
+    It begins with `first`, and then, `at` a place, with any of `begins`.
 
     `named`: its name must say that it is a result. `top`: it may lie straight in the project's top
     folder. `inert`: it holds nothing that a tool could obey, so any new folder will do.
@@ -62,6 +64,7 @@ class ResultKind:
     endings: tuple[str, ...]
     begins: tuple[bytes, ...] = ()
     at: int = 0
+    first: bytes = b""
     named: bool = False
     top: bool = False
     inert: bool = False
@@ -73,7 +76,7 @@ LINES_OF_JSON = (".jsonl", ".ndjson")
 RESULTS = (
     ResultKind("a picture", (".png",), (b"\x89PNG\r\n\x1a\n",), top=True, inert=True),
     ResultKind("a picture", (".jpg", ".jpeg"), (b"\xff\xd8\xff",), top=True, inert=True),
-    ResultKind("a picture", (".webp",), (b"WEBP",), at=8, top=True, inert=True),
+    ResultKind("a picture", (".webp",), (b"WEBP",), at=8, first=b"RIFF", top=True, inert=True),
     ResultKind("a picture", (".tif", ".tiff"), (b"II*\0", b"MM\0*"), top=True, inert=True),
     ResultKind("a picture", (".gif",), (b"GIF87a", b"GIF89a")),
     ResultKind(DOCUMENT, (".pdf",), (b"%PDF-",), top=True, inert=True),
@@ -82,9 +85,9 @@ RESULTS = (
     ResultKind(TABLE, (".parquet",), (b"PAR1",)),
     ResultKind(DATA, (".json",), named=True),
     ResultKind(DATA, (".geojson", ".sarif", *LINES_OF_JSON)),
-    ResultKind("sound", (".wav",), (b"RIFF",)),
+    ResultKind("sound", (".wav",), (b"WAVE",), at=8, first=b"RIFF"),
     ResultKind("sound", (".mp3",), (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2")),
-    ResultKind("film", (".mp4", ".mov"), (b"ftyp",), at=4),
+    ResultKind("film", (".mp4", ".mov"), (b"ftyp",), at=4, first=b"\0\0\0"),
     ResultKind("film", (".webm",), (b"\x1aE\xdf\xa3",)),
 )
 # Of a file before its ending, and of a folder: tools' own folders begin or end with a line.
