@@ -5,6 +5,7 @@ It holds only what a skill needs; two builds of one commit have the same bytes.
 
 from __future__ import annotations
 
+import os
 import sys
 import zipfile
 from collections.abc import Sequence
@@ -18,10 +19,11 @@ PARTS = (
     "reference/*.md",
     "examples/*.md",
     "scripts/**/*.py",
+    "scripts/local_daytona/isolation/programs/*",
     "scripts/*.lock",
 )
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time that a zip can hold
-READABLE = 0o644 << 16
+READABLE, EXECUTABLE = 0o644 << 16, 0o755 << 16
 
 
 def files() -> list[Path]:
@@ -42,7 +44,8 @@ def build(folder: Path) -> Path:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in files():
             entry = zipfile.ZipInfo(f"{NAME}/{path.relative_to(ROOT).as_posix()}", EPOCH)
-            entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, READABLE
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = EXECUTABLE if os.access(path, os.X_OK) else READABLE
             archive.writestr(entry, path.read_bytes())
     return target
 

@@ -80,7 +80,8 @@ KINDS: Mapping[Kind, KindRow] = {
     ),
     "forbidden": KindRow(
         TOOL_FAILED,
-        "give the API key the scopes write:sandboxes and delete:sandboxes in the Daytona dashboard",
+        "give the API key the scopes write:sandboxes and delete:sandboxes (and those of snapshots"
+        " or volumes, where it uses them) in the Daytona dashboard",
     ),
     "not_found": KindRow(TOOL_FAILED, "list what there is: python3 {scripts}/sandboxes.py list"),
     "conflict": KindRow(TOOL_FAILED, "wait a moment and repeat it, or choose another --name"),
@@ -91,8 +92,9 @@ KINDS: Mapping[Kind, KindRow] = {
     ),
     "tier_network": KindRow(
         TOOL_FAILED,
-        "stop and tell the user that this organization's tier takes no network rule;"
-        " only what the user trusts may run without the network flags",
+        "stop and tell the user that this organization's tier takes no change of network rules;"
+        " a prepared --snapshot with them and without --setup may do,"
+        " and only what the user trusts may run without them",
     ),
     "rate_limited": KindRow(TOOL_FAILED, "wait a minute and repeat it"),
     "invalid_request": KindRow(TOOL_FAILED, "change what the message names"),

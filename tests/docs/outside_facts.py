@@ -128,7 +128,7 @@ FACTS = (
     ),
     Fact(
         "README.md",
-        "`tests/external` holds every row against the real Claude Code",
+        "`tests/external` holds lines of every row against the real Claude Code",
         CLAUDE_CODE,
         "2026-11-27",
         GATE + "test_every_row_of_the_table_is_here",
@@ -148,7 +148,7 @@ FACTS = (
     ),
     Fact(
         "reference/exec.md",
-        "Of `argv` the cloud makes a shell line, unquoted",
+        "Of `argv` a shell line is made, unquoted",
         DAEMON,
         "2026-11-25",
     ),

@@ -44,6 +44,15 @@ def test_the_zip_holds_what_a_skill_needs_and_nothing_else(unpacked: Path) -> No
     assert sum(path.stat().st_size for path in unpacked.rglob("*") if path.is_file()) < 2_000_000
 
 
+def test_what_the_server_gives_its_sandboxes_is_in_the_zip(unpacked: Path) -> None:
+    """Without these no sandbox of the local engine starts."""
+    inside = Path("scripts/local_daytona/isolation/programs")
+    here = sorted(path.name for path in (build_zip.ROOT / inside).iterdir())
+
+    assert sorted(path.name for path in (unpacked / inside).iterdir()) == here
+    assert here
+
+
 def test_the_guides_links_and_scripts_are_in_the_zip(unpacked: Path) -> None:
     """What SKILL.md names must be there."""
     text = (unpacked / "SKILL.md").read_text()
