@@ -55,7 +55,7 @@ FACTS = (
     ),
     Fact(
         "SKILL.md",
-        "the shell of this machine fills in `$HOME` and `$(…)` first, mostly unasked",
+        "this machine's shell fills in `$HOME` and `$(…)`, mostly unasked",
         CLAUDE_CODE,
         "2026-11-25",
         GATE + "test_what_the_walls_do_not_cover_is_as_the_readme_says",
